@@ -1,0 +1,23 @@
+"""Units of size, and time as text. Names carry their unit (`timeout_s`, `ram_mib`); these are the factors."""
+
+from datetime import UTC, datetime
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+
+
+def iso(moment_s: float) -> str:
+    """Unix seconds as `2026-11-20T09:00:00Z`, the form of Nova and Neutron."""
+    return datetime.fromtimestamp(moment_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def iso_us(moment_s: float) -> str:
+    """Unix seconds as `2026-11-20T09:00:00.000000Z`, the form of Keystone and of Nova's newer resources."""
+    return datetime.fromtimestamp(moment_s, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def parse_iso(text: str) -> float:
+    """Unix seconds of an ISO 8601 time; one without a zone is taken as UTC. Raises ValueError."""
+    moment = datetime.fromisoformat(text)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -1,0 +1,115 @@
+"""The messages between control plane and hosts. They only wake: losing one costs time, never a server.
+
+Both directions are numbered per host. What a host should have has `desired_seq`, a counter in the host's row that each
+change of one of its servers raises; what a host reports has `report_seq`, counted by the agent. A receiver that sees
+a gap, or a heartbeat that shows it is behind, asks for everything. So nothing is acknowledged one by one and periodic
+work is constant per host, however many servers it has.
+"""
+
+from msgspec import Struct, msgpack
+
+from muster.domain.reports import HostCapacity, ServerReport
+from muster.domain.specs import NetworkSpec, SecurityGroupSpec, ServerSpec
+
+
+class Desired(Struct, frozen=True, kw_only=True, tag="desired"):
+    """To a host: what changed in (`from_seq`, `to_seq`]. With `everything`, all that the host should have."""
+
+    host_id: str
+    from_seq: int
+    to_seq: int
+    everything: bool = False
+    servers: tuple[ServerSpec, ...] = ()
+    networks: tuple[NetworkSpec, ...] = ()
+    groups: tuple[SecurityGroupSpec, ...] = ()
+
+
+class ReportEverything(Struct, frozen=True, kw_only=True, tag="report-everything"):
+    """To a host: the control plane missed a report; report all servers."""
+
+    host_id: str
+
+
+class ConsoleRequest(Struct, frozen=True, kw_only=True, tag="console"):
+    """To a host: the last `n_lines` of a server's console (None: all), to be sent to topic `reply_to`."""
+
+    host_id: str
+    request_id: str
+    reply_to: str
+    server_id: str
+    n_lines: int | None = None
+
+
+class Hello(Struct, frozen=True, kw_only=True, tag="hello"):
+    """From a host whose agent has started (or lost count): here I am, send everything.
+
+    `firewall` says whether the host wants security groups: a simulated one does not.
+    """
+
+    host_id: str
+    hostname: str
+    hypervisor_type: str
+    hypervisor_version: int
+    capacity: HostCapacity
+    availability_zone: str = "nova"
+    host_ip: str = "127.0.0.1"
+    firewall: bool = True
+    cpu_info: str = ""
+
+
+class Beat(Struct, frozen=True, kw_only=True):
+    """One host's sign of life: the newest numbers of both directions."""
+
+    host_id: str
+    desired_seq: int
+    report_seq: int
+
+
+class Heartbeat(Struct, frozen=True, kw_only=True, tag="heartbeat"):
+    """From a process: all its hosts are alive."""
+
+    beats: tuple[Beat, ...]
+
+
+class Report(Struct, frozen=True, kw_only=True, tag="report"):
+    """From a host: what it observed, numbered (`from_seq`, `to_seq`]. With `everything`, all that it has."""
+
+    host_id: str
+    from_seq: int
+    to_seq: int
+    everything: bool = False
+    servers: tuple[ServerReport, ...] = ()
+
+
+class ConsoleReply(Struct, frozen=True, kw_only=True, tag="console-reply"):
+    """From a host to the topic that a ConsoleRequest named. `error` None means that `output` is good."""
+
+    request_id: str
+    output: str = ""
+    error: str | None = None
+
+
+ToHost = Desired | ReportEverything | ConsoleRequest
+ToControl = Hello | Heartbeat | Report
+Message = ToHost | ToControl | ConsoleReply
+
+# The topic on which every control-plane worker takes its share of what hosts say.
+CONTROL_TOPIC = "control"
+
+_encoder = msgpack.Encoder()
+_decoder: msgpack.Decoder[Message] = msgpack.Decoder(Message)
+
+
+def host_topic(host_id: str) -> str:
+    """The topic that the host's agent reads."""
+    return f"host.{host_id}"
+
+
+def encode(message: Message) -> bytes:
+    """A message as msgpack."""
+    return _encoder.encode(message)
+
+
+def decode(data: bytes) -> Message:
+    """The message of these bytes. Raises msgspec.ValidationError for what no version of Muster sent."""
+    return _decoder.decode(data)

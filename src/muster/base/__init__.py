@@ -1,1 +1,1 @@
-"""What every layer may use: errors, ids, units, the coalescer, admission, logging and metrics. Knows nothing of clouds."""
+"""What every layer may use: errors, ids, units, coalescer, admission, logs, metrics. Knows nothing of clouds."""

@@ -73,7 +73,9 @@ class Transient(MusterError):
 
     code = "muster.transient"
 
-    def __init__(self, message: str = "", *, retry_after_s: float = 1.0, code: str | None = None, **details: object) -> None:
+    def __init__(
+        self, message: str = "", *, retry_after_s: float = 1.0, code: str | None = None, **details: object
+    ) -> None:
         super().__init__(message, code=code, **details)
         self.retry_after_s = retry_after_s
 

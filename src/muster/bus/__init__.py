@@ -1,1 +1,1 @@
-"""Messages between processes. An adapter is chosen by URL; messages only wake, so an adapter may lose or double them."""
+"""Messages between processes. They only wake, so an adapter (chosen by URL) may lose, double or delay them."""

@@ -1,4 +1,4 @@
-"""The protocols between the agent and its adapters, so that the reconciler runs the same over simulated and real hosts."""
+"""The protocols between the agent and its adapters: the reconciler is the same over simulated and real hosts."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path

@@ -1,0 +1,1 @@
+"""What the four APIs share: routing, requests and responses, bodies, errors, paging. Knows none of them."""

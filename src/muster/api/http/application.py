@@ -1,0 +1,118 @@
+"""The ASGI application of one API: route, authenticate, authorise, handle, and turn every error into the API's body.
+
+Nothing gets past this: an error that nobody expected is logged in full and answered as a 500 without details.
+"""
+
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Any, Protocol
+
+from starlette.types import Receive, Scope, Send
+
+from muster.api.http.errors import status_of
+from muster.api.http.requests import Request
+from muster.api.http.responses import Response
+from muster.api.http.routing import Router, Routes
+from muster.base.errors import Bug, Forbidden, MusterError, NotFound, Transient, Unauthenticated
+from muster.base.ids import new_request_id
+from muster.base.log import get_logger
+from muster.base.metrics import REQUESTS
+from muster.domain.context import Context
+from muster.domain.policies import Rule, allows
+
+log = get_logger(__name__)
+
+ANONYMOUS = Context(user_id="")
+
+ErrorBody = Callable[[MusterError, HTTPStatus], Any]
+
+
+class Authenticator(Protocol):
+    """Validates tokens in the process (R C3)."""
+
+    def context(self, token: str) -> Context:
+        """The caller that `token` stands for. Raises Unauthenticated."""
+        ...
+
+
+class Hooks:
+    """What an API adds around its handlers; the defaults add nothing."""
+
+    def prepare(self, request: Request) -> None:
+        """Before the handler: negotiate the microversion. May raise."""
+
+    def headers(self, request: Request | None) -> Mapping[str, str]:
+        """Headers for each response, errors included."""
+        return {}
+
+
+class Application:
+    """One API under one prefix. `error_body` gives the JSON of an error."""
+
+    def __init__(
+        self,
+        name: str,
+        routes: Routes,
+        *,
+        authenticator: Authenticator,
+        error_body: ErrorBody,
+        hooks: Hooks | None = None,
+    ) -> None:
+        self.name = name
+        self.routes = routes
+        self._router = Router(routes)
+        self._authenticator = authenticator
+        self._error_body = error_body
+        self._hooks = hooks or Hooks()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request_id = new_request_id()
+        request: Request | None = None
+        try:
+            request, handler = self._admit(scope, receive, request_id)
+            response = await handler(request)
+        except MusterError as error:
+            response = self._failed(error, request_id)
+        except Exception as error:  # the last resort: a user must never see a traceback
+            log.exception("request failed", action="api.bug", api=self.name, path=scope["path"], request_id=request_id)
+            response = self._failed(Bug("An unexpected error happened"), request_id, cause=error)
+        REQUESTS.labels(self.name, scope["method"], response.status).inc()
+        response.headers.update(self._hooks.headers(request))
+        response.headers["X-Openstack-Request-Id"] = request_id
+        if scope["method"] == "HEAD":
+            response.headers.setdefault("Content-Length", str(len(response.body)))
+            response.body = b""
+        await response.send(send)
+
+    def _admit(self, scope: Scope, receive: Receive, request_id: str) -> tuple[Request, Any]:
+        match = self._router.match(scope["path"])
+        if match is None:
+            raise NotFound("The resource could not be found.", code="http.path")
+        route = match.methods.get(scope["method"])
+        if route is None:
+            raise NotFound(f"The method {scope['method']} is not allowed for this resource.", code="http.method")
+        request = Request(scope, receive, parameters=match.parameters, context=ANONYMOUS)
+        request.request_id = request_id
+        self._hooks.prepare(request)
+        if route.rule is not Rule.PUBLIC:
+            request.context = self._authenticate(request)
+            if not allows(route.rule, request.context):
+                raise Forbidden("You are not authorized to perform the requested action.", code="http.policy")
+        return request, route.handler
+
+    def _authenticate(self, request: Request) -> Context:
+        token = request.headers.get("x-auth-token")
+        if not token:
+            raise Unauthenticated("The request you have made requires authentication.")
+        return self._authenticator.context(token)
+
+    def _failed(self, error: MusterError, request_id: str, cause: Exception | None = None) -> Response:
+        status = status_of(error)
+        if status is HTTPStatus.INTERNAL_SERVER_ERROR and cause is None:
+            log.error("a bug", action="api.bug", api=self.name, error=error.message, request_id=request_id)
+        response = Response(self._error_body(error, status), status=status)
+        if isinstance(error, Transient):
+            response.headers["Retry-After"] = str(max(1, round(error.retry_after_s)))
+        if status is HTTPStatus.UNAUTHORIZED:
+            response.headers["WWW-Authenticate"] = "Keystone uri='/identity/v3'"
+        return response

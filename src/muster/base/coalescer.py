@@ -1,0 +1,102 @@
+"""Batches without a timer: what arrives while one batch is in flight becomes the next batch.
+
+When idle, an item is served at once and alone; when busy, batches grow by themselves, so N concurrent requests cost a
+handful of transactions, locks and messages instead of N. At most one batch is in flight per coalescer, so whatever it
+guards has at most one waiter per process.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from muster.base.errors import Bug, Transient
+from muster.base.metrics import BATCH_ITEMS, BATCH_SECONDS, QUEUE_ITEMS, QUEUE_SECONDS
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# What the function given to a coalescer returns: for each item, in order, its result or the error of that item alone.
+Outcomes = Sequence[Result | BaseException]
+
+
+class Coalescer(Generic[Item, Result]):
+    """Stands in front of one shared thing and hands it all that waits, at once."""
+
+    def __init__(
+        self,
+        run: Callable[[list[Item]], Awaitable[Outcomes[Result]]],
+        *,
+        name: str,
+        max_batch: int = 5_000,
+        max_waiting: int = 100_000,
+    ) -> None:
+        self._run = run
+        self._name = name
+        self._max_batch = max_batch
+        self._max_waiting = max_waiting
+        self._waiting: deque[tuple[Item, asyncio.Future[Result], float]] = deque()
+        self._worker: asyncio.Task[None] | None = None
+
+    async def submit(self, item: Item) -> Result:
+        """The result of `item`, which shares its batch with whatever else waits.
+
+        Raises the item's own error; the batch's error, when the batch as a whole failed; Transient when more than
+        `max_waiting` items wait already. A caller that is cancelled while waiting leaves the queue; once its batch is
+        in flight, the batch goes on without it.
+        """
+        if len(self._waiting) >= self._max_waiting:
+            raise Transient(f"{self._name}: too many requests are waiting", retry_after_s=2.0)
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future, time.monotonic()))
+        if self._worker is None:
+            self._worker = asyncio.create_task(self._work(), name=f"coalescer {self._name}")
+        return await future
+
+    async def _work(self) -> None:
+        # One turn of the loop first: requests that are read from their sockets in this turn join the first batch.
+        await asyncio.sleep(0)
+        try:
+            while batch := self._take():
+                await self._serve(batch)
+        finally:
+            self._worker = None
+
+    def _take(self) -> list[tuple[Item, asyncio.Future[Result], float]]:
+        batch: list[tuple[Item, asyncio.Future[Result], float]] = []
+        while self._waiting and len(batch) < self._max_batch:
+            entry = self._waiting.popleft()
+            if not entry[1].done():  # a cancelled caller has left
+                batch.append(entry)
+        return batch
+
+    async def _serve(self, batch: list[tuple[Item, asyncio.Future[Result], float]]) -> None:
+        began = time.monotonic()
+        BATCH_ITEMS.labels(self._name).observe(len(batch))
+        QUEUE_ITEMS.labels(self._name).set(len(self._waiting))
+        QUEUE_SECONDS.labels(self._name).observe(began - batch[0][2])
+        try:
+            outcomes = await self._run([item for item, _, _ in batch])
+            if len(outcomes) != len(batch):
+                raise Bug(f"{self._name}: {len(batch)} items gave {len(outcomes)} outcomes")
+        except BaseException as error:
+            for _, future, _ in batch:
+                if not future.done():
+                    future.set_exception(error if isinstance(error, Exception) else Transient("shutting down"))
+            if not isinstance(error, Exception):
+                raise
+        else:
+            for (_, future, _), outcome in zip(batch, outcomes, strict=True):
+                _settle(future, outcome)
+        finally:
+            BATCH_SECONDS.labels(self._name).observe(time.monotonic() - began)
+
+
+def _settle(future: "asyncio.Future[Result]", outcome: Result | BaseException) -> None:
+    if future.done():
+        return
+    if isinstance(outcome, BaseException):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)

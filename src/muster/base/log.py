@@ -1,0 +1,32 @@
+"""Structured logs: one line per event, with a stable `action` that scripts may rely on. Secrets never come here."""
+
+import logging
+import sys
+from typing import TextIO, cast
+
+import structlog
+from structlog.stdlib import BoundLogger
+
+
+def configure(*, level: str = "INFO", json: bool = False, stream: TextIO | None = None) -> None:
+    """Set up logging for the process. `json` writes one object per line, for machines."""
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer() if json else structlog.dev.ConsoleRenderer(colors=False)
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
+        logger_factory=structlog.PrintLoggerFactory(stream or sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+def get_logger(name: str) -> BoundLogger:
+    """A logger for one module."""
+    return cast(BoundLogger, structlog.get_logger(logger=name))

@@ -1,0 +1,18 @@
+"""The metrics that anyone can read while Muster runs: queue waits, batch sizes, lock waits, phase times."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000)
+_TIMES_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+
+BATCH_ITEMS = Histogram("muster_batch_items", "Items in a coalescer's batch", ["coalescer"], buckets=_SIZES)
+BATCH_SECONDS = Histogram("muster_batch_seconds", "Time a batch took", ["coalescer"], buckets=_TIMES_S)
+QUEUE_ITEMS = Gauge("muster_queue_items", "Items that wait behind the batch in flight", ["coalescer"])
+QUEUE_SECONDS = Histogram("muster_queue_seconds", "Wait of a batch's first item", ["coalescer"], buckets=_TIMES_S)
+LOCK_WAIT_SECONDS = Histogram("muster_lock_wait_seconds", "Wait for a lock", ["kind"], buckets=_TIMES_S)
+LOCK_HOLD_SECONDS = Histogram("muster_lock_hold_seconds", "Time a lock was held", ["kind"], buckets=_TIMES_S)
+TRANSACTION_SECONDS = Histogram("muster_transaction_seconds", "Time of a write transaction", buckets=_TIMES_S)
+REDECIDED = Counter("muster_redecided_total", "Batches decided again because what they read had changed", ["what"])
+REQUESTS = Counter("muster_requests_total", "HTTP requests answered", ["api", "method", "status"])
+MESSAGES = Counter("muster_messages_total", "Messages on the bus", ["direction"])
+STATE_CHANGES = Counter("muster_server_states_total", "Servers that reached a state", ["state"])

@@ -1,0 +1,53 @@
+"""Who may do what: one table of rules, named as in the routes, each naming one of the few checks below.
+
+A route asks for its rule before its handler runs; what depends on the object's owner is checked again by the service,
+which answers NotFound for what the caller may not even know of. The checks are those of the 'secure RBAC' defaults
+of OpenStack 2023.2: admin everywhere, member and reader within their project.
+"""
+
+from collections.abc import Callable, Mapping
+from enum import Enum
+
+from muster.domain.context import Context
+
+
+def _anyone(_context: Context) -> bool:
+    return True
+
+
+def _admin(context: Context) -> bool:
+    return context.is_admin
+
+
+def _project_reader(context: Context) -> bool:
+    return context.is_admin or (
+        context.project_id is not None and bool(context.roles & {"reader", "member", "manager"})
+    )
+
+
+def _project_member(context: Context) -> bool:
+    return context.is_admin or (context.project_id is not None and bool(context.roles & {"member", "manager"}))
+
+
+class Rule(Enum):
+    """The checks that a route can name."""
+
+    PUBLIC = "public"  # no token needed
+    AUTHENTICATED = "authenticated"  # any valid token, scoped or not
+    PROJECT_READER = "project_reader"  # reader, member or manager in the token's project
+    PROJECT_MEMBER = "project_member"  # member or manager in the token's project
+    ADMIN = "admin"
+
+
+CHECKS: Mapping[Rule, Callable[[Context], bool]] = {
+    Rule.PUBLIC: _anyone,
+    Rule.AUTHENTICATED: _anyone,
+    Rule.PROJECT_READER: _project_reader,
+    Rule.PROJECT_MEMBER: _project_member,
+    Rule.ADMIN: _admin,
+}
+
+
+def allows(rule: Rule, context: Context) -> bool:
+    """Whether the caller passes the check."""
+    return CHECKS[rule](context)

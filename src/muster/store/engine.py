@@ -1,0 +1,124 @@
+"""Connections and transactions.
+
+SQLite has one writer: its write transactions queue here, first come, first served, instead of failing as 'locked'.
+PostgreSQL's go side by side. Errors of the drivers leave this module only as errors of `base.errors`.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from sqlalchemy import Connection, MetaData, event, make_url
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from muster.base.errors import Conflict, MusterError, Transient
+from muster.base.metrics import TRANSACTION_SECONDS
+from muster.store.violations import violated_constraint
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class Violation(Conflict):
+    """A constraint refused a write; `constraint` is its name, the same on every database."""
+
+    code = "store.violation"
+
+    def __init__(self, constraint: str) -> None:
+        super().__init__(f"The database refused the change: {constraint}")
+        self.constraint = constraint
+
+
+class Database:
+    """A database by its URL: `sqlite:///path` or `postgresql://user@host/name`."""
+
+    def __init__(self, url: str) -> None:
+        parsed = make_url(url)
+        self.is_sqlite = parsed.get_backend_name() == "sqlite"
+        driver = "sqlite+aiosqlite" if self.is_sqlite else "postgresql+asyncpg"
+        self.url = parsed.set(drivername=driver)
+        self._writing = asyncio.Lock()
+        if self.is_sqlite:
+            self._writer = _sqlite_engine(self.url, begin="BEGIN IMMEDIATE", pool_size=1)
+            self._reader = _sqlite_engine(self.url, begin="BEGIN", pool_size=4)
+        else:
+            self._writer = self._reader = create_async_engine(self.url, pool_size=10, max_overflow=10)
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction for reading: one consistent picture on SQLite, one per statement on PostgreSQL.
+
+        Raises Transient when the database is away.
+        """
+        async with self._translating(), self._reader.connect() as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that commits at the end of the block, or leaves nothing if the block raises.
+
+        Raises Violation when a constraint refuses, Transient when the database is away. One commit (one fsync).
+        """
+        async with AsyncExitStack() as stack:
+            if self.is_sqlite:
+                await stack.enter_async_context(self._writing)
+            began = time.monotonic()
+            async with self._translating(), self._writer.begin() as connection:
+                yield connection
+            TRANSACTION_SECONDS.observe(time.monotonic() - began)
+
+    async def create_all(self) -> None:
+        """Make all tables at once, for tests; a cloud's database is made by its migrations."""
+        async with self._writer.begin() as connection:
+            await connection.run_sync(metadata.create_all)
+
+    async def close(self) -> None:
+        await self._writer.dispose()
+        if self._reader is not self._writer:
+            await self._reader.dispose()
+
+    @asynccontextmanager
+    async def _translating(self) -> AsyncIterator[None]:
+        try:
+            yield
+        except MusterError:
+            raise
+        except IntegrityError as error:
+            raise Violation(violated_constraint(error, metadata)) from error
+        except (OperationalError, OSError) as error:
+            raise Transient("The database does not answer", retry_after_s=1.0) from error
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise Transient("The connection to the database broke", retry_after_s=1.0) from error
+            raise
+
+
+def _sqlite_engine(url: Any, *, begin: str, pool_size: int) -> AsyncEngine:
+    engine = create_async_engine(url, pool_size=pool_size, max_overflow=0, pool_timeout=60)
+
+    def on_connect(dbapi_connection: Any, _record: object) -> None:
+        dbapi_connection.isolation_level = None  # transactions begin where we say, not where the driver guesses
+        cursor = dbapi_connection.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=FULL")  # what was answered 202 survives a power failure
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.execute("PRAGMA busy_timeout=30000")
+        cursor.execute("PRAGMA cache_size=-65536")
+        cursor.close()
+
+    def on_begin(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    event.listen(engine.sync_engine, "connect", on_connect)
+    event.listen(engine.sync_engine, "begin", on_begin)
+    return engine

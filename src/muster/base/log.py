@@ -29,4 +29,4 @@ def configure(*, level: str = "INFO", json: bool = False, stream: TextIO | None 
 
 def get_logger(name: str) -> BoundLogger:
     """A logger for one module."""
-    return cast(BoundLogger, structlog.get_logger(logger=name))
+    return cast(BoundLogger, structlog.get_logger(module=name))

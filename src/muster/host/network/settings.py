@@ -1,0 +1,35 @@
+"""What an operator may decide about a host's networking. Invariant: every default is the closed one."""
+
+from enum import StrEnum
+from pathlib import Path
+
+from msgspec import Struct
+
+
+class Conntrack(StrEnum):
+    """How bridged frames get their connection state: by the bridge family itself, or through br_netfilter."""
+
+    AUTO = "auto"
+    BRIDGE = "bridge"
+    BR_NETFILTER = "br_netfilter"
+
+
+class NetworkSettings(Struct, frozen=True, kw_only=True):
+    """Settings of `LinuxPlumbing`.
+
+    `state_dir` is made with mode 0700 and belongs to one agent; one agent per network namespace.
+    `mtu_max` caps the networks' MTU (0: no cap). `open_tcp_ports` are host ports that guests may reach;
+    `guests_may_route` lets the host forward between guests' bridges and other interfaces.
+    `tap_uid` owns the taps when the hypervisor does not run as root.
+    """
+
+    state_dir: Path
+    mtu_max: int = 0
+    tap_uid: int | None = None
+    conntrack: Conntrack = Conntrack.AUTO
+    open_tcp_ports: tuple[int, ...] = ()
+    guests_may_route: bool = False
+    lease_time_s: int = 86_400
+    dnsmasq_path: str = "dnsmasq"
+    dnsmasq_user: str = "root"
+    dhcp_timeout_s: float = 10.0

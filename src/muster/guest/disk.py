@@ -19,7 +19,9 @@ SECTOR_BYTES = 512
 PARTITION_OFFSET_BYTES = MIB
 #: Room for the guest's own files; empty room costs nothing in a qcow2 file.
 VIRTUAL_SIZE_BYTES = 128 * MIB
-_GRUB_MODULES = ["biosdisk", "part_msdos", "ext2", "linux"]
+#: linux16 starts the kernel at its 16-bit entry, as QEMU's own loader does. Through GRUB's usual command, the 32-bit
+#: entry, the same kernel unpacks itself 1.7 CPU seconds slower under emulation.
+_GRUB_MODULES = ["biosdisk", "part_msdos", "ext2", "linux16"]
 _LINUX = 0x83
 _ACTIVE = 0x80
 #: Disk signature; fixed, so that equal input gives an equal image.

@@ -29,6 +29,10 @@ def _project_member(context: Context) -> bool:
     return context.is_admin or (context.project_id is not None and bool(context.roles & {"member", "manager"}))
 
 
+def _system_reader(context: Context) -> bool:
+    return context.is_admin or (context.system and "reader" in context.roles)
+
+
 class Rule(Enum):
     """The checks that a route can name."""
 
@@ -36,6 +40,7 @@ class Rule(Enum):
     AUTHENTICATED = "authenticated"  # any valid token, scoped or not
     PROJECT_READER = "project_reader"  # reader, member or manager in the token's project
     PROJECT_MEMBER = "project_member"  # member or manager in the token's project
+    SYSTEM_READER = "system_reader"  # admin, or reader of the whole system
     ADMIN = "admin"
 
 
@@ -44,6 +49,7 @@ CHECKS: Mapping[Rule, Callable[[Context], bool]] = {
     Rule.AUTHENTICATED: _anyone,
     Rule.PROJECT_READER: _project_reader,
     Rule.PROJECT_MEMBER: _project_member,
+    Rule.SYSTEM_READER: _system_reader,
     Rule.ADMIN: _admin,
 }
 

@@ -1,0 +1,146 @@
+"""`/v3/projects`, their tags, and `/v3/users/{user_id}/projects`."""
+
+from typing import Any
+
+from muster.api.http.requests import Request
+from muster.api.http.responses import Response
+from muster.api.identity import views
+from muster.api.identity.bodies import check, read_patch
+from muster.base.errors import Invalid, NotFound
+from muster.domain.attribute_filters import Listing, parse_filters, parse_flag, parse_page
+from muster.domain.patches import ProjectPatch
+from muster.domain.projects import Project
+from muster.services.projects import Projects
+from muster.services.tokens import Tokens
+from muster.services.users import Users, require_self
+from muster.store.projects import FILTERS, TagFilter
+
+
+class ProjectsApi:
+    """`/v3/projects`."""
+
+    def __init__(self, projects: Projects, tokens: Tokens, users: Users) -> None:
+        self._projects = projects
+        self._tokens = tokens
+        self._users = users
+
+    async def create(self, request: Request) -> Response:
+        """`POST /v3/projects`."""
+        project = await self._projects.create(request.context, await read_patch(request, "project", ProjectPatch))
+        return Response({"project": views.project(request, project)}, status=201)
+
+    async def list(self, request: Request) -> Response:
+        """`GET /v3/projects`."""
+        query = dict(request.query)
+        found = await self._projects.list_page(
+            parse_filters(request.query, FILTERS, ["enabled"]),
+            parse_page(request.query),
+            is_domain="is_domain" in query and parse_flag(query["is_domain"]),
+            tags=_tags(query),
+        )
+        return views.collection(request, "projects", found, views.project)
+
+    async def show(self, request: Request) -> Response:
+        """`GET /v3/projects/{project_id}`, with what stands above and below if asked for."""
+        project = await self._projects.show(request.context, request.parameters["project_id"])
+        view = views.project(request, project)
+        asked = {name for name, value in request.query if parse_flag(value)}
+        if {"parents_as_list", "parents_as_ids"} <= asked or {"subtree_as_list", "subtree_as_ids"} <= asked:
+            raise Invalid("A tree can be had as a list or as ids, not both")
+        if asked & {"parents_as_list", "parents_as_ids"}:
+            view["parents"] = await self._parents(request, project, as_ids="parents_as_ids" in asked)
+        if asked & {"subtree_as_list", "subtree_as_ids"}:
+            view["subtree"] = await self._subtree(request, project, as_ids="subtree_as_ids" in asked)
+        return Response({"project": view})
+
+    async def _parents(self, request: Request, project: Project, *, as_ids: bool) -> Any:
+        above = await self._projects.parents(project.id)
+        if not as_ids:
+            return [{"project": views.project(request, one)} for one in above if not one.is_domain]
+        tree: dict[str, Any] | None = None
+        for one in reversed(above):
+            tree = {one.id: tree}
+        return tree
+
+    async def _subtree(self, request: Request, project: Project, *, as_ids: bool) -> Any:
+        below = await self._projects.subtree(project.id)
+        if not as_ids:
+            return [{"project": views.project(request, one)} for one in below]
+        trees: dict[str, dict[str, Any]] = {one.id: {} for one in (project, *below)}
+        for one in below:
+            trees[one.parent_id or ""][one.id] = trees[one.id]
+        return _leaves_as_null(trees[project.id])
+
+    async def update(self, request: Request) -> Response:
+        """`PATCH /v3/projects/{project_id}`."""
+        patch = await read_patch(request, "project", ProjectPatch)
+        project = await self._projects.update(request.parameters["project_id"], patch)
+        return Response({"project": views.project(request, project)})
+
+    async def delete(self, request: Request) -> Response:
+        """`DELETE /v3/projects/{project_id}`."""
+        await self._projects.delete(request.parameters["project_id"])
+        return Response(status=204)
+
+    async def of_user(self, request: Request) -> Response:
+        """`GET /v3/users/{user_id}/projects`: for that user and for admins."""
+        user_id = request.parameters["user_id"]
+        require_self(request.context, user_id, "identity:list_user_projects")
+        await self._users.get(user_id)
+        projects = (await self._tokens.reach(user_id)).projects
+        wanted = parse_filters(request.query, ["name", "domain_id", "parent_id"], ["enabled"])
+        for one in wanted:
+            if one.comparator == "equals":
+                projects = [project for project in projects if getattr(project, one.attribute) == one.value]
+        projects.sort(key=lambda project: project.id)
+        return views.collection(request, "projects", Listing(projects), views.project)
+
+    async def tags(self, request: Request) -> Response:
+        """`GET /v3/projects/{project_id}/tags`."""
+        project = await self._projects.show(request.context, request.parameters["project_id"])
+        return Response({"tags": project.tags, "links": views.list_links(request)})
+
+    async def set_tags(self, request: Request) -> Response:
+        """`PUT /v3/projects/{project_id}/tags`."""
+        body = await request.json(dict[str, list[str]])
+        check(body)
+        if "tags" not in body:
+            raise Invalid("'tags' is a required property")
+        tags = await self._projects.set_tags(request.parameters["project_id"], body["tags"])
+        return Response({"tags": tags, "links": views.list_links(request)})
+
+    async def clear_tags(self, request: Request) -> Response:
+        """`DELETE /v3/projects/{project_id}/tags`."""
+        await self._projects.set_tags(request.parameters["project_id"], [])
+        return Response(status=204)
+
+    async def check_tag(self, request: Request) -> Response:
+        """`GET /v3/projects/{project_id}/tags/{tag}`."""
+        project = await self._projects.show(request.context, request.parameters["project_id"])
+        if request.parameters["tag"] not in project.tags:
+            raise NotFound(f"Could not find project tag: {request.parameters['tag']}.")
+        return Response(status=204)
+
+    async def add_tag(self, request: Request) -> Response:
+        """`PUT /v3/projects/{project_id}/tags/{tag}`."""
+        project_id, tag = request.parameters["project_id"], request.parameters["tag"]
+        await self._projects.add_tag(project_id, tag)
+        return Response(status=201, headers={"Location": f"{request.base_url}/v3/projects/{project_id}/tags/{tag}"})
+
+    async def remove_tag(self, request: Request) -> Response:
+        """`DELETE /v3/projects/{project_id}/tags/{tag}`."""
+        await self._projects.remove_tag(request.parameters["project_id"], request.parameters["tag"])
+        return Response(status=204)
+
+
+def _leaves_as_null(tree: dict[str, Any]) -> dict[str, Any] | None:
+    return {key: _leaves_as_null(inner) for key, inner in tree.items()} or None
+
+
+def _tags(query: dict[str, str]) -> TagFilter:
+    def named(name: str) -> list[str]:
+        return [tag for tag in query.get(name, "").split(",") if tag]
+
+    return TagFilter(
+        all_of=named("tags"), any_of=named("tags-any"), not_all_of=named("not-tags"), none_of=named("not-tags-any")
+    )

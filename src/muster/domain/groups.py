@@ -1,0 +1,16 @@
+"""Groups of users: what is granted to a group is granted to each member."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec import Struct
+
+
+class Group(Struct, frozen=True, kw_only=True):
+    """A group of a domain's."""
+
+    id: str
+    name: str
+    domain_id: str
+    description: str = ""
+    extra: Mapping[str, Any] = {}

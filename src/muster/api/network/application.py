@@ -1,0 +1,23 @@
+"""The network API as an ASGI application."""
+
+from muster.api.http.application import Application, Authenticator, Hooks
+from muster.api.http.requests import Request
+from muster.api.network.errors import error_body
+from muster.api.network.routes import routes
+from muster.api.network.services import Services
+from muster.base.errors import NotFound
+
+
+class NetworkHooks(Hooks):
+    """A path with a NUL character names nothing, and no database must be asked for it."""
+
+    def prepare(self, request: Request) -> None:
+        if "\x00" in request.path:
+            raise NotFound("The resource could not be found.", code="http.path")
+
+
+def application(services: Services, authenticator: Authenticator) -> Application:
+    """The application; its paths are relative to where it is mounted (`/network`)."""
+    return Application(
+        "network", routes(services), authenticator=authenticator, error_body=error_body, hooks=NetworkHooks()
+    )

@@ -1,0 +1,66 @@
+"""The use cases behind the network API, and how they are put together."""
+
+from msgspec import Struct
+
+from muster.domain.context import Context
+from muster.domain.networks import NetworkSettings
+from muster.services.network_agents import NetworkAgents
+from muster.services.network_ip_availability import NetworkIpAvailability
+from muster.services.network_quotas import NetworkQuotas
+from muster.services.network_tags import Look, NetworkTags, Tagged
+from muster.services.networks import Networks
+from muster.services.port_batch import PortBatch
+from muster.services.ports import Ports
+from muster.services.security_group_rules import SecurityGroupRules
+from muster.services.security_groups import SecurityGroups
+from muster.services.subnets import Subnets
+from muster.store.engine import Database
+
+
+class Services(Struct, frozen=True, kw_only=True):
+    """What the handlers call. `dns_domain` completes the names of ports."""
+
+    networks: Networks
+    subnets: Subnets
+    ports: Ports
+    security_groups: SecurityGroups
+    security_group_rules: SecurityGroupRules
+    quotas: NetworkQuotas
+    tags: NetworkTags
+    agents: NetworkAgents
+    ip_availability: NetworkIpAvailability
+    dns_domain: str
+
+
+def assemble(
+    database: Database, batch: PortBatch, groups: SecurityGroups, settings: NetworkSettings | None = None
+) -> Services:
+    """All services over one database and one port batch, whose `DefaultGroups` are `groups`."""
+    settings = settings or NetworkSettings()
+    networks, subnets, ports = Networks(database, batch, settings), Subnets(database, batch), Ports(database, batch)
+    looks = {
+        "networks": _look(networks),
+        "subnets": _look(subnets),
+        "ports": _look(ports),
+        "security-groups": _look(groups),
+    }
+    return Services(
+        networks=networks,
+        subnets=subnets,
+        ports=ports,
+        security_groups=groups,
+        security_group_rules=SecurityGroupRules(database, batch.clock, batch.quotas, batch.changes),
+        quotas=NetworkQuotas(database, batch.quotas),
+        tags=NetworkTags(database, looks, batch.clock),
+        agents=NetworkAgents(database, batch.clock),
+        ip_availability=NetworkIpAvailability(database),
+        dns_domain=settings.dns_domain,
+    )
+
+
+def _look(service: Networks | Subnets | Ports | SecurityGroups) -> Look:
+    async def look(context: Context, resource_id: str) -> Tagged:
+        found = await service.get(context, resource_id)
+        return Tagged(found.project_id, found.tags)
+
+    return look

@@ -1,0 +1,40 @@
+"""What a list of network resources is asked for: conditions, order, page; fields are those of the domain."""
+
+from msgspec import Struct
+
+
+class Condition(Struct, frozen=True):
+    """The field has one of the values. Names that are no plain field (`fixed_ip_address`) the store knows."""
+
+    field: str
+    values: tuple[object, ...]
+
+
+class TagFilter(Struct, frozen=True, kw_only=True):
+    """Tags that must all be there, any of which must be, which must not all be, none of which may be."""
+
+    all_of: tuple[str, ...] = ()
+    any_of: tuple[str, ...] = ()
+    not_all_of: tuple[str, ...] = ()
+    not_any_of: tuple[str, ...] = ()
+
+
+class Sort(Struct, frozen=True):
+    """One key of the order."""
+
+    field: str
+    descending: bool = False
+
+
+class ListQuery(Struct, frozen=True, kw_only=True):
+    """A page of a list: at most `limit` items behind `marker` (an id) in the order; `reverse` gives those before it.
+
+    `limit` None is all. The order always ends with the id, so that it is total.
+    """
+
+    conditions: tuple[Condition, ...] = ()
+    tags: TagFilter = TagFilter()
+    sorts: tuple[Sort, ...] = ()
+    limit: int | None = None
+    marker: str | None = None
+    reverse: bool = False

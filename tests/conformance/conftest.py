@@ -1,0 +1,125 @@
+"""Every database that Muster runs on, fresh for each test: `database` is SQLite and PostgreSQL in turn."""
+
+import asyncio
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from itertools import count
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+import muster.store.addresses
+import muster.store.flavors
+import muster.store.images
+import muster.store.instance_actions
+import muster.store.keypairs
+import muster.store.outbox
+import muster.store.port_batch
+import muster.store.quotas
+import muster.store.server_groups
+import muster.store.usages  # noqa: F401 - create_all makes the tables of all modules that are imported
+from muster.store.engine import Database
+
+START_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 20.0
+
+_names = count()
+
+
+class Postgres:
+    """A private cluster in a directory of its own, reached by a unix socket only."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._account = "postgres" if os.geteuid() == 0 else None  # the server refuses to run as root
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        if self._account:
+            entry = pwd.getpwnam(self._account)
+            os.chown(self.directory, entry.pw_uid, entry.pw_gid)
+        data = self.directory / "data"
+        options = ["--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"]
+        subprocess.run(
+            [_program("initdb"), "-D", str(data), *options], check=True, capture_output=True, **self._as_account()
+        )
+        settings = {"listen_addresses": "", "unix_socket_directories": str(self.directory), "fsync": "off"}
+        arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        command = [_program("postgres"), "-D", str(data), *arguments]
+        with (self.directory / "log").open("wb") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, **self._as_account())
+        self._await_socket()
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.send_signal(signal.SIGINT)  # ends connections, then itself
+            try:
+                self._process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+
+    async def create_database(self) -> str:
+        """The URL of a new empty database."""
+        name = f"muster_{next(_names)}"
+        connection = await asyncpg.connect(user="postgres", host=str(self.directory), database="postgres")
+        try:
+            await connection.execute(f'CREATE DATABASE "{name}"')
+        finally:
+            await connection.close()
+        return f"postgresql://postgres@/{name}?host={self.directory}"
+
+    def _await_socket(self) -> None:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        ready = [_program("pg_isready"), "-q", "-h", str(self.directory)]
+        while subprocess.run(ready, check=False).returncode != 0:
+            assert self._process is not None
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError("PostgreSQL did not start:\n" + (self.directory / "log").read_text())
+            time.sleep(0.05)
+
+    def _as_account(self) -> dict:
+        return {"user": self._account, "group": self._account, "extra_groups": []} if self._account else {}
+
+
+def _program(name: str) -> str:
+    found = [str(path) for path in sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))]
+    program = shutil.which(name) or (found[-1] if found else None)
+    if program is None:
+        pytest.fail(f"PostgreSQL's {name} is not installed (apt-get install postgresql)")
+    return program
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """One cluster per test process (so each worker of pytest-xdist has its own)."""
+    directory = Path(tempfile.mkdtemp(prefix="muster-pg-"))
+    cluster = Postgres(directory)
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
+    """A fresh database with all tables."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path}/muster.db"
+    else:
+        url = await request.getfixturevalue("postgres").create_database()
+    opened = Database(url)
+    await opened.create_all()
+    try:
+        yield opened
+    finally:
+        await asyncio.shield(opened.close())

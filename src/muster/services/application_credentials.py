@@ -78,8 +78,7 @@ class ApplicationCredentials:
         time that has passed and for roles that the token does not have, Conflict for a taken name. One run of
         Argon2id and one transaction.
         """
-        if context.user_id != user_id:
-            raise Forbidden("You are not authorized to create application credentials for this user.")
+        self.require_owner(context, user_id)
         _require_unrestricted(token)
         if token.project_id is None:
             raise Invalid("An application credential needs a token that is scoped to a project")
@@ -102,6 +101,11 @@ class ApplicationCredentials:
                 )
                 await store.insert(change.connection, [CredentialLogin(credential, secret_hash)])
         return Made(credential, secret)
+
+    def require_owner(self, context: Context, user_id: str) -> None:
+        """Raise Forbidden unless the caller is that user: not even an admin makes credentials for others."""
+        if context.user_id != user_id:
+            raise Forbidden("You are not authorized to create application credentials for this user.")
 
     async def list_page(
         self, context: Context, user_id: str, filters: Sequence[Filter], page: Page

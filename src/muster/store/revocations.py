@@ -73,7 +73,7 @@ async def read_since(connection: AsyncConnection, seq: int, now: float) -> list[
         .where(revocations.c.seq > seq, revocations.c.expires_at > now)
         .order_by(revocations.c.seq)
     )
-    return [Revocation(*row) for row in (await connection.execute(statement)).tuples()]
+    return [Revocation(*row) for row in await connection.execute(statement)]
 
 
 async def is_revoked(connection: AsyncConnection, subjects: Sequence[str], epoch: int) -> bool:

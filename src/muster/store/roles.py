@@ -96,7 +96,7 @@ async def read_implications(connection: AsyncConnection) -> list[Implication]:
     """Which role implies which: a handful. One query."""
     statement = select(implied_roles.c.prior_role_id, implied_roles.c.implied_role_id)
     statement = statement.order_by(implied_roles.c.prior_role_id, implied_roles.c.implied_role_id)
-    return [Implication(*row) for row in (await connection.execute(statement)).tuples()]
+    return [Implication(*row) for row in await connection.execute(statement)]
 
 
 async def add_implications(connection: AsyncConnection, made: Sequence[Implication]) -> None:

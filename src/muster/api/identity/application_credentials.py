@@ -42,8 +42,9 @@ class ApplicationCredentialsApi:
 
     async def create(self, request: Request) -> Response:
         """`POST`: 201 with the secret, which is never shown again."""
-        ask = _ask(typed(await read_member(request, "application_credential"), _Body, "application_credential"))
         user_id, token = request.parameters["user_id"], self._token(request)
+        self._credentials.require_owner(request.context, user_id)
+        ask = _ask(typed(await read_member(request, "application_credential"), _Body, "application_credential"))
         made = await self._credentials.create(request.context, token, user_id, ask)
         roles = await self._credentials.roles([made.credential])
         view = {**views.credential(request, made.credential, roles), "secret": made.secret}

@@ -28,12 +28,23 @@ async def read_member(request: Request, name: str) -> dict[str, Any]:
     return member
 
 
+async def read_new(request: Request, name: str, kind: type[Kind]) -> Kind:
+    """As `read_patch`, for something new: it needs a name. Raises Invalid, TooLarge."""
+    member = await read_member(request, name)
+    if "name" not in member:
+        raise Invalid("'name' is a required property")
+    return _patch(member, name, kind)
+
+
 async def read_patch(request: Request, name: str, kind: type[Kind]) -> Kind:
     """The object under `name` as a patch, whose `extra` takes the fields that `kind` does not know.
 
     Raises Invalid, TooLarge.
     """
-    member = await read_member(request, name)
+    return _patch(await read_member(request, name), name, kind)
+
+
+def _patch(member: dict[str, Any], name: str, kind: type[Kind]) -> Kind:
     known = set(kind.__struct_fields__) - {"extra"}
     extra = {key: value for key, value in member.items() if key not in known | _OURS}
     return typed({**{key: member[key] for key in known & set(member)}, "extra": extra}, kind, name)
@@ -45,12 +56,6 @@ def typed(value: Any, kind: type[Kind], name: str) -> Kind:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         raise Invalid(f"Invalid input for '{name}': {error}") from error
-
-
-def require_id(request: Request, name: str, member: dict[str, Any]) -> None:
-    """Raise Invalid if an update names another id than its path."""
-    if member.get("id", request.parameters[name]) != request.parameters[name]:
-        raise Invalid("The id in the body is not that of the path")
 
 
 def check(value: Any, depth: int = 0) -> None:

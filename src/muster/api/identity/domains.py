@@ -3,7 +3,7 @@
 from muster.api.http.requests import Request
 from muster.api.http.responses import Response
 from muster.api.identity import views
-from muster.api.identity.bodies import read_patch
+from muster.api.identity.bodies import read_new, read_patch
 from muster.domain.attribute_filters import parse_filters, parse_page
 from muster.domain.patches import ProjectPatch
 from muster.services.domains import Domains
@@ -17,7 +17,7 @@ class DomainsApi:
 
     async def create(self, request: Request) -> Response:
         """`POST /v3/domains`."""
-        domain = await self._domains.create(await read_patch(request, "domain", ProjectPatch))
+        domain = await self._domains.create(await read_new(request, "domain", ProjectPatch))
         return Response({"domain": views.domain(request, domain)}, status=201)
 
     async def list(self, request: Request) -> Response:

@@ -3,7 +3,7 @@
 from muster.api.http.requests import Request
 from muster.api.http.responses import Response
 from muster.api.identity import views
-from muster.api.identity.bodies import read_patch
+from muster.api.identity.bodies import read_new, read_patch
 from muster.domain.attribute_filters import parse_filters, parse_page
 from muster.domain.patches import GroupPatch
 from muster.services.groups import Groups
@@ -19,7 +19,7 @@ class GroupsApi:
 
     async def create(self, request: Request) -> Response:
         """`POST /v3/groups`."""
-        group = await self._groups.create(request.context, await read_patch(request, "group", GroupPatch))
+        group = await self._groups.create(request.context, await read_new(request, "group", GroupPatch))
         return Response({"group": views.group(request, group)}, status=201)
 
     async def list(self, request: Request) -> Response:

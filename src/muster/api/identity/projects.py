@@ -5,7 +5,7 @@ from typing import Any
 from muster.api.http.requests import Request
 from muster.api.http.responses import Response
 from muster.api.identity import views
-from muster.api.identity.bodies import check, read_patch
+from muster.api.identity.bodies import check, read_new, read_patch
 from muster.base.errors import Invalid, NotFound
 from muster.domain.attribute_filters import Listing, parse_filters, parse_flag, parse_page
 from muster.domain.patches import ProjectPatch
@@ -26,7 +26,7 @@ class ProjectsApi:
 
     async def create(self, request: Request) -> Response:
         """`POST /v3/projects`."""
-        project = await self._projects.create(request.context, await read_patch(request, "project", ProjectPatch))
+        project = await self._projects.create(request.context, await read_new(request, "project", ProjectPatch))
         return Response({"project": views.project(request, project)}, status=201)
 
     async def list(self, request: Request) -> Response:

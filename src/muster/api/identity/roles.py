@@ -5,7 +5,7 @@ from typing import Any
 from muster.api.http.requests import Request
 from muster.api.http.responses import Response
 from muster.api.identity import views
-from muster.api.identity.bodies import read_patch
+from muster.api.identity.bodies import read_new, read_patch
 from muster.domain.attribute_filters import Filter, parse_filters, parse_page
 from muster.domain.patches import RolePatch
 from muster.domain.roles import Role
@@ -21,7 +21,7 @@ class RolesApi:
 
     async def create(self, request: Request) -> Response:
         """`POST /v3/roles`."""
-        role = await self._roles.create(await read_patch(request, "role", RolePatch))
+        role = await self._roles.create(await read_new(request, "role", RolePatch))
         return Response({"role": views.role(request, role)}, status=201)
 
     async def list(self, request: Request) -> Response:

@@ -5,7 +5,7 @@ from msgspec import Struct
 from muster.api.http.requests import Request
 from muster.api.http.responses import Response
 from muster.api.identity import views
-from muster.api.identity.bodies import read_member, read_patch, typed
+from muster.api.identity.bodies import read_member, read_new, read_patch, typed
 from muster.domain.attribute_filters import parse_filters, parse_page
 from muster.domain.patches import UserPatch
 from muster.services.users import Users
@@ -29,7 +29,7 @@ class UsersApi:
 
     async def create(self, request: Request) -> Response:
         """`POST /v3/users`."""
-        user = await self._users.create(request.context, await read_patch(request, "user", UserPatch))
+        user = await self._users.create(request.context, await read_new(request, "user", UserPatch))
         return Response({"user": views.user(request, user)}, status=201)
 
     async def list(self, request: Request) -> Response:

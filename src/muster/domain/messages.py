@@ -13,12 +13,17 @@ from muster.domain.specs import NetworkSpec, SecurityGroupSpec, ServerSpec
 
 
 class Desired(Struct, frozen=True, kw_only=True, tag="desired"):
-    """To a host: what changed in (`from_seq`, `to_seq`]. With `everything`, all that the host should have."""
+    """To a host: what changed in (`from_seq`, `to_seq`]. With `everything`, all that the host should have.
+
+    `nonce` is that of the Hello that this answers (0: none), so that an agent that has just started does not take a
+    late answer to its predecessor for the present.
+    """
 
     host_id: str
     from_seq: int
     to_seq: int
     everything: bool = False
+    nonce: int = 0
     servers: tuple[ServerSpec, ...] = ()
     networks: tuple[NetworkSpec, ...] = ()
     groups: tuple[SecurityGroupSpec, ...] = ()
@@ -55,6 +60,7 @@ class Hello(Struct, frozen=True, kw_only=True, tag="hello"):
     host_ip: str = "127.0.0.1"
     firewall: bool = True
     cpu_info: str = ""
+    nonce: int = 0
 
 
 class Beat(Struct, frozen=True, kw_only=True):

@@ -1,0 +1,292 @@
+"""The agent of one host: listens on its topic, keeps what should be, has it done, answers and says hello.
+
+Messages only wake: whatever is lost, doubled or late, the numbers in both directions show it, and everything is asked
+for again. Invariant: an answer to an agent that ran before this one is never taken for the present.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from random import Random
+from typing import Any, Protocol
+
+from msgspec import MsgspecError, Struct
+
+from muster.base.admission import Admission
+from muster.base.clock import Clock
+from muster.base.errors import MusterError, Transient
+from muster.base.log import get_logger
+from muster.bus.protocol import Bus, Subscription
+from muster.domain.messages import (
+    CONTROL_TOPIC,
+    Beat,
+    ConsoleReply,
+    ConsoleRequest,
+    Desired,
+    Hello,
+    ReportEverything,
+    decode,
+    host_topic,
+)
+from muster.domain.reports import HostCapacity, ServerReport
+from muster.host.agenda import Agenda, Entry
+from muster.host.ports import Hypervisor, Plumbing
+from muster.host.pressure import BootSettings, PressureReader, PsiReader
+from muster.host.reconciler import Outlet, Reconciler, ReconcilerSettings
+from muster.host.reporter import Courier, Reporter
+
+CONSOLES_AT_ONCE = 4
+CONSOLES_WAITING = 100
+CONSOLE_CHARS_MAX = 102_400  # Nova's MAX_CONSOLE_BYTES
+
+
+class Lease(Protocol):
+    """What a watch of the DHCP server's leases yields: whose lease was seen, and when (Unix seconds)."""
+
+    @property
+    def mac_address(self) -> str: ...
+
+    @property
+    def at_s(self) -> float: ...
+
+
+class HostIdentity(Struct, frozen=True, kw_only=True):
+    """Who a host is, as its Hello says. `host_id` must stay the same over restarts."""
+
+    host_id: str
+    hostname: str
+    hypervisor_type: str
+    hypervisor_version: int = 1
+    availability_zone: str = "nova"
+    host_ip: str = "127.0.0.1"
+    firewall: bool = True
+    cpu_info: str = ""
+
+
+class HostParts(Struct, frozen=True, kw_only=True):
+    """What an agent is made of; it owns the adapters from then on and closes them.
+
+    `leases` tells of guests that got their lease (it ends a boot). `boots` None: any number boots at a time.
+    """
+
+    identity: HostIdentity
+    hypervisor: Hypervisor
+    plumbing: Plumbing
+    leases: AsyncIterator[Lease] | None = None
+    boots: BootSettings | None = None
+    pressure: PressureReader | None = None
+
+
+class AgentSettings(Struct, frozen=True, kw_only=True):
+    """Times of agents, in seconds. `hello_first_s` doubles with each Hello that was not answered."""
+
+    reconcile_every_s: float = 60.0
+    heartbeat_every_s: float = 5.0
+    hello_first_s: float = 2.0
+    hello_max_s: float = 30.0
+    resync_delay_s: float = 0.5
+    stray_grace_s: float = 30.0
+    close_grace_s: float = 5.0
+
+
+class Process(Struct, frozen=True, kw_only=True):
+    """What all agents of a process share."""
+
+    bus: Bus
+    courier: Courier
+    agenda: Agenda
+    clock: Clock
+    rng: Random
+    settings: AgentSettings
+
+
+class HostAgent:
+    """One host's agent; see the module. `start`, then `close`."""
+
+    def __init__(self, parts: HostParts, process: Process) -> None:
+        self._parts, self._process = parts, process
+        self._id = parts.identity.host_id
+        self._nonce = process.rng.getrandbits(62) + 1
+        # Greater than any number of an earlier life, so that its reports cannot be taken for these.
+        first_seq = int(process.clock() * 1000)
+        self.reporter = Reporter(self._id, first_seq, process.courier, self._snapshot)
+        self.reconciler = Reconciler(
+            (parts.hypervisor, parts.plumbing),
+            process.agenda,
+            Outlet(self.reporter.put, self.reporter.put_everything, self._miss),
+            clock=process.clock,
+            settings=ReconcilerSettings(
+                stray_grace_s=process.settings.stray_grace_s, needs_groups=parts.identity.firewall, boots=parts.boots
+            ),
+            pressure=parts.pressure or PsiReader(),
+        )
+        self._desired = self.reconciler.desired
+        self._capacity: HostCapacity | None = None
+        self._consoles = Admission(CONSOLES_AT_ONCE, max_waiting=CONSOLES_WAITING)
+        self._subscription: Subscription | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._hello: Entry | None = None
+        self._hello_after_s = 0.0
+        self._missing = False
+        self._closed = False
+
+    @property
+    def beat(self) -> Beat | None:
+        """The host's sign of life; None before it has started."""
+        if self._capacity is None:
+            return None
+        return Beat(host_id=self._id, desired_seq=self._desired.seq, report_seq=self.reporter.published_seq)
+
+    async def start(self) -> None:
+        """Listen, say hello, and from then on do what is asked. Raises Transient when bus or hypervisor is away."""
+        if self._subscription is None:
+            self._subscription = await self._process.bus.subscribe(host_topic(self._id))
+        self._capacity = await self._parts.hypervisor.capacity()
+        self._spawn(self._listen(self._subscription))
+        self._spawn(self._watch_guests())
+        if self._parts.leases is not None:
+            self.reconciler.executor.track_leases()
+            self._spawn(self._watch_leases(self._parts.leases))
+        self._say_hello()
+        self._reconcile_later()
+
+    async def close(self) -> None:
+        """Stop listening, let what is in flight end, close the adapters. Guests and networks go on."""
+        self._closed = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.reconciler.close(self._process.settings.close_grace_s)
+        if self._subscription is not None:
+            await self._subscription.close()
+        await self._parts.hypervisor.close()
+        await self._parts.plumbing.close()
+
+    def _snapshot(self) -> list[ServerReport] | None:
+        return self.reconciler.snapshot()
+
+    def lease_seen(self, mac: str, at_s: float) -> None:
+        """A guest with this MAC asked for its lease: its boot is over. For adapters that call instead of yielding."""
+        self.reconciler.lease_seen(mac, at_s)
+
+    # Listening
+
+    async def _listen(self, subscription: Subscription) -> None:
+        while True:
+            try:
+                bodies = await subscription.next_batch()
+            except Transient as error:
+                await asyncio.sleep(max(0.1, error.retry_after_s))
+                continue
+            for body in bodies:
+                self._hear(body)
+
+    def _hear(self, body: bytes) -> None:
+        try:
+            message = decode(body)
+        except MsgspecError as error:
+            get_logger(__name__).warning("not a message", action="agent.undecodable", error=str(error))
+            return
+        match message:
+            case Desired(host_id=self._id):
+                self._hear_desired(message)
+            case ReportEverything(host_id=self._id):
+                self.reporter.put_everything()
+            case ConsoleRequest(host_id=self._id):
+                self._spawn(self._answer_console(message))
+            case _:
+                get_logger(__name__).warning("not for this host", action="agent.misrouted", host_id=self._id)
+
+    def _hear_desired(self, message: Desired) -> None:
+        if message.nonce not in (0, self._nonce):
+            return  # the answer to a Hello of an agent before this one
+        changes = self._desired.apply(message)
+        self.reconciler.learn(changes, everything=message.everything)
+        if message.everything:
+            self._missing = False
+        if not self._desired.behind and not self._missing:
+            self._stop_asking()
+        elif self._desired.complete:
+            self._miss_later()
+
+    def _miss(self) -> None:
+        self._missing = True
+        self._miss_later()
+
+    # Asking for everything
+
+    def _miss_later(self) -> None:
+        """Something is missing. It may only be late, so ask in a moment, once for all that is missing then."""
+        if self._hello is None:
+            self._hello_after_s = 0.0
+            self._hello = self._process.agenda.after(self._process.settings.resync_delay_s, self._say_hello)
+
+    def _stop_asking(self) -> None:
+        if self._hello is not None:
+            self._hello.cancel()
+            self._hello = None
+        self._hello_after_s = 0.0
+
+    def _say_hello(self) -> None:
+        """Ask for everything, and go on asking, ever less often, until it has come."""
+        identity, settings, process = self._parts.identity, self._process.settings, self._process
+        if self._closed or self._capacity is None:
+            return
+        hello = Hello(
+            host_id=identity.host_id,
+            hostname=identity.hostname,
+            hypervisor_type=identity.hypervisor_type,
+            hypervisor_version=identity.hypervisor_version,
+            capacity=self._capacity,
+            availability_zone=identity.availability_zone,
+            host_ip=identity.host_ip,
+            firewall=identity.firewall,
+            cpu_info=identity.cpu_info,
+            nonce=self._nonce,
+        )
+        process.courier.send(f"hello {self._id}", CONTROL_TOPIC, hello)
+        self._hello_after_s = min(settings.hello_max_s, max(settings.hello_first_s, 2 * self._hello_after_s))
+        jitter = process.rng.uniform(0.8, 1.2)
+        self._hello = process.agenda.after(self._hello_after_s * jitter, self._say_hello)
+
+    def _reconcile_later(self) -> None:
+        if self._closed:
+            return
+        every_s = self._process.settings.reconcile_every_s * self._process.rng.uniform(0.9, 1.1)
+        self._process.agenda.after(every_s, self._reconcile)
+
+    def _reconcile(self) -> None:
+        self.reconciler.every_so_often()
+        self._reconcile_later()
+
+    # Watching and answering
+
+    async def _watch_guests(self) -> None:
+        async for event in self._parts.hypervisor.events():
+            self.reconciler.guest_changed(event.server_id, event.state)
+
+    async def _watch_leases(self, leases: AsyncIterator[Lease]) -> None:
+        async for lease in leases:
+            self.reconciler.lease_seen(lease.mac_address, lease.at_s)
+
+    async def _answer_console(self, request: ConsoleRequest) -> None:
+        output, error = "", None
+        try:
+            async with self._consoles.slot():
+                output = await self._parts.hypervisor.console_output(request.server_id, request.n_lines)
+        except MusterError as failure:
+            error = failure.message or failure.code
+        except Exception as failure:  # whatever it is, who asked must hear
+            get_logger(__name__).warning("no console", action="agent.console", error=repr(failure))
+            error = "The console could not be read"
+        reply = ConsoleReply(request_id=request.request_id, output=output[-CONSOLE_CHARS_MAX:], error=error)
+        self._process.courier.send(f"console {request.request_id}", request.reply_to, reply)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            get_logger(__name__).error("agent's task ended", action="agent.bug", error=repr(error))

@@ -1,0 +1,134 @@
+"""Boot admission of a host: which of the servers that are ready may start now (R B3).
+
+A guest holds its slot until it asked for its lease, until it goes away, or until a limit in seconds. Invariants:
+slots are given in the order of asking; a server holds at most one; leaving, in whatever state, gives it back.
+"""
+
+from collections.abc import Callable, Iterable
+
+from muster.base.admission import Admission
+from muster.base.metrics import QUEUE_ITEMS
+from muster.host.agenda import Agenda, Entry
+from muster.host.pressure import BootSettings, PressureReader, next_limit, too_much
+
+_WAITING = QUEUE_ITEMS.labels("boot")
+
+
+class BootQueue:
+    """Servers that wait for their boot and those that boot. `settings` None: any number at a time."""
+
+    def __init__(
+        self,
+        settings: BootSettings | None,
+        agenda: Agenda,
+        *,
+        pressure: PressureReader,
+        wake: Callable[[], None],
+    ) -> None:
+        self._settings = settings
+        self._agenda = agenda
+        self._pressure = pressure
+        self._wake = wake
+        self._admission = Admission(settings.limit) if settings else None
+        self._waiting: dict[str, None] = {}
+        self._booting: dict[str, Entry | None] = {}
+        self._macs: dict[str, str] = {}
+        self._sampling = False
+        self._held_until_s = 0.0
+
+    @property
+    def limit(self) -> int | None:
+        """How many may boot at a time; None is any number."""
+        return self._admission.limit if self._admission else None
+
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
+
+    @property
+    def booting(self) -> int:
+        """How many hold a slot."""
+        return len(self._booting)
+
+    def offer(self, server_id: str) -> None:
+        """The server wants to boot; it keeps its place if it waits already."""
+        if server_id not in self._waiting:
+            self._waiting[server_id] = None
+            _WAITING.inc()
+
+    def leave(self, server_id: str) -> None:
+        """The server boots no more, or no longer wants to: it leaves the queue and gives back its slot."""
+        if server_id in self._waiting:
+            del self._waiting[server_id]
+            _WAITING.dec()
+        if server_id in self._booting:
+            self._ended(server_id)
+
+    def take(self, ready: Callable[[str], bool]) -> list[str]:
+        """Those that may start now, each with a slot: the first in the queue that are ready."""
+        taken: list[str] = []
+        for server_id in self._waiting:
+            if server_id in self._booting or not ready(server_id):
+                continue
+            if self._admission and not self._admission.try_acquire():
+                break
+            taken.append(server_id)
+        for server_id in taken:
+            del self._waiting[server_id]
+            if self._admission:
+                self._booting[server_id] = None
+        if taken:
+            _WAITING.dec(len(taken))
+        self._sample_later()
+        return taken
+
+    def started(self, server_id: str, macs: Iterable[str]) -> None:
+        """The guest runs; from now on its lease is awaited, at the longest for the boot's limit."""
+        for mac in macs:
+            self._macs[mac.lower()] = server_id
+        if self._settings and server_id in self._booting:
+            limit_s = self._settings.boot_limit_s
+            self._booting[server_id] = self._agenda.after(limit_s, lambda: self.leave(server_id))
+
+    def lease_seen(self, mac: str) -> str | None:
+        """The guest with this MAC asked for its lease: its boot is over. Returns its id the first time, then None."""
+        server_id = self._macs.pop(mac.lower(), None)
+        if server_id in self._booting:
+            self._ended(server_id)
+        return server_id
+
+    def forget_macs(self, macs: Iterable[str]) -> None:
+        """These interfaces are no more."""
+        for mac in macs:
+            self._macs.pop(mac.lower(), None)
+
+    def _ended(self, server_id: str) -> None:
+        entry = self._booting.pop(server_id)
+        if entry is not None:
+            entry.cancel()
+        if self._admission:
+            self._admission.release()
+        if self._waiting:
+            self._wake()
+
+    def _sample_later(self) -> None:
+        """Watch the pressure while guests boot, and only then."""
+        if self._settings and self._booting and not self._sampling:
+            self._sampling = True
+            self._pressure()  # what was before the boots does not count
+            self._agenda.after(self._settings.sample_s, self._sample)
+
+    def _sample(self) -> None:
+        self._sampling = False
+        settings, admission = self._settings, self._admission
+        if settings is None or admission is None or not self._booting:
+            return
+        pressure, now_s = self._pressure(), self._agenda.now()
+        if pressure is not None and now_s >= self._held_until_s:
+            admission.resize(next_limit(settings, admission.limit, pressure, waiting=len(self._waiting)))
+            if too_much(settings, pressure):
+                self._held_until_s = now_s + settings.hold_s
+        self._sample_later()
+        if self._waiting:
+            self._wake()

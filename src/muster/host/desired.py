@@ -1,0 +1,120 @@
+"""What a host should have, kept from messages that may be lost, doubled, late or out of order. No I/O.
+
+Invariants: of each server, network and group the highest generation seen is kept; a snapshot of everything removes
+only what was told before it was taken; `seq` is the newest number up to which nothing is missing.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Generic, Protocol, TypeVar
+
+from msgspec import Struct
+
+from muster.domain.messages import Desired
+from muster.domain.specs import NetworkSpec, SecurityGroupSpec, ServerSpec
+
+
+class _Numbered(Protocol):
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def generation(self) -> int: ...
+
+
+Spec = TypeVar("Spec", bound=_Numbered)
+
+
+class Changes(Struct, frozen=True, kw_only=True):
+    """What a message changed, by id. `gone` are servers that a snapshot of everything has no more."""
+
+    servers: tuple[str, ...] = ()
+    gone: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+
+
+class Shelf(Generic[Spec]):
+    """Specs of one kind by id, each with the number of the newest message that told of it."""
+
+    def __init__(self) -> None:
+        self._specs: dict[str, Spec] = {}
+        self._told: dict[str, int] = {}
+
+    @property
+    def specs(self) -> Mapping[str, Spec]:
+        """The newest spec of each."""
+        return self._specs
+
+    def learn(self, specs: Iterable[Spec], seq: int, *, only_known: bool = False) -> tuple[str, ...]:
+        """Keep what is newer than known; with `only_known` nothing new is taken up. Returns the ids that changed."""
+        changed = []
+        for spec in specs:
+            known = self._specs.get(spec.id)
+            if (known is None and only_known) or (known is not None and spec.generation < known.generation):
+                continue
+            self._told[spec.id] = max(seq, self._told.get(spec.id, 0))
+            if known is None or spec.generation > known.generation:
+                self._specs[spec.id] = spec
+                changed.append(spec.id)
+        return tuple(changed)
+
+    def forget_others(self, ids: frozenset[str], seq: int) -> tuple[str, ...]:
+        """Drop what was told up to `seq` and is not among `ids`. Returns the ids dropped."""
+        gone = tuple(id_ for id_, told in self._told.items() if told <= seq and id_ not in ids)
+        for id_ in gone:
+            del self._specs[id_], self._told[id_]
+        return gone
+
+
+class DesiredState:
+    """All that one host should have; see the module."""
+
+    def __init__(self) -> None:
+        self.servers: Shelf[ServerSpec] = Shelf()
+        self.networks: Shelf[NetworkSpec] = Shelf()
+        self.groups: Shelf[SecurityGroupSpec] = Shelf()
+        self.seq = 0
+        # False until a snapshot of everything has come: before it, nothing is known to be superfluous or outdated.
+        self.complete = False
+        self._ahead: list[tuple[int, int]] = []
+
+    @property
+    def behind(self) -> bool:
+        """Something before what was seen is missing, or everything is."""
+        return not self.complete or bool(self._ahead)
+
+    def apply(self, message: Desired) -> Changes:
+        """Take in a message; it may be any message ever sent to this host. Costs what it holds (a snapshot: what is
+        known)."""
+        gone: tuple[str, ...] = ()
+        # What is covered already can tell of nothing new, but of servers long removed.
+        old = not message.everything and message.to_seq <= self.seq
+        if message.everything:
+            gone = self._forget_others(message)
+        changes = Changes(
+            servers=self.servers.learn(message.servers, message.to_seq, only_known=old),
+            networks=self.networks.learn(message.networks, message.to_seq, only_known=old),
+            groups=self.groups.learn(message.groups, message.to_seq, only_known=old),
+            gone=gone,
+        )
+        self._count(message)
+        return changes
+
+    def _forget_others(self, message: Desired) -> tuple[str, ...]:
+        seq = message.to_seq
+        self.networks.forget_others(frozenset(spec.id for spec in message.networks), seq)
+        self.groups.forget_others(frozenset(spec.id for spec in message.groups), seq)
+        return self.servers.forget_others(frozenset(spec.id for spec in message.servers), seq)
+
+    def _count(self, message: Desired) -> None:
+        if message.everything:
+            self.complete = True
+            self.seq = max(self.seq, message.to_seq)
+        elif message.from_seq <= self.seq:
+            self.seq = max(self.seq, message.to_seq)
+        else:
+            self._ahead.append((message.from_seq, message.to_seq))
+        for from_seq, to_seq in sorted(self._ahead):
+            if from_seq <= self.seq:
+                self.seq = max(self.seq, to_seq)
+        self._ahead = [span for span in self._ahead if span[0] > self.seq]

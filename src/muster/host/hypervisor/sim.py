@@ -1,0 +1,225 @@
+"""A hypervisor without guests, to try thousands of servers on a laptop, and hosts' misfortunes in a test.
+
+Invariants: it keeps the promises of the `Hypervisor` protocol (idempotent, batches, one guest's failure is its own);
+its guests outlive the agent that made them, as real ones do; with the same `rng` the same things happen.
+"""
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from random import Random
+from typing import Generic, TypeVar
+
+from msgspec import Struct
+
+from muster.base.clock import Clock, system_clock
+from muster.base.errors import Conflict, NotFound
+from muster.domain.reports import Fault, GuestState, HostCapacity
+from muster.domain.specs import NetworkSpec, SecurityGroupSpec, ServerSpec
+from muster.host.ports import Guest, GuestEvent, Outcome, PlumbedPort
+
+T = TypeVar("T")
+
+_KEPT = 10_000
+
+DEFAULT_CAPACITY = HostCapacity(vcpus=32, ram_mib=131_072, disk_gib=2_000)
+
+
+class SimSettings(Struct, frozen=True, kw_only=True):
+    """How simulated guests behave. `boot_s` is the median time to a guest's lease, spread log-normally by `spread`;
+    0 boots at once and shows no lease. The others are probabilities per start (`prepare_fails`: per new disk);
+    a slow boot takes `slow_factor` times as long, a guest that dies does so within `dies_within_s` after its boot.
+    """
+
+    capacity: HostCapacity = DEFAULT_CAPACITY
+    boot_s: float = 0.0
+    spread: float = 0.3
+    start_fails: float = 0.0
+    prepare_fails: float = 0.0
+    slow: float = 0.0
+    slow_factor: float = 10.0
+    dies: float = 0.0
+    dies_within_s: float = 5.0
+
+
+class SimLease(Struct, frozen=True):
+    """A simulated guest asked for its lease."""
+
+    mac_address: str
+    at_s: float
+
+
+class _Feed(Generic[T]):
+    """What happens, for one reader at a time; of what nobody reads the newest are kept."""
+
+    def __init__(self) -> None:
+        self._items: deque[T] = deque(maxlen=_KEPT)
+        self._news = asyncio.Event()
+
+    def put(self, item: T) -> None:
+        self._items.append(item)
+        self._news.set()
+
+    async def read(self) -> AsyncIterator[T]:
+        while True:
+            while self._items:
+                yield self._items.popleft()
+            self._news.clear()
+            await self._news.wait()
+
+
+class SimHypervisor:
+    """Guests in memory; see `Hypervisor`. Must be used on one event loop."""
+
+    def __init__(self, rng: Random, settings: SimSettings | None = None, clock: Clock = system_clock) -> None:
+        self._rng = rng
+        self._settings = settings or SimSettings()
+        self._clock = clock
+        self._guests: dict[str, Guest] = {}
+        self._names: dict[str, str] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._events: _Feed[GuestEvent] = _Feed()
+        self._leases: _Feed[SimLease] = _Feed()
+
+    async def capacity(self) -> HostCapacity:
+        return self._settings.capacity
+
+    async def observe(self) -> Mapping[str, Guest]:
+        return dict(self._guests)
+
+    async def prepare(self, servers: Sequence[ServerSpec]) -> list[Outcome]:
+        return [self._prepare(server) for server in servers]
+
+    async def start(self, servers: Sequence[ServerSpec]) -> list[Outcome]:
+        return [self._start(server) for server in servers]
+
+    async def stop(self, server_ids: Sequence[str], *, hard: bool) -> list[Outcome]:
+        for server_id in server_ids:
+            self._down(server_id)
+        return [Outcome(server_id) for server_id in server_ids]
+
+    async def remove(self, server_ids: Sequence[str]) -> list[Outcome]:
+        for server_id in server_ids:
+            self._down(server_id)
+            self._guests.pop(server_id, None)
+            self._names.pop(server_id, None)
+        return [Outcome(server_id) for server_id in server_ids]
+
+    async def console_output(self, server_id: str, n_lines: int | None) -> str:
+        """Raises NotFound, Conflict when it does not run."""
+        guest = self._guests.get(server_id)
+        if guest is None:
+            raise NotFound("no such guest on this host")
+        if guest.state is not GuestState.RUNNING:
+            raise Conflict("the guest is not running")
+        lines = [
+            "This server is simulated: no guest runs, and this is all its console will ever say.",
+            f"{self._names[server_id]} login: ",
+        ]
+        return "\n".join(lines if n_lines is None else lines[-n_lines:] if n_lines > 0 else [])
+
+    def events(self) -> AsyncIterator[GuestEvent]:
+        return self._events.read()
+
+    def leases(self) -> AsyncIterator[SimLease]:
+        """Leases as simulated guests get them, for HostParts; for one reader."""
+        return self._leases.read()
+
+    async def close(self) -> None:
+        """Guests stay for the next agent."""
+
+    def halt(self, server_id: str) -> None:
+        """The guest powers itself off, as a user may do inside it."""
+        if server_id in self._guests and self._guests[server_id].state is GuestState.RUNNING:
+            self._down(server_id)
+            self._events.put(GuestEvent(server_id, GuestState.STOPPED))
+
+    def reboot_host(self) -> None:
+        """The machine has restarted: nothing runs, disks are still there, nobody is told."""
+        for server_id in self._guests:
+            self._down(server_id)
+
+    def _prepare(self, server: ServerSpec) -> Outcome:
+        if server.id not in self._guests:
+            if self._happens(self._settings.prepare_fails):
+                return Outcome(server.id, Fault(500, "The simulated disk could not be made", "simulated"))
+            self._guests[server.id] = Guest(
+                server_id=server.id,
+                state=GuestState.STOPPED,
+                boot_nonce=server.boot_nonce,
+                disk_nonce=server.disk_nonce,
+            )
+        self._names[server.id] = server.hostname
+        return Outcome(server.id)
+
+    def _start(self, server: ServerSpec) -> Outcome:
+        guest = self._guests.get(server.id)
+        if guest is None:
+            return Outcome(server.id, Fault(500, "The simulated disk is not there", "started before it was prepared"))
+        if guest.state is GuestState.RUNNING and guest.boot_nonce >= server.boot_nonce:
+            return Outcome(server.id)
+        if self._happens(self._settings.start_fails):
+            return Outcome(server.id, Fault(500, "The simulated guest did not start", "simulated"))
+        self._down(server.id)
+        self._guests[server.id] = Guest(
+            server_id=server.id,
+            state=GuestState.RUNNING,
+            boot_nonce=server.boot_nonce,
+            disk_nonce=guest.disk_nonce,
+        )
+        self._boot(server)
+        return Outcome(server.id)
+
+    def _boot(self, server: ServerSpec) -> None:
+        settings = self._settings
+        boot_s = settings.boot_s and self._rng.lognormvariate(math.log(settings.boot_s), settings.spread)
+        if self._happens(settings.slow):
+            boot_s *= settings.slow_factor
+        dies_after_s = self._rng.uniform(0.0, settings.dies_within_s) if self._happens(settings.dies) else None
+
+        def booted() -> None:
+            for port in server.ports:
+                self._leases.put(SimLease(port.mac_address, self._clock()))
+            if dies_after_s is not None:
+                self._later(server.id, dies_after_s, lambda: self.halt(server.id))
+
+        if boot_s > 0:
+            self._later(server.id, boot_s, booted)
+        elif dies_after_s is not None:
+            self._later(server.id, dies_after_s, lambda: self.halt(server.id))
+
+    def _later(self, server_id: str, delay_s: float, action: Callable[[], None]) -> None:
+        self._timers[server_id] = asyncio.get_running_loop().call_later(delay_s, action)
+
+    def _down(self, server_id: str) -> None:
+        timer = self._timers.pop(server_id, None)
+        if timer is not None:
+            timer.cancel()
+        guest = self._guests.get(server_id)
+        if guest is not None and guest.state is not GuestState.STOPPED:
+            self._guests[server_id] = Guest(
+                server_id=server_id,
+                state=GuestState.STOPPED,
+                boot_nonce=guest.boot_nonce,
+                disk_nonce=guest.disk_nonce,
+            )
+
+    def _happens(self, probability: float) -> bool:
+        return probability > 0 and self._rng.random() < probability
+
+
+class NullPlumbing:
+    """Networks of a host whose guests are simulated: there is nothing to plug. See `Plumbing`."""
+
+    async def links(self, networks: Sequence[NetworkSpec], ports: Sequence[PlumbedPort]) -> None: ...
+
+    async def firewall(self, ports: Sequence[PlumbedPort], groups: Sequence[SecurityGroupSpec]) -> None: ...
+
+    async def dhcp(self, networks: Sequence[NetworkSpec], ports: Sequence[PlumbedPort]) -> None: ...
+
+    async def unplug(self, port_ids: Sequence[str]) -> None: ...
+
+    async def sweep(self, networks: Sequence[NetworkSpec], ports: Sequence[PlumbedPort]) -> None: ...
+
+    async def close(self) -> None: ...

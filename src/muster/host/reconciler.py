@@ -1,0 +1,385 @@
+"""The reconciler of one host: brings what is to what should be, in batches, whatever was lost or interrupted.
+
+It decides (`host.plan`) about the servers of which something changed, hands them to lanes, and decides again when they
+leave; what comes while a lane's batch is in flight becomes the lane's next batch. Nothing runs while nothing changes.
+Invariants: a server is in one batch at a time (only a removal does not wait for a soft stop); nothing is done before
+both what should be and what is are known in full; a failure concerns its own server only; no retries in a storm.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+from msgspec import Struct
+
+from muster.base.clock import Clock
+from muster.base.errors import Transient
+from muster.base.log import get_logger
+from muster.base.metrics import BATCH_ITEMS
+from muster.domain import timeline
+from muster.domain.reports import GuestState, ServerReport
+from muster.host.agenda import Agenda, Entry
+from muster.host.boot import BootQueue
+from muster.host.desired import Changes, DesiredState
+from muster.host.executor import Executor
+from muster.host.plan import Action, decide
+from muster.host.ports import Guest, Hypervisor, Plumbing
+from muster.host.pressure import BootSettings, PressureReader
+from muster.host.records import Job, Lane, Record
+from muster.host.surroundings import Surroundings
+from muster.host.work import Item, Works
+
+_BRING_UP = frozenset({Action.CREATE, Action.START, Action.REBUILD})
+_BATCH_ITEMS = {lane: BATCH_ITEMS.labels(f"host {lane}") for lane in Lane}
+
+
+class ReconcilerSettings(Struct, frozen=True, kw_only=True):
+    """`stray_grace_s`: how long a guest that nobody told of is left alone, since its message may be on the way.
+    `needs_groups`: ports wait until their security groups are known. `boots` None: any number boots at a time.
+    """
+
+    look_delay_s: float = 0.05
+    stray_grace_s: float = 30.0
+    retry_max_s: float = 30.0
+    needs_groups: bool = True
+    boots: BootSettings | None = None
+
+
+class Outlet(Struct, frozen=True):
+    """Where the reconciler says things: a server's new state, that all is known now, that something is missing."""
+
+    report: Callable[[ServerReport], None]
+    ready: Callable[[], None]
+    ask_everything: Callable[[], None]
+
+
+class Reconciler:
+    """See the module. Belongs to one event loop; what is called returns at once, except `close`."""
+
+    def __init__(
+        self,
+        adapters: tuple[Hypervisor, Plumbing],
+        agenda: Agenda,
+        outlet: Outlet,
+        *,
+        clock: Clock,
+        settings: ReconcilerSettings,
+        pressure: PressureReader,
+    ) -> None:
+        self._hypervisor = adapters[0]
+        self.desired = DesiredState()
+        self._agenda, self._outlet, self._clock, self._settings = agenda, outlet, clock, settings
+        self._loop = asyncio.get_running_loop()
+        self._records: dict[str, Record] = {}
+        self._dirty: dict[str, None] = {}
+        self._jobs: dict[Lane, Job] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._put_off: dict[str, float] = {}
+        self._returning: set[str] = set()
+        self._look_entry: Entry | None = None
+        self._looking = self._look_again = False
+        self._seen = self._closed = self._pumping = False
+        self._snapshots = self._moment = 0
+        works = Works(*adapters, self.desired)
+        self.boots = BootQueue(settings.boots, agenda, pressure=pressure, wake=self.wake)
+        self.surroundings = Surroundings(works, self.desired, self._records, agenda, self.wake)
+        self.executor = Executor(
+            works, self.surroundings, self._records, clock=clock, boots=self.boots, release=self._release
+        )
+
+    # What comes in
+
+    def learn(self, changes: Changes, *, everything: bool) -> None:
+        """The desired state has taken in a message; `everything`: a whole snapshot."""
+        now_s = self._clock() if changes.servers else 0.0
+        for server_id in changes.servers:
+            record = self._records.get(server_id)
+            if record is None:
+                record = self._records[server_id] = Record(server_id)
+            record.spec, record.stray = self.desired.servers.specs[server_id], False
+            if self._seen and record.guest is None and record.wanted:
+                record.stamp(timeline.RECEIVED, now_s)
+            self._dirty[server_id] = None
+        for server_id in changes.gone:
+            self._records[server_id].stray = True
+            self._dirty[server_id] = None
+        self.surroundings.changed(changes.networks, changes.groups)
+        if everything:
+            self._snapshots += 1
+        if everything or changes.networks or changes.groups:
+            self._dirty.update(dict.fromkeys(id_ for id_, r in self._records.items() if r.waits_for is not None))
+        if self._seen:
+            self.wake()
+        elif self.desired.complete:
+            self.look(0.0)
+
+    def look(self, delay_s: float | None = None) -> None:
+        """Observe the hypervisor soon and repair what differs; calls in between share one observation."""
+        if self._looking:
+            self._look_again = True
+        elif self._look_entry is None and not self._closed:
+            delay_s = self._settings.look_delay_s if delay_s is None else delay_s
+            self._look_entry = self._agenda.after(delay_s, self._start_looking)
+
+    def every_so_often(self) -> None:
+        """The periodic round: look at everything, sweep if something may be left over. One hypervisor call."""
+        if self.desired.complete:
+            self.surroundings.every_so_often()
+            self.look(0.0)
+
+    def guest_changed(self, server_id: str, state: GuestState) -> None:
+        """The hypervisor says that a guest changed. It only wakes: events may be late, so nothing is decided by one."""
+        record, runs = self._records.get(server_id), state is GuestState.RUNNING
+        if record is not None and record.job is not None:
+            record.suspect = record.suspect or runs != (record.job.lane is Lane.BOOT)
+        elif record is None or record.up != runs:
+            self.look()
+
+    def lease_seen(self, mac: str, at_s: float) -> None:
+        """A guest asked for its lease: its boot is over."""
+        server_id = self.boots.lease_seen(mac)
+        record = self._records.get(server_id) if server_id else None
+        if record is not None:
+            record.stamp(timeline.DHCP, at_s)
+            self._dirty[record.server_id] = None
+            self.wake()
+
+    def snapshot(self) -> list[ServerReport] | None:
+        """All servers as they are; None while that is not known."""
+        if not self._seen:
+            return None
+        reports = []
+        for record in self._records.values():
+            if not record.stray:
+                settled = record.job is None and decide(record.view()) is Action.NOTHING
+                reports.append(record.report(dict(record.stamps), settled=settled))
+                record.unsent = {}
+        return reports
+
+    def wake(self) -> None:
+        """Decide in the next turn of the loop; whatever else comes in this turn is decided with it."""
+        if not self._pumping and not self._closed:
+            self._pumping = True
+            self._loop.call_soon(self._pump)
+
+    async def close(self, grace_s: float) -> None:
+        """Begin nothing more; wait `grace_s` for what is in flight, then give it up: the next start repairs it."""
+        self._closed = True
+        if self._tasks:
+            _, late = await asyncio.wait(list(self._tasks), timeout=grace_s)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    # Deciding
+
+    def _pump(self) -> None:
+        self._pumping = False
+        if not self._seen or self._closed:
+            return
+        dirty, self._dirty = self._dirty, {}
+        batches: dict[Lane, list[Item]] = {}
+        for server_id in dirty:
+            record = self._records.get(server_id)
+            if record is not None:
+                self._consider(record, batches)
+        if Lane.BUILD not in self._jobs and self.surroundings.due:
+            batches.setdefault(Lane.BUILD, [])
+        if Lane.BOOT not in self._jobs and (admitted := self.boots.take(self._may_boot)):
+            batches[Lane.BOOT] = self._admit(admitted)
+        for lane, items in batches.items():
+            self._start_job(Job(lane), items)
+
+    def _consider(self, record: Record, batches: dict[Lane, list[Item]]) -> None:
+        if record.job is not None and (record.wanted or record.job.lane is not Lane.SOFT_STOP):
+            return  # decided when it leaves its batch
+        action = decide(record.view())
+        if not record.up and action not in _BRING_UP:
+            self.boots.leave(record.server_id)
+        if action is Action.NOTHING:
+            self._settle(record)
+            return
+        if action is Action.START and record.ready_for == record.generation and record.held is None:
+            self.boots.offer(record.server_id)
+            return
+        lane = _lane_of(record, action)
+        if record.held is lane or self._must_wait(record, action):
+            return
+        if lane in self._jobs:
+            self._dirty[record.server_id] = None  # for the lane's next batch
+        else:
+            batches.setdefault(lane, []).append(_item(record, action, hard=lane is not Lane.SOFT_STOP))
+
+    def _must_wait(self, record: Record, action: Action) -> bool:
+        """Whether a message that may be on the way has to come first."""
+        if action is Action.REMOVE:
+            grace_s = record.stray_until_s - self._agenda.now()
+            if record.spec is None and grace_s > 0:
+                self._hold(record, Lane.REMOVE, grace_s)
+                return True
+        elif action not in (Action.STOP, Action.RESTART) and self._lacks(record):
+            if record.waits_for is None:
+                record.waits_for = self._snapshots
+                self._outlet.ask_everything()
+            # After a whole snapshot without it, the step itself says what is wrong.
+            return record.waits_for == self._snapshots
+        record.waits_for = None
+        return False
+
+    def _lacks(self, record: Record) -> bool:
+        networks, groups = self.desired.networks.specs, self.desired.groups.specs
+        return any(
+            port.network_id not in networks
+            or (self._settings.needs_groups and any(id_ not in groups for id_ in port.security_group_ids))
+            for port in record.ports
+        )
+
+    def _may_boot(self, server_id: str) -> bool:
+        record = self._records.get(server_id)
+        return record is not None and record.job is None and record.ready_for == record.generation
+
+    def _admit(self, server_ids: list[str]) -> list[Item]:
+        now_s = self._clock()
+        for server_id in server_ids:
+            self._records[server_id].stamp(timeline.ADMITTED, now_s)
+        return [_item(self._records[server_id], Action.START, hard=True) for server_id in server_ids]
+
+    def _settle(self, record: Record) -> None:
+        """It is as it should be, or has failed: tell, if that is news; forget it, if nobody wants it."""
+        record.answered, record.backoff_s, record.held = record.generation, 0.0, None
+        report = record.report(record.unsent, settled=True)
+        state = (report.generation, report.state, report.boot_nonce, report.disk_nonce, report.fault)
+        if state != record.reported or record.unsent:
+            record.reported, record.unsent = state, {}
+            self._outlet.report(report)
+        if record.stray:
+            self._put_off.pop(record.server_id, None)
+            del self._records[record.server_id]
+
+    # Doing
+
+    def _start_job(self, job: Job, items: list[Item]) -> None:
+        self._jobs[job.lane] = job
+        for item in items:
+            self._records[item.server_id].job = job
+        _BATCH_ITEMS[job.lane].observe(len(items))
+        self._spawn(self._run(job, items))
+
+    async def _run(self, job: Job, items: list[Item]) -> None:
+        try:
+            await self.executor.run(job, items)
+        except Exception:  # a bug: say so, and let the servers be looked at again rather than lost
+            get_logger(__name__).exception("batch broke", action="host.bug", lane=job.lane)
+            for item in items:
+                record = self._records.get(item.server_id)
+                if record is not None and record.job is job:
+                    self._release(job, record, 1.0)
+        finally:
+            del self._jobs[job.lane]
+            self.wake()
+
+    def _release(self, job: Job, record: Record, retry_after_s: float | None) -> None:
+        """A server leaves its batch; with a delay, it is put off and looked at again after it."""
+        self._moment += 1
+        record.touched = self._moment
+        record.job = None
+        if retry_after_s is not None:
+            lane = Lane.BUILD if job.lane is Lane.BOOT else job.lane
+            record.backoff_s = min(self._settings.retry_max_s, max(1.0, 2 * record.backoff_s))
+            self._hold(record, lane, max(retry_after_s, record.backoff_s))
+        if record.suspect:
+            record.suspect = False
+            self.look()
+        self._dirty[record.server_id] = None
+        self.wake()
+
+    def _hold(self, record: Record, lane: Lane, delay_s: float) -> None:
+        record.held = lane
+        due_s = self._agenda.now() + delay_s
+        if self._put_off.get(record.server_id, due_s) >= due_s:
+            self._put_off[record.server_id] = due_s
+            self._agenda.after(delay_s, self._come_back)
+
+    def _come_back(self) -> None:
+        """Those whose time has come are looked at, then tried again."""
+        now_s = self._agenda.now()
+        due = [server_id for server_id, due_s in self._put_off.items() if due_s <= now_s]
+        for server_id in due:
+            del self._put_off[server_id]
+        if due:
+            self._returning.update(due)
+            self.look(0.0)
+
+    # Observing
+
+    def _start_looking(self) -> None:
+        self._look_entry = None
+        if not self._closed:
+            self._looking = True
+            self._spawn(self._observe())
+
+    async def _observe(self) -> None:
+        moment, returning = self._moment, self._returning
+        self._returning = set()
+        try:
+            guests = await self._hypervisor.observe()
+        except Exception as error:  # whatever it is, the only cure is to look again
+            get_logger(__name__).warning("cannot observe", action="host.observe", error=repr(error))
+            self._returning |= returning
+            self._looking = self._look_again = False
+            self.look(max(1.0, error.retry_after_s if isinstance(error, Transient) else 5.0))
+            return
+        self._looking = False
+        self._take_in(guests, moment)
+        for server_id in returning & self._records.keys():
+            self._records[server_id].held = None
+            self._dirty[server_id] = None
+        if not self._seen:
+            self._seen = True
+            self._dirty.update(dict.fromkeys(self._records))
+            self._outlet.ready()
+        if self._look_again:
+            self._look_again = False
+            self.look()
+        self.wake()
+
+    def _take_in(self, guests: Mapping[str, Guest], moment: int) -> None:
+        for server_id in guests.keys() - self._records.keys():
+            record = self._records[server_id] = Record(server_id)
+            record.stray = True
+            record.stray_until_s = self._agenda.now() + self._settings.stray_grace_s
+        for server_id, record in self._records.items():
+            guest = guests.get(server_id)
+            if record.job is not None or record.touched > moment:
+                # What was seen may be older than what was done since.
+                self._look_again = self._look_again or (guest != record.guest and record.job is None)
+            elif record.see(guest):
+                self._dirty[server_id] = None
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _lane_of(record: Record, action: Action) -> Lane:
+    match action:
+        case Action.REMOVE:
+            return Lane.REMOVE
+        case Action.STOP:
+            return Lane.SOFT_STOP
+        case Action.RESTART:
+            return Lane.HARD_STOP if record.spec and record.spec.boot_hard else Lane.SOFT_STOP
+        case _:
+            return Lane.BUILD
+
+
+def _item(record: Record, action: Action, *, hard: bool) -> Item:
+    return Item(
+        server_id=record.server_id,
+        action=action,
+        spec=record.spec,
+        plumbed=record.plumbed or (),
+        runs=record.up or (record.guest is not None and record.guest.state is not GuestState.STOPPED),
+        hard=hard,
+    )

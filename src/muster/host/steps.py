@@ -1,0 +1,62 @@
+"""Carries out one step for a batch of servers: one call of an adapter where all goes well.
+
+Invariants: one server's failure fails that server alone (a call that fails for a batch is tried with its halves, since
+steps are idempotent); what is only away for a moment (Transient) fails nobody; no exception of an adapter gets out.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from msgspec import Struct
+
+from muster.base.errors import MusterError, Transient
+from muster.base.log import get_logger
+from muster.domain.reports import Fault
+from muster.host.ports import Outcome
+
+
+class Result(Struct, frozen=True, kw_only=True):
+    """What became of a batch: who is done, who failed and why, who is to be tried again after `retry_after_s`."""
+
+    done: tuple[str, ...] = ()
+    faults: dict[str, Fault] = {}
+    later: tuple[str, ...] = ()
+    retry_after_s: float = 0.0
+
+
+# A step's work for these servers: what became of each, or None where all are done.
+Work = Callable[[Sequence[str]], Awaitable[Sequence[Outcome] | None]]
+
+
+async def carry_out(step: str, server_ids: Sequence[str], work: Work) -> Result:
+    """Do `work` for these servers. One call of it when nothing fails; a server that spoils the batch costs O(log n)."""
+    try:
+        outcomes = await work(server_ids)
+    except Transient as error:
+        get_logger(__name__).warning("step put off", action="step.transient", step=step, error=str(error))
+        return Result(later=tuple(server_ids), retry_after_s=error.retry_after_s)
+    except Exception as error:  # adapters wrap what they know; what they do not must not stop a host
+        if len(server_ids) == 1:
+            return Result(faults={server_ids[0]: fault_of(step, error)})
+        middle = len(server_ids) // 2
+        first = await carry_out(step, server_ids[:middle], work)
+        return _joined(first, await carry_out(step, server_ids[middle:], work))
+    faults = {outcome.server_id: outcome.fault for outcome in outcomes or () if outcome.fault is not None}
+    if not faults:
+        return Result(done=tuple(server_ids))
+    return Result(done=tuple(id_ for id_ in server_ids if id_ not in faults), faults=faults)
+
+
+def fault_of(step: str, error: Exception) -> Fault:
+    """What users and operators are told of an error."""
+    get_logger(__name__).warning("step failed", action="step.failed", step=step, error=repr(error))
+    message = error.message if isinstance(error, MusterError) else ""
+    return Fault(500, message or f"The host failed at the step '{step}'", repr(error))
+
+
+def _joined(one: Result, other: Result) -> Result:
+    return Result(
+        done=one.done + other.done,
+        faults=one.faults | other.faults,
+        later=one.later + other.later,
+        retry_after_s=max(one.retry_after_s, other.retry_after_s),
+    )

@@ -1,0 +1,117 @@
+"""What each step of a batch means to the adapters: which servers, ports, networks and groups they are called with.
+
+Invariant: one call per step and batch, with all that the step needs, so that adapters keep nothing that matters.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from msgspec import Struct
+
+from muster.domain.specs import NetworkSpec, PortSpec, SecurityGroupSpec, ServerSpec
+from muster.host.desired import DesiredState
+from muster.host.plan import Action, Step
+from muster.host.ports import Hypervisor, Outcome, PlumbedPort, Plumbing
+
+
+class Item(Struct, frozen=True, kw_only=True):
+    """One server of a batch, as it was wanted when the batch began. `plumbed` are the ports that may stand.
+
+    `runs`: there is a guest to be stopped. `spec` is None for what the host should not have.
+    """
+
+    server_id: str
+    action: Action
+    spec: ServerSpec | None
+    plumbed: tuple[PortSpec, ...] = ()
+    runs: bool = False
+    hard: bool = True
+
+
+class Changed(Struct, frozen=True, kw_only=True):
+    """Networks and groups of the host that changed and go along with the next batch."""
+
+    networks: tuple[NetworkSpec, ...] = ()
+    groups: tuple[SecurityGroupSpec, ...] = ()
+
+
+class Works:
+    """Calls the adapters, step by step; see `Hypervisor` and `Plumbing` for what the calls promise and raise."""
+
+    def __init__(self, hypervisor: Hypervisor, plumbing: Plumbing, desired: DesiredState) -> None:
+        self._hypervisor = hypervisor
+        self._plumbing = plumbing
+        self._desired = desired
+
+    async def do(self, step: Step, items: Sequence[Item], changed: Changed) -> Sequence[Outcome] | None:
+        """Carry out a step for these servers; outcomes per server, or None where all are done or none."""
+        match step:
+            case Step.STOP:
+                return await self._stop(items)
+            case Step.UNPLUG:
+                await self._unplug(items)
+            case Step.DISCARD:
+                return await self._hypervisor.remove([item.server_id for item in items])
+            case Step.IMAGE:
+                return await self._hypervisor.prepare(_specs(items))
+            case Step.LINKS:
+                await self._detach(items)
+                await self._plumbing.links(self._networks(items, changed), _ports(items))
+            case Step.FIREWALL:
+                await self._plumbing.firewall(_ports(items), changed.groups)
+            case Step.DHCP:
+                await self._plumbing.dhcp(self._networks(items, changed), _ports(items))
+            case Step.START:
+                return await self._hypervisor.start(_specs(items))
+            case Step.ADMISSION:
+                return None
+        return None
+
+    async def sweep(self, servers: Iterable[ServerSpec]) -> None:
+        """These servers' networks and ports are all that should be. Raises what `Plumbing.sweep` does."""
+        ports = [_plumbed_port(server, port) for server in servers for port in server.ports]
+        await self._plumbing.sweep(self._networks_of(port.port for port in ports), ports)
+
+    async def _stop(self, items: Sequence[Item]) -> Sequence[Outcome] | None:
+        running = [item for item in items if item.runs]
+        if not running:
+            return None
+        return await self._hypervisor.stop([item.server_id for item in running], hard=running[0].hard)
+
+    async def _unplug(self, items: Sequence[Item]) -> None:
+        ports = {port.id: None for item in items for port in (*item.plumbed, *(item.spec.ports if item.spec else ()))}
+        if ports:
+            await self._plumbing.unplug(list(ports))
+
+    async def _detach(self, items: Sequence[Item]) -> None:
+        """Ports that a server had and has no more."""
+        gone = [
+            port.id
+            for item in items
+            if item.plumbed and item.spec
+            for port in item.plumbed
+            if port.id not in {kept.id for kept in item.spec.ports}
+        ]
+        if gone:
+            await self._plumbing.unplug(gone)
+
+    def _networks(self, items: Sequence[Item], changed: Changed) -> list[NetworkSpec]:
+        networks = self._networks_of(port for item in items if item.spec for port in item.spec.ports)
+        known = {network.id for network in networks}
+        return networks + [network for network in changed.networks if network.id not in known]
+
+    def _networks_of(self, ports: Iterable[PortSpec]) -> list[NetworkSpec]:
+        specs = self._desired.networks.specs
+        ids = dict.fromkeys(port.network_id for port in ports)
+        return [specs[id_] for id_ in ids if id_ in specs]
+
+
+def _specs(items: Sequence[Item]) -> list[ServerSpec]:
+    return [item.spec for item in items if item.spec is not None]
+
+
+def _ports(items: Sequence[Item]) -> list[PlumbedPort]:
+    return [_plumbed_port(item.spec, port) for item in items if item.spec for port in item.spec.ports]
+
+
+def _plumbed_port(server: ServerSpec, port: PortSpec) -> PlumbedPort:
+    return PlumbedPort(server_id=server.id, hostname=server.hostname, port=port)

@@ -11,6 +11,7 @@ from pathlib import Path
 from cryptography.fernet import Fernet, MultiFernet
 
 from muster.base.errors import Bug, Invalid
+from muster.base.ids import new_hex
 
 STAGED = 0
 
@@ -67,8 +68,8 @@ class KeyRepository:
 
     def _create(self, number: int) -> None:
         # Written aside and linked into place: another process sees the whole key or none, and the first one wins.
-        aside = self._directory / f".{number}.{os.getpid()}"
-        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        aside = self._directory / f".{number}.{new_hex()}"
+        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(Fernet.generate_key())

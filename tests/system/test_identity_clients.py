@@ -1,0 +1,226 @@
+"""The stock clients against the identity API on a real server: the `openstack` command and openstacksdk."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import openstack
+import pytest
+import uvicorn
+from openstack.exceptions import ForbiddenException, HttpException
+
+from muster.api.http.mounts import Mounts
+from muster.api.identity.application import application, assemble
+from muster.base.clock import system_clock
+from muster.services.identity_bootstrap import bootstrap
+from muster.services.passwords import Passwords, PasswordSettings
+from muster.services.revocations import Revocations
+from muster.services.token_authority import TokenAuthority
+from muster.services.token_keys import KeyRepository
+from muster.store.engine import Database
+
+pytestmark = pytest.mark.system
+
+START_TIMEOUT_S = 20.0
+COMMAND_TIMEOUT_S = 60.0
+ADMIN_PASSWORD = "an admin's password"
+
+
+class Server:
+    """The identity API on a free port of the loopback, in a thread of its own."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.port = 0
+        self._ready = threading.Event()
+        self._server: uvicorn.Server | None = None
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/identity"
+
+    def start(self) -> None:
+        self._thread.start()
+        if not self._ready.wait(START_TIMEOUT_S) or self._failure:
+            raise RuntimeError("the server did not start") from self._failure
+
+    def stop(self) -> None:
+        if self._server is not None:
+            self._server.should_exit = True
+        self._thread.join(START_TIMEOUT_S)
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except BaseException as error:
+            self._failure = error
+            self._ready.set()
+
+    async def _serve(self) -> None:
+        db = Database(f"sqlite:///{self.directory}/identity.db")
+        passwords = Passwords(PasswordSettings(time_cost=1, memory_kib=8))
+        try:
+            await db.create_all()
+            keys = KeyRepository(self.directory / "keys")
+            keys.prepare()
+            await bootstrap(db, admin_password=ADMIN_PASSWORD, passwords=passwords)
+            revocations = Revocations(db, system_clock, token_lifetime_s=3600)
+            authority = TokenAuthority(keys, revocations, system_clock)
+            api = application(assemble(db, authority, revocations, passwords, system_clock), authority)
+            config = uvicorn.Config(Mounts({"/identity": api}), port=0, log_level="error", lifespan="off")
+            self._server = uvicorn.Server(config)
+            serving = asyncio.create_task(self._server.serve())
+            while not self._server.started:
+                await asyncio.sleep(0.01)
+            self.port = self._server.servers[0].sockets[0].getsockname()[1]
+            self._ready.set()
+            await serving
+        finally:
+            passwords.close()
+            await db.close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    one = Server(tmp_path_factory.mktemp("identity"))
+    one.start()
+    yield one
+    one.stop()
+
+
+class Cli:
+    """The `openstack` command as one user."""
+
+    def __init__(self, server: Server, **auth: str) -> None:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("OS_")}
+        self._environment = {
+            **kept,
+            "OS_AUTH_URL": server.url,
+            "OS_IDENTITY_API_VERSION": "3",
+            "OS_CLIENT_CONFIG_FILE": "/nonexistent",
+            **{f"OS_{name.upper()}": value for name, value in auth.items()},
+        }
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        program = Path(sys.executable).parent / "openstack"
+        return subprocess.run(
+            [str(program), *arguments],
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=COMMAND_TIMEOUT_S,
+        )
+
+    def __call__(self, *arguments: str) -> Any:
+        done = self.run(*arguments)
+        assert done.returncode == 0, (arguments, done.stdout, done.stderr)
+        return done.stdout
+
+    def json(self, *arguments: str) -> Any:
+        return json.loads(self(*arguments, "-f", "json"))
+
+
+def user_cli(server: Server, name: str, password: str, project: str) -> Cli:
+    return Cli(
+        server,
+        username=name,
+        password=password,
+        project_name=project,
+        user_domain_name="Default",
+        project_domain_id="default",
+    )
+
+
+@pytest.mark.timeout(300)
+def test_a_life_on_the_command_line(server: Server) -> None:
+    admin = user_cli(server, "admin", ADMIN_PASSWORD, "admin")
+    assert admin.json("token", "issue")["id"]
+    host = server.url.removesuffix("/identity")
+    catalog = {entry["Type"]: entry for entry in admin.json("catalog", "list")}
+    assert set(catalog) == {"identity", "compute", "network", "image"}
+    assert {one["url"] for one in catalog["compute"]["Endpoints"]} == {f"{host}/compute/v2.1"}
+
+    project = admin.json("project", "create", "demo", "--description", "a demo", "--tag", "t")
+    assert project["tags"] == ["t"]
+    alice = admin.json(
+        "user", "create", "alice", "--password", "first", "--project", "demo", "--email", "a@example.org"
+    )
+    assert alice["email"] == "a@example.org"
+    admin.json("role", "create", "observer")
+    admin("role", "add", "--user", "alice", "--project", "demo", "member")
+    admin("role", "add", "--user", "alice", "--project", "demo", "observer")
+    rows = admin.json("role", "assignment", "list", "--names", "--user", "alice")
+    assert {(row["Role"], row["User"], row["Project"]) for row in rows} == {
+        ("member", "alice@Default", "demo@Default"),
+        ("observer", "alice@Default", "demo@Default"),
+    }
+    rows = admin.json("role", "assignment", "list", "--names", "--user", "alice", "--effective")
+    assert {row["Role"] for row in rows} == {"member", "observer", "reader"}
+    admin("role", "remove", "--user", "alice", "--project", "demo", "observer")
+
+    mine = user_cli(server, "alice", "first", "demo")
+    assert mine.json("token", "issue")["project_id"] == project["id"]
+    refused = mine.run("user", "list")
+    assert refused.returncode != 0
+    assert "403" in refused.stderr
+    credential = mine.json("application", "credential", "create", "ci", "--role", "reader")
+    by_credential = Cli(
+        server,
+        auth_type="v3applicationcredential",
+        application_credential_id=credential["ID"],
+        application_credential_secret=credential["Secret"],
+    )
+    assert by_credential.json("token", "issue")["project_id"] == project["id"]
+    mine("user", "password", "set", "--original-password", "first", "--password", "second")
+    assert mine.run("token", "issue").returncode != 0
+    mine = user_cli(server, "alice", "second", "demo")
+    mine("application", "credential", "delete", "ci")
+    assert by_credential.run("token", "issue").returncode != 0
+
+    admin("group", "create", "crew")
+    admin("group", "add", "user", "crew", "alice")
+    assert "alice in group crew" in admin("group", "contains", "user", "crew", "alice")
+    for kind, name in (("group", "crew"), ("user", "alice"), ("project", "demo"), ("role", "observer")):
+        admin(kind, "delete", name)
+        assert admin.run(kind, "show", name).returncode != 0
+
+
+@pytest.mark.filterwarnings("ignore:Support for InfluxDB")  # the library's own, whatever one asks of it
+def test_openstacksdk(server: Server) -> None:
+    auth = {"auth_url": server.url, "user_domain_id": "default", "project_domain_id": "default"}
+    admin = openstack.connect(**auth, username="admin", password=ADMIN_PASSWORD, project_name="admin")
+    try:
+        project = admin.identity.create_project(name="sdk", description="x")
+        user = admin.identity.create_user(name="bob", password="pw", default_project_id=project.id)
+        role = admin.identity.find_role("member", ignore_missing=False)
+        admin.identity.assign_project_role_to_user(project, user, role)
+        assert admin.identity.validate_user_has_project_role(project, user, role)
+        assert admin.identity.find_user("bob").id == user.id
+        assert [one.id for one in admin.identity.projects(name="sdk")] == [project.id]
+
+        bob = openstack.connect(**auth, username="bob", password="pw", project_name="sdk")
+        try:
+            assert bob.current_project_id == project.id
+            assert [one.id for one in bob.identity.user_projects(user)] == [project.id]
+            with pytest.raises(ForbiddenException):
+                list(bob.identity.users())
+            admin.identity.update_user(user, is_enabled=False)
+            with pytest.raises(HttpException) as caught:
+                bob.identity.get_user(user.id)
+            assert caught.value.response.status_code == 401
+        finally:
+            bob.close()
+        admin.identity.delete_user(user)
+        admin.identity.delete_project(project)
+        assert admin.identity.find_project("sdk") is None
+    finally:
+        admin.close()

@@ -80,14 +80,43 @@ class Client:
         return (await self.post("/v2.0/ports", {"port": {"network_id": network["id"], **fields}}))["port"]
 
 
+class RecordingOutbox(Outbox):
+    """An outbox that remembers of what hosts were to hear: (kind, ids)."""
+
+    def __init__(self) -> None:
+        super().__init__(system_clock)
+        self.heard: list[tuple[str, frozenset[str]]] = []
+
+    async def servers_changed(self, connection, server_ids) -> None:
+        self._remember("server", server_ids)
+        await super().servers_changed(connection, server_ids)
+
+    async def networks_changed(self, connection, network_ids) -> None:
+        self._remember("network", network_ids)
+        await super().networks_changed(connection, network_ids)
+
+    async def groups_changed(self, connection, group_ids) -> None:
+        self._remember("group", group_ids)
+        await super().groups_changed(connection, group_ids)
+
+    def _remember(self, kind: str, ids) -> None:
+        if ids:
+            self.heard.append((kind, frozenset(ids)))
+
+    def taken(self) -> set[tuple[str, frozenset[str]]]:
+        """What was heard since the last call."""
+        heard, self.heard = set(self.heard), []
+        return heard
+
+
 class Cloud:
     """The application with the parts that tests look into."""
 
-    def __init__(self, database: Database, app: Application, http: httpx.AsyncClient, quotas: Quotas) -> None:
+    def __init__(self, database: Database, app: Application, http: httpx.AsyncClient, outbox: RecordingOutbox) -> None:
         self.database = database
         self.app = app
         self.http = http
-        self.quotas = quotas
+        self.outbox = outbox
 
     def client(self, token: str) -> Client:
         return Client(self.http, token)
@@ -100,7 +129,7 @@ async def cloud(tmp_path: Path) -> AsyncIterator[Cloud]:
     locks = ToozLocks(f"file://{tmp_path}/locks", "test", tmp_path / "tokens")
     await locks.start()
     quotas = Quotas(dict.fromkeys(NETWORK_DEFAULTS, UNLIMITED))
-    outbox = Outbox(system_clock)
+    outbox = RecordingOutbox()
     groups = SecurityGroups(database, system_clock, quotas, outbox)
     batch = PortBatch(
         database=database,
@@ -115,7 +144,7 @@ async def cloud(tmp_path: Path) -> AsyncIterator[Cloud]:
     app = application(services, FakeAuthenticator())
     transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(transport=transport, base_url="http://cloud", timeout=60) as http:
-        yield Cloud(database, app, http, quotas)
+        yield Cloud(database, app, http, outbox)
     await locks.close()
     await database.close()
 

@@ -1,0 +1,41 @@
+"""What hosts must hear of is noted, and what they need not is not."""
+
+
+async def test_what_hosts_hear_of(cloud, member):
+    network = await member.network()
+    subnet = await member.subnet(network)
+    about_network = ("network", frozenset({network["id"]}))
+    assert about_network in cloud.outbox.taken()
+    path = f"/v2.0/networks/{network['id']}"
+    await member.put(path, {"network": {"name": "n", "description": "d"}})
+    assert cloud.outbox.taken() == set()
+    await member.put(path, {"network": {"mtu": 1400}})
+    assert cloud.outbox.taken() == {about_network}
+    await member.put(f"/v2.0/subnets/{subnet['id']}", {"subnet": {"dns_nameservers": ["10.9.9.9"]}})
+    assert cloud.outbox.taken() == {about_network}
+
+    group = (await member.post("/v2.0/security-groups", {"security_group": {"name": "g"}}))["security_group"]
+    about_group = ("group", frozenset({group["id"]}))
+    rule = {"security_group_id": group["id"], "direction": "ingress", "protocol": "tcp"}
+    assert cloud.outbox.taken() == set()
+    made = (await member.post("/v2.0/security-group-rules", {"security_group_rule": rule}))["security_group_rule"]
+    assert cloud.outbox.taken() == {about_group}
+    await member.delete(f"/v2.0/security-group-rules/{made['id']}")
+    assert cloud.outbox.taken() == {about_group}
+    await member.put(f"/v2.0/security-groups/{group['id']}", {"security_group": {"stateful": False}})
+    assert cloud.outbox.taken() == {about_group}
+
+    port = await member.port(network, device_owner="compute:nova", device_id="server", security_groups=[group["id"]])
+    assert cloud.outbox.taken() == {about_group}
+    path = f"/v2.0/ports/{port['id']}"
+    about_server = ("server", frozenset({"server"}))
+    await member.put(path, {"port": {"name": "p"}})
+    assert cloud.outbox.taken() == set()
+    await member.put(path, {"port": {"admin_state_up": False}})
+    assert cloud.outbox.taken() == {about_server}
+    await member.put(path, {"port": {"fixed_ips": [{"ip_address": "10.0.0.99"}]}})
+    assert cloud.outbox.taken() == {about_server, about_group}
+    await member.put(path, {"port": {"security_groups": []}})
+    assert cloud.outbox.taken() == {about_server, about_group}
+    await member.delete(path)
+    assert cloud.outbox.taken() == {about_server}

@@ -1,0 +1,122 @@
+"""What is done to one guest. Whoever calls holds the server's turn.
+
+Invariants: a creation is one call to libvirt; the record is brought up to date after the old domain has ended and
+before the new one is created, so that it never says more than is true.
+"""
+
+import asyncio
+import contextlib
+from pathlib import Path
+
+import msgspec
+
+from muster.base.errors import Conflict, Invalid, MusterError, NotFound
+from muster.domain.reports import GuestState
+from muster.domain.specs import ServerSpec
+from muster.host.hypervisor.libvirt import domains
+from muster.host.hypervisor.libvirt.connection import Connection
+from muster.host.hypervisor.libvirt.decide import Step, next_step
+from muster.host.hypervisor.libvirt.definition import define, domain_name
+from muster.host.hypervisor.libvirt.disks import Builder, is_prepared
+from muster.host.hypervisor.libvirt.domainxml.node import render
+from muster.host.hypervisor.libvirt.events import Feed
+from muster.host.hypervisor.libvirt.files import Files
+from muster.host.hypervisor.libvirt.folder import Folder, Record
+from muster.host.hypervisor.libvirt.settings import LibvirtSettings
+from muster.host.images import CachedImage
+
+#: How long libvirt's event of a domain that it has ended may take; without it things still work.
+_EVENT_TIMEOUT_S = 2.0
+
+
+class Guests:
+    """Prepares, starts, ends and removes single guests. All methods raise errors of `base.errors`."""
+
+    def __init__(
+        self, settings: LibvirtSettings, connection: Connection, files: Files, feed: Feed, builder: Builder
+    ) -> None:
+        self._settings = settings
+        self._connection = connection
+        self._files = files
+        self._feed = feed
+        self._builder = builder
+
+    def folder(self, server_id: str) -> Folder:
+        """The server's folder, whether it is there or not. Raises Invalid."""
+        return Folder(self._settings.instances_dir, server_id)
+
+    async def prepare(self, server: ServerSpec, image: CachedImage | MusterError | None) -> None:
+        """Its disk is the one asked for. One of a lower nonce is replaced, after its guest has been ended."""
+        folder = self.folder(server.id)
+        if is_prepared(await self._files.run(folder.read), server):
+            return
+        if image is None:
+            raise Invalid("a server needs an image to boot from")
+        if isinstance(image, MusterError):
+            raise image
+        # Without a folder there is nothing to end: a new server costs libvirt nothing here.
+        if await self._files.run(folder.path.exists):
+            with self._feed.quiet(server.id):
+                await self.power_off(server.id, hard=True)
+        await self._files.run(lambda: self._builder.build(folder, server, image))
+
+    async def start(self, server: ServerSpec, *, runs: bool) -> None:
+        """It runs, booted with the asked nonce or a newer one."""
+        folder = self.folder(server.id)
+        record = await self._files.run(folder.read)
+        step = next_step(server, record, runs=runs)
+        if step is Step.PREPARE_FIRST or record is None:
+            raise Conflict("its disk has not been prepared")
+        if step is Step.START:
+            await self._create(server, record, folder)
+        elif step is Step.RESTART:
+            with self._feed.quiet(server.id):
+                await self.power_off(server.id, hard=server.boot_hard)
+            try:
+                await self._create(server, record, folder)
+            except MusterError:
+                self._feed.tell(server.id, GuestState.STOPPED)
+                raise
+
+    async def power_off(self, server_id: str, *, hard: bool) -> None:
+        """It has ended: at once, or by its power button and after the set time at once. None running is no error."""
+        with contextlib.suppress(NotFound), self._feed.stopping(server_id) as stopped:
+            if not hard and await self._pressed(server_id, stopped):
+                return
+            # One that is just ending by itself cannot be destroyed; its end is waited for all the same.
+            with contextlib.suppress(Conflict):
+                await self._connection.call(domains.destroy(server_id), 2)
+            await _set_within(stopped, _EVENT_TIMEOUT_S)
+
+    async def remove(self, server_id: str) -> None:
+        """Nothing of it is left."""
+        folder = self.folder(server_id)
+        with self._feed.quiet(server_id):
+            await self.power_off(server_id, hard=True)
+            await self._files.run(lambda: _delete(folder, self._settings.qemu_log_dir))
+        self._feed.tell(server_id, GuestState.ABSENT)
+
+    async def _create(self, server: ServerSpec, record: Record, folder: Folder) -> None:
+        xml = render(define(server, record, folder, self._settings))
+        if record.boot_nonce != server.boot_nonce:
+            newer = msgspec.structs.replace(record, boot_nonce=server.boot_nonce)
+            await self._files.run(lambda: folder.write(newer))
+        await self._connection.call(domains.create(xml))
+
+    async def _pressed(self, server_id: str, stopped: asyncio.Event) -> bool:
+        """Whether pressing the power button ended it in time."""
+        with contextlib.suppress(Conflict):
+            await self._connection.call(domains.press_power_button(server_id), 2)
+        return await _set_within(stopped, self._settings.shutdown_timeout_s)
+
+
+def _delete(folder: Folder, qemu_log_dir: Path | None) -> None:
+    folder.remove()
+    if qemu_log_dir is not None:
+        (qemu_log_dir / f"{domain_name(folder.server_id)}.log").unlink(missing_ok=True)
+
+
+async def _set_within(event: asyncio.Event, timeout_s: float) -> bool:
+    with contextlib.suppress(TimeoutError):
+        return await asyncio.wait_for(event.wait(), timeout_s)
+    return False

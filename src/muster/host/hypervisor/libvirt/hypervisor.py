@@ -1,0 +1,264 @@
+"""`LibvirtHypervisor`: the `Hypervisor` protocol with real guests.
+
+Invariants: one thing at a time per server, any number of servers at once; one guest's failure is its own; whatever a
+crash leaves is seen by `observe` as it is, and can be removed.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
+
+import libvirt
+
+from muster.base.errors import MusterError, Transient
+from muster.base.log import get_logger
+from muster.base.units import KIB
+from muster.domain.reports import GuestState, HostCapacity
+from muster.domain.specs import ServerSpec
+from muster.host.hypervisor.libvirt import console, domains
+from muster.host.hypervisor.libvirt.connection import Connection
+from muster.host.hypervisor.libvirt.decide import fault_of
+from muster.host.hypervisor.libvirt.definition import domain_name
+from muster.host.hypervisor.libvirt.disks import Builder, NetworkOf, is_prepared
+from muster.host.hypervisor.libvirt.domainxml.domain import Mark
+from muster.host.hypervisor.libvirt.events import Feed
+from muster.host.hypervisor.libvirt.files import Files
+from muster.host.hypervisor.libvirt.folder import Damaged, Record, folders
+from muster.host.hypervisor.libvirt.guests import Guests
+from muster.host.hypervisor.libvirt.settings import LibvirtSettings
+from muster.host.hypervisor.libvirt.turns import Turns
+from muster.host.images import CachedImage, ImageCache
+from muster.host.ports import Guest, GuestEvent, Outcome
+
+_T = TypeVar("_T")
+
+_RECONNECT_S = 1.0
+#: Nonce of what has no usable disk: lower than any that is asked for.
+_UNFINISHED = -1
+
+_STATES = {
+    libvirt.VIR_DOMAIN_EVENT_STARTED: GuestState.RUNNING,
+    libvirt.VIR_DOMAIN_EVENT_STOPPED: GuestState.STOPPED,
+    libvirt.VIR_DOMAIN_EVENT_CRASHED: GuestState.STOPPED,
+}
+
+log = get_logger(__name__)
+
+
+class LibvirtHypervisor:
+    """Guests of one host; see `Hypervisor` for the contract. Must be made where an event loop runs.
+
+    A fault with code 503 says that the same call may succeed later; while libvirt is away as a whole, `observe`,
+    `start` and `capacity` raise Transient.
+    """
+
+    def __init__(
+        self, settings: LibvirtSettings, images: ImageCache, network_of: NetworkOf = lambda network_id: None
+    ) -> None:
+        self._settings = settings
+        self._images = images
+        self._files = Files()
+        self._feed = Feed()
+        self._turns = Turns()
+        self._images_in_use: dict[str, int] = {}
+        self._folderless: dict[str, Mark | None] = {}
+        self._connection = Connection(settings.uri, settings.threads, self._happened, self._lost)
+        builder = Builder(
+            network_of=network_of, dns_domain=settings.dns_domain, always_config_drive=settings.always_config_drive
+        )
+        self._guests = Guests(settings, self._connection, self._files, self._feed, builder)
+        self._reconnecting: asyncio.Task[None] | None = None
+        self._bounding = asyncio.create_task(self._bound_consoles(), name="guest-consoles")
+
+    @property
+    def libvirt_calls(self) -> int:
+        """How many calls to libvirt there have been."""
+        return self._connection.calls
+
+    async def capacity(self) -> HostCapacity:
+        """What the host has. Raises Transient. Two calls."""
+        directory = self._settings.instances_dir
+        await self._files.run(lambda: directory.mkdir(mode=0o700, parents=True, exist_ok=True))
+        return await self._connection.call(domains.capacity(directory, self._settings.reserved_ram_mib), 2)
+
+    async def observe(self) -> Mapping[str, Guest]:
+        """All guests and leftovers. Raises Transient. One call, and a small file per guest."""
+        # Folders first: a guest that is made meanwhile is then seen without its folder, and asked for its mark.
+        records = await self._files.run(self._records)
+        runs = await self._connection.call(domains.running)
+        guests = {server_id: _seen(server_id, record, server_id in runs) for server_id, record in records.items()}
+        for server_id, mark in (await self._marks(runs - records.keys())).items():
+            if mark is not None and mark.owner == self._settings.owner:
+                guests[server_id] = _marked(server_id, mark)
+        return guests
+
+    async def prepare(self, servers: Sequence[ServerSpec]) -> list[Outcome]:
+        """Disks and config drives. A higher `disk_nonce` than the disk's ends the guest and makes its disk anew.
+
+        No call to libvirt for a new server. Images are fetched once for all that need them.
+        """
+        with self._using_images(servers):
+            # What is prepared needs no image: it starts while the image store is away.
+            needed = await self._files.run(lambda: [server for server in servers if not self._is_prepared(server)])
+            images = await self._images.ensure([server.image for server in needed if server.image])
+
+            async def one(server: ServerSpec) -> None:
+                await self._guests.prepare(server, _image(server, images))
+
+            return await self._each(servers, lambda server: server.id, one)
+
+    async def start(self, servers: Sequence[ServerSpec]) -> list[Outcome]:
+        """Start, or restart with a higher `boot_nonce`. Raises Transient. One call for the batch and one per guest."""
+        moment = self._turns.moment()
+        listed = await self._connection.call(domains.running)
+
+        async def one(server: ServerSpec) -> None:
+            runs = server.id in listed
+            if self._turns.changed_since(server.id, moment):
+                runs = await self._connection.call(domains.is_running(server.id), 2)
+            await self._guests.start(server, runs=runs)
+
+        return await self._each(servers, lambda server: server.id, one)
+
+    async def stop(self, server_ids: Sequence[str], *, hard: bool) -> list[Outcome]:
+        """End guests: at once, or by the power button and after `shutdown_timeout_s` at once."""
+        return await self._each(server_ids, str, lambda server_id: self._guests.power_off(server_id, hard=hard))
+
+    async def remove(self, server_ids: Sequence[str]) -> list[Outcome]:
+        """End guests and delete their folders. What could not be deleted is seen by `observe`."""
+        return await self._each(server_ids, str, self._guests.remove)
+
+    async def console_output(self, server_id: str, n_lines: int | None) -> str:
+        """The end of a guest's console, 100 KiB at most. Raises Invalid. No call to libvirt."""
+        path = self._guests.folder(server_id).console
+        return await self._files.run(lambda: console.tail(path, n_lines))
+
+    async def evict_images(self) -> int:
+        """Remove cached images that no guest's disk is a clone of; the bytes freed. Raises Damaged, Transient."""
+        records = await self._files.run(lambda: [folder.read() for folder in folders(self._settings.instances_dir)])
+        used = {record.image_sha512 for record in records if record is not None}
+        return await self._images.evict(used | self._images_in_use.keys())
+
+    def events(self) -> AsyncIterator[GuestEvent]:
+        """States as they change, for one consumer; ends with `close`."""
+        return self._feed.events()
+
+    async def close(self) -> None:
+        """Leave; guests keep running."""
+        tasks = [task for task in (self._bounding, self._reconnecting) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._connection.close()
+        await asyncio.get_running_loop().run_in_executor(None, self._files.close)
+        self._feed.close()
+
+    async def _each(
+        self, items: Sequence[_T], id_of: Callable[[_T], str], work: Callable[[_T], Awaitable[None]]
+    ) -> list[Outcome]:
+        """Work on all items at once, each in its server's turn; an outcome for each."""
+
+        async def one(item: _T) -> Outcome:
+            server_id = id_of(item)
+            try:
+                async with self._turns.of(server_id):
+                    await work(item)
+            except MusterError as error:
+                log.warning("guest failed", action="guest_failed", server=server_id, code=error.code, error=str(error))
+                return Outcome(server_id, fault_of(error))
+            return Outcome(server_id)
+
+        return list(await asyncio.gather(*(one(item) for item in items)))
+
+    def _is_prepared(self, server: ServerSpec) -> bool:
+        with contextlib.suppress(MusterError):
+            return is_prepared(self._guests.folder(server.id).read(), server)
+        return True  # its own turn will find out what is wrong
+
+    def _records(self) -> dict[str, Record | None]:
+        found: dict[str, Record | None] = {}
+        for folder in folders(self._settings.instances_dir):
+            try:
+                found[folder.server_id] = folder.read()
+            except Damaged as error:
+                log.error("record is damaged", action="record_damaged", server=folder.server_id, error=error.message)
+                found[folder.server_id] = None
+        return found
+
+    async def _marks(self, server_ids: set[str]) -> Mapping[str, Mark | None]:
+        """Marks of domains without a folder, read once each: on a shared libvirt these are other agents' guests."""
+        self._folderless = {known: mark for known, mark in self._folderless.items() if known in server_ids}
+        unknown = sorted(server_ids - self._folderless.keys())
+        if unknown:
+            self._folderless |= await self._connection.call(domains.marks(unknown), 2 * len(unknown))
+        return self._folderless
+
+    @contextlib.contextmanager
+    def _using_images(self, servers: Sequence[ServerSpec]) -> Iterator[None]:
+        """These servers' images are not evicted meanwhile."""
+        digests = [server.image.sha512.lower() for server in servers if server.image]
+        for digest in digests:
+            self._images_in_use[digest] = self._images_in_use.get(digest, 0) + 1
+        try:
+            yield
+        finally:
+            for digest in digests:
+                self._images_in_use[digest] -= 1
+                if not self._images_in_use[digest]:
+                    del self._images_in_use[digest]
+
+    def _happened(self, domain_uuid: str, name: str, event: int) -> None:
+        if event in _STATES and name == domain_name(domain_uuid):
+            self._feed.tell(domain_uuid, _STATES[event])
+
+    def _lost(self) -> None:
+        log.warning("connection to libvirt lost", action="libvirt_lost", uri=self._settings.uri)
+        if self._reconnecting is None or self._reconnecting.done():
+            self._reconnecting = asyncio.create_task(self._reconnect(), name="libvirt-reconnect")
+
+    async def _reconnect(self) -> None:
+        """Events are lost with a connection: afterwards every guest's state is told."""
+        while True:
+            try:
+                guests = await self.observe()
+            except MusterError:
+                await asyncio.sleep(_RECONNECT_S)
+                continue
+            log.info("connected to libvirt again", action="libvirt_back", guests=len(guests))
+            for server_id, guest in guests.items():
+                self._feed.tell(server_id, guest.state)
+            return
+
+    async def _bound_consoles(self) -> None:
+        """Keep consoles small: one stat per guest each time, in a thread."""
+        keep_bytes = self._settings.console_kib * KIB
+
+        def work() -> None:
+            for folder in folders(self._settings.instances_dir):
+                console.bound(folder.console, keep_bytes)
+
+        while True:
+            await asyncio.sleep(self._settings.console_check_s)
+            with contextlib.suppress(Transient):
+                await self._files.run(work)
+
+
+def _seen(server_id: str, record: Record | None, runs: bool) -> Guest:
+    state = GuestState.RUNNING if runs else GuestState.STOPPED
+    if record is None:
+        return Guest(server_id=server_id, state=state, boot_nonce=_UNFINISHED, disk_nonce=_UNFINISHED)
+    return Guest(server_id=server_id, state=state, boot_nonce=record.boot_nonce, disk_nonce=record.disk_nonce)
+
+
+def _marked(server_id: str, mark: Mark) -> Guest:
+    """A guest without a folder; the nonces are those that it was started with."""
+    boot, disk = mark.boot_nonce, mark.disk_nonce
+    return Guest(server_id=server_id, state=GuestState.RUNNING, boot_nonce=boot, disk_nonce=disk)
+
+
+def _image(server: ServerSpec, images: Mapping[str, CachedImage | MusterError]) -> CachedImage | MusterError | None:
+    if server.image is None:
+        return None
+    # One that was prepared when the images were asked for, and is not any more.
+    return images.get(server.image.id, Transient("the server was removed meanwhile"))

@@ -1,0 +1,63 @@
+"""What an operator may decide about guests under libvirt."""
+
+from enum import StrEnum
+from pathlib import Path
+
+from msgspec import Struct
+
+
+class Accelerator(StrEnum):
+    """What runs a guest's instructions: the processor, or QEMU's emulation of one."""
+
+    KVM = "kvm"
+    TCG = "tcg"
+
+
+class Firmware(StrEnum):
+    """What a guest boots with."""
+
+    BIOS = "bios"
+    UEFI = "uefi"
+
+
+class DriveBus(StrEnum):
+    """How a guest sees its config drive: as a further disk (`vdb`) or as a CD-ROM."""
+
+    VIRTIO = "virtio"
+    CDROM = "cdrom"
+
+
+class LibvirtSettings(Struct, frozen=True, kw_only=True):
+    """Settings of `LibvirtHypervisor`.
+
+    `instances_dir` belongs to one agent and is where guests' folders are. `owner` marks this agent's guests among
+    those of a shared libvirt. `threads` bounds the calls that are in flight on the one connection; libvirtd's own
+    default limit is 5 requests per client. `cpu` is `host-passthrough`, `host-model` or a model's name, with
+    `cpu_features` required on top; None chooses by accelerator. `emulator` None lets libvirt choose.
+    `disk_cache` is QEMU's cache mode: `writeback` lets guests of one image share the host's page cache and still
+    obeys their flushes. `tb_cache_mib` is the translation cache per guest (TCG), `console_kib` what is kept of a
+    console. `qemu_log_dir` is where libvirt logs per domain, if those logs are Muster's to remove.
+    """
+
+    instances_dir: Path
+    uri: str = "qemu:///system"
+    owner: str = "muster"
+    accelerator: Accelerator = Accelerator.KVM
+    machine: str = "pc"
+    firmware: Firmware = Firmware.BIOS
+    uefi_loader: Path = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
+    uefi_variables: Path = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
+    emulator: str | None = None
+    cpu: str | None = None
+    cpu_features: tuple[str, ...] = ("rdrand",)
+    tb_cache_mib: int = 64
+    disk_cache: str = "writeback"
+    drive_bus: DriveBus = DriveBus.VIRTIO
+    always_config_drive: bool = False
+    dns_domain: str = ""
+    reserved_ram_mib: int = 512
+    threads: int = 5
+    shutdown_timeout_s: float = 60.0
+    console_kib: int = 1_024
+    console_check_s: float = 10.0
+    qemu_log_dir: Path | None = None

@@ -1,0 +1,165 @@
+"""A host's images: each fetched once, verified, kept until nobody needs it.
+
+Invariants: a file with an image's name is whole, verified and never changes; it is named by its content (sha512), so
+what a name stands for cannot be replaced. A fetch that fails or dies leaves only a temporary file, which the next
+process removes. One process per directory.
+"""
+
+import asyncio
+import hashlib
+import os
+import re
+import secrets
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from msgspec import Struct
+
+from muster.base.errors import Invalid, MusterError, Transient
+from muster.base.log import get_logger
+from muster.domain.specs import ImageSpec
+from muster.host.ports import ImageSource
+from muster.host.qcow2 import read_header, require_self_contained
+
+FORMATS = ("qcow2", "raw")
+_SHA512 = re.compile(r"[0-9a-f]{128}")
+_PARTIAL = ".fetch-"
+
+log = get_logger(__name__)
+
+
+class CachedImage(Struct, frozen=True):
+    """An image that is here. `virtual_size` in bytes."""
+
+    path: Path
+    disk_format: str
+    virtual_size: int
+
+
+class ImageCache:
+    """Images on this host's disk. Methods are for one event loop; files are worked on in threads."""
+
+    def __init__(self, source: ImageSource, directory: Path) -> None:
+        self._source = source
+        self._directory = directory
+        self._known: dict[str, CachedImage] = {}
+        self._fetching: dict[str, asyncio.Task[CachedImage]] = {}
+        self._cleaned: asyncio.Task[None] | None = None
+
+    async def ensure(self, images: Sequence[ImageSpec]) -> Mapping[str, CachedImage | MusterError]:
+        """Each image's file or why there is none, by image id. Never raises for a single image.
+
+        All callers that want one image at the same time share one fetch; a caller that is cancelled leaves it to the
+        others. Errors are Invalid (digest, size or format are not as they should be), NotFound, Transient.
+        Cost: nothing for images that are known; a read of the whole file for one that is fetched.
+        """
+        distinct = {image.id: image for image in images}
+        results = await asyncio.gather(*(self._one(image) for image in distinct.values()))
+        return dict(zip(distinct, results, strict=True))
+
+    async def evict(self, in_use: Collection[str]) -> int:
+        """Remove all images but those with these sha512 and those being fetched; the bytes that this frees."""
+        keep = {digest.lower() for digest in in_use} | self._fetching.keys()
+        doomed = [path for path in await asyncio.to_thread(self._files) if path.name.split(".")[0] not in keep]
+        for path in doomed:
+            self._known.pop(path.name.split(".")[0], None)
+        return await asyncio.to_thread(_unlink, doomed)
+
+    async def close(self) -> None:
+        """Give up fetches that are under way."""
+        tasks = [*self._fetching.values(), *([self._cleaned] if self._cleaned else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _one(self, image: ImageSpec) -> CachedImage | MusterError:
+        digest = image.sha512.lower()
+        try:
+            if digest in self._known and self._known[digest].disk_format == image.disk_format:
+                return self._known[digest]
+            _check(image)
+            task = self._fetching.get(digest)
+            if task is None:
+                task = asyncio.create_task(self._fetch(image, digest), name=f"image {image.id}")
+                self._fetching[digest] = task
+                task.add_done_callback(lambda done: self._fetched(digest, done))
+            return await asyncio.shield(task)
+        except MusterError as error:
+            return error
+        except OSError as error:
+            return Transient(f"image {image.id} cannot be stored: {error}", retry_after_s=5.0)
+
+    def _fetched(self, digest: str, done: asyncio.Task[CachedImage]) -> None:
+        del self._fetching[digest]
+        # An error is each waiter's; looked at here, so that one without waiters left is not reported as lost.
+        if not done.cancelled() and done.exception() is None:
+            self._known[digest] = done.result()
+
+    async def _fetch(self, image: ImageSpec, digest: str) -> CachedImage:
+        if self._cleaned is None:
+            self._cleaned = asyncio.create_task(asyncio.to_thread(self._clean))
+        await asyncio.shield(self._cleaned)
+        target = self._directory / f"{digest}.{image.disk_format}"
+        if not await asyncio.to_thread(target.exists):
+            partial = self._directory / f"{_PARTIAL}{secrets.token_hex(8)}"
+            try:
+                log.info("fetching an image", action="image_fetch", image=image.id, size_bytes=image.size_bytes)
+                await self._source.fetch(image, partial)
+                await asyncio.to_thread(_admit, partial, target, image)
+            finally:
+                await asyncio.to_thread(partial.unlink, missing_ok=True)
+        return await asyncio.to_thread(_described, target, image.disk_format)
+
+    def _files(self) -> list[Path]:
+        return [path for path in self._directory.glob("*") if _SHA512.fullmatch(path.name.split(".")[0])]
+
+    def _clean(self) -> None:
+        self._directory.mkdir(parents=True, exist_ok=True)
+        _unlink(self._directory.glob(_PARTIAL + "*"))
+
+
+def _check(image: ImageSpec) -> None:
+    if image.disk_format not in FORMATS:
+        raise Invalid(f"image {image.id} has format {image.disk_format!r}; supported are {', '.join(FORMATS)}")
+    if not _SHA512.fullmatch(image.sha512.lower()):
+        raise Invalid(f"image {image.id} has no valid sha512")
+
+
+def _admit(partial: Path, target: Path, image: ImageSpec) -> None:
+    """Give a fetched file its name, once it is what it should be. Raises Invalid, OSError."""
+    size = partial.stat().st_size
+    if size != image.size_bytes:
+        raise Invalid(f"image {image.id} has {size} bytes instead of {image.size_bytes}")
+    with partial.open("rb") as file:
+        if hashlib.file_digest(file, "sha512").hexdigest() != image.sha512.lower():
+            raise Invalid(f"image {image.id} does not have its sha512; it was changed or damaged")
+        os.fsync(file.fileno())
+    _described(partial, image.disk_format)
+    partial.chmod(0o444)
+    partial.replace(target)
+    sync_directory(target.parent)
+
+
+def _described(path: Path, disk_format: str) -> CachedImage:
+    if disk_format == "raw":
+        return CachedImage(path, disk_format, path.stat().st_size)
+    header = read_header(path)
+    require_self_contained(header)
+    return CachedImage(path, disk_format, header.virtual_size)
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable."""
+    file = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def _unlink(paths: Iterable[Path]) -> int:
+    freed = 0
+    for path in paths:
+        freed += path.stat().st_size
+        path.unlink(missing_ok=True)
+    return freed

@@ -1,0 +1,490 @@
+"""Real guests: `LibvirtHypervisor` over a libvirtd of the test's own, with guests of one sector under emulation."""
+
+import asyncio
+import base64
+import ctypes
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+import threading
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+pytest.importorskip("libvirt")
+
+from tiny_guest import tiny_disk
+
+from muster.cli.guest import default_cache_dir
+from muster.domain.reports import GuestState
+from muster.domain.specs import ImageSpec, PortSpec, Power, ServerSpec
+from muster.guest.build import build_image
+from muster.host.hypervisor.libvirt.accelerator import ProbeSettings, choose_accelerator, why_not
+from muster.host.hypervisor.libvirt.hypervisor import LibvirtHypervisor
+from muster.host.hypervisor.libvirt.libvirtd import LibvirtdSettings, PrivateLibvirtd, require_installed
+from muster.host.hypervisor.libvirt.settings import Accelerator, LibvirtSettings
+from muster.host.images import ImageCache
+from muster.host.names import tap_name
+from muster.host.ports import Guest, GuestEvent, Outcome
+
+pytestmark = [pytest.mark.system, pytest.mark.root, pytest.mark.timeout(180)]
+
+_CLONE_NEWNET = 0x40000000
+
+
+def sh(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout
+
+
+def in_namespace(name: str, work: Callable[[], None]) -> None:
+    """Run `work` in a thread that has entered a network namespace."""
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            with open(f"/run/netns/{name}", encoding="ascii") as file:
+                assert ctypes.CDLL(None, use_errno=True).setns(file.fileno(), _CLONE_NEWNET) == 0
+            work()
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(60)
+    assert not thread.is_alive()
+    if failures:
+        raise failures[0]
+
+
+class Host:
+    """A network namespace, a libvirtd in it, and an image."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.namespace = f"muster-libvirt-{uuid.uuid4().hex[:8]}"
+        self.daemon = PrivateLibvirtd(LibvirtdSettings(directory=directory / "libvirtd"))
+        self.disk = tiny_disk()
+        digest = hashlib.sha512(self.disk).hexdigest()
+        self.image = ImageSpec(id=str(uuid.uuid4()), disk_format="raw", size_bytes=len(self.disk), sha512=digest)
+
+    def start(self) -> None:
+        sh("ip", "netns", "add", self.namespace)
+        in_namespace(self.namespace, self.daemon.start)
+
+    def remove(self) -> None:
+        self.daemon.stop()
+        subprocess.run(["ip", "netns", "del", self.namespace], capture_output=True, timeout=30, check=False)
+
+    async def fetch(self, image: ImageSpec, target: Path) -> None:
+        await asyncio.to_thread(target.write_bytes, self.disk)
+
+    def server(self, *, n_ports: int = 0, **more: object) -> ServerSpec:
+        server_id = str(uuid.uuid4())
+        ports = tuple(
+            PortSpec(
+                id=str(uuid.uuid4()), network_id=str(uuid.uuid4()), mac_address=f"fa:16:3e:{os.urandom(3).hex(':')}"
+            )
+            for _ in range(n_ports)
+        )
+        for port in ports:
+            sh("ip", "-n", self.namespace, "tuntap", "add", "dev", tap_name(port.id), "mode", "tap", "vnet_hdr")
+        spec = ServerSpec(
+            id=server_id,
+            generation=1,
+            project_id="p",
+            user_id="u",
+            name="tiny <&> 'guest'",
+            hostname="tiny",
+            power=Power.RUNNING,
+            ram_mib=32,
+            image=self.image,
+            ports=ports,
+        )
+        return msgspec.structs.replace(spec, **more)
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[Host]:
+    require_installed()
+    # Sockets have short names only.
+    with tempfile.TemporaryDirectory(prefix="mlv-", dir="/tmp") as directory:
+        host = Host(Path(directory))
+        try:
+            host.start()
+            yield host
+        finally:
+            host.remove()
+
+
+def settings_of(host: Host, tmp_path: Path) -> LibvirtSettings:
+    return LibvirtSettings(
+        instances_dir=tmp_path / "instances",
+        uri=host.daemon.uri,
+        owner=tmp_path.name,
+        accelerator=Accelerator.TCG,
+        shutdown_timeout_s=5.0,
+        qemu_log_dir=host.daemon.qemu_log_dir,
+    )
+
+
+Open = Callable[..., LibvirtHypervisor]
+
+
+@pytest.fixture
+async def opened(host: Host, tmp_path: Path) -> AsyncIterator[Open]:
+    """Opens hypervisors over the same directories; at the end all their guests are removed."""
+    made: list[LibvirtHypervisor] = []
+
+    def open_(**changes: object) -> LibvirtHypervisor:
+        settings = msgspec.structs.replace(settings_of(host, tmp_path), **changes)
+        made.append(LibvirtHypervisor(settings, ImageCache(host, tmp_path / "images")))
+        return made[-1]
+
+    yield open_
+    last = open_()
+    await last.remove(list(await last.observe()))
+    assert await last.observe() == {}
+    for hypervisor in made:
+        await hypervisor.close()
+
+
+def done(outcomes: list[Outcome]) -> None:
+    assert [outcome.fault for outcome in outcomes] == [None] * len(outcomes)
+
+
+async def run(hypervisor: LibvirtHypervisor, *servers: ServerSpec) -> None:
+    done(await hypervisor.prepare(servers))
+    done(await hypervisor.start(servers))
+
+
+async def until(question: Callable[[], Awaitable[bool]], timeout_s: float = 30) -> None:
+    end = time.monotonic() + timeout_s
+    while not await question():
+        assert time.monotonic() < end, "did not happen in time"
+        await asyncio.sleep(0.05)
+
+
+async def until_said(hypervisor: LibvirtHypervisor, server: ServerSpec, text: str, timeout_s: float = 30) -> None:
+    async def said() -> bool:
+        return text in await hypervisor.console_output(server.id, None)
+
+    await until(said, timeout_s)
+
+
+async def next_event(events: AsyncIterator[GuestEvent]) -> GuestEvent:
+    return await asyncio.wait_for(anext(events), 20)
+
+
+def alone(guests: object, server: ServerSpec) -> Guest:
+    assert isinstance(guests, dict)
+    assert set(guests) == {server.id}
+    guest = guests[server.id]
+    assert isinstance(guest, Guest)
+    return guest
+
+
+async def test_a_guests_whole_life(host: Host, opened: Open, tmp_path: Path) -> None:
+    hypervisor, server = opened(), host.server(n_ports=1, config_drive=True, boot_nonce=3, disk_nonce=2)
+    events = hypervisor.events()
+    assert await hypervisor.observe() == {}
+    before = hypervisor.libvirt_calls
+    done(await hypervisor.prepare([server]))
+    assert hypervisor.libvirt_calls == before
+    stopped = Guest(server_id=server.id, state=GuestState.STOPPED, boot_nonce=3, disk_nonce=2)
+    assert await hypervisor.observe() == {server.id: stopped}
+    before = hypervisor.libvirt_calls
+    done(await hypervisor.start([server]))
+    assert hypervisor.libvirt_calls - before == 2
+    running = msgspec.structs.replace(stopped, state=GuestState.RUNNING)
+    assert await hypervisor.observe() == {server.id: running}
+    assert await next_event(events) == GuestEvent(server.id, GuestState.RUNNING)
+    await until_said(hypervisor, server, "boot 1\r\n")
+    assert await hypervisor.console_output(server.id, 1) == "tiny guest, boot 1\r\n"
+    # Again: nothing happens.
+    await run(hypervisor, server)
+    done(await hypervisor.stop([server.id], hard=True))
+    assert await next_event(events) == GuestEvent(server.id, GuestState.STOPPED)
+    assert await hypervisor.observe() == {server.id: stopped}
+    done(await hypervisor.stop([server.id], hard=True))
+    # Its disk is still there.
+    done(await hypervisor.start([server]))
+    await until_said(hypervisor, server, "boot 2\r\n")
+    assert await next_event(events) == GuestEvent(server.id, GuestState.RUNNING)
+    done(await hypervisor.remove([server.id]))
+    assert await next_event(events) == GuestEvent(server.id, GuestState.ABSENT)
+    assert await hypervisor.observe() == {}
+    assert list((tmp_path / "instances").iterdir()) == []
+    assert list(host.daemon.qemu_log_dir.glob(f"*{server.id}*")) == []
+    done(await hypervisor.remove([server.id]))
+
+
+async def test_the_power_button_is_pressed_before_the_plug_is_pulled(host: Host, opened: Open) -> None:
+    hypervisor, server = opened(), host.server()
+    await run(hypervisor, server)
+    await until_said(hypervisor, server, "boot 1")
+    done(await hypervisor.stop([server.id], hard=False))
+    await until_said(hypervisor, server, "power button")
+    assert alone(await hypervisor.observe(), server).state is GuestState.STOPPED
+
+
+async def test_a_guest_that_ignores_the_button_is_ended_in_time(host: Host, opened: Open) -> None:
+    hypervisor, server = opened(shutdown_timeout_s=0.2), host.server()
+    await run(hypervisor, server)
+    # Not yet booted: nobody listens to the button.
+    done(await hypervisor.stop([server.id], hard=False))
+    assert alone(await hypervisor.observe(), server).state is GuestState.STOPPED
+
+
+@pytest.mark.parametrize("hard", [True, False])
+async def test_a_higher_boot_nonce_restarts_a_guest_and_keeps_its_disk(host: Host, opened: Open, hard: bool) -> None:
+    hypervisor, server = opened(), host.server()
+    events = hypervisor.events()
+    await run(hypervisor, server)
+    await until_said(hypervisor, server, "boot 1")
+    assert await next_event(events) == GuestEvent(server.id, GuestState.RUNNING)
+    again = msgspec.structs.replace(server, boot_nonce=1, boot_hard=hard)
+    await run(hypervisor, again)
+    await until_said(hypervisor, server, "boot 2")
+    assert ("power button" in await hypervisor.console_output(server.id, None)) is not hard
+    assert alone(await hypervisor.observe(), server).boot_nonce == 1
+    # Not told as stopped meanwhile.
+    assert await next_event(events) == GuestEvent(server.id, GuestState.RUNNING)
+    # A late message with the old nonce changes nothing.
+    await run(hypervisor, server)
+    assert alone(await hypervisor.observe(), server).boot_nonce == 1
+    assert "boot 3" not in await hypervisor.console_output(server.id, None)
+
+
+async def test_a_higher_disk_nonce_makes_a_new_disk(host: Host, opened: Open) -> None:
+    hypervisor, server = opened(), host.server()
+    await run(hypervisor, server)
+    await until_said(hypervisor, server, "boot 1")
+    rebuilt = msgspec.structs.replace(server, disk_nonce=1)
+    assert (await hypervisor.start([rebuilt]))[0].fault is not None
+    await run(hypervisor, rebuilt)
+
+    async def twice() -> bool:
+        return (await hypervisor.console_output(server.id, None)).count("boot 1") == 2
+
+    await until(twice)
+    guest = alone(await hypervisor.observe(), server)
+    assert (guest.state, guest.disk_nonce) == (GuestState.RUNNING, 1)
+
+
+_AGENT = """
+import asyncio, os, sys
+import msgspec
+from muster.domain.specs import ServerSpec
+from muster.host.hypervisor.libvirt.hypervisor import LibvirtHypervisor
+from muster.host.hypervisor.libvirt.settings import LibvirtSettings
+from muster.host.images import ImageCache
+
+async def main():
+    settings = msgspec.json.decode(sys.argv[1], type=LibvirtSettings, dec_hook=lambda kind, value: kind(value))
+    servers = msgspec.json.decode(sys.argv[2], type=list[ServerSpec])
+    hypervisor = LibvirtHypervisor(settings, ImageCache(None, sys.argv[3]))
+    await hypervisor.start(servers)
+    os.kill(os.getpid(), 9)
+
+asyncio.run(main())
+"""
+
+
+async def test_guests_of_a_killed_agent_are_taken_over(host: Host, opened: Open, tmp_path: Path) -> None:
+    hypervisor, server = opened(), host.server(boot_nonce=7)
+    done(await hypervisor.prepare([server]))
+    settings = msgspec.json.encode(settings_of(host, tmp_path), enc_hook=str).decode()
+    words = [sys.executable, "-c", textwrap.dedent(_AGENT), settings, msgspec.json.encode([server]).decode(), "none"]
+    agent = await asyncio.create_subprocess_exec(*words)
+    assert await agent.wait() == -signal.SIGKILL
+    adopted = opened()
+    assert alone(await adopted.observe(), server) == Guest(
+        server_id=server.id, state=GuestState.RUNNING, boot_nonce=7, disk_nonce=0
+    )
+    await until_said(adopted, server, "boot 1")
+    # Even without its folder it is known, by its mark, and can be removed.
+    shutil.rmtree(tmp_path / "instances" / server.id)
+    assert alone(await adopted.observe(), server).boot_nonce == 7
+    assert await opened(owner="another").observe() == {}
+    done(await adopted.remove([server.id]))
+    assert await adopted.observe() == {}
+
+
+async def test_a_crashed_guest_is_told_and_seen(host: Host, opened: Open) -> None:
+    hypervisor, server = opened(), host.server()
+    events = hypervisor.events()
+    await run(hypervisor, server)
+    assert (await next_event(events)).state is GuestState.RUNNING
+    found = [pid for pid in Path("/proc").glob("[0-9]*") if _is_qemu_of(pid, server)]
+    assert len(found) == 1
+    os.kill(int(found[0].name), signal.SIGKILL)
+    assert await next_event(events) == GuestEvent(server.id, GuestState.STOPPED)
+    assert alone(await hypervisor.observe(), server).state is GuestState.STOPPED
+    await run(hypervisor, server)
+    await until_said(hypervisor, server, "boot")
+
+
+def _is_qemu_of(process: Path, server: ServerSpec) -> bool:
+    try:
+        words = (process / "cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return b"qemu-system" in words[0] and server.id.encode() in words
+
+
+async def test_a_restarted_libvirtd_keeps_guests_and_events_go_on(host: Host, opened: Open) -> None:
+    hypervisor, server = opened(), host.server()
+    events = hypervisor.events()
+    await run(hypervisor, server)
+    assert (await next_event(events)).state is GuestState.RUNNING
+    pid_file = host.directory / "libvirtd" / "libvirtd.pid"
+    inside = int(pid_file.read_text())
+    mine = [status for status in Path("/proc").glob("[0-9]*/status") if _is_daemon(status, inside, host)]
+    assert len(mine) == 1
+    os.kill(int(mine[0].parent.name), signal.SIGKILL)
+    # Told anew after reconnecting.
+    assert await next_event(events) == GuestEvent(server.id, GuestState.RUNNING)
+    assert alone(await hypervisor.observe(), server).state is GuestState.RUNNING
+    done(await hypervisor.stop([server.id], hard=True))
+    assert await next_event(events) == GuestEvent(server.id, GuestState.STOPPED)
+
+
+def _is_daemon(status: Path, pid_inside: int, host: Host) -> bool:
+    try:
+        words = status.with_name("cmdline").read_bytes().split(b"\0")
+        inside = next(line for line in status.read_text().splitlines() if line.startswith("NSpid:")).split()[-1]
+    except (OSError, StopIteration):
+        return False
+    return words[0] == b"libvirtd" and os.fsencode(host.directory) in words[2] and int(inside) == pid_inside
+
+
+async def test_ten_guests_in_one_batch_and_one_bad_one(host: Host, opened: Open) -> None:
+    hypervisor = opened()
+    servers = [host.server(n_ports=1) for _ in range(10)]
+    await hypervisor.observe()
+    done(await hypervisor.prepare(servers))
+    # A tap that is not there: libvirt refuses this one alone.
+    missing = PortSpec(id=str(uuid.uuid4()), network_id=str(uuid.uuid4()), mac_address="fa:16:3e:00:00:01")
+    bad = msgspec.structs.replace(host.server(), ports=(missing,))
+    no_image = msgspec.structs.replace(host.server(), image=None)
+    prepared = await hypervisor.prepare([bad, no_image])
+    assert [outcome.fault is None for outcome in prepared] == [True, False]
+    before = hypervisor.libvirt_calls
+    outcomes = await hypervisor.start([*servers, bad])
+    assert hypervisor.libvirt_calls - before == 12
+    assert [outcome.server_id for outcome in outcomes if outcome.fault] == [bad.id]
+    await asyncio.gather(*(until_said(hypervisor, server, "boot 1") for server in servers))
+    states = {server_id: guest.state for server_id, guest in (await hypervisor.observe()).items()}
+    assert states == {**{server.id: GuestState.RUNNING for server in servers}, bad.id: GuestState.STOPPED}
+    assert await hypervisor.evict_images() == 0
+    done(await hypervisor.remove([*states]))
+    assert await hypervisor.observe() == {}
+    assert await hypervisor.evict_images() == len(host.disk)
+
+
+async def test_what_is_asked_at_the_same_time_is_done_in_turn(host: Host, opened: Open) -> None:
+    hypervisor, server = opened(), host.server()
+    await hypervisor.prepare([server])
+    first, second = await asyncio.gather(hypervisor.start([server]), hypervisor.start([server]))
+    done(first + second)
+    started, stopped = await asyncio.gather(hypervisor.start([server]), hypervisor.stop([server.id], hard=True))
+    done(started + stopped)
+    started, removed = await asyncio.gather(hypervisor.start([server]), hypervisor.remove([server.id]))
+    done(removed)
+    assert all(outcome.fault is None or outcome.fault.code == 409 for outcome in started)
+    assert await hypervisor.observe() == {}
+
+
+async def test_an_ordinary_guest_reads_its_config_drive(host: Host, opened: Open, tmp_path: Path) -> None:
+    built = tmp_path / "guest.qcow2"
+    info = await asyncio.to_thread(build_image, built, default_cache_dir())
+    image = ImageSpec(
+        id=str(uuid.uuid4()), disk_format=info.disk_format, size_bytes=info.size_bytes, sha512=info.sha512
+    )
+
+    class Source:
+        async def fetch(self, image: ImageSpec, target: Path) -> None:
+            await asyncio.to_thread(shutil.copyfile, built, target)
+
+    hypervisor = LibvirtHypervisor(settings_of(host, tmp_path), ImageCache(Source(), tmp_path / "images"))
+    try:
+        user_data = base64.b64encode(b"#!/bin/sh\necho user data of $(hostname)\n").decode()
+        server = host.server(ram_mib=128, image=image, hostname="reader", config_drive=True, user_data=user_data)
+        await run(hypervisor, server)
+        await until_said(hypervisor, server, "muster-guest: ready hostname=reader", timeout_s=90)
+        said = await hypervisor.console_output(server.id, None)
+        assert f"metadata source=config-drive instance={server.id}" in said
+        assert "user data of reader" in said
+        done(await hypervisor.stop([server.id], hard=False))
+        assert "going down" in await hypervisor.console_output(server.id, None)
+    finally:
+        await hypervisor.close()
+
+
+async def test_capacity_is_the_machines(host: Host, opened: Open) -> None:
+    capacity = await opened(reserved_ram_mib=100).capacity()
+    total_kib = int(Path("/proc/meminfo").read_text().split()[1])
+    assert capacity.vcpus == os.cpu_count()
+    assert capacity.ram_mib == total_kib // 1024
+    assert capacity.reserved_ram_mib == 100
+    assert capacity.disk_gib > 0
+
+
+async def test_without_libvirt_everything_is_transient(tmp_path: Path, opened: Open) -> None:
+    from muster.base.errors import Transient
+
+    hypervisor = opened(uri=f"qemu+unix:///system?socket={tmp_path}/none")
+    with pytest.raises(Transient):
+        await hypervisor.observe()
+
+
+def test_daemon_is_found_again_and_takes_its_guests_along(tmp_path: Path) -> None:
+    directory = Path(tempfile.mkdtemp(prefix="mlv-", dir="/tmp"))
+    daemon = PrivateLibvirtd(LibvirtdSettings(directory=directory))
+    try:
+        assert not daemon.is_running()
+        daemon.stop()
+        daemon.start()
+        first = (directory / "pid").read_text()
+        PrivateLibvirtd(LibvirtdSettings(directory=directory)).start()
+        assert (directory / "pid").read_text() == first
+        daemon.stop()
+        assert not daemon.is_running()
+        assert not Path(f"/proc/{first.strip()}/root").exists()
+        # Nothing of it is left, whoever held it.
+        left = [path for path in Path("/proc").glob("[0-9]*/cmdline") if os.fsencode(directory) in _cmdline(path)]
+        assert left == []
+        daemon.start()
+        assert (directory / "pid").read_text() != first
+    finally:
+        daemon.stop()
+        shutil.rmtree(directory)
+
+
+def _cmdline(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def test_probe_boots_under_emulation_and_the_verdict_is_remembered(tmp_path: Path) -> None:
+    settings = ProbeSettings(cache=tmp_path / "verdict.json", cpu="qemu64", timeout_s=30)
+    assert why_not("tcg", settings) == ""
+    assert why_not("tcg", msgspec.structs.replace(settings, cpu="486", timeout_s=3)) != ""  # no 64-bit mode
+    verdict = choose_accelerator(msgspec.structs.replace(settings, cpu="host", timeout_s=5))
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        assert verdict.accelerator is Accelerator.TCG
+    remembered = msgspec.structs.replace(verdict, reason="from the cache")
+    settings.cache.write_bytes(msgspec.json.encode(remembered))
+    assert choose_accelerator(msgspec.structs.replace(settings, cpu="host")) == remembered
+    assert choose_accelerator(msgspec.structs.replace(settings, cpu="host", machine="q35")) != remembered

@@ -66,8 +66,7 @@ class Assignments:
         """
         with refusing("assignment"):
             async with self._revocations.write() as change:
-                place = await _check(change.connection, grant)
-                role = (await role_store.read(change.connection, [grant.role_id]))[grant.role_id]
+                role, place = await _check(change.connection, grant)
                 home = (place.domain_id or place.id) if place else None
                 if role.domain_id is not None and role.domain_id != home:
                     raise Forbidden("A domain's own role can only be assigned in its domain")
@@ -128,10 +127,12 @@ async def _void(change: Change, grant: Grant, user_ids: Sequence[str]) -> None:
         await credential_store.remove_of(change.connection, user_ids, grant.target.id)
 
 
-async def _check(connection: AsyncConnection, grant: Grant) -> Project | None:
-    if grant.role_id not in await role_store.read(connection, [grant.role_id]):
+async def _check(connection: AsyncConnection, grant: Grant) -> tuple[Role, Project | None]:
+    """The role, and the target's row. Raises NotFound if one of the three does not exist."""
+    role = (await role_store.read(connection, [grant.role_id])).get(grant.role_id)
+    if role is None:
         raise NotFound(f"Could not find role: {grant.role_id}.")
-    return await _check_both(connection, grant.actor, grant.target)
+    return role, await _check_both(connection, grant.actor, grant.target)
 
 
 async def _check_both(connection: AsyncConnection, actor: Actor, target: Target) -> Project | None:
@@ -191,11 +192,14 @@ async def _read_effective(connection: AsyncConnection, query: AssignmentQuery) -
     group_ids = {grant.actor.id for grant in granted if grant.actor.kind is ActorKind.GROUP}
     members = await group_store.read_member_ids(connection, group_ids)
     places = await project_store.read_places(connection, await _read_domains(connection, granted))
-    implications = await role_store.read_implications(connection)
+    effective = expand(granted, members, places, await role_store.read_implications(connection))
+    roles = await role_store.read(connection, {grant.role_id for grant in effective})
     return [
         grant
-        for grant in expand(granted, members, places, implications)
-        if query.user_id in {None, grant.actor.id}
+        for grant in effective
+        if (role := roles.get(grant.role_id)) is not None
+        and role.domain_id is None  # a domain's own role only stands for those that it implies
+        and query.user_id in {None, grant.actor.id}
         and query.role_id in {None, grant.role_id}
         and (query.target is None or _is_on(grant.target, query.target, target_ids))
         and (not query.inherited or grant.inherited_from is not None)

@@ -65,7 +65,7 @@ class Groups:
         """Change a group. Raises NotFound, Invalid, Conflict for a taken name."""
         with refusing("group", patch.name):
             async with self._revocations.write() as change:
-                old = await _read_one(change.connection, group_id)
+                old = await _read_one(change.connection, group_id, lock=True)
                 if patch.domain_id is not UNSET and patch.domain_id != old.domain_id:
                     raise Invalid("Cannot change Domain ID")
                 new = _applied(old, patch)
@@ -114,8 +114,8 @@ def _applied(old: Group, patch: GroupPatch) -> Group:
     )
 
 
-async def _read_one(connection: AsyncConnection, group_id: str) -> Group:
-    group = (await store.read(connection, [group_id])).get(group_id)
+async def _read_one(connection: AsyncConnection, group_id: str, *, lock: bool = False) -> Group:
+    group = (await store.read(connection, [group_id], lock=lock)).get(group_id)
     if group is None:
         raise NotFound(f"Could not find group: {group_id}.")
     return group

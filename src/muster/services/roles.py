@@ -52,7 +52,7 @@ class Roles:
         """Change a role; a new name voids the tokens with the old one. Raises NotFound, Forbidden, Conflict."""
         with refusing("role", patch.name):
             async with self._revocations.write() as change:
-                old = await _read_one(change.connection, role_id)
+                old = await _read_one(change.connection, role_id, lock=True)
                 if patch.domain_id is not UNSET and patch.domain_id != old.domain_id:
                     raise Invalid("Cannot change Domain ID")
                 require_mutable("role", old.options, patch.options or {})
@@ -81,6 +81,7 @@ class Roles:
         async with self._db.read() as connection:
             pairs = await store.read_implications(connection)
             found = await store.read(connection, {id_ for one in pairs for id_ in (one.prior_id, one.implied_id)})
+        pairs = [one for one in pairs if {one.prior_id, one.implied_id} <= set(found)]
         priors = dict.fromkeys(one.prior_id for one in pairs)
         return [(found[id_], [found[one.implied_id] for one in pairs if one.prior_id == id_]) for id_ in priors]
 
@@ -137,8 +138,8 @@ def _applied(old: Role, patch: RolePatch) -> Role:
     )
 
 
-async def _read_one(connection: AsyncConnection, role_id: str) -> Role:
-    role = (await store.read(connection, [role_id])).get(role_id)
+async def _read_one(connection: AsyncConnection, role_id: str, *, lock: bool = False) -> Role:
+    role = (await store.read(connection, [role_id], lock=lock)).get(role_id)
     if role is None:
         raise NotFound(f"Could not find role: {role_id}.")
     return role

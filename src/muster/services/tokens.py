@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.base.clock import Clock
@@ -29,6 +30,7 @@ from muster.domain.authentication import (
 from muster.domain.catalog import CatalogService, Endpoint
 from muster.domain.projects import Project
 from muster.domain.tokens import Token, subjects_of
+from muster.domain.users import User
 from muster.services.passwords import Passwords
 from muster.services.revocations import Revocations
 from muster.services.rights import read_targets
@@ -145,17 +147,19 @@ class Tokens:
         """Void a token. Raises NotFound if it is not valid. One transaction, shared with others."""
         await self._revocations.revoke(subjects.of_token(self.subject(text).audit_ids[0]))
 
-    async def reach(self, user_id: str) -> Reach:
-        """What a user could get tokens for, without what is disabled. Up to five queries."""
+    async def reach(self, user_id: str, *, with_disabled: bool = False) -> Reach:
+        """Where a user has a role; without `with_disabled`, what tokens could be had for. Up to five queries."""
         async with self._db.read() as connection:
             targets = await read_targets(connection, user_id)
             found = await project_store.read(connection, [target.id for target in targets if target.id])
             above = await project_store.read(connection, {one.domain_id for one in found.values() if one.domain_id})
         domains = found | above
-        open_ones = [one for one in found.values() if one.enabled and domains[one.domain_id or one.id].enabled]
+        places = [
+            one for one in found.values() if with_disabled or (one.enabled and domains[one.domain_id or one.id].enabled)
+        ]
         return Reach(
-            projects=[one for one in open_ones if not one.is_domain],
-            domains=[one for one in open_ones if one.is_domain],
+            projects=[one for one in places if not one.is_domain],
+            domains=[one for one in places if one.is_domain],
             system=Target(TargetKind.SYSTEM) in targets,
         )
 
@@ -211,36 +215,41 @@ class Tokens:
         user = (await user_store.read(connection, [basis.user_id])).get(basis.user_id)
         if user is None or not user.enabled or not satisfies_rules(user.options, basis.methods):
             deny("the user is disabled or gone, or must use more methods", basis.user_id)
-        credential, scope = None, Scope()
-        if basis.credential_id is None:
+        credential = await read_credential(connection, basis.credential_id) if basis.credential_id else None
+        if credential is None:
             scope = await resolve_scope(connection, user, ask)
-        else:
-            credential = await read_credential(connection, basis.credential_id)
-            if not _fits(ask, credential):
-                deny("an application credential has but one scope", user.id)
+        elif _fits(ask, credential):
             scope = await resolve_credential_scope(connection, credential, user, now)
+        else:
+            deny("an application credential has but one scope", user.id)
         ends = [now + self._lifetime_s]
         ends += [basis.parent.expires_at_s] if basis.parent else []
         ends += [credential.expires_at_s] if credential and credential.expires_at_s else []
-        chain = basis.parent.audit_ids[-1:] if basis.parent else ()
-        return Token(
-            user_id=user.id,
-            user_name=user.name,
-            user_domain_id=user.domain_id,
-            methods=basis.methods,
-            audit_ids=(secrets.token_urlsafe(16), *chain),
-            issued_at_s=now,
-            expires_at_s=min(ends),
-            epoch=basis.epoch,
-            roles=tuple(role.name for role in scope.roles),
-            project_id=scope.project.id if scope.project else None,
-            project_name=scope.project.name if scope.project else "",
-            project_domain_id=(scope.project.domain_id or "") if scope.project else "",
-            domain_id=scope.domain.id if scope.domain else None,
-            system=scope.system,
-            application_credential_id=credential.id if credential else None,
-            restricted=credential is not None and not credential.unrestricted,
-        )
+        token = _token(basis, user, scope, (now, min(ends)))
+        if credential is None:
+            return token
+        return replace(token, application_credential_id=credential.id, restricted=not credential.unrestricted)
+
+
+def _token(basis: _Basis, user: User, scope: Scope, life: tuple[float, float]) -> Token:
+    chain = basis.parent.audit_ids[-1:] if basis.parent else ()
+    project, domain = scope.project, scope.domain
+    return Token(
+        user_id=user.id,
+        user_name=user.name,
+        user_domain_id=user.domain_id,
+        methods=basis.methods,
+        audit_ids=(secrets.token_urlsafe(16), *chain),
+        issued_at_s=life[0],
+        expires_at_s=life[1],
+        epoch=basis.epoch,
+        roles=tuple(role.name for role in scope.roles),
+        project_id=project.id if project else None,
+        project_name=project.name if project else "",
+        project_domain_id=(project.domain_id or "") if project else "",
+        domain_id=domain.id if domain else None,
+        system=scope.system,
+    )
 
 
 async def _look_up_credential(connection: AsyncConnection, proof: CredentialProof) -> _Found:

@@ -61,11 +61,13 @@ async def save(connection: AsyncConnection, group: Group) -> None:
     await connection.execute(update(user_groups).where(user_groups.c.id == group.id).values(_values(group)))
 
 
-async def read(connection: AsyncConnection, ids: Collection[str]) -> dict[str, Group]:
-    """Groups by id; those that do not exist are left out. One query a chunk."""
+async def read(connection: AsyncConnection, ids: Collection[str], *, lock: bool = False) -> dict[str, Group]:
+    """Groups by id; those that do not exist are left out. `lock` for changing them. One query a chunk."""
     found: dict[str, Group] = {}
     for part in chunks(sorted(ids)):
         statement = select(user_groups).where(user_groups.c.id.in_(part))
+        if lock:
+            statement = statement.with_for_update()
         found.update((row.id, _group(row)) for row in await connection.execute(statement))
     return found
 

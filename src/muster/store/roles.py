@@ -72,12 +72,14 @@ async def save(connection: AsyncConnection, role: Role) -> None:
     await connection.execute(update(roles).where(roles.c.id == role.id).values(_values(role)))
 
 
-async def read(connection: AsyncConnection, ids: Collection[str]) -> dict[str, Role]:
-    """Roles by id; those that do not exist are left out. One query a chunk."""
+async def read(connection: AsyncConnection, ids: Collection[str], *, lock: bool = False) -> dict[str, Role]:
+    """Roles by id; those that do not exist are left out. `lock` for changing them. One query a chunk."""
     found: dict[str, Role] = {}
     for part in chunks(sorted(ids)):
-        rows = await connection.execute(select(roles).where(roles.c.id.in_(part)))
-        found.update((row.id, _role(row)) for row in rows)
+        statement = select(roles).where(roles.c.id.in_(part))
+        if lock:
+            statement = statement.with_for_update()
+        found.update((row.id, _role(row)) for row in await connection.execute(statement))
     return found
 
 

@@ -193,6 +193,7 @@ async def test_a_domains_own_role_is_never_in_a_token(world: World, admin: Admin
     context = world.authority.context(await alice.token(project))
     assert context.roles == {"reader"}
     assert not context.is_admin
+    assert await role_names(admin, f"user.id={alice.id}&effective") == ["reader"]
     assert local not in {role["id"] for role in (await admin.call("GET", "/roles"))["roles"]}
     found = (await admin.call("GET", f"/roles?domain_id={domain}"))["roles"]
     assert [role["id"] for role in found] == [local]

@@ -76,6 +76,8 @@ async def test_ends_all_tokens(world: World, setting: Setting, deed: str) -> Non
 
     assert [await world.is_valid(token) for token in tokens] == [False, False]
     assert await world.is_valid(setting.admin.token)
+    status = (await world.log_in(setting.alice.id, setting.alice.password)).status_code
+    assert status == (201 if "group" in deed else 401)
 
 
 @pytest.mark.parametrize("deed", IN_THE_PROJECT)
@@ -87,6 +89,10 @@ async def test_ends_the_tokens_of_the_project(world: World, setting: Setting, de
 
     assert not await world.is_valid(scoped)
     assert await world.is_valid(unscoped)
+    scope = {"project": {"id": setting.project}}
+    status = (await world.log_in(setting.alice.id, setting.alice.password, scope)).status_code
+    assert status == (401 if "project" in deed else 201)  # in the other cases another role is left
+    assert (await world.log_in(setting.alice.id, setting.alice.password)).status_code == 201
 
 
 async def test_a_token_got_right_after_is_valid_however_close(world: World, setting: Setting) -> None:

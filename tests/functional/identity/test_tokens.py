@@ -175,6 +175,8 @@ async def test_what_a_user_can_reach(world: World, admin: Admin) -> None:
     assert [one["id"] for one in (await world.call("GET", "/auth/projects", token=token)).json()["projects"]] == [
         project
     ]
+    own = (await world.call("GET", f"/users/{alice.id}/projects", token=token)).json()["projects"]
+    assert {one["id"] for one in own} == {project, closed}
     assert (await world.call("GET", "/auth/domains", token=token)).json()["domains"] == []
     assert (await world.call("GET", "/auth/system", token=token)).json()["system"] == []
     assert (await world.call("GET", "/auth/system", token=admin.token)).json()["system"] == [{"all": True}]

@@ -87,7 +87,7 @@ class ProjectsApi:
         user_id = request.parameters["user_id"]
         require_self(request.context, user_id, "identity:list_user_projects")
         await self._users.get(user_id)
-        projects = (await self._tokens.reach(user_id)).projects
+        projects = (await self._tokens.reach(user_id, with_disabled=True)).projects
         wanted = parse_filters(request.query, ["name", "domain_id", "parent_id"], ["enabled"])
         for one in wanted:
             if one.comparator == "equals":

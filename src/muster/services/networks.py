@@ -84,17 +84,22 @@ class Networks:
         fields = changed_fields(changes)
         if "mtu" in fields:
             fields["mtu"] = effective_mtu(int(str(fields["mtu"])), self._settings)
-        async with self._database.write() as connection:
-            network = await self._seen(connection, context, network_id)
-            check_owner(context, network.project_id, "update_network")
-            if network.shared and fields.get("shared") is False:
-                await self._check_unshare(connection, network)
-            await store.change(connection, network_id, fields, self._batch.clock())
-            if fields.get("is_default"):
-                await store.unset_default(connection, network_id)
-            if _SEEN_BY_HOSTS & fields.keys():
-                await self._batch.changes.networks_changed(connection, [network_id])
-            return await self._seen(connection, context, network_id)
+
+        async def decide() -> Network:
+            async with self._database.write() as connection:
+                await store.lock(connection, network_id)
+                network = await self._seen(connection, context, network_id)
+                check_owner(context, network.project_id, "update_network")
+                if network.shared and fields.get("shared") is False:
+                    await self._check_unshare(connection, network)
+                await store.change(connection, network_id, fields, self._batch.clock())
+                if fields.get("is_default"):
+                    await store.unset_default(connection, network_id)
+                if _SEEN_BY_HOSTS & fields.keys():
+                    await self._batch.changes.networks_changed(connection, [network_id])
+                return await self._seen(connection, context, network_id)
+
+        return await redeciding("networks", decide)
 
     async def delete(self, context: Context, network_id: str) -> None:
         """Delete a network with its subnets and DHCP port. Raises NotFound, Forbidden, Conflict while it has ports."""
@@ -155,21 +160,19 @@ class Networks:
 
     async def _delete(self, work: PortWork, network: Network) -> None:
         connection = work.connection
+        await store.lock(connection, network.id)
         ports = await port_store.read_of_network(connection, network.id)
         if any(owner != DHCP_OWNER for _, owner, _ in ports):
             raise network_error("NetworkInUse", net_id=network.id)
-        await work.remove([port_id for port_id, _, _ in ports])
         subnets = await subnet_store.read_of_network(connection, network.id)
+        freed = [Ask(subnet.project_id, {"subnet": 1}) for subnet in subnets]
+        await self._batch.quotas.give_back(connection, [Ask(network.project_id, {"network": 1}), *freed])
+        await work.remove([port_id for port_id, _, _ in ports])
         for subnet in subnets:
             await close_pools(connection, subnet.id)
         await subnet_store.remove(connection, [subnet.id for subnet in subnets])
         if not await store.remove(connection, network.id):
             raise network_error("NetworkNotFound", net_id=network.id)
-        freed = [
-            Ask(network.project_id, {"network": 1}),
-            *(Ask(subnet.project_id, {"subnet": 1}) for subnet in subnets),
-        ]
-        await self._batch.quotas.give_back(connection, freed)
 
     async def _seen(self, connection: AsyncConnection, context: Context, network_id: str) -> Network:
         network = seen_network(await store.read(connection, [network_id]), network_id, context)

@@ -176,13 +176,14 @@ class Ports:
         changed = changed_fields(changes).keys()
         if not changed & SEEN_BY_HOSTS:
             return
+        groups: set[str] = set()
         if changed & {"fixed_ips", "security_group_ids"}:
             now_in = changes.security_group_ids if isinstance(changes.security_group_ids, tuple) else ()
             groups = {*port.security_group_ids, *now_in}
             await group_store.touch(connection, groups, self._batch.clock())
-            await self._batch.changes.groups_changed(connection, groups)
         if port.device_owner.startswith(SERVER_OWNER_PREFIX):
             await self._batch.changes.servers_changed(connection, [port.device_id])
+        await self._batch.changes.groups_changed(connection, groups)
 
     async def _remove(self, items: list[_Removing]) -> list[MusterError | None]:
         async def decide() -> list[MusterError | None]:

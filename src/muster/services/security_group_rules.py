@@ -68,12 +68,16 @@ class SecurityGroupRules:
 
     async def delete(self, context: Context, rule_id: str) -> None:
         """Delete a rule. Raises NotFound."""
-        async with self._database.write() as connection:
-            rule = await self._seen(connection, context, rule_id)
-            if not await store.remove_rules(connection, [rule_id]):
-                raise network_error("SecurityGroupRuleNotFound", id=rule_id)
-            await self._quotas.give_back(connection, [Ask(rule.project_id, {"security_group_rule": 1})])
-            await self._changed(connection, {rule.security_group_id})
+
+        async def decide() -> None:
+            async with self._database.write() as connection:
+                rule = await self._seen(connection, context, rule_id)
+                if not await store.remove_rules(connection, [rule_id]):
+                    raise network_error("SecurityGroupRuleNotFound", id=rule_id)
+                await self._quotas.give_back(connection, [Ask(rule.project_id, {"security_group_rule": 1})])
+                await self._changed(connection, {rule.security_group_id})
+
+        await redeciding("security_group_rules", decide)
 
     async def _insert(
         self, connection: AsyncConnection, context: Context, drafts: Sequence[NewRule]

@@ -22,6 +22,7 @@ from muster.domain.security_groups import (
 from muster.services.network_access import first_refusal, scope_of
 from muster.services.outbox import ChangeSink
 from muster.services.quotas import Quotas
+from muster.services.redecide import redeciding
 from muster.store import security_groups as store
 from muster.store import usages as usage_store
 from muster.store.engine import Database, Violation
@@ -60,23 +61,32 @@ class SecurityGroups:
         async with self._database.read() as connection:
             if await store.read_defaults(connection, [context.project_id]):
                 return
-        async with self._database.write() as connection:
-            await self.ensure_default(connection, [context.project_id])
+        project_id = context.project_id
+
+        async def decide() -> None:
+            async with self._database.write() as connection:
+                await self.ensure_default(connection, [project_id])
+
+        await redeciding("security_groups", decide)
 
     async def create(self, context: Context, drafts: Sequence[NewSecurityGroup]) -> list[SecurityGroup]:
         """Make all of these groups with the rules that let everything out, or none. Raises Exhausted."""
         now = self._clock()
         rules = [rule for draft in drafts for rule in initial_rules(draft, [new_uuid(), new_uuid()])]
-        async with self._database.write() as connection:
-            await self.ensure_default(connection, {draft.project_id for draft in drafts})
-            asks = [Ask(draft.project_id, {"security_group": 1, "security_group_rule": 2}) for draft in drafts]
-            refusals = await self._quotas.admit(connection, asks)
-            if any(refusals):
-                raise first_refusal([refusal.resource for refusal in refusals if refusal])
-            await store.insert_all(connection, drafts, now)
-            await store.insert_rules(connection, rules, now)
-            found = await store.read(connection, [draft.id for draft in drafts])
-        return [found[draft.id] for draft in drafts]
+
+        async def decide() -> list[SecurityGroup]:
+            async with self._database.write() as connection:
+                await self.ensure_default(connection, {draft.project_id for draft in drafts})
+                asks = [Ask(draft.project_id, {"security_group": 1, "security_group_rule": 2}) for draft in drafts]
+                refusals = await self._quotas.admit(connection, asks)
+                if any(refusals):
+                    raise first_refusal([refusal.resource for refusal in refusals if refusal])
+                await store.insert_all(connection, drafts, now)
+                await store.insert_rules(connection, rules, now)
+                found = await store.read(connection, [draft.id for draft in drafts])
+            return [found[draft.id] for draft in drafts]
+
+        return await redeciding("security_groups", decide)
 
     async def get(self, context: Context, group_id: str) -> SecurityGroup:
         """One group with its rules. Raises NotFound."""
@@ -95,47 +105,52 @@ class SecurityGroups:
     async def update(self, context: Context, group_id: str, changes: SecurityGroupChanges) -> SecurityGroup:
         """Change a group. Raises NotFound; Conflict for a default group's name, or `stateful` while ports use it."""
         fields = changed_fields(changes)
-        async with self._database.write() as connection:
-            group = await self._seen(connection, context, group_id)
-            if group.is_default and "name" in fields:
-                raise network_error("SecurityGroupCannotUpdateDefault")
-            if "stateful" in fields and fields["stateful"] != group.stateful:
-                if await store.is_used(connection, group_id):
-                    raise network_error("SecurityGroupInUse", id=group_id, reason="in use")
-                await self._changes.groups_changed(connection, [group_id])
-            await store.change(connection, group_id, fields, self._clock())
-            return await self._seen(connection, context, group_id)
+
+        async def decide() -> SecurityGroup:
+            async with self._database.write() as connection:
+                group = await self._seen(connection, context, group_id)
+                if group.is_default and "name" in fields:
+                    raise network_error("SecurityGroupCannotUpdateDefault")
+                await store.change(connection, group_id, fields, self._clock())
+                if fields.get("stateful", group.stateful) != group.stateful:
+                    await self._check_unused(connection, group_id)
+                    await self._changes.groups_changed(connection, [group_id])
+                return await self._seen(connection, context, group_id)
+
+        return await redeciding("security_groups", decide)
 
     async def delete(self, context: Context, group_id: str) -> None:
         """Delete a group, its rules, and other groups' rules that refer to it. Raises NotFound, Conflict."""
-        try:
-            async with self._database.write() as connection:
-                group = await self._seen(connection, context, group_id)
-                if group.is_default and not context.is_admin:
-                    raise network_error("SecurityGroupCannotRemoveDefault")
-                if await store.is_used(connection, group_id):
-                    raise network_error("SecurityGroupInUse", id=group_id, reason="in use")
-                await self._delete(connection, group)
-        except Violation as error:
-            if error.constraint == FOREIGN_KEY:  # a port has just joined it
-                raise network_error("SecurityGroupInUse", id=group_id, reason="in use") from error
-            raise
+
+        async def decide() -> None:
+            try:
+                async with self._database.write() as connection:
+                    group = await self._seen(connection, context, group_id)
+                    if group.is_default and not context.is_admin:
+                        raise network_error("SecurityGroupCannotRemoveDefault")
+                    await self._check_unused(connection, group_id)
+                    await self._delete(connection, group)
+            except Violation as error:
+                if error.constraint == FOREIGN_KEY:  # a port has just joined it
+                    raise network_error("SecurityGroupInUse", id=group_id, reason="in use") from error
+                raise
+
+        await redeciding("security_groups", decide)
+
+    async def _check_unused(self, connection: AsyncConnection, group_id: str) -> None:
+        if await store.is_used(connection, group_id):
+            raise network_error("SecurityGroupInUse", id=group_id, reason="in use")
 
     async def _delete(self, connection: AsyncConnection, group: SecurityGroup) -> None:
         rules = await store.find_referring(connection, group.id)
-        others = {group_id for _, group_id, _ in rules if group_id != group.id}
-        await self._quotas.give_back(
-            connection,
-            [
-                Ask(group.project_id, {"security_group": 1}),
-                *(Ask(project_id, {"security_group_rule": 1}) for _, _, project_id in rules),
-            ],
-        )
-        await store.remove_rules(connection, [rule_id for rule_id, _, _ in rules])
+        others = {group_id for _, group_id in rules if group_id != group.id}
+        projects = await store.remove_rules(connection, [rule_id for rule_id, _ in rules])
+        freed = [Ask(project_id, {"security_group_rule": 1}) for project_id in projects]
+        await self._quotas.give_back(connection, [Ask(group.project_id, {"security_group": 1}), *freed])
         await store.touch(connection, others, self._clock())
-        await self._changes.groups_changed(connection, others)
         if not await store.remove(connection, group.id):
             raise network_error("SecurityGroupNotFound", id=group.id)
+        await self._changes.groups_changed(connection, others)
 
     async def _make_default(self, connection: AsyncConnection, project_id: str) -> None:
         now = self._clock()

@@ -1,7 +1,8 @@
 """Subnets: made, listed, changed and deleted, with their pools and the DHCP port's address, in one transaction each.
 
 A network's subnets change one after the other (its row is locked), so two never overlap and a network never has two
-DHCP ports.
+DHCP ports. Rows that many transactions change are taken in one order everywhere, so that they do not block each other
+for good: network, usages, security groups, servers, hosts.
 """
 
 from collections.abc import Sequence
@@ -151,7 +152,8 @@ class Subnets:
         outcomes = await allocate(work.connection, askers, {subnet.id: subnet.ip_version}, self._batch.clock())
         if error := next((one for one in outcomes if isinstance(one, MusterError)), None):
             raise error
-        await self._tell_servers(work.connection, subnet)
+        servers = await port_store.read_devices_in_subnet(work.connection, subnet.id, SERVER_OWNER_PREFIX)
+        await self._batch.changes.servers_changed(work.connection, servers)
 
     async def _delete(self, work: PortWork, subnet: Subnet) -> None:
         connection = work.connection
@@ -163,17 +165,14 @@ class Subnets:
                 subnet_id=subnet.id,
                 reason="One or more ports have an IP allocation from this subnet.",
             )
-        await self._tell_servers(connection, subnet)
+        await self._batch.quotas.give_back(connection, [Ask(subnet.project_id, {"subnet": 1})])
+        servers = await port_store.read_devices_in_subnet(connection, subnet.id, SERVER_OWNER_PREFIX)
         for port_id, _, ip_address in holders:
             await work.remove_ips(port_id, [FixedIp(subnet.id, ip_address)])
         await self._settled(work, subnet.network_id, without=[subnet.id])
         await close_pools(connection, subnet.id)
         await store.remove(connection, [subnet.id])
-        await self._batch.quotas.give_back(connection, [Ask(subnet.project_id, {"subnet": 1})])
-
-    async def _tell_servers(self, connection: AsyncConnection, subnet: Subnet) -> None:
-        devices = await port_store.read_devices_in_subnet(connection, subnet.id, SERVER_OWNER_PREFIX)
-        await self._batch.changes.servers_changed(connection, devices)
+        await self._batch.changes.servers_changed(connection, servers)
 
     async def _check_networks(
         self, connection: AsyncConnection, context: Context, network_ids: Sequence[str], action: str

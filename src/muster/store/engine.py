@@ -14,7 +14,7 @@ from sqlalchemy import Connection, MetaData, event, make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from muster.base.errors import Conflict, MusterError, Transient
+from muster.base.errors import Conflict, MusterError, Stale, Transient
 from muster.base.metrics import TRANSACTION_SECONDS
 from muster.store.violations import violated_constraint
 
@@ -27,6 +27,10 @@ metadata = MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
+
+
+# PostgreSQL's serialization_failure and deadlock_detected: the transaction left nothing and may be decided again.
+_LOST_TO_ANOTHER = frozenset({"40001", "40P01"})
 
 
 class Violation(Conflict):
@@ -67,7 +71,8 @@ class Database:
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that commits at the end of the block, or leaves nothing if the block raises.
 
-        Raises Violation when a constraint refuses, Transient when the database is away. One commit (one fsync).
+        Raises Violation when a constraint refuses, Stale when the database chose another transaction to go first,
+        Transient when it is away. One commit (one fsync).
         """
         async with AsyncExitStack() as stack:
             if self.is_sqlite:
@@ -98,6 +103,8 @@ class Database:
         except (OperationalError, OSError) as error:
             raise Transient("The database does not answer", retry_after_s=1.0) from error
         except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) in _LOST_TO_ANOTHER:
+                raise Stale("The database let another transaction go first") from error
             if error.connection_invalidated:
                 raise Transient("The connection to the database broke", retry_after_s=1.0) from error
             raise

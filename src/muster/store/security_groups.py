@@ -151,10 +151,10 @@ async def find_rules(connection: AsyncConnection, group_id: str, fingerprints: C
     return dict((await connection.execute(statement)).all())
 
 
-async def find_referring(connection: AsyncConnection, group_id: str) -> list[tuple[str, str, str]]:
-    """(rule id, group id, project) of the rules that concern a group: its own, and others' that refer to it."""
+async def find_referring(connection: AsyncConnection, group_id: str) -> list[tuple[str, str]]:
+    """(rule id, group id) of the rules that concern a group: its own, and others' that refer to it."""
     columns = security_group_rules.c
-    statement = select(columns.id, columns.security_group_id, columns.project_id).where(
+    statement = select(columns.id, columns.security_group_id).where(
         or_(columns.security_group_id == group_id, columns.remote_group_id == group_id)
     )
     return list((await connection.execute(statement)).all())
@@ -186,14 +186,13 @@ async def remove(connection: AsyncConnection, group_id: str) -> bool:
     return (await connection.execute(delete(security_groups).where(security_groups.c.id == group_id))).rowcount == 1
 
 
-async def remove_rules(connection: AsyncConnection, rule_ids: Sequence[str]) -> int:
-    """Delete rules; how many there were. One statement per chunk."""
-    count = 0
+async def remove_rules(connection: AsyncConnection, rule_ids: Sequence[str]) -> list[str]:
+    """Delete rules; the project of each that was there. One statement per chunk."""
+    projects: list[str] = []
     for part in chunks(rule_ids):
-        count += (
-            await connection.execute(delete(security_group_rules).where(security_group_rules.c.id.in_(part)))
-        ).rowcount
-    return count
+        statement = delete(security_group_rules).where(security_group_rules.c.id.in_(part))
+        projects += (await connection.execute(statement.returning(security_group_rules.c.project_id))).scalars()
+    return projects
 
 
 async def _whole(connection: AsyncConnection, rows: Sequence[Any]) -> list[SecurityGroup]:

@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import ctypes
 import hashlib
 import os
 import shutil
@@ -22,6 +21,7 @@ import pytest
 
 pytest.importorskip("libvirt")
 
+from namespaces import enter
 from tiny_guest import tiny_disk
 
 from muster.cli.guest import default_cache_dir
@@ -38,8 +38,6 @@ from muster.host.ports import Guest, GuestEvent, Outcome
 
 pytestmark = [pytest.mark.system, pytest.mark.root, pytest.mark.timeout(180)]
 
-_CLONE_NEWNET = 0x40000000
-
 
 def sh(*command: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout
@@ -51,8 +49,7 @@ def in_namespace(name: str, work: Callable[[], None]) -> None:
 
     def run() -> None:
         try:
-            with open(f"/run/netns/{name}", encoding="ascii") as file:
-                assert ctypes.CDLL(None, use_errno=True).setns(file.fileno(), _CLONE_NEWNET) == 0
+            enter(name)
             work()
         except BaseException as error:
             failures.append(error)
@@ -415,7 +412,8 @@ async def test_an_ordinary_guest_reads_its_config_drive(host: Host, opened: Open
         async def fetch(self, image: ImageSpec, target: Path) -> None:
             await asyncio.to_thread(shutil.copyfile, built, target)
 
-    hypervisor = LibvirtHypervisor(settings_of(host, tmp_path), ImageCache(Source(), tmp_path / "images"))
+    settings = msgspec.structs.replace(settings_of(host, tmp_path), shutdown_timeout_s=60.0)
+    hypervisor = LibvirtHypervisor(settings, ImageCache(Source(), tmp_path / "images"))
     try:
         user_data = base64.b64encode(b"#!/bin/sh\necho user data of $(hostname)\n").decode()
         server = host.server(ram_mib=128, image=image, hostname="reader", config_drive=True, user_data=user_data)

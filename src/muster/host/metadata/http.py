@@ -78,7 +78,11 @@ class HttpConnection(asyncio.Protocol):
             if self._received > MAX_REQUEST_BYTES:
                 raise httptools.HttpParserError
             self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+        except httptools.HttpParserUpgrade:
+            # Answered as if it had not asked for another protocol (RFC 9110, 7.8), but what follows is unclear.
+            if self._transport is not None:
+                self._transport.close()
+        except httptools.HttpParserError:
             self._send(400, b"not an HTTP request that is understood here\n", close=True)
 
     def pause_writing(self) -> None:

@@ -65,6 +65,8 @@ class Connection:
         Raises NotFound (no such domain), Conflict (it exists, or its state forbids it), Invalid, Transient (libvirt
         is away), LibvirtFailed.
         """
+        if self._closed:
+            raise Transient("the connection to libvirt was closed")
         self.calls += n_calls
         return await self._loop.run_in_executor(self._pool, self._run, action)
 

@@ -126,13 +126,14 @@ def _root_disk(server: ServerSpec, record: Record, folder: Folder, settings: Lib
 def _config_drive(folder: Folder, settings: LibvirtSettings) -> devices.Disk:
     virtio = settings.drive_bus is DriveBus.VIRTIO
     # q35 has no IDE.
-    cdrom_bus = "sata" if settings.machine.startswith(("q35", "pc-q35")) else "ide"
+    sata = settings.machine.startswith(("q35", "pc-q35"))
+    cdrom = devices.Target(dev="sda", bus="sata") if sata else devices.Target(dev="hda", bus="ide")
     return devices.Disk(
         device="disk" if virtio else "cdrom",
         driver=devices.Driver(kind="raw"),
         source=devices.FileSource(file=str(folder.config_drive)),
         backing=devices.BackingStore(),
-        target=devices.Target(dev="vdb", bus="virtio") if virtio else devices.Target(dev="hda", bus=cdrom_bus),
+        target=devices.Target(dev="vdb", bus="virtio") if virtio else cdrom,
         readonly=Text(),
     )
 

@@ -44,7 +44,7 @@ class Folder:
         if not is_uuid(server_id):
             raise Invalid(f"{server_id!r} is not a UUID")
         self.server_id = server_id
-        self.path = instances_dir / server_id
+        self.path = instances_dir.absolute() / server_id
         self.disk = self.path / "disk.qcow2"
         self.config_drive = self.path / "config.iso"
         self.console = self.path / "console.log"

@@ -23,6 +23,9 @@ class _Numbered(Protocol):
 
 Spec = TypeVar("Spec", bound=_Numbered)
 
+_NO_BASE = -1  # before the first snapshot no change continues anything
+_AHEAD_MAX = 1_000  # beyond it only a snapshot helps, which is asked for anyway
+
 
 class Changes(Struct, frozen=True, kw_only=True):
     """What a message changed, by id. `gone` are servers that a snapshot of everything has no more."""
@@ -73,10 +76,15 @@ class DesiredState:
         self.servers: Shelf[ServerSpec] = Shelf()
         self.networks: Shelf[NetworkSpec] = Shelf()
         self.groups: Shelf[SecurityGroupSpec] = Shelf()
-        self.seq = 0
         # False until a snapshot of everything has come: before it, nothing is known to be superfluous or outdated.
         self.complete = False
-        self._ahead: list[tuple[int, int]] = []
+        self._seq = _NO_BASE
+        self._ahead: set[tuple[int, int]] = set()
+
+    @property
+    def seq(self) -> int:
+        """Up to this number nothing is missing; 0 before the first snapshot."""
+        return max(0, self._seq)
 
     @property
     def behind(self) -> bool:
@@ -88,7 +96,7 @@ class DesiredState:
         known)."""
         gone: tuple[str, ...] = ()
         # What is covered already can tell of nothing new, but of servers long removed.
-        old = not message.everything and message.to_seq <= self.seq
+        old = message.to_seq < self._seq + (0 if message.everything else 1)
         if message.everything:
             gone = self._forget_others(message)
         changes = Changes(
@@ -109,12 +117,10 @@ class DesiredState:
     def _count(self, message: Desired) -> None:
         if message.everything:
             self.complete = True
-            self.seq = max(self.seq, message.to_seq)
-        elif message.from_seq <= self.seq:
-            self.seq = max(self.seq, message.to_seq)
-        else:
-            self._ahead.append((message.from_seq, message.to_seq))
+            self._seq = max(self._seq, message.to_seq)
+        elif message.to_seq > self._seq and len(self._ahead) < _AHEAD_MAX:
+            self._ahead.add((message.from_seq, message.to_seq))
         for from_seq, to_seq in sorted(self._ahead):
-            if from_seq <= self.seq:
-                self.seq = max(self.seq, to_seq)
-        self._ahead = [span for span in self._ahead if span[0] > self.seq]
+            if from_seq <= self._seq:
+                self._seq = max(self._seq, to_seq)
+        self._ahead = {span for span in self._ahead if span[1] > self._seq}

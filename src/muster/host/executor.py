@@ -107,8 +107,9 @@ class Executor:
     def _plugging(self, items: Sequence[Item]) -> None:
         for item in items:
             record = self._records[item.server_id]
+            record.standing = item.standing | {port.id for port in item.spec.ports} if item.spec else item.standing
             if record.plumbed is None:
-                record.plumbed = ()  # from now on some port may stand
+                record.plumbed = ()
 
     def _note_done(self, job: Job, step: Step, items: Sequence[Item]) -> None:
         now_s, stamp = self._clock(), _STAMPS.get(step)
@@ -126,13 +127,15 @@ class Executor:
                 record.stopped()
                 self._boots.leave(item.server_id)
             case Step.UNPLUG:
-                record.plumbed = None
+                record.plumbed, record.standing = None, frozenset()
                 self._surroundings.loosen()
             case Step.DISCARD:
                 record.discarded()
                 self._boots.forget_macs(port.mac_address for port in record.ports)
             case Step.IMAGE if item.spec is not None:
                 record.prepared(item.spec)
+            case Step.LINKS if item.spec is not None:
+                record.standing = frozenset(port.id for port in item.spec.ports)
             case Step.DHCP if item.spec is not None:
                 record.plumbed = item.spec.ports
                 record.ready_for = item.spec.generation if item.action is not Action.PLUMB else None

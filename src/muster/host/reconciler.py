@@ -199,11 +199,11 @@ class Reconciler:
         if action is Action.NOTHING:
             self._settle(record)
             return
-        if action is Action.START and record.ready_for == record.generation and record.held is None:
-            self.boots.offer(record.server_id)
-            return
         lane = _lane_of(record, action)
         if record.held is lane or self._must_wait(record, action):
+            return
+        if action is Action.START and record.ready_for == record.generation:
+            self.boots.offer(record.server_id)
             return
         if lane in self._jobs:
             self._dirty[record.server_id] = None  # for the lane's next batch
@@ -379,7 +379,7 @@ def _item(record: Record, action: Action, *, hard: bool) -> Item:
         server_id=record.server_id,
         action=action,
         spec=record.spec,
-        plumbed=record.plumbed or (),
+        standing=record.standing,
         runs=record.up or (record.guest is not None and record.guest.state is not GuestState.STOPPED),
         hard=hard,
     )

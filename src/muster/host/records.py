@@ -47,6 +47,7 @@ class Record:
         "server_id",
         "spec",
         "stamps",
+        "standing",
         "stray",
         "stray_until_s",
         "suspect",
@@ -66,6 +67,7 @@ class Record:
         self.halted_at: int | None = None
         self.failed: tuple[int, Fault] | None = None
         self.plumbed: tuple[PortSpec, ...] | None = None
+        self.standing: frozenset[str] = frozenset()  # ids of the ports that may stand, wholly or in part
         self.ready_for: int | None = None  # generation whose disk and network are ready for a start
         self.job: Job | None = None
         self.held: Lane | None = None  # this lane could not do it; it tries again after the agent has looked again
@@ -104,7 +106,7 @@ class Record:
             server_id=self.server_id,
             spec=None if self.stray else self.spec,
             guest=self.guest,
-            plumbed=self.plumbed is not None and self.plumbed == self.ports,
+            plumbed=self.plumbed == self.ports and len(self.standing) == len(self.ports),
             plugged=self.plumbed is not None,
             halted_at=self.halted_at,
             failed_at=self.failed[0] if self.failed else None,

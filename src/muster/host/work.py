@@ -14,7 +14,7 @@ from muster.host.ports import Hypervisor, Outcome, PlumbedPort, Plumbing
 
 
 class Item(Struct, frozen=True, kw_only=True):
-    """One server of a batch, as it was wanted when the batch began. `plumbed` are the ports that may stand.
+    """One server of a batch, as it was wanted when the batch began. `standing` are the ids of ports that may stand.
 
     `runs`: there is a guest to be stopped. `spec` is None for what the host should not have.
     """
@@ -22,7 +22,7 @@ class Item(Struct, frozen=True, kw_only=True):
     server_id: str
     action: Action
     spec: ServerSpec | None
-    plumbed: tuple[PortSpec, ...] = ()
+    standing: frozenset[str] = frozenset()
     runs: bool = False
     hard: bool = True
 
@@ -78,21 +78,19 @@ class Works:
         return await self._hypervisor.stop([item.server_id for item in running], hard=running[0].hard)
 
     async def _unplug(self, items: Sequence[Item]) -> None:
-        ports = {port.id: None for item in items for port in (*item.plumbed, *(item.spec.ports if item.spec else ()))}
+        ports = {port.id for item in items if item.spec for port in item.spec.ports}
+        ports.update(*(item.standing for item in items))
         if ports:
-            await self._plumbing.unplug(list(ports))
+            await self._plumbing.unplug(sorted(ports))
 
     async def _detach(self, items: Sequence[Item]) -> None:
         """Ports that a server had and has no more."""
-        gone = [
-            port.id
-            for item in items
-            if item.plumbed and item.spec
-            for port in item.plumbed
-            if port.id not in {kept.id for kept in item.spec.ports}
-        ]
+        gone: set[str] = set()
+        for item in items:
+            if item.standing and item.spec:
+                gone |= item.standing - {port.id for port in item.spec.ports}
         if gone:
-            await self._plumbing.unplug(gone)
+            await self._plumbing.unplug(sorted(gone))
 
     def _networks(self, items: Sequence[Item], changed: Changed) -> list[NetworkSpec]:
         networks = self._networks_of(port for item in items if item.spec for port in item.spec.ports)

@@ -24,6 +24,7 @@ pytest.importorskip("libvirt")
 from namespaces import enter
 from tiny_guest import tiny_disk
 
+from muster.base.errors import NotFound, Transient
 from muster.cli.guest import default_cache_dir
 from muster.domain.reports import GuestState
 from muster.domain.specs import ImageSpec, PortSpec, Power, ServerSpec
@@ -220,6 +221,8 @@ async def test_a_guests_whole_life(host: Host, opened: Open, tmp_path: Path) -> 
     assert await next_event(events) == GuestEvent(server.id, GuestState.ABSENT)
     assert await hypervisor.observe() == {}
     assert list((tmp_path / "instances").iterdir()) == []
+    with pytest.raises(NotFound):
+        await hypervisor.console_output(server.id, None)
     assert list(host.daemon.qemu_log_dir.glob(f"*{server.id}*")) == []
     done(await hypervisor.remove([server.id]))
 
@@ -316,6 +319,24 @@ async def test_guests_of_a_killed_agent_are_taken_over(host: Host, opened: Open,
     assert await adopted.observe() == {}
 
 
+async def test_an_agent_killed_in_the_middle_of_a_batch_loses_nothing(host: Host, opened: Open, tmp_path: Path) -> None:
+    hypervisor, servers = opened(), [host.server(boot_nonce=1) for _ in range(8)]
+    done(await hypervisor.prepare(servers))
+    settings = msgspec.json.encode(settings_of(host, tmp_path), enc_hook=str).decode()
+    program = _AGENT.replace("await hypervisor.start(servers)", "asyncio.ensure_future(hypervisor.start(servers))")
+    program = program.replace("    os.kill", "    await asyncio.sleep(0.6)\n    os.kill")
+    agent = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, settings, msgspec.json.encode(servers).decode(), "none"
+    )
+    assert await agent.wait() == -signal.SIGKILL
+    seen = await hypervisor.observe()
+    assert set(seen) == {server.id for server in servers}
+    assert any(guest.state is GuestState.STOPPED for guest in seen.values())
+    done(await hypervisor.start(servers))
+    assert {guest.state for guest in (await hypervisor.observe()).values()} == {GuestState.RUNNING}
+    await asyncio.gather(*(until_said(hypervisor, server, "boot 1") for server in servers))
+
+
 async def test_a_crashed_guest_is_told_and_seen(host: Host, opened: Open) -> None:
     hypervisor, server = opened(), host.server()
     events = hypervisor.events()
@@ -388,6 +409,20 @@ async def test_ten_guests_in_one_batch_and_one_bad_one(host: Host, opened: Open)
     assert await hypervisor.evict_images() == len(host.disk)
 
 
+async def test_an_image_store_that_is_away_fails_nobody(host: Host, tmp_path: Path) -> None:
+    class Away:
+        async def fetch(self, image: ImageSpec, target: Path) -> None:
+            raise Transient("the image store is away", retry_after_s=3.0)
+
+    hypervisor = LibvirtHypervisor(settings_of(host, tmp_path), ImageCache(Away(), tmp_path / "images"))
+    try:
+        server = host.server()
+        assert await hypervisor.prepare([server]) == [Outcome(server.id, retry_after_s=3.0)]
+        assert await hypervisor.observe() == {}
+    finally:
+        await hypervisor.close()
+
+
 async def test_what_is_asked_at_the_same_time_is_done_in_turn(host: Host, opened: Open) -> None:
     hypervisor, server = opened(), host.server()
     await hypervisor.prepare([server])
@@ -438,8 +473,6 @@ async def test_capacity_is_the_machines(host: Host, opened: Open) -> None:
 
 
 async def test_without_libvirt_everything_is_transient(tmp_path: Path, opened: Open) -> None:
-    from muster.base.errors import Transient
-
     hypervisor = opened(uri=f"qemu+unix:///system?socket={tmp_path}/none")
     with pytest.raises(Transient):
         await hypervisor.observe()

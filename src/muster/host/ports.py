@@ -27,10 +27,12 @@ class GuestEvent(Struct, frozen=True):
 
 
 class Outcome(Struct, frozen=True):
-    """What became of one item of a batch; `fault` None means done."""
+    """What became of one item of a batch: done, failed with `fault`, or (nothing is wrong with it) to be tried again
+    after `retry_after_s`."""
 
     server_id: str
     fault: Fault | None = None
+    retry_after_s: float | None = None
 
 
 class Hypervisor(Protocol):

@@ -40,10 +40,18 @@ async def carry_out(step: str, server_ids: Sequence[str], work: Work) -> Result:
         middle = len(server_ids) // 2
         first = await carry_out(step, server_ids[:middle], work)
         return _joined(first, await carry_out(step, server_ids[middle:], work))
-    faults = {outcome.server_id: outcome.fault for outcome in outcomes or () if outcome.fault is not None}
-    if not faults:
-        return Result(done=tuple(server_ids))
-    return Result(done=tuple(id_ for id_ in server_ids if id_ not in faults), faults=faults)
+    return _told(server_ids, outcomes or ())
+
+
+def _told(server_ids: Sequence[str], outcomes: Sequence[Outcome]) -> Result:
+    faults = {outcome.server_id: outcome.fault for outcome in outcomes if outcome.fault is not None}
+    later = {outcome.server_id: outcome.retry_after_s for outcome in outcomes if outcome.retry_after_s is not None}
+    return Result(
+        done=tuple(id_ for id_ in server_ids if id_ not in faults and id_ not in later),
+        faults=faults,
+        later=tuple(id_ for id_ in later if id_ not in faults),
+        retry_after_s=max(later.values(), default=0.0),
+    )
 
 
 def fault_of(step: str, error: Exception) -> Fault:

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from unittest.mock import MagicMock, call
 
 import msgspec
 import pytest
@@ -48,7 +49,8 @@ def test_record_is_read_as_written_and_replaced_whole(tmp_path: Path) -> None:
     folder.write(msgspec.structs.replace(RECORD, boot_nonce=2))
     assert Folder(tmp_path, ID).read() == msgspec.structs.replace(RECORD, boot_nonce=2)
     assert [path.name for path in folder.path.iterdir()] == ["record.json"]
-    assert folder.path.stat().st_mode & 0o077 == 0
+    assert folder.path.stat().st_mode & 0o066 == 0
+    assert (folder.path / "record.json").stat().st_mode & 0o077 == 0
     assert [found.server_id for found in folders(tmp_path)] == [ID]
 
 
@@ -254,6 +256,22 @@ async def test_libvirts_own_test_driver_is_called_and_its_events_arrive() -> Non
         await connection.close()
     with pytest.raises(Transient):
         await connection.call(lambda libvirt: None)
+
+
+def test_a_creation_is_one_call_and_a_listing_another() -> None:
+    pytest.importorskip("libvirt")
+    from muster.host.hypervisor.libvirt import domains
+
+    connection = MagicMock()
+    domains.create("<domain/>")(connection)
+    assert connection.mock_calls == [call.createXML("<domain/>", 0)]
+    connection = MagicMock()
+    ours, other = MagicMock(), MagicMock()
+    ours.UUIDString.return_value, ours.name.return_value = ID, f"muster-{ID}"
+    other.UUIDString.return_value, other.name.return_value = "x", "a machine of somebody else"
+    connection.listAllDomains.return_value = [ours, other]
+    assert domains.running(connection) == {ID}
+    assert [name for name, _, _ in connection.mock_calls] == ["listAllDomains"]
 
 
 def test_paths_are_the_machines_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

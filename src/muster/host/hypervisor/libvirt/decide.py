@@ -2,7 +2,7 @@
 
 from enum import Enum, auto
 
-from muster.base.errors import Conflict, Invalid, MusterError, NotFound, Transient
+from muster.base.errors import Conflict, Invalid, MusterError, NotFound
 from muster.domain.reports import Fault
 from muster.domain.specs import ServerSpec
 from muster.host.hypervisor.libvirt.disks import is_prepared
@@ -28,9 +28,7 @@ def next_step(server: ServerSpec, record: Record | None, *, runs: bool) -> Step:
 
 
 def fault_of(error: MusterError) -> Fault:
-    """A fault for an item's error; code 503 means that the same call may well succeed later."""
-    if isinstance(error, Transient):
-        return Fault(503, "The host could not do it just now", error.message)
+    """What users and operators are told of an item's error."""
     if isinstance(error, Invalid):
         return Fault(400, error.message)
     if isinstance(error, NotFound):

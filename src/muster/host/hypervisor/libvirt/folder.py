@@ -17,6 +17,7 @@ from muster.base.ids import is_uuid
 from muster.host.images import sync_directory
 
 _RECORD = "record.json"
+_MODE = 0o711
 
 
 class Damaged(Conflict):
@@ -51,8 +52,9 @@ class Folder:
         self.variables = self.path / "uefi-variables.fd"
 
     def make(self) -> None:
-        """The folder exists."""
-        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        """The folder exists. Its files are private; a QEMU that does not run as root must be able to get to its own."""
+        self.path.parent.mkdir(mode=_MODE, parents=True, exist_ok=True)
+        self.path.mkdir(mode=_MODE, exist_ok=True)
 
     def read(self) -> Record | None:
         """The record, or None when there is none. Raises Damaged: then a disk may be there that is worth saving."""

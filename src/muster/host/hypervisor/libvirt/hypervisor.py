@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import libvirt
 
-from muster.base.errors import MusterError, Transient
+from muster.base.errors import MusterError, NotFound, Transient
 from muster.base.log import get_logger
 from muster.base.units import KIB
 from muster.domain.reports import GuestState, HostCapacity
@@ -49,8 +49,7 @@ log = get_logger(__name__)
 class LibvirtHypervisor:
     """Guests of one host; see `Hypervisor` for the contract. Must be made where an event loop runs.
 
-    A fault with code 503 says that the same call may succeed later; while libvirt is away as a whole, `observe`,
-    `start` and `capacity` raise Transient.
+    While libvirt is away as a whole, `observe`, `start` and `capacity` raise Transient.
     """
 
     def __init__(
@@ -79,7 +78,7 @@ class LibvirtHypervisor:
     async def capacity(self) -> HostCapacity:
         """What the host has. Raises Transient. Two calls."""
         directory = self._settings.instances_dir
-        await self._files.run(lambda: directory.mkdir(mode=0o700, parents=True, exist_ok=True))
+        await self._files.run(lambda: directory.mkdir(mode=0o711, parents=True, exist_ok=True))
         return await self._connection.call(domains.capacity(directory, self._settings.reserved_ram_mib), 2)
 
     async def observe(self) -> Mapping[str, Guest]:
@@ -130,9 +129,11 @@ class LibvirtHypervisor:
         return await self._each(server_ids, str, self._guests.remove)
 
     async def console_output(self, server_id: str, n_lines: int | None) -> str:
-        """The end of a guest's console, 100 KiB at most. Raises Invalid. No call to libvirt."""
-        path = self._guests.folder(server_id).console
-        return await self._files.run(lambda: console.tail(path, n_lines))
+        """The end of a guest's console, 100 KiB at most, running or not. Raises NotFound. No call to libvirt."""
+        folder = self._guests.folder(server_id)
+        if not await self._files.run(folder.path.exists):
+            raise NotFound("no such guest on this host")
+        return await self._files.run(lambda: console.tail(folder.console, n_lines))
 
     async def evict_images(self) -> int:
         """Remove cached images that no guest's disk is a clone of; the bytes freed. Raises Damaged, Transient."""
@@ -164,6 +165,9 @@ class LibvirtHypervisor:
             try:
                 async with self._turns.of(server_id):
                     await work(item)
+            except Transient as error:
+                log.warning("guest put off", action="guest_put_off", server=server_id, error=str(error))
+                return Outcome(server_id, retry_after_s=error.retry_after_s)
             except MusterError as error:
                 log.warning("guest failed", action="guest_failed", server=server_id, code=error.code, error=str(error))
                 return Outcome(server_id, fault_of(error))

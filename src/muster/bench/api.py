@@ -1,0 +1,117 @@
+"""Requests to the cloud's APIs, counted. Nothing here repeats a request.
+
+Invariant: every request, every error and every retry of a run is in its `Tally`, whoever sent it and why.
+"""
+
+from collections import Counter
+from typing import TypeVar
+
+import msgspec
+
+from muster.base.errors import Conflict, Forbidden, Invalid, MusterError, NotFound, Transient, Unauthenticated
+from muster.bench.bodies import decode
+from muster.bench.cloud import Cloud, Service
+from muster.bench.http import HttpClient, Request, Response
+from muster.bench.records import Traffic
+
+T = TypeVar("T")
+
+_ERRORS: dict[int, type[MusterError]] = {401: Unauthenticated, 403: Forbidden, 404: NotFound, 409: Conflict}
+_LONGEST_MESSAGE = 300
+
+
+class Call(msgspec.Struct, frozen=True):
+    """One request: `what` names it in the counts, `ok` are the statuses that are no error."""
+
+    what: str
+    method: str
+    service: Service
+    path: str
+    body: object = None
+    ok: tuple[int, ...] = (200,)
+    timeout_s: float = 60.0
+
+
+class Tally:
+    """Counts requests, errors, retries and bytes."""
+
+    def __init__(self) -> None:
+        self.requests: Counter[str] = Counter()
+        self.errors: Counter[str] = Counter()
+        self.retries: Counter[str] = Counter()
+        self.received_bytes = 0
+
+    def traffic(self, connections: int) -> Traffic:
+        """The counts as a value."""
+        return Traffic(
+            dict(self.requests), dict(self.errors), dict(self.retries), connections, received_bytes=self.received_bytes
+        )
+
+
+class Api:
+    """The cloud's compute, network and image APIs, at their oldest microversion: every cloud has that."""
+
+    def __init__(self, http: HttpClient, cloud: Cloud, tally: Tally) -> None:
+        self._http = http
+        self._cloud = cloud
+        self.tally = tally
+
+    async def send(self, call: Call) -> Response:
+        """Send one request, once.
+
+        Raises the error of base/errors.py that fits a status which is not in `call.ok`, Transient when no answer came.
+        """
+        headers = {"X-Auth-Token": await self._cloud.tokens.current(), "Accept": "application/json"}
+        body = b""
+        if call.body is not None:
+            headers["Content-Type"] = "application/json"
+            body = msgspec.json.encode(call.body)
+        request = Request(call.method, self._cloud.endpoints[call.service] + call.path, headers, body)
+        self.tally.requests[call.what] += 1
+        try:
+            response = await self._http.send(request, timeout_s=call.timeout_s)
+        except Transient as error:
+            self.tally.errors[f"{call.what}: {error.code.removeprefix('bench.')}"] += 1
+            raise
+        self.tally.received_bytes += len(response.body)
+        if response.status not in call.ok:
+            raise self._refused(call, response)
+        return response
+
+    async def get(self, call: Call, kind: type[T]) -> T:
+        """Send one request and decode its body. Raises what `send` raises, and Transient for an unexpected body."""
+        response = await self.send(call)
+        try:
+            return decode(response.body, kind)
+        except Transient:
+            self.tally.errors[f"{call.what}: body"] += 1
+            raise
+
+    def _refused(self, call: Call, response: Response) -> MusterError:
+        self.tally.errors[f"{call.what}: {response.status}"] += 1
+        if response.status == 401:
+            self._cloud.tokens.refused()
+        return refusal(call.what, response)
+
+
+def refusal(what: str, response: Response) -> MusterError:
+    """The error for a status that is none of success, with what the cloud says about it."""
+    text = f"{what}: HTTP {response.status}: {message_of(response.body)}"
+    if response.status in _ERRORS:
+        return _ERRORS[response.status](text)
+    if response.status in (413, 429) or response.status >= 500 or response.status < 400:
+        return Transient(text, code="bench.status")
+    return Invalid(text)
+
+
+def message_of(body: bytes) -> str:
+    """What an error body says: `{"badRequest": {"message": ...}}` and the like, else the text itself, shortened."""
+    try:
+        found = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return body.decode("utf-8", "replace")[:_LONGEST_MESSAGE]
+    inner = next(iter(found.values()), None) if isinstance(found, dict) else None
+    for candidate in (inner, found):
+        if isinstance(candidate, dict) and isinstance(candidate.get("message"), str):
+            return str(candidate["message"])[:_LONGEST_MESSAGE]
+    return body.decode("utf-8", "replace")[:_LONGEST_MESSAGE]

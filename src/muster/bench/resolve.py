@@ -1,0 +1,113 @@
+"""From names to ids: which image, flavor, network and security group a run uses.
+
+Invariant: a name that is missing or that fits several things is an error that says which there are; nothing is guessed.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol, TypeVar
+from urllib.parse import quote
+
+import msgspec
+
+from muster.base.errors import Invalid, NotFound
+from muster.bench.api import Api, Call
+from muster.bench.bodies import Flavor, FlavorList, ImageList, NetworkList, SecurityGroupList
+from muster.bench.cloud import Service
+from muster.bench.options import ServersOptions
+
+AUTO = "auto"
+_SHOWN = 10
+
+
+class Named(Protocol):
+    """What has an id and perhaps a name."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def name(self) -> str | None: ...
+
+
+N = TypeVar("N", bound=Named)
+
+
+class Ingredients(msgspec.Struct, frozen=True):
+    """What a server is made of, as ids."""
+
+    image_id: str
+    flavor_id: str
+    network_id: str
+    security_group_id: str | None
+
+
+async def resolve(api: Api, options: ServersOptions) -> Ingredients:
+    """Look the ingredients up. Cost: one request each. Raises NotFound or Invalid, and what `Api.get` raises."""
+    return Ingredients(
+        image_id=await _image(api, options.image),
+        flavor_id=await _flavor(api, options.flavor),
+        network_id=await _network(api, options.network),
+        security_group_id=await _security_group(api, options.security_group),
+    )
+
+
+async def _image(api: Api, wanted: str | None) -> str:
+    found = await api.get(Call("GET images", "GET", Service.IMAGE, f"/images?limit=1000{_named(wanted)}"), ImageList)
+    active = [image for image in found.images if image.status == "active"]
+    if wanted is not None and not active:  # an id is no name
+        found = await api.get(
+            Call("GET images", "GET", Service.IMAGE, f"/images?limit=1000&id=in:{quote(wanted, safe='')}"), ImageList
+        )
+        active = [image for image in found.images if image.status == "active"]
+    return pick("image", wanted, active).id
+
+
+async def _flavor(api: Api, wanted: str | None) -> str:
+    found = await api.get(Call("GET flavors", "GET", Service.COMPUTE, "/flavors/detail"), FlavorList)
+    if wanted is None and found.flavors:
+        return min(found.flavors, key=_size).id
+    return pick("flavor", wanted, found.flavors).id
+
+
+def _size(flavor: Flavor) -> tuple[int, int, int]:
+    return flavor.ram, flavor.vcpus, flavor.disk
+
+
+async def _network(api: Api, wanted: str) -> str:
+    found = await api.get(Call("GET networks", "GET", Service.NETWORK, "/networks"), NetworkList)
+    if wanted == AUTO:
+        usable = [network for network in found.networks if not network.external and network.subnets]
+        return pick("network", None, usable).id
+    return pick("network", wanted, found.networks).id
+
+
+async def _security_group(api: Api, wanted: str | None) -> str | None:
+    if wanted is None:
+        return None
+    call = Call("GET security-groups", "GET", Service.NETWORK, "/security-groups")
+    return pick("security group", wanted, (await api.get(call, SecurityGroupList)).security_groups).id
+
+
+def _named(wanted: str | None) -> str:
+    return "" if wanted is None else f"&name={quote(wanted, safe='')}"
+
+
+def pick(kind: str, wanted: str | None, found: Sequence[N]) -> N:
+    """The one with this id, else the one with this name; None: the only one.
+
+    Raises NotFound, or Invalid when there are several.
+    """
+    fitting = [one for one in found if wanted is None or wanted == one.id] or [
+        one for one in found if wanted == one.name
+    ]
+    if not fitting:
+        raise NotFound(f"there is no {kind}{'' if wanted is None else ' ' + wanted}; there are: {_list(found)}")
+    if len(fitting) > 1:
+        raise Invalid(f"which {kind}? Say one of: {_list(fitting)}")
+    return fitting[0]
+
+
+def _list(found: Iterable[Named]) -> str:
+    names = [f"{one.name} ({one.id})" for one in found]
+    more = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return (", ".join(names[:_SHOWN]) + more) or "none"

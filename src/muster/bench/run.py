@@ -1,0 +1,148 @@
+"""One run of `muster bench servers`: look up, prepare, measure, clean up, tell.
+
+Invariant: what a run made it removes, also when it fails or is cancelled, and it says what it could not remove.
+"""
+
+import os
+import resource
+import secrets
+import time
+
+from muster.base.clock import system_clock
+from muster.base.errors import Invalid, MusterError
+from muster.base.units import iso
+from muster.bench.api import Api, Tally
+from muster.bench.cloud import Cloud, Service, connect
+from muster.bench.figures import faults, figures, shared_addresses
+from muster.bench.http import HttpClient
+from muster.bench.listing import Listing
+from muster.bench.measure import Measured, Plan, measure
+from muster.bench.observer import Observer, SilentObserver
+from muster.bench.options import ServersOptions
+from muster.bench.records import Environment, ServersResult
+from muster.bench.resolve import Ingredients, resolve
+from muster.bench.resources import make_key_pair, make_security_group
+from muster.bench.sweep import Sweep
+from muster.bench.undo import Undo
+
+# Open files besides one connection per request in flight: ssh probes, processes, the program itself.
+SPARE_FILES = 640
+# How long to look for servers whose POST was cut off or never answered.
+QUIET_S = 3.0
+
+
+async def run_servers(options: ServersOptions, observer: Observer | None = None) -> ServersResult:
+    """Measure `options.count` servers at once on the cloud that `options` names.
+
+    Failures of servers are in the result. Raises Invalid, NotFound, Unauthenticated, Forbidden, Conflict or Transient
+    when the run cannot begin. When cancelled, removes what was made, tells the observer what is left, and goes on as a
+    cancellation.
+    """
+    ensure_open_files((options.concurrency or options.count) + SPARE_FILES)
+    cloud = await connect(options.cloud, options.config_files, time.monotonic)
+    try:
+        async with HttpClient(cloud.tls) as http:
+            run = _Run(options, observer or SilentObserver(), cloud, http)
+            return await run.whole()
+    finally:
+        cloud.tokens.close()
+
+
+def ensure_open_files(needed: int) -> None:
+    """Raise this process's limit of open files if it must be. Raises Invalid if it may not be."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise Invalid(f"{needed} open files are needed and {hard} are allowed: lower the concurrency, or ulimit -n")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
+class _Run:
+    """One run: what it talks to, and what it has made."""
+
+    def __init__(self, options: ServersOptions, observer: Observer, cloud: Cloud, http: HttpClient) -> None:
+        self._options = options
+        self._observer = observer
+        self._cloud = cloud
+        self._http = http
+        self._api = Api(http, cloud, Tally())
+        self._prefix = f"bench-{secrets.token_hex(4)}-"
+        self._undo = Undo(observer)
+
+    async def whole(self) -> ServersResult:
+        """The run from the look-ups to the result."""
+        started_at = iso(system_clock())
+        self._observer.says("looking up image, flavor and network")
+        ingredients = await resolve(self._api, self._options)
+        whole = True
+        try:
+            self._observer.says("preparing")
+            plan = await self._prepare(ingredients)
+            whole = False
+            measured = await measure(self._api, plan, self._observer)
+            whole = all(record.id is not None for record in measured.records)
+        finally:
+            await self._clean_up(0.0 if whole else QUIET_S)
+        return self._result(self._environment(ingredients, started_at), measured)
+
+    async def _prepare(self, ingredients: Ingredients) -> Plan:
+        options, key_file = self._options, None
+        template: dict[str, object] = {
+            "imageRef": ingredients.image_id,
+            "flavorRef": ingredients.flavor_id,
+            "networks": [{"uuid": ingredients.network_id}],
+        }
+        name = self._prefix.rstrip("-")
+        if options.wants_key:
+            key_file = await make_key_pair(self._api, name, self._undo)
+            template["key_name"] = name
+        group = ingredients.security_group_id
+        if options.wants_security_group:
+            group = await make_security_group(self._api, name, options.ssh_port, self._undo)
+        if group is not None:
+            template["security_groups"] = [{"name": group}]
+        return Plan(options, template, self._prefix, key_file)
+
+    async def _clean_up(self, quiet_s: float) -> None:
+        if self._options.keep:
+            return
+        self._observer.says("cleaning up")
+        sweep = Sweep(self._api, Listing(self._api, self._prefix), time.monotonic)
+        try:
+            left = await sweep.run(quiet_s=quiet_s, timeout_s=self._options.timeout_s)
+        except MusterError as error:
+            left = {f"{self._prefix}*": error.message}
+        for server_id, reason in left.items():
+            self._undo.left("server", server_id, reason)
+        await self._undo.run()
+
+    def _environment(self, ingredients: Ingredients, started_at: str) -> Environment:
+        return Environment(
+            cloud=self._cloud.name,
+            region=self._cloud.region,
+            compute_url=self._cloud.endpoints[Service.COMPUTE],
+            image_id=ingredients.image_id,
+            flavor_id=ingredients.flavor_id,
+            network_id=ingredients.network_id,
+            started_at=started_at,
+            client_cpus=os.cpu_count() or 1,
+        )
+
+    def _result(self, environment: Environment, measured: Measured) -> ServersResult:
+        servers = [f"server {record.id}" for record in measured.records if record.id is not None]
+        return ServersResult(
+            options=self._options,
+            environment=environment,
+            figures=figures(measured.records, self._options),
+            faults=faults(measured.records),
+            traffic=self._api.tally.traffic(self._http.connections_opened),
+            polling=measured.polling,
+            shared_addresses=shared_addresses(measured.records),
+            leftovers=self._undo.leftovers,
+            kept=[*self._undo.names(), *servers] if self._options.keep else [],
+            duration_s=measured.duration_s,
+            client_cpu_s=measured.client_cpu_s,
+            samples=measured.samples,
+            servers=measured.records,
+        )

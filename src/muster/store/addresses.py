@@ -7,10 +7,18 @@ The primary key (subnet, address) is the last word on who has an address, whatev
 An address is kept as 32 hexadecimal digits of its number, so that IPv4 and IPv6 sort and compare alike everywhere.
 """
 
-from sqlalchemy import Column, ForeignKey, Index, String, Table
-from sqlalchemy import text as sql
+from collections.abc import Iterable, Mapping, Sequence
 
-from muster.store.columns import moment, reference
+from msgspec import Struct
+from sqlalchemy import Column, ForeignKey, Index, Select, String, Table, delete, func, insert, select, union_all, update
+from sqlalchemy import text as sql
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from muster.base.errors import Stale
+from muster.domain.addresses import Range, from_key, to_key, to_text
+from muster.domain.specs import FixedIp
+from muster.store.columns import flag, moment, reference
+from muster.store.dialects import chunks
 from muster.store.engine import metadata
 
 free_ranges = Table(
@@ -29,6 +37,7 @@ addresses = Table(
     Column("ip_address", String(45), nullable=False, index=True),
     reference("network_id", nullable=False),
     reference("port_id", ForeignKey("ports.id"), nullable=True),
+    flag("pooled", default=True),  # False: outside the pools, forgotten when it is released
     moment("free_at", nullable=True),
     Index("ix_addresses_port_id", "port_id"),
     # The queue of released addresses, the one that has rested longest first.
@@ -40,3 +49,211 @@ addresses = Table(
         postgresql_where=sql("port_id IS NULL"),
     ),
 )
+
+# How many free ranges are read at first: one is enough for a subnet in its youth.
+_FIRST_RANGES = 16
+# SQLite takes at most 500 terms in a compound SELECT.
+_TERMS = 200
+
+
+async def read_ranges(connection: AsyncConnection, subnet_id: str, wanted: int) -> list[Range]:
+    """The lowest free ranges that hold `wanted` addresses together, or all. One or two queries, O(wanted) rows."""
+    limit = min(_FIRST_RANGES, max(wanted, 1))
+    ranges = await _lowest_ranges(connection, subnet_id, limit)
+    if len(ranges) == limit < wanted and sum(one.size for one in ranges) < wanted:
+        ranges = await _lowest_ranges(connection, subnet_id, wanted)
+    return ranges
+
+
+async def _lowest_ranges(connection: AsyncConnection, subnet_id: str, limit: int) -> list[Range]:
+    statement = (
+        select(free_ranges.c.first, free_ranges.c.last)
+        .where(free_ranges.c.subnet_id == subnet_id)
+        .order_by(free_ranges.c.first)
+        .limit(limit)
+    )
+    return [_range(first, last) for first, last in await connection.execute(statement)]
+
+
+async def read_ranges_around(connection: AsyncConnection, subnet_id: str, numbers: Sequence[int]) -> list[Range]:
+    """The free ranges that hold any of these addresses. A query per 200 addresses, each an index look-up."""
+    found: set[Range] = set()
+    for part in chunks(sorted(set(numbers)), _TERMS):
+        terms = [_range_at_or_below(subnet_id, number).subquery().select() for number in part]
+        rows = await connection.execute(union_all(*terms) if len(terms) > 1 else terms[0])
+        found.update(_range(first, last) for first, last in rows)
+    return sorted(one for one in found if any(one.first <= number <= one.last for number in numbers))
+
+
+def _range_at_or_below(subnet_id: str, number: int) -> Select[tuple[str, str]]:
+    return (
+        select(free_ranges.c.first, free_ranges.c.last)
+        .where(free_ranges.c.subnet_id == subnet_id, free_ranges.c.first <= to_key(number))
+        .order_by(free_ranges.c.first.desc())
+        .limit(1)
+    )
+
+
+async def read_all_ranges(connection: AsyncConnection, subnet_id: str) -> list[Range]:
+    """All free ranges of a subnet, for a change of its pools. One query; as many rows as there are ranges."""
+    statement = select(free_ranges.c.first, free_ranges.c.last).where(free_ranges.c.subnet_id == subnet_id)
+    return sorted(_range(first, last) for first, last in await connection.execute(statement))
+
+
+async def swap_ranges(
+    connection: AsyncConnection, subnet_id: str, removed: Sequence[Range], added: Sequence[Range]
+) -> None:
+    """Replace ranges. Raises Stale if one of the removed is not there as it was read. Two statements per chunk."""
+    for part in chunks(removed):
+        firsts = [to_key(one.first) for one in part]
+        lasts = [to_key(one.last) for one in part]
+        statement = delete(free_ranges).where(
+            free_ranges.c.subnet_id == subnet_id, free_ranges.c.first.in_(firsts), free_ranges.c.last.in_(lasts)
+        )
+        if (await connection.execute(statement)).rowcount != len(part):
+            raise Stale(f"The free ranges of subnet {subnet_id} have changed")
+    if added:
+        rows = [{"subnet_id": subnet_id, "first": to_key(one.first), "last": to_key(one.last)} for one in added]
+        await connection.execute(insert(free_ranges), rows)
+
+
+async def read_resting(
+    connection: AsyncConnection, subnet_id: str, *, limit: int, due_at: float | None = None
+) -> list[int]:
+    """Released addresses, the one that has rested longest first; with `due_at` only those whose rest is over then."""
+    statement = (
+        select(addresses.c.address)
+        .where(addresses.c.subnet_id == subnet_id, addresses.c.port_id.is_(None))
+        .order_by(addresses.c.free_at)
+        .limit(limit)
+    )
+    if due_at is not None:
+        statement = statement.where(addresses.c.free_at <= due_at)
+    return [from_key(key) for key in (await connection.execute(statement)).scalars()]
+
+
+async def read_holders(connection: AsyncConnection, subnet_id: str, numbers: Iterable[int]) -> Mapping[int, str | None]:
+    """Of these addresses those that were given out: the port that has each, None for one that rests."""
+    holders: dict[int, str | None] = {}
+    for part in chunks(sorted(set(numbers))):
+        statement = select(addresses.c.address, addresses.c.port_id).where(
+            addresses.c.subnet_id == subnet_id, addresses.c.address.in_([to_key(number) for number in part])
+        )
+        holders.update((from_key(key), port_id) for key, port_id in await connection.execute(statement))
+    return holders
+
+
+async def wake(connection: AsyncConnection, subnet_id: str, numbers: Sequence[int]) -> None:
+    """End the rest of these addresses, so that they can be given out. Raises Stale if one does not rest any more."""
+    for part in chunks(numbers):
+        statement = delete(addresses).where(
+            addresses.c.subnet_id == subnet_id,
+            addresses.c.address.in_([to_key(number) for number in part]),
+            addresses.c.port_id.is_(None),
+        )
+        if (await connection.execute(statement)).rowcount != len(part):
+            raise Stale(f"Resting addresses of subnet {subnet_id} have changed")
+
+
+class Given(Struct, frozen=True, kw_only=True):
+    """One address given to one port."""
+
+    subnet_id: str
+    network_id: str
+    port_id: str
+    number: int
+    ip_version: int
+    pooled: bool = True
+
+    @property
+    def fixed_ip(self) -> FixedIp:
+        """As the port shows it."""
+        return FixedIp(self.subnet_id, to_text(self.number, self.ip_version))
+
+
+async def give(connection: AsyncConnection, given: Sequence[Given]) -> None:
+    """Write that these addresses have their ports. The primary key refuses one that is given already. One statement."""
+    if given:
+        rows = [
+            {
+                "subnet_id": one.subnet_id,
+                "address": to_key(one.number),
+                "ip_address": one.fixed_ip.ip_address,
+                "network_id": one.network_id,
+                "port_id": one.port_id,
+                "pooled": one.pooled,
+                "free_at": None,
+            }
+            for one in given
+        ]
+        await connection.execute(insert(addresses), rows)
+
+
+async def release(connection: AsyncConnection, port_ids: Sequence[str], free_at: float) -> None:
+    """All addresses of these ports rest until `free_at`. Two statements per chunk."""
+    for part in chunks(port_ids):
+        mine = addresses.c.port_id.in_(part)
+        await connection.execute(delete(addresses).where(mine, addresses.c.pooled.is_(False)))
+        await connection.execute(update(addresses).where(mine).values(port_id=None, free_at=free_at))
+
+
+async def release_some(connection: AsyncConnection, port_id: str, fixed_ips: Sequence[FixedIp], free_at: float) -> None:
+    """These addresses of one port rest until `free_at`."""
+    for one in fixed_ips:
+        mine = (
+            (addresses.c.port_id == port_id)
+            & (addresses.c.subnet_id == one.subnet_id)
+            & (addresses.c.ip_address == one.ip_address)
+        )
+        await connection.execute(delete(addresses).where(mine, addresses.c.pooled.is_(False)))
+        await connection.execute(update(addresses).where(mine).values(port_id=None, free_at=free_at))
+
+
+async def read_by_port(connection: AsyncConnection, port_ids: Sequence[str]) -> Mapping[str, tuple[FixedIp, ...]]:
+    """The addresses of these ports, in the order of their numbers. One query per chunk."""
+    found: dict[str, list[FixedIp]] = {}
+    for part in chunks(port_ids):
+        statement = (
+            select(addresses.c.port_id, addresses.c.subnet_id, addresses.c.ip_address)
+            .where(addresses.c.port_id.in_(part))
+            .order_by(addresses.c.address)
+        )
+        for port_id, subnet_id, ip_address in await connection.execute(statement):
+            found.setdefault(port_id, []).append(FixedIp(subnet_id, ip_address))
+    return {port_id: tuple(fixed_ips) for port_id, fixed_ips in found.items()}
+
+
+async def read_all_given(connection: AsyncConnection, subnet_id: str) -> list[tuple[int, str | None, bool]]:
+    """(number, port or None, pooled) of all that was given out in a subnet, for a change of its pools."""
+    statement = select(addresses.c.address, addresses.c.port_id, addresses.c.pooled).where(
+        addresses.c.subnet_id == subnet_id
+    )
+    return [(from_key(key), port_id, pooled) for key, port_id, pooled in await connection.execute(statement)]
+
+
+async def set_pooled(connection: AsyncConnection, subnet_id: str, numbers: Sequence[int], *, pooled: bool) -> None:
+    """Whether these given addresses belong to the pools now."""
+    for part in chunks(numbers):
+        where = (addresses.c.subnet_id == subnet_id) & addresses.c.address.in_([to_key(number) for number in part])
+        await connection.execute(update(addresses).where(where).values(pooled=pooled))
+
+
+async def forget(connection: AsyncConnection, subnet_id: str) -> None:
+    """Free ranges and resting addresses of a subnet that goes are gone. Those still given out stay, and hold it."""
+    await connection.execute(delete(addresses).where(addresses.c.subnet_id == subnet_id, addresses.c.port_id.is_(None)))
+    await connection.execute(delete(free_ranges).where(free_ranges.c.subnet_id == subnet_id))
+
+
+async def count_given(connection: AsyncConnection, subnet_ids: Sequence[str]) -> Mapping[str, int]:
+    """How many addresses of each subnet have a port."""
+    statement = (
+        select(addresses.c.subnet_id, func.count())
+        .where(addresses.c.subnet_id.in_(subnet_ids), addresses.c.port_id.is_not(None))
+        .group_by(addresses.c.subnet_id)
+    )
+    rows = await connection.execute(statement)
+    return {subnet_id: count for subnet_id, count in rows}  # noqa: C416 - a Row is not a pair to mypy
+
+
+def _range(first: str, last: str) -> Range:
+    return Range(from_key(first), from_key(last))

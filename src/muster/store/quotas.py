@@ -1,11 +1,15 @@
-"""Quotas: limits that differ from the default, and what is in use, counted as it changes.
+"""Quotas: limits that differ from the default.
 
 `resource` is the name that its API uses (`instances`, `cores`, `ram`; `network`, `port`, ...). A limit of -1 is none.
 """
 
-from sqlalchemy import BigInteger, Column, String, Table
+from collections.abc import Collection, Mapping
+
+from sqlalchemy import BigInteger, Column, String, Table, delete, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.store.columns import reference
+from muster.store.dialects import upsert
 from muster.store.engine import metadata
 
 quotas = Table(
@@ -16,10 +20,25 @@ quotas = Table(
     Column("hard_limit", BigInteger, nullable=False),
 )
 
-usages = Table(
-    "usages",
-    metadata,
-    reference("project_id", primary_key=True),
-    Column("resource", String(64), primary_key=True),
-    Column("in_use", BigInteger, nullable=False, default=0),
-)
+
+async def read_limits(connection: AsyncConnection, project_ids: Collection[str]) -> Mapping[tuple[str, str], int]:
+    """The limits that differ from the default: (project, resource) to limit. One query."""
+    statement = select(quotas).where(quotas.c.project_id.in_(project_ids))
+    return {(project_id, resource): limit for project_id, resource, limit in await connection.execute(statement)}
+
+
+async def set_limits(connection: AsyncConnection, project_id: str, limits: Mapping[str, int]) -> None:
+    """Set some of a project's limits. One statement."""
+    statement = upsert(connection, quotas)
+    statement = statement.on_conflict_do_update(
+        index_elements=["project_id", "resource"], set_={"hard_limit": statement.excluded.hard_limit}
+    )
+    rows = [{"project_id": project_id, "resource": name, "hard_limit": limit} for name, limit in limits.items()]
+    if rows:
+        await connection.execute(statement, rows)
+
+
+async def delete_limits(connection: AsyncConnection, project_id: str, resources: Collection[str]) -> None:
+    """A project's limits of these resources are the defaults again."""
+    where = (quotas.c.project_id == project_id) & quotas.c.resource.in_(resources)
+    await connection.execute(delete(quotas).where(where))

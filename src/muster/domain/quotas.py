@@ -1,0 +1,72 @@
+"""Quotas: the limits' defaults, and which requests of a batch fit within them."""
+
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct
+
+UNLIMITED = -1
+
+# Nova's and Neutron's own defaults.
+COMPUTE_DEFAULTS: Mapping[str, int] = {
+    "instances": 10,
+    "cores": 20,
+    "ram": 51_200,
+    "metadata_items": 128,
+    "key_pairs": 100,
+    "server_groups": 10,
+    "server_group_members": 10,
+    "injected_files": 5,
+    "injected_file_content_bytes": 10_240,
+    "injected_file_path_bytes": 255,
+}
+NETWORK_DEFAULTS: Mapping[str, int] = {
+    "network": 100,
+    "subnet": 100,
+    "port": 500,
+    "security_group": 10,
+    "security_group_rule": 100,
+}
+
+
+class Ask(Struct, frozen=True):
+    """What one request takes of a project's quotas."""
+
+    project_id: str
+    amounts: Mapping[str, int]
+
+
+class Refusal(Struct, frozen=True):
+    """Why a request does not fit: the first resource that is short."""
+
+    resource: str
+    asked: int
+    in_use: int
+    limit: int
+
+
+def admit(
+    asks: Sequence[Ask], in_use: Mapping[tuple[str, str], int], limits: Mapping[tuple[str, str], int]
+) -> list[Refusal | None]:
+    """Take the requests in order and say which do not fit any more; a smaller one behind a refused one may still fit.
+
+    `in_use` is without any of the asks; `limits` holds (project, resource) to limit, UNLIMITED or missing for none.
+    """
+    used = dict(in_use)
+    outcomes: list[Refusal | None] = []
+    for ask in asks:
+        refusal = _refusal(ask, used, limits)
+        outcomes.append(refusal)
+        if refusal is None:
+            for resource, amount in ask.amounts.items():
+                key = (ask.project_id, resource)
+                used[key] = used.get(key, 0) + amount
+    return outcomes
+
+
+def _refusal(ask: Ask, used: Mapping[tuple[str, str], int], limits: Mapping[tuple[str, str], int]) -> Refusal | None:
+    for resource, amount in ask.amounts.items():
+        key = (ask.project_id, resource)
+        limit = limits.get(key, UNLIMITED)
+        if limit != UNLIMITED and amount > 0 and used.get(key, 0) + amount > limit:
+            return Refusal(resource, amount, used.get(key, 0), limit)
+    return None

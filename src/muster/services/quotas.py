@@ -1,0 +1,68 @@
+"""Quotas of projects, for all APIs: what is in use is counted in the very transaction that takes or frees it."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from muster.domain.quotas import UNLIMITED, Ask, Refusal, admit
+from muster.store import quotas as quota_store
+from muster.store import usages as usage_store
+
+
+class Quotas:
+    """`defaults` are the limits of projects that have none of their own, by resource."""
+
+    def __init__(self, defaults: Mapping[str, int]) -> None:
+        self.defaults = dict(defaults)
+
+    async def admit(self, connection: AsyncConnection, asks: Sequence[Ask]) -> list[Refusal | None]:
+        """Count what these requests take and say which do not fit; those are not counted.
+
+        Costs one query and one statement per project and resource. Concurrent transactions that take of the same
+        project wait for each other here, so that together they never pass a limit.
+        """
+        wanted: defaultdict[tuple[str, str], int] = defaultdict(int)
+        for ask in asks:
+            for resource, amount in ask.amounts.items():
+                wanted[ask.project_id, resource] += amount
+        after = await usage_store.add(connection, wanted)
+        before = {key: in_use - wanted[key] for key, in_use in after.items()}
+        limits = await self.limits(connection, {ask.project_id for ask in asks}, {key[1] for key in wanted})
+        outcomes = admit(asks, before, limits)
+        refused = [ask for ask, outcome in zip(asks, outcomes, strict=True) if outcome is not None]
+        await self.give_back(connection, refused)
+        return outcomes
+
+    async def give_back(self, connection: AsyncConnection, asks: Iterable[Ask]) -> None:
+        """Count these as free again. One statement per project and resource."""
+        freed: defaultdict[tuple[str, str], int] = defaultdict(int)
+        for ask in asks:
+            for resource, amount in ask.amounts.items():
+                freed[ask.project_id, resource] -= amount
+        if freed:
+            await usage_store.add(connection, freed)
+
+    async def limits(
+        self, connection: AsyncConnection, project_ids: Collection[str], resources: Collection[str]
+    ) -> dict[tuple[str, str], int]:
+        """The limit of each project for each resource. One query."""
+        own = await quota_store.read_limits(connection, project_ids)
+        return {
+            (project_id, resource): own.get((project_id, resource), self.defaults.get(resource, UNLIMITED))
+            for project_id in project_ids
+            for resource in resources
+        }
+
+    async def in_use(self, connection: AsyncConnection, project_id: str) -> dict[str, int]:
+        """What a project has in use, by resource. One query."""
+        found = await usage_store.read(connection, [project_id])
+        return {resource: number for (_, resource), number in found.items()}
+
+    async def set_limits(self, connection: AsyncConnection, project_id: str, limits: Mapping[str, int]) -> None:
+        """Set some of a project's limits; UNLIMITED for none."""
+        await quota_store.set_limits(connection, project_id, limits)
+
+    async def reset_limits(self, connection: AsyncConnection, project_id: str, resources: Collection[str]) -> None:
+        """A project's limits are the defaults again."""
+        await quota_store.delete_limits(connection, project_id, resources)

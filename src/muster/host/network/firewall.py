@@ -13,7 +13,7 @@ from muster.domain.specs import PortSpec, SecurityGroupSpec
 from muster.host.names import bridge_name, tap_name
 from muster.host.network.checks import hex_of, uuid_of
 from muster.host.network.elements import PortRules, guard_elements, port_rules, quoted
-from muster.host.network.nft import NftFailed, Nftables
+from muster.host.network.nft import Nftables, NftFailed
 from muster.host.network.rules import group_rules, member_elements, member_sets, remote_groups
 from muster.host.network.ruleset import TABLE, base_text, established_rules
 from muster.host.network.settings import Conntrack, NetworkSettings
@@ -45,7 +45,9 @@ class Firewall:
         """
         self._start()
         bridges = self._take_zones([*network_ids, *(port.network_id for port in ports)])
-        new = [port for port in ports if port.id not in self._ports and not self._mirror.has(tap_name(uuid_of(port.id)))]
+        new = [
+            port for port in ports if port.id not in self._ports and not self._mirror.has(tap_name(uuid_of(port.id)))
+        ]
         guarded = {tap_name(uuid_of(port.id)): guard_elements(port, self._port_zone(port)) for port in new}
 
         def plan(transaction: Transaction) -> None:

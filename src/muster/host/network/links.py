@@ -210,7 +210,7 @@ def bridge_mac(network_id: str) -> str:
 
 
 def bridge_addresses(network: NetworkSpec) -> list[tuple[str, int, int]]:
-    """What a bridge carries, as (address, prefix length, IP version): DHCP ports' addresses and the metadata address."""
+    """What a bridge carries, as (address, prefix length, IP version): its DHCP ports and the metadata address."""
     addresses = []
     for subnet in network.subnets:
         if subnet.dhcp_address is not None:

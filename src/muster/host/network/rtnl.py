@@ -10,7 +10,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from msgspec import Struct
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
@@ -29,7 +29,7 @@ _SOL_NETLINK, _NETLINK_CAP_ACK = 270, 10
 _BATCH = 128  # requests per send: their answers fit the receive buffer
 _TIMEOUT_S = 30
 
-Request = ifinfmsg | ifaddrmsg
+Request: TypeAlias = Any  # a message of pyroute2's, which has no types
 
 
 class Link(Struct, frozen=True):

@@ -16,7 +16,7 @@ BRIDGE_IPV6 = {"disable_ipv6": "0", "accept_ra": "0", "autoconf": "0", "accept_r
 
 
 def write(family: str, interface: str, values: Mapping[str, str]) -> None:
-    """Set switches of `interface` (`family` is ipv4 or ipv6). Raises Unsupported. A switch that the kernel lacks is left."""
+    """Set switches of `interface` (`family`: ipv4, ipv6). Those that the kernel lacks are left. Raises Unsupported."""
     folder = _ROOT / family / "conf" / interface
     for name, value in values.items():
         with contextlib.suppress(FileNotFoundError):

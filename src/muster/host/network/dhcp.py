@@ -1,0 +1,190 @@
+"""The host's DHCP servers: one per network that has a DHCP port, adopted again after a restart of the agent.
+
+Invariants: when `put` returns, the entries of its ports are served; a network's server never answers for another
+network; a lease of a port that is gone is released, so that the next port with its address gets it.
+All methods block and belong to one thread.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
+from ipaddress import ip_address, ip_network
+
+from muster.base.errors import Invalid, Transient
+from muster.base.log import get_logger
+from muster.domain.specs import NetworkSpec
+from muster.host.names import bridge_name
+from muster.host.network.checks import uuid_of
+from muster.host.network.dhcp_release import release
+from muster.host.network.dhcp_server import DhcpServer, Entries
+from muster.host.network.dnsmasq_config import (
+    ServerFiles,
+    config_text,
+    host_lines,
+    mac_and_address_of_line,
+    serves,
+)
+from muster.host.network.settings import NetworkSettings
+from muster.host.ports import PlumbedPort
+
+LogOpened = Callable[[str, int], None]
+LogClosed = Callable[[str], None]
+
+
+class Dhcp:
+    """All DHCP servers of a host. `opened` is told each server's network and log file, `closed` that it is over."""
+
+    def __init__(self, settings: NetworkSettings, opened: LogOpened, closed: LogClosed) -> None:
+        self._settings = settings
+        self._opened = opened
+        self._closed = closed
+        self._folder = settings.state_dir / "dhcp"
+        self._servers: dict[str, DhcpServer] = {}
+        self._networks: dict[str, NetworkSpec] = {}
+        self._retired6: dict[str, set[str]] = {}  # DHCPv6 leases cannot be released for others; see _add
+        self._loaded = False
+        self._log = get_logger(__name__)
+
+    def put(self, networks: Sequence[NetworkSpec], ports: Sequence[PlumbedPort]) -> None:
+        """Host entries of these ports are served. `networks` has those of the ports, unless given before.
+
+        Raises Invalid (nothing changes), DhcpFailed, Unsupported. Cost: one file per network with new entries.
+        """
+        self._load()
+        known = self._networks | {uuid_of(network.id): network for network in networks}
+        wanted = self._entries(known, ports)
+        texts = self._texts(known[network_id] for network_id in wanted.keys() | {uuid_of(n.id) for n in networks})
+        self._networks = known
+        for network_id, text in texts.items():
+            self._serve(network_id, text)
+            self._add(network_id, wanted.get(network_id, {}))
+
+    def remove(self, port_ids: Sequence[str]) -> None:
+        """Entries and leases of these ports are gone. Cost: one rewrite and SIGHUP per network."""
+        self._load()
+        gone = {uuid_of(port_id) for port_id in port_ids}
+        for network_id, server in self._servers.items():
+            if here := gone & server.entries.keys():
+                self._retire(network_id, here)
+                server.replace({port: lines for port, lines in server.entries.items() if port not in here})
+
+    def keep(self, networks: Sequence[NetworkSpec], ports: Sequence[PlumbedPort]) -> None:
+        """These are all: adopt, repair or start their servers, end every other one."""
+        self._load()
+        known = {uuid_of(network.id): network for network in networks}
+        wanted = self._entries(known, ports)
+        texts = self._texts(known.values())
+        self._networks = known
+        for network_id in self._servers.keys() - texts.keys():
+            self._end(network_id)
+        for network_id, text in texts.items():
+            self._serve(network_id, text)
+            server, entries = self._servers[network_id], wanted.get(network_id, {})
+            if server.differs(entries):
+                self._retire(network_id, {p for p in server.entries if server.entries[p] != entries.get(p)})
+                server.replace(entries)
+
+    def teardown(self) -> None:
+        """No server and no file of any is left."""
+        self._load()
+        for network_id in list(self._servers):
+            self._end(network_id)
+        with contextlib.suppress(OSError):
+            self._folder.rmdir()
+        self._loaded = False
+
+    def who(self, network_id: str, address: str) -> tuple[str, str] | None:
+        """Port and MAC that an address of a network is served to; may be asked from any thread."""
+        server = self._servers.get(network_id)
+        return server.addresses.get(address) if server else None
+
+    def _load(self) -> None:
+        if self._loaded:
+            return
+        self._settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        for folder in self._folder.iterdir():
+            with contextlib.suppress(Invalid):
+                if folder.name == uuid_of(folder.name):
+                    self._open(folder.name)
+        self._loaded = True
+
+    def _open(self, network_id: str) -> DhcpServer:
+        server = self._servers[network_id] = DhcpServer(self._folder / network_id, self._settings)
+        self._opened(network_id, server.open_log())
+        return server
+
+    def _entries(
+        self, known: dict[str, NetworkSpec], ports: Iterable[PlumbedPort]
+    ) -> dict[str, dict[str, tuple[str, ...]]]:
+        entries: dict[str, dict[str, tuple[str, ...]]] = {}
+        for port in ports:
+            network = known.get(uuid_of(port.port.network_id))
+            if network is None:
+                raise Invalid(f"port {port.port.id} is of a network that is not known here")
+            entries.setdefault(uuid_of(network.id), {})[uuid_of(port.port.id)] = host_lines(port, network)
+        return entries
+
+    def _texts(self, networks: Iterable[NetworkSpec]) -> dict[str, str]:
+        """Configurations of those networks that need a server."""
+        texts = {}
+        for network in networks:
+            if serves(network):
+                network_id = uuid_of(network.id)
+                files = ServerFiles(self._folder / network_id)
+                texts[network_id] = config_text(network, files, self._settings)
+        return texts
+
+    def _serve(self, network_id: str, text: str) -> None:
+        """A server with this configuration runs."""
+        server = self._servers.get(network_id) or self._open(network_id)
+        changed = server.configure(text)
+        running = server.running
+        if running and not changed:
+            return
+        if running:
+            server.stop()
+        self._log.info("dhcp", action="host.dhcp.start", network=network_id, changed=changed)
+        server.start()
+        self._retired6.pop(network_id, None)
+
+    def _add(self, network_id: str, entries: Entries) -> None:
+        server = self._servers[network_id]
+        new = {port: lines for port, lines in entries.items() if server.entries.get(port, ()) != lines}
+        addresses = {mac_and_address_of_line(line)[1] for lines in new.values() for line in lines}
+        # An address in other hands means that its former port is gone, whoever forgot to say so.
+        stale = {server.addresses[address][0] for address in addresses & server.addresses.keys()}
+        if stale or new.keys() & server.entries.keys():
+            self._retire(network_id, (stale | new.keys()) & server.entries.keys())
+            server.replace({p: lines for p, lines in server.entries.items() if p not in stale} | new)
+        elif new:
+            server.add(new)
+        if self._retired6.get(network_id, set()) & addresses:
+            # A new server knows no leases: the only way to give a DHCPv6 address to another guest before its time.
+            server.stop()
+            server.start()
+            self._retired6.pop(network_id)
+
+    def _retire(self, network_id: str, ports: Iterable[str]) -> None:
+        """Release the leases of entries that are about to go."""
+        server = self._servers[network_id]
+        pairs = [mac_and_address_of_line(line) for port in ports for line in server.entries.get(port, ())]
+        self._retired6.setdefault(network_id, set()).update(address for _, address in pairs if ":" in address)
+        network = self._networks.get(network_id)
+        leases = [
+            (mac, address, subnet.dhcp_address)
+            for mac, address in pairs
+            for subnet in (serves(network) if network else ())
+            if subnet.ip_version == 4 and subnet.dhcp_address
+            if ":" not in address and ip_address(address) in ip_network(subnet.cidr, strict=False)
+        ]
+        try:
+            release(bridge_name(network_id), leases)
+        except Transient as failure:
+            self._log.warning("dhcp", action="host.dhcp.release_failed", network=network_id, reason=failure.message)
+
+    def _end(self, network_id: str) -> None:
+        server = self._servers.pop(network_id)
+        server.stop()
+        self._closed(network_id)
+        server.remove_files()
+        self._retired6.pop(network_id, None)

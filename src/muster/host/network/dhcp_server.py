@@ -1,0 +1,170 @@
+"""One network's dnsmasq: its files, its process, and host entries that are really served.
+
+Files: `conf`, `pid`, `log` (a FIFO), and `hosts/` with one file per batch of entries. Adding writes one more file,
+which dnsmasq takes up by inotify at a cost that does not depend on the entries already there. Changing or removing
+writes all entries anew into one file and sends SIGHUP, once per batch.
+
+Invariant: `add` and `replace` return when dnsmasq has read the entries (see `inotify`).
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from muster.base.errors import Invalid, Transient, Unsupported
+from muster.host.network import processes
+from muster.host.network.dnsmasq_config import ServerFiles, hosts_text, mac_and_address_of_line, parse_hosts
+from muster.host.network.inotify import ReadWatch
+from muster.host.network.settings import NetworkSettings
+
+Entries = Mapping[str, tuple[str, ...]]  # host entries by port id
+
+
+class DhcpFailed(Transient):
+    """A DHCP server does not start or does not take its entries."""
+
+    code = "muster.host.dhcp_failed"
+
+
+class DhcpServer:
+    """The DHCP server of one network. Blocking; used by one thread."""
+
+    def __init__(self, folder: Path, settings: NetworkSettings) -> None:
+        self.files = ServerFiles(folder)
+        self._settings = settings
+        self._argument = f"--conf-file={self.files.config}"
+        self.entries: dict[str, tuple[str, ...]] = {}
+        self.addresses: dict[str, tuple[str, str]] = {}  # address -> (port id, MAC)
+        self._tidy = True
+        self._load()
+
+    @property
+    def running(self) -> bool:
+        """Whether its process lives."""
+        return processes.find(self.files.pid, self._argument) is not None
+
+    def open_log(self) -> int:
+        """A non-blocking file of the log's FIFO; must be open before dnsmasq starts. The caller closes it."""
+        with contextlib.suppress(FileExistsError):
+            os.mkfifo(self.files.log, 0o600)
+        file = os.open(self.files.log, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        # dnsmasq gives a FIFO up once nobody read it; SIGUSR2 makes it open the log again.
+        processes.send(self.files.pid, self._argument, signal.SIGUSR2)
+        return file
+
+    def configure(self, text: str) -> bool:
+        """Write the configuration; True when it differs from the one before."""
+        if self.files.config.exists() and self.files.config.read_text(encoding="ascii") == text:
+            return False
+        new = self.files.config.with_suffix(".new")
+        new.write_text(text, encoding="ascii")
+        new.replace(self.files.config)
+        return True
+
+    def start(self) -> None:
+        """Start it and wait until it has read its entries. Raises DhcpFailed, Unsupported."""
+        with ReadWatch(self.files.hosts) as watch:
+            try:
+                done = subprocess.run(  # noqa: S603  # a fixed program with one argument that we made
+                    [self._settings.dnsmasq_path, self._argument],
+                    stdin=subprocess.DEVNULL,
+                    capture_output=True,
+                    timeout=self._settings.dhcp_timeout_s,
+                    check=False,
+                )
+            except FileNotFoundError as error:
+                raise Unsupported("dnsmasq is missing; install it (Debian: dnsmasq-base)") from error
+            except subprocess.TimeoutExpired as error:
+                raise DhcpFailed(f"dnsmasq with {self.files.config} does not get ready") from error
+            if done.returncode:
+                said = done.stderr.decode(errors="replace").strip()[:500]
+                raise DhcpFailed(f"dnsmasq with {self.files.config} does not start: {said}")
+            if not watch.wait(None, self._settings.dhcp_timeout_s):
+                raise DhcpFailed(f"dnsmasq with {self.files.config} does not read its entries")
+
+    def stop(self) -> None:
+        """End its process."""
+        processes.stop(self.files.pid, self._argument, self._settings.dhcp_timeout_s)
+
+    def add(self, entries: Entries) -> None:
+        """Serve more entries, of ports and addresses that have none yet. Cost: one file. Raises DhcpFailed."""
+        self._remember(entries)
+        text = hosts_text(entries)
+        if not text:
+            return
+        name = self._free_name()
+        with ReadWatch(self.files.hosts) as watch:
+            _write(self.files.hosts / ".new", text)
+            (self.files.hosts / ".new").replace(self.files.hosts / name)
+            self._await(watch, name)
+
+    def replace(self, entries: Entries) -> None:
+        """Serve these entries and no others. Cost: one file with all entries, one SIGHUP. Raises DhcpFailed."""
+        old = [path for path in self.files.hosts.iterdir() if not path.name.startswith(".")]
+        name = self._free_name()
+        self.entries, self.addresses, self._tidy = {}, {}, True
+        self._remember(entries)
+        with ReadWatch(self.files.hosts) as watch:
+            _write(self.files.hosts / ".new", hosts_text(entries))
+            # A link, unlike a rename, does not wake dnsmasq's inotify: it would meet the old entries as duplicates.
+            os.link(self.files.hosts / ".new", self.files.hosts / name)
+            for path in (*old, self.files.hosts / ".new"):
+                path.unlink()
+            if processes.send(self.files.pid, self._argument, signal.SIGHUP):
+                self._await(watch, None)
+
+    def differs(self, entries: Entries) -> bool:
+        """Whether the entries on disk are not exactly these."""
+        return not self._tidy or self.entries != {port: lines for port, lines in entries.items() if lines}
+
+    def remove_files(self) -> None:
+        """Nothing of the server is left on disk."""
+        shutil.rmtree(self.files.folder, ignore_errors=True)
+
+    def _await(self, watch: ReadWatch, name: str | None) -> None:
+        if watch.wait(name, self._settings.dhcp_timeout_s if self.running else 0.1):
+            return
+        if self.running:
+            raise DhcpFailed(f"dnsmasq with {self.files.config} does not read its entries; is it stopped?")
+        self.start()
+
+    def _load(self) -> None:
+        """Take up the entries that an earlier process left."""
+        self.files.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.files.hosts.mkdir(mode=0o700, exist_ok=True)
+        for path in sorted(self.files.hosts.iterdir()):
+            if path.name.startswith("."):
+                continue
+            try:
+                found = parse_hosts(path.read_text(encoding="ascii"))
+            except (Invalid, ValueError):
+                self._tidy = False
+                continue
+            addresses = {mac_and_address_of_line(line)[1] for lines in found.values() for line in lines}
+            # A crash between writing all entries anew and removing the old files leaves some twice.
+            self._tidy = self._tidy and not (found.keys() & self.entries.keys() or addresses & self.addresses.keys())
+            self._remember(found)
+
+    def _remember(self, entries: Entries) -> None:
+        for port, lines in entries.items():
+            if not lines:
+                continue
+            self.entries[port] = tuple(lines)
+            for line in lines:
+                mac, address = mac_and_address_of_line(line)
+                self.addresses[address] = (port, mac)
+
+    def _free_name(self) -> str:
+        """The lowest free number: dnsmasq remembers every file name it has seen, so names are used again."""
+        taken = {path.name for path in self.files.hosts.iterdir()}
+        return next(name for name in map(str, range(len(taken) + 1)) if name not in taken)
+
+
+def _write(path: Path, text: str) -> None:
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(file, "w", encoding="ascii") as stream:
+        stream.write(text)

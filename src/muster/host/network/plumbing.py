@@ -1,0 +1,134 @@
+"""`LinuxPlumbing`: the `Plumbing` protocol on a real Linux host.
+
+Invariants: everything blocking runs in two threads (links and rules in one, DHCP in the other), in the network
+namespace of the loop's thread; steps of one kind never overlap; a tap is guarded before it is joined, so a guest can
+say nothing until its rules stand. One agent per network namespace.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from muster.base.errors import Invalid
+from muster.domain.specs import NetworkSpec, PortSpec, SecurityGroupSpec
+from muster.host.network.checks import uuid_of
+from muster.host.network.dhcp import Dhcp
+from muster.host.network.firewall import Firewall
+from muster.host.network.leases import LeaseSeen, LeaseWatch
+from muster.host.network.links import Links
+from muster.host.network.settings import NetworkSettings
+from muster.host.ports import PlumbedPort
+
+_T = TypeVar("_T")
+
+
+class LinuxPlumbing:
+    """Networks of a real host; see `Plumbing` for the contract. Must be made where an event loop runs."""
+
+    def __init__(self, settings: NetworkSettings) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._links = Links(mtu_max=settings.mtu_max, tap_uid=settings.tap_uid)
+        self._firewall = Firewall(settings)
+        self._dhcp = Dhcp(settings, self._log_opened, self._log_closed)
+        self._watch = LeaseWatch(self._dhcp.who)
+        self._networks: dict[str, NetworkSpec] = {}
+        self._kernel = ThreadPoolExecutor(1, "plumbing-kernel")
+        self._servers = ThreadPoolExecutor(1, "plumbing-dhcp")
+
+    async def links(self, networks: Sequence[NetworkSpec], ports: Sequence[PlumbedPort]) -> None:
+        """Bridges and taps exist, are up and joined; new taps carry nothing yet.
+
+        Raises Invalid, Conflict, Unsupported, Transient.
+        """
+        specs = [port.port for port in ports]
+        wanted = self._with_theirs(networks, specs)
+
+        def work() -> None:
+            self._firewall.guard([network.id for network in wanted], specs)
+            self._links.put(wanted, specs)
+
+        await self._run(self._kernel, work)
+
+    async def firewall(self, ports: Sequence[PlumbedPort], groups: Sequence[SecurityGroupSpec]) -> None:
+        """Anti-spoofing and group rules stand for these ports. Raises Invalid, Unsupported, Transient."""
+        specs = [port.port for port in ports]
+        await self._run(self._kernel, lambda: self._firewall.apply(specs, groups))
+
+    async def dhcp(self, networks: Sequence[NetworkSpec], ports: Sequence[PlumbedPort]) -> None:
+        """Host entries of these ports are served. Raises Invalid, Unsupported, Transient."""
+        wanted = self._with_theirs(networks, [port.port for port in ports])
+        await self._run(self._servers, lambda: self._dhcp.put(wanted, ports))
+
+    async def unplug(self, port_ids: Sequence[str]) -> None:
+        """DHCP entries, taps and rules of these ports are gone. Raises Invalid, Transient."""
+        await self._run(self._servers, lambda: self._dhcp.remove(port_ids))
+
+        def work() -> None:
+            # The rules go last: a tap never stands without them.
+            self._links.delete_ports(port_ids)
+            self._firewall.remove(port_ids)
+
+        await self._run(self._kernel, work)
+
+    async def sweep(self, networks: Sequence[NetworkSpec], ports: Sequence[PlumbedPort]) -> None:
+        """These are all: everything else of Muster's is removed, what runs is adopted. Raises Invalid, Transient."""
+        self._networks = {uuid_of(network.id): network for network in networks}
+        specs = [port.port for port in ports]
+        ids = [network.id for network in self._with_theirs(networks, specs)]
+        await self._run(self._servers, lambda: self._dhcp.keep(networks, ports))
+
+        def work() -> None:
+            self._links.keep(ids, [port.id for port in specs])
+            self._firewall.keep(ids, specs)
+
+        await self._run(self._kernel, work)
+
+    def leases(self) -> AsyncIterator[LeaseSeen]:
+        """Leases as guests get and renew them, until `close`; for one consumer. Some may be lost under load."""
+        return self._watch.leases()
+
+    async def teardown(self) -> None:
+        """Nothing of Muster's is left: DHCP servers, interfaces, tables. Raises Transient."""
+        await self._run(self._servers, self._dhcp.teardown)
+
+        def work() -> None:
+            self._links.keep([], [])
+            self._firewall.teardown()
+
+        await self._run(self._kernel, work)
+        self._networks = {}
+
+    async def close(self) -> None:
+        """Leave; bridges, rules and DHCP servers keep working."""
+
+        def work() -> None:
+            self._links.close()
+            self._firewall.close()
+
+        with contextlib.suppress(RuntimeError):  # closed before
+            await self._run(self._kernel, work)
+        self._watch.close()
+        self._kernel.shutdown()
+        self._servers.shutdown()
+
+    def _with_theirs(self, networks: Sequence[NetworkSpec], ports: Sequence[PortSpec]) -> list[NetworkSpec]:
+        """These networks in their newest form, and those of the ports. Raises Invalid when one is not known."""
+        for network in networks:
+            known = self._networks.get(uuid_of(network.id))
+            if known is None or network.generation >= known.generation:
+                self._networks[uuid_of(network.id)] = network
+        wanted = {uuid_of(network.id) for network in networks} | {uuid_of(port.network_id) for port in ports}
+        if unknown := wanted - self._networks.keys():
+            raise Invalid(f"ports of a network that is not known here: {', '.join(sorted(unknown))}")
+        return [self._networks[network_id] for network_id in sorted(wanted)]
+
+    async def _run(self, where: ThreadPoolExecutor, work: Callable[[], _T]) -> _T:
+        return await self._loop.run_in_executor(where, work)
+
+    def _log_opened(self, network_id: str, file: int) -> None:
+        self._loop.call_soon_threadsafe(self._watch.open, network_id, file)
+
+    def _log_closed(self, network_id: str) -> None:
+        self._loop.call_soon_threadsafe(self._watch.forget, network_id)

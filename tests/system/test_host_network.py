@@ -1,0 +1,616 @@
+"""The host's networking on a real kernel, with a real dnsmasq and guests behind real interfaces."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import struct
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import host_network_lab as lab_kit
+import pytest
+from host_network_lab import Guest, Lab, network, plumbed, port
+
+from muster.base.errors import Conflict, Invalid
+from muster.domain.specs import (
+    AddressPair,
+    FixedIp,
+    HostRoute,
+    NetworkSpec,
+    PortSpec,
+    RuleSpec,
+    SecurityGroupSpec,
+)
+from muster.host.names import bridge_name, tap_name
+from muster.host.network import LinuxPlumbing
+
+pytestmark = [pytest.mark.system, pytest.mark.root]
+
+GROUP, OTHER = str(uuid.uuid4()), str(uuid.uuid4())
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    lab = Lab(tmp_path / "state")
+    yield lab
+    lab.remove()
+
+
+def rule(direction: str, **more: object) -> RuleSpec:
+    return RuleSpec(id=str(uuid.uuid4()), direction=direction, **{"ethertype": "IPv4"} | more)  # type: ignore[arg-type]
+
+
+def group(*rules: RuleSpec, generation: int = 1, group_id: str = GROUP, **more: object) -> SecurityGroupSpec:
+    return SecurityGroupSpec(id=group_id, generation=generation, rules=rules, **more)  # type: ignore[arg-type]
+
+
+def everything_out() -> tuple[RuleSpec, ...]:
+    return rule("egress"), rule("egress", ethertype="IPv6")
+
+
+OPEN = group(*everything_out(), rule("ingress"), rule("ingress", ethertype="IPv6"))
+
+
+async def plumb(
+    plumbing: LinuxPlumbing, nets: Sequence[NetworkSpec], ports: Sequence[PortSpec], groups: Sequence[SecurityGroupSpec]
+) -> None:
+    items = [plumbed(spec) for spec in ports]
+    await plumbing.links(nets, items)
+    await asyncio.gather(plumbing.firewall(items, groups), plumbing.dhcp(nets, items))
+
+
+def two_guests(lab: Lab, groups: Sequence[SecurityGroupSpec], **more: object) -> tuple[NetworkSpec, Guest, Guest]:
+    """Two guests of one network in group GROUP, with their addresses."""
+    net = network()
+    ports = [port(net, number, groups=(GROUP,), **more) for number in (11, 12)]
+    guests = [lab.guest(spec) for spec in ports]
+    lab.run(lambda plumbing: plumb(plumbing, [net], ports, groups))
+    for guest in guests:
+        guest.use(guest.port.fixed_ips[0].ip_address + "/24")
+    return net, guests[0], guests[1]
+
+
+def test_a_guest_gets_its_lease_with_all_options(lab: Lab) -> None:
+    net = network(
+        dns_nameservers=("192.0.2.53", "192.0.2.54"), host_routes=(HostRoute("198.51.100.0/24", "10.80.0.9"),)
+    )
+    net = NetworkSpec(id=net.id, generation=1, segment_id=1, mtu=1400, dns_domain="example.org.", subnets=net.subnets)
+    spec = port(net, 11)
+    guest = lab.guest(spec)
+    lab.run(lambda plumbing: plumb(plumbing, [net], [spec], []))
+    lease = guest.dhcp()
+    assert lease is not None
+    assert lease["ip"] == "10.80.0.11"
+    assert lease[1] == socket.inet_aton("255.255.255.0")
+    assert lease[3] == socket.inet_aton("10.80.0.1")
+    assert lease[6] == socket.inet_aton("192.0.2.53") + socket.inet_aton("192.0.2.54")
+    assert lease[12] == b"guest"
+    assert lease[15] == b"example.org"
+    assert lease[26] == struct.pack("!H", 1400)
+    assert lease[51] == struct.pack("!I", 3600)
+    assert lease[54] == socket.inet_aton("10.80.0.2")
+    metadata = bytes([32]) + socket.inet_aton("169.254.169.254") + socket.inet_aton("10.80.0.2")
+    host_route = bytes([24]) + socket.inet_aton("198.51.100.0")[:3] + socket.inet_aton("10.80.0.9")
+    assert lease[121] == metadata + host_route + bytes([0]) + socket.inet_aton("10.80.0.1")
+
+
+def test_a_network_without_gateway_and_names_offers_none(lab: Lab) -> None:
+    net = network(gateway_ip=None)
+    spec = port(net, 11)
+    guest = lab.guest(spec)
+    lab.run(lambda plumbing: plumb(plumbing, [net], [spec], []))
+    lease = guest.dhcp()
+    assert lease is not None
+    assert 3 not in lease
+    assert 6 not in lease
+    assert lease[121] == bytes([32]) + socket.inet_aton("169.254.169.254") + socket.inet_aton("10.80.0.2")
+
+
+def test_leases_renew_by_unicast_on_three_networks_with_the_same_subnet(lab: Lab) -> None:
+    nets = [network(number) for number in range(3)]
+    ports = [port(net, 11 + number) for number, net in enumerate(nets)]
+    guests = [lab.guest(spec) for spec in ports]
+    lab.run(lambda plumbing: plumb(plumbing, nets, ports, []))
+    for number, guest in enumerate(guests):
+        lease = guest.dhcp()
+        assert lease is not None
+        assert lease["ip"] == f"10.80.0.{11 + number}"
+        guest.use(lease["ip"] + "/24")
+    for guest in (*guests, *reversed(guests)):
+        assert guest.renew(guest.address, "10.80.0.2") == 5
+
+
+def test_only_known_macs_are_answered_and_only_for_themselves(lab: Lab) -> None:
+    net = network()
+    known, stranger = port(net, 11, port_security_enabled=False), port(net, 12, port_security_enabled=False)
+    guests = [lab.guest(known), lab.guest(stranger)]
+
+    async def scenario(plumbing: LinuxPlumbing) -> None:
+        await plumbing.links([net], [plumbed(known), plumbed(stranger)])
+        await plumbing.firewall([plumbed(known), plumbed(stranger)], [])
+        await plumbing.dhcp([net], [plumbed(known)])
+
+    lab.run(scenario)
+    assert guests[0].dhcp() is not None
+    assert guests[1].dhcp(timeout_s=1) is None
+
+
+def test_an_address_goes_to_the_next_port_at_once(lab: Lab) -> None:
+    """A lease of the former guest, which ended without a word, must not stand in the way."""
+    net = network()
+    first, second = port(net, 11), port(net, 11)
+    one = lab.guest(first)
+    lab.run(lambda plumbing: plumb(plumbing, [net], [first], []))
+    assert one.dhcp() is not None
+
+    async def unplug(plumbing: LinuxPlumbing) -> None:
+        await plumbing.sweep([net], [plumbed(first)])
+        await plumbing.unplug([first.id])
+
+    lab.run(unplug)
+    assert tap_name(first.id) not in lab.host.sh("ip -o link show")
+    two = lab.guest(second)
+    lab.run(lambda plumbing: plumb(plumbing, [net], [second], []))
+    lease = two.dhcp()
+    assert lease is not None
+    assert lease["ip"] == "10.80.0.11"
+
+
+def test_the_same_hostname_twice_and_a_hostile_hostname_harm_nobody(lab: Lab) -> None:
+    net = network()
+    names = ["same", "same", "../../x,10.80.0.99\ndhcp-script=/bin/sh"]
+    ports = [port(net, 11 + number) for number in range(3)]
+    guests = [lab.guest(spec) for spec in ports]
+
+    async def scenario(plumbing: LinuxPlumbing) -> None:
+        items = [plumbed(spec, name) for spec, name in zip(ports, names, strict=True)]
+        await plumbing.links([net], items)
+        await plumbing.firewall(items, [])
+        await plumbing.dhcp([net], items)
+
+    lab.run(scenario)
+    leases = [guest.dhcp() for guest in guests]
+    assert [lease and lease["ip"] for lease in leases] == ["10.80.0.11", "10.80.0.12", "10.80.0.13"]
+    assert leases[2] is not None
+    assert leases[2][12].decode().replace("-", "").isalnum()
+
+
+def test_leases_are_seen_as_they_are_given(lab: Lab) -> None:
+    net = network()
+    spec = port(net, 11)
+    guest = lab.guest(spec)
+
+    async def scenario(plumbing: LinuxPlumbing) -> None:
+        await plumb(plumbing, [net], [spec], [])
+        await asyncio.to_thread(guest.dhcp)
+        seen = await asyncio.wait_for(anext(plumbing.leases()), 5)
+        assert (seen.network_id, seen.port_id) == (net.id, spec.id)
+        assert (seen.mac_address, seen.ip_address) == (spec.mac_address, "10.80.0.11")
+
+    lab.run(scenario)
+
+    async def again(plumbing: LinuxPlumbing) -> None:
+        """A new agent hears the server that the former one had started."""
+        await plumbing.sweep([net], [plumbed(spec)])
+        await asyncio.to_thread(guest.dhcp)
+        assert (await asyncio.wait_for(anext(plumbing.leases()), 5)).port_id == spec.id
+
+    lab.run(again)
+
+
+def test_groups_allow_what_they_say_and_nothing_else(lab: Lab) -> None:
+    rules = (
+        rule("egress"),
+        rule("ingress", protocol="tcp", port_min=22, port_max=23),
+        rule("ingress", protocol="17", port_min=53, port_max=53),
+        rule("ingress", protocol="icmp", port_min=8, port_max=0, remote_ip_prefix="10.80.0.11/32"),
+    )
+    _, one, two = two_guests(lab, [group(*rules)])
+    with two.listen(22), two.listen(23), two.listen(24), one.listen(24):
+        assert one.reaches(two.address, 22)
+        assert one.reaches(two.address, 23)
+        assert not one.reaches(two.address, 24)
+        assert not two.reaches(one.address, 24)
+    with lab_kit.udp_echo(two.ns, 53), lab_kit.udp_echo(two.ns, 54):
+        assert lab_kit.udp_answers(one.ns, two.address, 53)
+        assert not lab_kit.udp_answers(one.ns, two.address, 54)
+    assert one.ping(two.address)
+    assert not two.ping(one.address)
+
+
+def test_egress_is_closed_unless_a_rule_opens_it(lab: Lab) -> None:
+    rules = (
+        rule("ingress"),
+        rule("egress", protocol="tcp", port_min=80, port_max=80, remote_ip_prefix="10.80.0.12/32"),
+    )
+    _, one, two = two_guests(lab, [group(*rules)])
+    with two.listen(80), two.listen(81), one.listen(80):
+        assert one.reaches(two.address, 80)
+        assert not one.reaches(two.address, 81)
+        assert not two.reaches(one.address, 80)
+    assert not one.ping(two.address)
+
+
+def test_without_a_group_nothing_comes_in_but_dhcp(lab: Lab) -> None:
+    net = network()
+    ports = [port(net, 11), port(net, 12)]
+    one, two = (lab.guest(spec) for spec in ports)
+    lab.run(lambda plumbing: plumb(plumbing, [net], ports, []))
+    assert one.dhcp() is not None
+    one.use("10.80.0.11/24")
+    two.use("10.80.0.12/24")
+    assert not one.ping(two.address)
+    assert one.renew(one.address, "10.80.0.2") == 5
+
+
+def test_a_tap_without_rules_carries_nothing(lab: Lab) -> None:
+    net = network()
+    ports = [port(net, 11), port(net, 12, port_security_enabled=False)]
+    one, two = (lab.guest(spec) for spec in ports)
+
+    async def scenario(plumbing: LinuxPlumbing) -> None:
+        await plumbing.links([net], [plumbed(spec) for spec in ports])
+
+    lab.run(scenario)
+    one.use("10.80.0.11/24")
+    two.use("10.80.0.12/24")
+    with one.sniff() as frames:
+        two.send(lab_kit.arp_frame(two.mac, two.mac, "10.80.0.12", "10.80.0.11", 1))
+        assert not one.ping(two.address, 0.3)
+        assert frames(0.2) == []
+
+
+def test_a_remote_group_follows_its_members(lab: Lab) -> None:
+    inward = group(*everything_out(), rule("ingress", remote_group_id=OTHER))
+    _, one, two = two_guests(lab, [inward, group(group_id=OTHER)])
+    assert not one.ping(two.address)
+
+    def members(generation: int, *addresses: str) -> None:
+        async def scenario(plumbing: LinuxPlumbing) -> None:
+            await plumbing.firewall([], [group(group_id=OTHER, generation=generation, members=addresses)])
+
+        lab.run(scenario)
+
+    members(2, one.address, "192.0.2.0/24", "192.0.2.128/25")
+    assert one.ping(two.address)
+    assert not two.ping(one.address)
+    members(3, two.address)
+    assert not one.ping(two.address)
+    assert two.ping(one.address)
+    members(4, "10.80.0.0/25")
+    assert one.ping(two.address)
+
+
+def test_a_withdrawn_rule_ends_a_living_connection_and_another_change_does_not(lab: Lab) -> None:
+    web = rule("ingress", protocol="tcp", port_min=80, port_max=80)
+    _, one, two = two_guests(lab, [group(*everything_out(), web)])
+
+    def change(generation: int, *rules: RuleSpec) -> None:
+        async def scenario(plumbing: LinuxPlumbing) -> None:
+            await plumbing.firewall([], [group(*everything_out(), *rules, generation=generation)])
+
+        lab.run(scenario)
+
+    def echoes(connection: socket.socket) -> bool:
+        connection.settimeout(0.8)
+        with contextlib.suppress(TimeoutError):
+            connection.sendall(b"hello")
+            return connection.recv(10) == b"hello"
+        return False
+
+    with two.listen(80):
+        connection = one.connect(two.address, 80)
+        assert connection is not None
+        with connection:
+            assert echoes(connection)
+            change(2, web, rule("ingress", protocol="udp"))
+            assert echoes(connection)
+            change(3)
+            assert not echoes(connection)
+
+
+def test_a_stateless_group_does_not_let_answers_pass(lab: Lab) -> None:
+    out = (*everything_out(), rule("ingress", protocol="icmp", port_min=8, port_max=0))
+    _, one, two = two_guests(lab, [group(*out, stateful=False)])
+    assert not one.ping(two.address)
+    lab.run(lambda plumbing: plumbing.firewall([], [group(*out, generation=2, stateful=True)]))
+    assert one.ping(two.address)
+
+
+def test_forged_senders_are_dropped(lab: Lab) -> None:
+    _, one, two = two_guests(lab, [OPEN])
+    assert one.ping(two.address)
+    other = bytes.fromhex("fa163eabcdef")
+    payload = b"forged"
+    udp = (7, 7)
+    with two.sniff() as frames:
+        one.send(lab_kit.udp_frame(other, "10.80.0.11", "10.80.0.12", udp, payload))
+        one.send(lab_kit.udp_frame(one.mac, "10.80.0.66", "10.80.0.12", udp, payload))
+        one.send(lab_kit.udp_frame(one.mac, "10.80.0.12", "10.80.0.255", udp, payload))
+        one.send(lab_kit.arp_frame(one.mac, one.mac, "10.80.0.1", "10.80.0.12"))
+        one.send(lab_kit.arp_frame(one.mac, other, "10.80.0.11", "10.80.0.12"))
+        one.send(lab_kit.arp_frame(one.mac, other, "0.0.0.0", "10.80.0.12"))
+        one.send(b"\xff" * 6 + one.mac + b"\x81\x00\x00\x05\x08\x00" + payload)
+        one.send(b"\xff" * 6 + one.mac + b"\x88\xcc" + payload)
+        one.send(lab_kit.udp_frame(one.mac, "10.80.0.11", "10.80.0.12", (67, 68), payload))
+        assert frames(0.3) == []
+        one.send(lab_kit.udp_frame(one.mac, "10.80.0.11", "10.80.0.12", udp, payload))
+        one.send(lab_kit.arp_frame(one.mac, one.mac, "10.80.0.11", "10.80.0.12"))
+        assert len(frames(0.3)) == 2
+
+
+def test_dhcp_for_somebody_else_is_dropped(lab: Lab) -> None:
+    _, one, two = two_guests(lab, [OPEN])
+    assert one.dhcp(chaddr=two.mac, timeout_s=1) is None
+    assert one.dhcp() is not None
+
+
+def test_allowed_address_pairs_and_switched_off_port_security(lab: Lab) -> None:
+    net = network()
+    pairs = (
+        AddressPair("10.80.0.50", ""),
+        AddressPair("10.80.0.128/25", ""),
+        AddressPair("10.80.0.60", "00:00:5e:00:01:07"),
+    )
+    ports = [port(net, 11, groups=(GROUP,), allowed_address_pairs=pairs), port(net, 12, port_security_enabled=False)]
+    one, two = (lab.guest(spec) for spec in ports)
+    lab.run(lambda plumbing: plumb(plumbing, [net], ports, [OPEN]))
+    one.use("10.80.0.11/24")
+    two.use("10.80.0.12/24")
+    vrrp = bytes.fromhex("00005e000107")
+    udp, payload = (7, 7), b"x"
+    with two.sniff() as frames:
+        one.send(lab_kit.udp_frame(one.mac, "10.80.0.50", "10.80.0.12", udp, payload))
+        one.send(lab_kit.udp_frame(one.mac, "10.80.0.200", "10.80.0.12", udp, payload))
+        one.send(lab_kit.arp_frame(one.mac, one.mac, "10.80.0.200", "10.80.0.12"))
+        one.send(lab_kit.udp_frame(vrrp, "10.80.0.60", "10.80.0.12", udp, payload))
+        assert len(frames(0.3)) == 4
+        one.send(lab_kit.udp_frame(one.mac, "10.80.0.51", "10.80.0.12", udp, payload))
+        one.send(lab_kit.udp_frame(vrrp, "10.80.0.50", "10.80.0.12", udp, payload))
+        one.send(lab_kit.arp_frame(one.mac, one.mac, "10.80.0.51", "10.80.0.12"))
+        assert frames(0.3) == []
+    with one.sniff() as frames:
+        two.send(lab_kit.udp_frame(bytes.fromhex("fa163e777777"), "203.0.113.5", "10.80.0.11", udp, payload))
+        assert len(frames(0.3)) == 1
+
+
+def test_guests_of_networks_with_the_same_addresses_do_not_meet(lab: Lab) -> None:
+    """The same five-tuples in two networks: a connection of one must not open the other's firewall."""
+    nets = [network(number) for number in (1, 2)]
+    ports = [port(net, number, groups=(GROUP,)) for net in nets for number in (11, 12)]
+    guests = [lab.guest(spec) for spec in ports]
+    only_egress = group(*everything_out(), rule("ingress", protocol="udp", port_min=9, port_max=9))
+    lab.run(lambda plumbing: plumb(plumbing, nets, ports, [only_egress]))
+    for guest, spec in zip(guests, ports, strict=True):
+        guest.use(spec.fixed_ips[0].ip_address + "/24")
+    # In the first network .12 answers .11 from port 9; in the second the "answer" comes unasked.
+    with guests[1].sniff() as asked:
+        guests[0].send(lab_kit.udp_frame(guests[0].mac, "10.80.0.11", "10.80.0.12", (5000, 9), b"q"))
+        assert any(frame.endswith(b"q") for frame in asked(0.2))
+    answer = (9, 5000)
+    with guests[0].sniff() as first, guests[2].sniff() as second:
+        guests[1].send(lab_kit.udp_frame(guests[1].mac, "10.80.0.12", "10.80.0.11", answer, b"a"))
+        guests[3].send(lab_kit.udp_frame(guests[3].mac, "10.80.0.12", "10.80.0.11", answer, b"a"))
+        assert any(frame.endswith(b"a") for frame in first(0.3))
+        assert not any(frame.endswith(b"a") for frame in second(0))
+
+
+def test_guests_reach_few_things_of_the_host(lab: Lab) -> None:
+    net, one, _ = two_guests(lab, [OPEN])
+    one.ns.sh("ip route add 169.254.169.254 via 10.80.0.2")
+    lab.host.sh("ip addr add 192.0.2.1/32 dev lo")
+    one.ns.sh("ip route add 192.0.2.1 via 10.80.0.2")
+    host = lab.host
+    with lab_kit.tcp_echo(host, 22), lab_kit.tcp_echo(host, 80, "169.254.169.254"):
+        assert one.reaches("169.254.169.254", 80)
+        assert not one.reaches("10.80.0.2", 22)
+        assert not one.reaches("169.254.169.254", 22)
+        assert not one.reaches("192.0.2.1", 22)
+        assert one.ping("10.80.0.2")
+        opened = type(lab.settings)(state_dir=lab.settings.state_dir, open_tcp_ports=(22,))
+        ports = [plumbed(guest.port) for guest in lab.guests]
+        lab.run(lambda plumbing: plumbing.sweep([net], ports), opened)
+        assert one.reaches("10.80.0.2", 22)
+
+
+def test_guests_are_not_routed_even_on_a_host_that_forwards(lab: Lab) -> None:
+    nets = [network(1), network(2, "10.81.0.0/24", "10.81.0.2")]
+    ports = [
+        port(nets[0], 11, groups=(GROUP,)),
+        port(nets[1], 12, groups=(GROUP,), fixed_ips=(FixedIp("subnet-2", "10.81.0.12"),)),
+    ]
+    one, two = (lab.guest(spec) for spec in ports)
+    lab.run(lambda plumbing: plumb(plumbing, nets, ports, [OPEN]))
+    lab.host.sh("sysctl -qw net.ipv4.ip_forward=1")
+    one.use("10.80.0.11/24")
+    two.use("10.81.0.12/24")
+    one.ns.sh("ip route add default via 10.80.0.2")
+    two.ns.sh("ip route add default via 10.81.0.2")
+    assert not one.ping(two.address)
+    # The routes are good: an operator who wants routing gets it.
+    routed = type(lab.settings)(state_dir=lab.settings.state_dir, guests_may_route=True)
+    lab.run(lambda plumbing: plumbing.sweep(nets, [plumbed(spec) for spec in ports]), routed)
+    assert one.ping(two.address)
+
+
+def test_groups_also_judge_what_the_host_sends(lab: Lab) -> None:
+    rules = (*everything_out(), rule("ingress", protocol="tcp", port_min=22, port_max=22))
+    _, one, _ = two_guests(lab, [group(*rules)])
+    bridge = bridge_name(one.port.network_id)
+
+    def reaches(number: int) -> bool:
+        with socket.socket() as client, contextlib.suppress(OSError):
+            client.setsockopt(socket.SOL_SOCKET, 25, bridge.encode())
+            client.settimeout(0.8)
+            client.connect((one.address, number))
+            client.sendall(b"x")
+            return client.recv(5) == b"x"
+        return False
+
+    with one.listen(22), one.listen(23):
+        assert lab.host.run(lambda: reaches(22))
+        assert not lab.host.run(lambda: reaches(23))
+    assert not lab.host.run(lambda: lab_kit.ping(one.address, 0.5))
+
+
+def test_ipv6_guests_get_addresses_and_cannot_forge(lab: Lab) -> None:
+    nets = [
+        network(n, "2001:db8::/64", "2001:db8::2", ipv6_address_mode="dhcpv6-stateful", ipv6_ra_mode="dhcpv6-stateful")
+        for n in (1, 2)
+    ]
+    ports = [
+        port(net, number, groups=(GROUP,), fixed_ips=(FixedIp(net.subnets[0].id, f"2001:db8::{number}"),))
+        for net in nets
+        for number in (11, 12)
+    ]
+    guests = [lab.guest(spec) for spec in ports]
+    lab.run(lambda plumbing: plumb(plumbing, nets, ports, [OPEN]))
+    for number, guest in zip((11, 12, 11, 12), guests, strict=True):
+        assert guest.dhcp6() == f"2001:db8::{number}"
+        guest.use(f"2001:db8::{number}/64")
+    assert guests[0].ping("2001:db8::12")
+    assert guests[0].ping("2001:db8::2")
+    forged = [
+        lab_kit.icmp6_frame(guests[0].mac, "2001:db8::66", "ff02::1", 128, bytes(8)),
+        lab_kit.icmp6_frame(guests[0].mac, "fe80::66", "ff02::1", 128, bytes(8)),
+        lab_kit.icmp6_frame(guests[0].mac, lab_kit.link_local(guests[0].mac), "ff02::1", 134, bytes(16)),
+        lab_kit.neighbour_advert(guests[0].mac, "2001:db8::11", "2001:db8::12"),
+    ]
+    with guests[1].sniff() as frames:
+        for frame in forged:
+            guests[0].send(frame)
+        assert [frame for frame in frames(0.3) if frame[6:12] == guests[0].mac] == []
+        guests[0].send(lab_kit.neighbour_advert(guests[0].mac, "2001:db8::11", "2001:db8::11"))
+        assert len([frame for frame in frames(0.3) if frame[6:12] == guests[0].mac]) == 1
+
+
+def test_a_killed_agent_is_followed_by_one_that_adopts_everything(lab: Lab) -> None:
+    net, one, two = two_guests(lab, [OPEN])
+    pid = (lab.settings.state_dir / "dhcp" / net.id / "pid").read_text()
+    kept = [plumbed(one.port)]
+
+    async def scenario(plumbing: LinuxPlumbing) -> None:
+        await plumbing.sweep([net], kept)
+        await plumbing.links([net], kept)
+        await asyncio.gather(plumbing.firewall(kept, [OPEN]), plumbing.dhcp([net], kept))
+
+    lab.run(scenario)
+    assert (lab.settings.state_dir / "dhcp" / net.id / "pid").read_text() == pid
+    assert one.dhcp() is not None
+    interfaces = lab.host.sh("ip -o link show")
+    assert tap_name(one.port.id) in interfaces
+    assert tap_name(two.port.id) not in interfaces
+    rules = lab.host.sh("nft list table bridge muster")
+    assert tap_name(one.port.id) in rules
+    assert tap_name(two.port.id) not in rules
+
+
+def test_the_sweep_removes_other_networks_and_spares_what_is_not_musters(lab: Lab) -> None:
+    nets = [network(1), network(2)]
+    ports = [port(net, 11, groups=(GROUP,)) for net in nets]
+    lab.run(lambda plumbing: plumb(plumbing, nets, ports, [OPEN]))
+    lab.host.sh("ip tuntap add dev tapforeign mode tap")
+    lab.host.sh("ip link add brqforeign type bridge")
+    lab.host.sh("nft add table inet foreign")
+    pids = [int((lab.settings.state_dir / "dhcp" / net.id / "pid").read_text()) for net in nets]
+    lab.run(lambda plumbing: plumbing.sweep(nets[:1], [plumbed(ports[0])]))
+    interfaces = lab.host.sh("ip -o link show")
+    for name in (tap_name(ports[0].id), bridge_name(nets[0].id), "tapforeign", "brqforeign"):
+        assert name in interfaces
+    for name in (tap_name(ports[1].id), bridge_name(nets[1].id)):
+        assert name not in interfaces
+    assert b"--conf-file" in Path(f"/proc/{pids[0]}/cmdline").read_bytes()
+    with contextlib.suppress(FileNotFoundError):
+        assert Path(f"/proc/{pids[1]}/cmdline").read_bytes() == b""
+    assert not (lab.settings.state_dir / "dhcp" / nets[1].id).exists()
+    lab.run(lambda plumbing: plumbing.teardown())
+    interfaces = lab.host.sh("ip -o link show")
+    assert "muster" not in interfaces
+    assert "tapforeign" in interfaces
+    assert lab.host.sh("nft list tables").split() == ["table", "inet", "foreign"]
+    assert list(lab.settings.state_dir.iterdir()) == []
+    with contextlib.suppress(FileNotFoundError):
+        assert Path(f"/proc/{pids[0]}/cmdline").read_bytes() == b""
+
+
+def test_a_dead_dhcp_server_and_flushed_rules_come_back(lab: Lab) -> None:
+    net, one, two = two_guests(lab, [OPEN])
+    pid = int((lab.settings.state_dir / "dhcp" / net.id / "pid").read_text())
+    os.kill(pid, signal.SIGKILL)
+    lab.host.sh("nft flush ruleset")
+    ports = [plumbed(one.port), plumbed(two.port)]
+
+    async def scenario(plumbing: LinuxPlumbing) -> None:
+        await plumbing.sweep([net], ports)
+        await plumbing.firewall(ports, [OPEN])
+
+    lab.run(scenario)
+    assert one.dhcp() is not None
+    assert one.ping(two.address)
+    assert "secured" in lab.host.sh("nft list table bridge muster")
+
+
+def test_rules_flushed_behind_the_agents_back_return_with_the_next_batch(lab: Lab) -> None:
+    net = network()
+    ports = [port(net, number, groups=(GROUP,)) for number in (11, 12)]
+
+    async def flushed_between(plumbing: LinuxPlumbing) -> None:
+        await plumb(plumbing, [net], ports[:1], [OPEN])
+        await asyncio.to_thread(lab.host.sh, "nft flush ruleset")
+        await plumb(plumbing, [net], ports[1:], [])
+
+    lab.run(flushed_between)
+    rules = lab.host.sh("nft list table bridge muster")
+    for spec in ports:
+        assert f'"{tap_name(spec.id)}" : goto i_' in rules
+
+
+def test_a_foreign_interface_with_the_taps_name_is_a_conflict(lab: Lab) -> None:
+    net = network()
+    spec = port(net, 11)
+    lab.host.sh(f"ip tuntap add dev {tap_name(spec.id)} mode tap")
+    with pytest.raises(Conflict):
+        lab.run(lambda plumbing: plumbing.links([net], [plumbed(spec)]))
+    lab.run(lambda plumbing: plumbing.unplug([spec.id]))
+    assert tap_name(spec.id) in lab.host.sh("ip -o link show")
+
+
+def test_a_bad_value_changes_nothing(lab: Lab) -> None:
+    net = network()
+    good = port(net, 11)
+    lab.run(lambda plumbing: plumb(plumbing, [net], [good], []))
+    before = lab.host.sh("nft list ruleset"), sorted((lab.settings.state_dir / "dhcp" / net.id / "hosts").iterdir())
+    bad = port(net, 12, mac_address='fa:16:3e:00:00:01"; flush ruleset')
+    for step in ("firewall", "dhcp"):
+
+        async def scenario(plumbing: LinuxPlumbing, step: str = step) -> None:
+            if step == "firewall":
+                await plumbing.firewall([plumbed(port(net, 13)), plumbed(bad)], [])
+            await plumbing.dhcp([net], [plumbed(port(net, 13)), plumbed(bad)])
+
+        with pytest.raises(Invalid):
+            lab.run(scenario)
+    after = lab.host.sh("nft list ruleset"), sorted((lab.settings.state_dir / "dhcp" / net.id / "hosts").iterdir())
+    assert after == before
+
+
+def test_everything_twice_is_everything_once(lab: Lab) -> None:
+    net = network()
+    ports = [port(net, number, groups=(GROUP,)) for number in (11, 12)]
+
+    async def scenario(plumbing: LinuxPlumbing) -> None:
+        for _ in range(2):
+            await plumb(plumbing, [net], ports, [OPEN])
+        for _ in range(2):
+            await plumbing.unplug([ports[0].id])
+
+    lab.run(scenario)
+    interfaces = lab.host.sh("ip -o link show")
+    assert tap_name(ports[0].id) not in interfaces
+    assert tap_name(ports[1].id) in interfaces
+    hosts = list((lab.settings.state_dir / "dhcp" / net.id / "hosts").iterdir())
+    assert [ports[1].id in path.read_text() for path in hosts] == [True]
+    assert (lab.settings.state_dir.stat().st_mode & 0o777) == 0o700

@@ -322,9 +322,11 @@ async def test_guests_of_a_killed_agent_are_taken_over(host: Host, opened: Open,
 async def test_an_agent_killed_in_the_middle_of_a_batch_loses_nothing(host: Host, opened: Open, tmp_path: Path) -> None:
     hypervisor, servers = opened(), [host.server(boot_nonce=1) for _ in range(8)]
     done(await hypervisor.prepare(servers))
-    settings = msgspec.json.encode(settings_of(host, tmp_path), enc_hook=str).decode()
+    one_thread = msgspec.structs.replace(settings_of(host, tmp_path), threads=1)
+    settings = msgspec.json.encode(one_thread, enc_hook=str).decode()
     program = _AGENT.replace("await hypervisor.start(servers)", "asyncio.ensure_future(hypervisor.start(servers))")
-    program = program.replace("    os.kill", "    await asyncio.sleep(0.6)\n    os.kill")
+    # As soon as the first one runs; the others wait for the one thread.
+    program = program.replace("    os.kill", "    await anext(hypervisor.events())\n    os.kill")
     agent = await asyncio.create_subprocess_exec(
         sys.executable, "-c", program, settings, msgspec.json.encode(servers).decode(), "none"
     )

@@ -62,7 +62,9 @@ def kvm_uefi_cdrom() -> Domain:
 def kvm_plain() -> Domain:
     server = msgspec.structs.replace(SERVER, ports=(), vcpus=1, boot_nonce=0)
     record = msgspec.structs.replace(RECORD, config_drive=False, base_format="raw", base="/images/base.raw")
-    settings = msgspec.structs.replace(SETTINGS, cpu="Skylake-Server", cpu_features=("aes", "pdpe1gb"))
+    settings = msgspec.structs.replace(
+        SETTINGS, cpu="Skylake-Server", cpu_features=("aes", "pdpe1gb"), few_cpu_questions=False
+    )
     return define(server, record, FOLDER, settings)
 
 

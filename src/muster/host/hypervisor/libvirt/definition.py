@@ -16,6 +16,9 @@ from muster.host.hypervisor.libvirt.settings import Accelerator, DriveBus, Firmw
 from muster.host.names import tap_name
 
 _PREFIX = "muster-"
+# With this capability libvirt asks QEMU for each property of the guest's processor by a command of its own; without
+# it, for all features by two.
+_FEW_QUESTIONS = domain.Capabilities(deleted=(domain.Del(capability="cpu-unavailable-features"),))
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
 
@@ -43,6 +46,7 @@ def define(server: ServerSpec, record: Record, folder: Folder, settings: Libvirt
         features=_features(settings),
         cpu=_cpu(settings),
         devices=_devices(server, record, folder, settings),
+        capabilities=_FEW_QUESTIONS if settings.few_cpu_questions else None,
     )
 
 

@@ -34,9 +34,11 @@ class LibvirtSettings(Struct, frozen=True, kw_only=True):
     those of a shared libvirt. `threads` bounds the calls that are in flight on the one connection; libvirtd's own
     default limit is 5 requests per client. `cpu` is `host-passthrough`, `host-model` or a model's name, with
     `cpu_features` required on top; None chooses by accelerator. `emulator` None lets libvirt choose.
-    `disk_cache` is QEMU's cache mode: `writeback` lets guests of one image share the host's page cache and still
-    obeys their flushes. `tb_cache_mib` is the translation cache per guest (TCG), `console_kib` what is kept of a
-    console. `qemu_log_dir` is where libvirt logs per domain, if those logs are Muster's to remove.
+    `few_cpu_questions` makes libvirt look at a guest's processor with two questions to QEMU instead of some 400: a
+    start takes 0.05 s instead of 0.3 s (libvirt 9.0, QEMU 7.2). `tb_cache_mib` is the translation cache per guest
+    (TCG). `disk_cache` is QEMU's cache mode: `writeback` lets guests of one image share the host's page cache and
+    still obeys their flushes. `console_kib` is what is kept of a console. `qemu_log_dir` is where libvirt logs per
+    domain, if those logs are Muster's to remove.
     """
 
     instances_dir: Path
@@ -50,6 +52,7 @@ class LibvirtSettings(Struct, frozen=True, kw_only=True):
     emulator: str | None = None
     cpu: str | None = None
     cpu_features: tuple[str, ...] = ("rdrand",)
+    few_cpu_questions: bool = True
     tb_cache_mib: int = 64
     disk_cache: str = "writeback"
     drive_bus: DriveBus = DriveBus.VIRTIO

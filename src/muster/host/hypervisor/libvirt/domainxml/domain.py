@@ -8,6 +8,8 @@ from muster.host.hypervisor.libvirt.domainxml.node import Node, Text
 
 #: Of the element below `<metadata>`.
 NAMESPACE = "urn:muster:guest:1"
+#: libvirt's, for what concerns QEMU alone. Source: drvqemu.html.
+QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
 
 
 class Mark(Node, frozen=True, kw_only=True):
@@ -23,6 +25,20 @@ class Mark(Node, frozen=True, kw_only=True):
 class Metadata(Node, frozen=True, kw_only=True):
     TAG: ClassVar[str] = "metadata"
     mark: Mark
+
+
+class Del(Node, frozen=True, kw_only=True):
+    """A capability of QEMU that libvirt shall not use."""
+
+    TAG: ClassVar[str] = f"{{{QEMU_NAMESPACE}}}del"
+    capability: str
+
+
+class Capabilities(Node, frozen=True, kw_only=True):
+    """libvirt's own view of what QEMU can do, corrected."""
+
+    TAG: ClassVar[str] = f"{{{QEMU_NAMESPACE}}}capabilities"
+    deleted: tuple[Del, ...]
 
 
 class Domain(Node, frozen=True, kw_only=True, rename={"kind": "type"}):
@@ -44,3 +60,4 @@ class Domain(Node, frozen=True, kw_only=True, rename={"kind": "type"}):
     on_reboot: Text = Text("restart")
     on_crash: Text = Text("destroy")
     devices: Devices
+    capabilities: Capabilities | None = None

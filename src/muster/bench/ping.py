@@ -139,9 +139,10 @@ class Pinger:
                 self._replied(_normal(source[0]))
 
     def _replied(self, address: str) -> None:
+        now_s = self._now()
         for future in self._waiting.get(address, ()):
             if not future.done():
-                future.set_result(self._now())
+                future.set_result(now_s)
 
 
 def _icmp_socket(family: int) -> tuple[socket.socket, bool]:

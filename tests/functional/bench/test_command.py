@@ -1,0 +1,87 @@
+"""The command itself: exit status, files, and what Ctrl-C does."""
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from muster.bench.records import from_json
+
+from .conftest import Lab
+
+COMMAND = [sys.executable, "-c", "from muster.cli.bench import bench; bench()", "servers"]
+
+
+async def start(lab: Lab, *arguments: str) -> asyncio.subprocess.Process:
+    env = {**os.environ, "OS_CLIENT_CONFIG_FILE": str(lab.directory / "clouds.yaml"), "COLUMNS": "160"}
+    return await asyncio.create_subprocess_exec(
+        *COMMAND, "--cloud", "fake", *arguments, env=env, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+
+
+async def run(lab: Lab, *arguments: str) -> tuple[int | None, str, str]:
+    process = await start(lab, *arguments)
+    async with asyncio.timeout(60):
+        out, err = await process.communicate()
+    return process.returncode, out.decode(), err.decode()
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg"])
+async def test_a_good_run_ends_with_0_and_writes_what_was_asked(lab: Lab, tmp_path: Path, suffix: str) -> None:
+    await lab.cloud()
+    json, chart = tmp_path / "r.json", tmp_path / f"r.{suffix}"
+    status, out, err = await run(
+        lab, "--count", "30", "--phases", "create,delete", "--json", str(json), "--chart", str(chart)
+    )
+    assert status == 0, err
+    assert "30/30" in out
+    assert "errors 0, retries 0" in out
+    assert chart.read_bytes().startswith(b"\x89PNG" if suffix == "png" else b"<?xml")
+    result = from_json(json.read_bytes())
+    assert result.ok
+    assert len(result.servers) == 30
+
+
+async def test_failures_end_with_1_and_are_shown(lab: Lab) -> None:
+    await lab.cloud(error_every=2)
+    status, out, _ = await run(lab, "--count", "4", "--phases", "create,delete")
+    assert status == 1
+    assert "No valid host was found" in out
+    assert "2/4" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--count", "0"], "count"),
+        (["--phases", "create,dance"], "dance"),
+        (["--image", "windows"], "windows"),
+        (["--chart", "r.bmp"], ".bmp"),
+        (["--json", "/nowhere/r.json"], "/nowhere"),
+    ],
+)
+async def test_bad_input_is_explained_and_changes_nothing(lab: Lab, arguments: list[str], said: str) -> None:
+    cloud = await lab.cloud()
+    status, _, err = await run(lab, *arguments)
+    assert status not in (0, None)
+    assert said in err
+    assert "Traceback" not in err
+    assert cloud.servers == {}
+
+
+async def test_ctrl_c_removes_everything(lab: Lab) -> None:
+    cloud = await lab.cloud(build_s=60)
+    process = await start(lab, "--count", "10", "--key")
+    async with asyncio.timeout(30):
+        while len(cloud.alive()) < 10:
+            await asyncio.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, err = await process.communicate()
+    assert process.returncode == 130, err
+    assert b"interrupted" in err
+    assert not cloud.alive()
+    assert not cloud.keypairs
+    assert not cloud.groups

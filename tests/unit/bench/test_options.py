@@ -1,0 +1,58 @@
+"""What makes a run and what does not."""
+
+from typing import Any
+
+import pytest
+
+from muster.base.errors import Invalid
+from muster.bench.options import Phase, ServersOptions, parse_phases
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"count": 0},
+        {"count": 10**9},
+        {"concurrency": 0},
+        {"max_alive": 0},
+        {"timeout_s": 0.0},
+        {"timeout_s": float("nan")},
+        {"phases": ()},
+        {"phases": (Phase.DELETE,)},
+        {"batch": True, "max_alive": 3},
+        {"login": True, "phases": (Phase.CREATE,)},
+        {"keep": True},
+        {"ssh_port": 0},
+    ],
+)
+def test_what_makes_no_run_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(Invalid):
+        ServersOptions(**changes)
+
+
+def test_phases_are_put_in_order() -> None:
+    assert parse_phases("delete, create") == (Phase.CREATE, Phase.DELETE)
+
+
+def test_unknown_phases_are_named() -> None:
+    with pytest.raises(Invalid, match="dance"):
+        parse_phases("create,dance")
+
+
+@pytest.mark.parametrize(
+    ("phases", "given", "wanted"),
+    [
+        ("create,delete", None, False),
+        ("create,ping", None, True),
+        ("create,ssh", None, True),
+        ("create,ssh", "g", False),
+    ],
+)
+def test_a_security_group_is_made_only_where_one_is_needed(phases: str, given: str | None, wanted: bool) -> None:
+    options = ServersOptions(phases=parse_phases(phases), security_group=given)
+    assert options.wants_security_group is wanted
+
+
+def test_a_login_needs_a_key() -> None:
+    assert ServersOptions(login=True).wants_key
+    assert not ServersOptions().wants_key

@@ -280,13 +280,8 @@ class World:
         told = agent.reconciler.desired.servers.specs.get(id_)
         known = agent.reconciler._records.get(id_)
         self.started.pop(id_, None)
-        if (
-            told is not None
-            and known is not None
-            and known.up
-            and guest.boot_nonce >= told.boot_nonce
-            and guest.disk_nonce >= told.disk_nonce
-        ):
+        settled = told is not None and known is not None and known.up and known.answered == told.generation
+        if settled and known.job is None:
             self.halted[id_] = told.generation
         self.hypervisor.halt(id_)
 

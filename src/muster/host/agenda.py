@@ -8,6 +8,9 @@ import heapq
 import itertools
 from collections.abc import Callable
 
+# uvloop counts in milliseconds and may fire that much early; an early timer would be set again, over and over.
+_RESOLUTION_S = 0.001
+
 
 class Entry:
     """Something to be done at a time; it can be cancelled until then."""
@@ -61,7 +64,7 @@ class Agenda:
             self._timer.cancel()
             self._timer = None
         if self._entries and not self._closed:
-            self._timer = self._loop.call_at(self._entries[0].at_s, self._run)
+            self._timer = self._loop.call_at(self._entries[0].at_s + _RESOLUTION_S, self._run)
 
     def _run(self) -> None:
         self._timer = None

@@ -62,8 +62,19 @@ class BootQueue:
         if server_id in self._waiting:
             del self._waiting[server_id]
             _WAITING.dec()
-        if server_id in self._booting:
-            self._ended(server_id)
+        self.end(server_id)
+
+    def end(self, server_id: str) -> None:
+        """The boot that it had a slot for is over, if it had one; it may wait for another."""
+        if server_id not in self._booting:
+            return
+        entry = self._booting.pop(server_id)
+        if entry is not None:
+            entry.cancel()
+        if self._admission:
+            self._admission.release()
+        if self._waiting:
+            self._wake()
 
     def take(self, ready: Callable[[str], bool]) -> list[str]:
         """Those that may start now, each with a slot: the first in the queue that are ready."""
@@ -89,28 +100,19 @@ class BootQueue:
             self._macs[mac.lower()] = server_id
         if self._settings and server_id in self._booting:
             limit_s = self._settings.boot_limit_s
-            self._booting[server_id] = self._agenda.after(limit_s, lambda: self.leave(server_id))
+            self._booting[server_id] = self._agenda.after(limit_s, lambda: self.end(server_id))
 
     def lease_seen(self, mac: str) -> str | None:
         """The guest with this MAC asked for its lease: its boot is over. Returns its id the first time, then None."""
         server_id = self._macs.pop(mac.lower(), None)
-        if server_id in self._booting:
-            self._ended(server_id)
+        if server_id is not None:
+            self.end(server_id)
         return server_id
 
     def forget_macs(self, macs: Iterable[str]) -> None:
         """These interfaces are no more."""
         for mac in macs:
             self._macs.pop(mac.lower(), None)
-
-    def _ended(self, server_id: str) -> None:
-        entry = self._booting.pop(server_id)
-        if entry is not None:
-            entry.cancel()
-        if self._admission:
-            self._admission.release()
-        if self._waiting:
-            self._wake()
 
     def _sample_later(self) -> None:
         """Watch the pressure while guests boot, and only then."""

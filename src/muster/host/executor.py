@@ -106,10 +106,8 @@ class Executor:
 
     def _plugging(self, items: Sequence[Item]) -> None:
         for item in items:
-            record = self._records[item.server_id]
-            record.standing = item.standing | {port.id for port in item.spec.ports} if item.spec else item.standing
-            if record.plumbed is None:
-                record.plumbed = ()
+            if item.spec is not None:
+                self._records[item.server_id].may_stand(item.spec.ports)
 
     def _note_done(self, job: Job, step: Step, items: Sequence[Item]) -> None:
         now_s, stamp = self._clock(), _STAMPS.get(step)

@@ -117,6 +117,8 @@ class Reconciler:
         """Observe the hypervisor soon and repair what differs; calls in between share one observation."""
         if self._looking:
             self._look_again = True
+        elif delay_s == 0.0:
+            self._start_looking()
         elif self._look_entry is None and not self._closed:
             delay_s = self._settings.look_delay_s if delay_s is None else delay_s
             self._look_entry = self._agenda.after(delay_s, self._start_looking)
@@ -194,8 +196,10 @@ class Reconciler:
         if record.job is not None and (record.wanted or record.job.lane is not Lane.SOFT_STOP):
             return  # decided when it leaves its batch
         action = decide(record.view())
-        if not record.up and action not in _BRING_UP:
-            self.boots.leave(record.server_id)
+        if not record.up:
+            self.boots.end(record.server_id)
+            if action not in _BRING_UP:
+                self.boots.leave(record.server_id)
         if action is Action.NOTHING:
             self._settle(record)
             return
@@ -313,7 +317,9 @@ class Reconciler:
     # Observing
 
     def _start_looking(self) -> None:
-        self._look_entry = None
+        if self._look_entry is not None:
+            self._look_entry.cancel()
+            self._look_entry = None
         if not self._closed:
             self._looking = True
             self._spawn(self._observe())

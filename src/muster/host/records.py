@@ -129,6 +129,12 @@ class Record:
         self.guest = guest
         return changed
 
+    def may_stand(self, ports: tuple[PortSpec, ...]) -> None:
+        """From now on these ports may be there, wholly or in part."""
+        self.standing |= {port.id for port in ports}
+        if self.plumbed is None:
+            self.plumbed = ()
+
     def prepared(self, spec: ServerSpec) -> None:
         """Its disk is there, made for `spec`."""
         if self.guest is None:

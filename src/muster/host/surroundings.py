@@ -61,6 +61,8 @@ class Surroundings:
     async def enter(self) -> Changed:
         """Sweep if that is due; returns what changed, to go along with the batch. Raises Transient: begin nothing."""
         if self._may_sweep():
+            if self._held:
+                raise Transient("the sweep before this batch waits to be tried again")
             await self._sweep()
         networks, groups = self._networks, self._groups
         if not networks and not groups:
@@ -112,6 +114,9 @@ class Surroundings:
         except Exception as error:  # a server that cannot be plumbed shows up at its own step
             get_logger(__name__).error("sweep failed", action="host.sweep", error=repr(error))
             self._sweep_wanted = True
+        else:
+            for server in servers:  # what an earlier agent plugged in of these still stands
+                self._records[server.id].may_stand(server.ports)
 
     def _hold(self, delay_s: float) -> None:
         if not self._held:

@@ -1,0 +1,555 @@
+"""The reconciler's rules, one by one, over fakes and under virtual time."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from host.agents import GROUP, NETWORK, START_S, World, port, server
+from muster.base.errors import Invalid, Transient
+from muster.domain.reports import GuestState
+from muster.domain.specs import NetworkSpec, Power, SecurityGroupSpec
+from muster.host.hypervisor.sim import SimSettings
+from muster.host.plan import STEPS_IN_ORDER, STEPS_OF, Action, Step
+from muster.host.ports import GuestEvent
+from muster.host.pressure import BootSettings
+
+
+def test_the_order_of_the_steps() -> None:
+    """R C12: a guest starts when its network is ready, and its network goes when the guest is down."""
+    order = [str(step) for step in STEPS_IN_ORDER]
+    assert order == ["stop", "unplug", "discard", "image", "links", "firewall", "dhcp", "admission", "start"]
+    assert STEPS_OF[Action.REMOVE] == {Step.STOP, Step.UNPLUG, Step.DISCARD}
+    assert STEPS_OF[Action.CREATE] == set(STEPS_IN_ORDER[3:])
+
+
+def test_a_batch_is_created_with_one_call_per_step_and_one_report() -> None:
+    world = World()
+    ids = tuple(f"s{number}" for number in range(5))
+
+    async def story() -> None:
+        await world.tell(*(server(id_) for id_ in ids))
+        assert world.journal.calls == [(step, ids) for step in ("image", "links", "firewall", "dhcp", "start")]
+        (report,) = await world.reports()
+        assert {item.state for item in report.servers} == {GuestState.RUNNING}
+        assert [item.server_id for item in report.servers] == list(ids)
+        stamps = report.servers[0].stamps
+        assert list(stamps) == ["received", "imaged", "plumbed", "leasable", "admitted", "started"]
+        assert all(START_S <= at_s < START_S + 1 for at_s in stamps.values())
+
+    world.run(story)
+
+
+def test_a_batch_is_removed_in_reverse() -> None:
+    world = World()
+
+    async def story() -> None:
+        await world.tell(server("a"), server("b"))
+        world.journal.calls.clear()
+        await world.tell(server("a", 2, Power.ABSENT), server("b", 2, Power.ABSENT))
+        assert world.journal.calls == [
+            ("stop-hard", ("a", "b")),
+            ("unplug", ("a-port", "b-port")),
+            ("remove", ("a", "b")),
+        ]
+        states = await world.states()
+        assert {(id_, item.state, item.generation) for id_, item in states.items()} == {
+            ("a", GuestState.ABSENT, 2),
+            ("b", GuestState.ABSENT, 2),
+        }
+
+    world.run(story)
+
+
+def test_what_arrives_during_a_batch_is_the_next_batch() -> None:
+    world = World()
+    prepare = world.hypervisor.prepare
+
+    async def slow(servers: Sequence[object]) -> object:
+        await asyncio.sleep(1.0)
+        return await prepare(servers)  # type: ignore[arg-type]
+
+    world.hypervisor.prepare = slow  # type: ignore[method-assign, assignment]
+
+    async def story() -> None:
+        await world.tell(server("a"))
+        await world.tell(server("b"))
+        await world.tell(server("c"))
+        await asyncio.sleep(3.0)
+        assert [ids for step, ids in world.journal.calls if step == "image"] == [("a",), ("b", "c")]
+
+    world.run(story)
+
+
+@pytest.mark.parametrize(
+    ("change", "calls"),
+    [
+        ({"boot_nonce": 1}, ["stop-soft", "image", "links", "firewall", "dhcp", "start"]),
+        ({"boot_nonce": 1, "boot_hard": True}, ["stop-hard", "image", "links", "firewall", "dhcp", "start"]),
+        ({"disk_nonce": 1}, ["stop-hard", "remove", "image", "links", "firewall", "dhcp", "start"]),
+        ({"power": Power.STOPPED}, ["stop-soft"]),
+        ({"ports": (port("other"),)}, ["unplug", "links", "firewall", "dhcp"]),
+        ({"metadata": {"a": "b"}}, []),
+    ],
+)
+def test_what_a_change_of_a_running_server_costs(change: dict[str, object], calls: list[str]) -> None:
+    world = World()
+
+    async def story() -> None:
+        await world.tell(server("a"))
+        await world.hear()
+        world.journal.calls.clear()
+        await world.tell(server("a", 2, **change))
+        assert world.journal.steps() == calls
+        report = (await world.states())["a"]
+        assert report.generation == 2
+        assert report.state is (GuestState.STOPPED if "power" in change else GuestState.RUNNING)
+        assert (report.boot_nonce, report.disk_nonce) == (change.get("boot_nonce", 0), change.get("disk_nonce", 0))
+
+    world.run(story)
+
+
+def test_a_stopped_server_is_made_but_not_started() -> None:
+    world = World()
+
+    async def story() -> None:
+        await world.tell(server("a", power=Power.STOPPED))
+        assert "start" not in world.journal.steps()
+        assert (await world.states())["a"].state is GuestState.STOPPED
+        await world.tell(server("a", 2))
+        assert (await world.states())["a"].state is GuestState.RUNNING
+
+    world.run(story)
+
+
+@pytest.mark.parametrize("step", ["image", "links", "firewall", "dhcp", "start"])
+def test_one_bad_server_fails_alone(step: str) -> None:
+    world = World()
+
+    def spoil(name: str, ids: Sequence[str]) -> None:
+        if name == step and "s3" in ids:
+            raise Invalid("no such thing")
+
+    async def story() -> None:
+        world.journal.misfortune = spoil
+        await world.tell(*(server(f"s{number}") for number in range(8)))
+        states = await world.states()
+        assert {id_ for id_, item in states.items() if item.state is GuestState.RUNNING} == {
+            f"s{number}" for number in range(8) if number != 3
+        }
+        assert states["s3"].state is GuestState.FAILED
+        assert states["s3"].fault is not None
+        assert states["s3"].fault.message == "no such thing"
+        world.journal.calls.clear()
+        await asyncio.sleep(200.0)
+        assert step not in world.journal.steps(), "what failed is not tried again unasked"
+        world.journal.misfortune = None
+        await world.tell(server("s3", 2))
+        assert (await world.states())["s3"].state is GuestState.RUNNING
+
+    world.run(story)
+
+
+@pytest.mark.parametrize("step", ["image", "links", "firewall", "dhcp", "start", "sweep"])
+def test_what_is_away_is_tried_again_without_a_storm(step: str) -> None:
+    world = World()
+    away_until_s = 20.0
+
+    def away(name: str, ids: Sequence[str]) -> None:
+        if name == step and asyncio.get_running_loop().time() < away_until_s:
+            raise Transient("away", retry_after_s=3.0)
+
+    async def story() -> None:
+        world.journal.misfortune = away
+        if step == "sweep":
+            world.agent.reconciler.surroundings._sweep_due = True
+        await world.tell(server("a"), server("b"))
+        await asyncio.sleep(19.0)
+        assert not [item for item in (await world.states()).values() if item.state is not GuestState.PENDING]
+        assert 2 <= world.journal.steps().count(step) <= 7
+        await asyncio.sleep(40.0)
+        assert {item.state for item in (await world.states()).values()} == {GuestState.RUNNING}
+        assert world.plumbing.ready(server("a"))
+
+    world.run(story)
+
+
+@pytest.mark.parametrize("step", ["stop-hard", "unplug", "remove"])
+def test_a_removal_is_never_given_up(step: str) -> None:
+    world = World()
+
+    def refuse(name: str, ids: Sequence[str]) -> None:
+        if name == step and asyncio.get_running_loop().time() < 100.0:
+            raise Invalid("not now")
+
+    async def story() -> None:
+        await world.tell(server("a"))
+        await world.hear()
+        world.journal.misfortune = refuse
+        await world.tell(server("a", 2, Power.ABSENT))
+        await asyncio.sleep(90.0)
+        assert not await world.states()
+        await asyncio.sleep(60.0)
+        assert (await world.states())["a"].state is GuestState.ABSENT
+        assert not await world.hypervisor.observe()
+        assert not world.plumbing.linked
+
+    world.run(story)
+
+
+@pytest.mark.parametrize("pause_s", [0.0, 0.5, 1.5, 2.5])
+def test_a_delete_during_a_create_leaves_nothing(pause_s: float) -> None:
+    world = World()
+
+    async def slow(step: str) -> None:
+        if step in ("links", "dhcp"):
+            await asyncio.sleep(1.0)
+
+    links, dhcp = world.plumbing.links, world.plumbing.dhcp
+
+    async def slow_links(*batch: object) -> None:
+        await slow("links")
+        await links(*batch)  # type: ignore[arg-type]
+
+    async def slow_dhcp(*batch: object) -> None:
+        await slow("dhcp")
+        await dhcp(*batch)  # type: ignore[arg-type]
+
+    world.plumbing.links, world.plumbing.dhcp = slow_links, slow_dhcp  # type: ignore[method-assign]
+
+    async def story() -> None:
+        await world.tell(server("a"), server("b"))
+        await asyncio.sleep(pause_s)
+        await world.tell(server("a", 2, Power.ABSENT))
+        await asyncio.sleep(10.0)
+        states = await world.states()
+        assert (states["a"].state, states["b"].state) == (GuestState.ABSENT, GuestState.RUNNING)
+        assert (await world.hypervisor.observe()).keys() == {"b"}
+        assert world.plumbing.linked == world.plumbing.ruled == world.plumbing.served == {"b-port"}
+        assert ("start", ("a",)) not in world.journal.calls
+
+    world.run(story)
+
+
+def test_a_soft_stop_holds_up_neither_other_servers_nor_its_own_removal() -> None:
+    world = World()
+    stop = world.hypervisor.stop
+
+    async def slow(server_ids: Sequence[str], *, hard: bool) -> object:
+        await asyncio.sleep(0.0 if hard else 60.0)
+        return await stop(server_ids, hard=hard)
+
+    world.hypervisor.stop = slow  # type: ignore[method-assign, assignment]
+
+    async def story() -> None:
+        await world.tell(server("a"), server("b"))
+        await world.tell(server("a", 2, Power.STOPPED), server("b", 2, boot_nonce=1))
+        await world.tell(server("c"))
+        await world.tell(server("a", 3, Power.ABSENT))
+        await asyncio.sleep(1.0)
+        states = await world.states()
+        assert (states["a"].state, states["c"].state) == (GuestState.ABSENT, GuestState.RUNNING)
+        await asyncio.sleep(100.0)
+        assert (await world.states())["b"].boot_nonce == 1
+        assert (await world.hypervisor.observe()).keys() == {"b", "c"}
+
+    world.run(story)
+
+
+def test_a_guest_that_goes_down_by_itself_stays_down_until_asked() -> None:
+    world = World()
+
+    async def story() -> None:
+        await world.tell(server("a"))
+        await world.hear()
+        world.hypervisor.halt("a")
+        await asyncio.sleep(1.0)
+        report = (await world.states())["a"]
+        assert (report.state, report.generation) == (GuestState.STOPPED, 1)
+        await asyncio.sleep(200.0)
+        assert world.journal.steps().count("start") == 1
+        await world.tell(server("a", 2, Power.STOPPED))
+        await world.tell(server("a", 3))
+        assert (await world.states())["a"].state is GuestState.RUNNING
+
+    world.run(story)
+
+
+def test_an_event_that_comes_late_decides_nothing() -> None:
+    world = World()
+
+    async def story() -> None:
+        await world.tell(server("a"))
+        await world.hear()
+        world.hypervisor._events.put(GuestEvent("a", GuestState.STOPPED))
+        await asyncio.sleep(1.0)
+        assert not await world.states()
+        assert world.journal.steps().count("observe") == 1
+
+    world.run(story)
+
+
+def test_a_death_during_the_start_is_noticed() -> None:
+    world = World()
+    start = world.hypervisor.start
+
+    async def slow(servers: Sequence[object]) -> object:
+        outcomes = await start(servers)  # type: ignore[arg-type]
+        world.hypervisor.halt("a")
+        await asyncio.sleep(1.0)
+        return outcomes
+
+    world.hypervisor.start = slow  # type: ignore[method-assign, assignment]
+
+    async def story() -> None:
+        await world.tell(server("a"))
+        await asyncio.sleep(3.0)
+        assert (await world.states())["a"].state is GuestState.STOPPED
+
+    world.run(story)
+
+
+def test_after_a_restart_of_the_agent_nothing_is_touched_that_is_right() -> None:
+    world = World()
+
+    async def story() -> None:
+        await world.tell(server("a"), server("b", power=Power.STOPPED))
+        await world.group.close()
+        await world.hear()
+        world.journal.calls.clear()
+        await world.start_agent()
+        await world.tell(server("a"), server("b", power=Power.STOPPED), everything=True)
+        assert not {"start", "image", "remove", "stop-hard", "stop-soft"} & set(world.journal.steps())
+        assert world.journal.steps()[:2] == ["observe", "sweep"]
+        assert world.plumbing.ready(server("a"))
+        first, *later = await world.reports()
+        assert first.everything
+        newest = {item.server_id: (item.state, item.generation) for message in later for item in message.servers}
+        assert newest == {"a": (GuestState.RUNNING, 1), "b": (GuestState.STOPPED, 1)}
+
+    world.run(story)
+
+
+def test_after_a_reboot_of_the_host_what_should_run_is_started_with_its_network() -> None:
+    """R B5."""
+    world = World()
+
+    async def story() -> None:
+        await world.tell(server("a"), server("b", power=Power.STOPPED))
+        await world.group.close()
+        world.hypervisor.reboot_host()
+        for ports in (world.plumbing.linked, world.plumbing.ruled, world.plumbing.served):
+            ports.clear()
+        await world.hear()
+        await world.start_agent()
+        await world.tell(server("a"), server("b", power=Power.STOPPED), everything=True)
+        states = await world.states()
+        assert (states["a"].state, states["b"].state) == (GuestState.RUNNING, GuestState.STOPPED)
+        assert world.plumbing.ready(server("a"))
+
+    world.run(story)
+
+
+def test_a_stray_is_removed_after_a_grace_and_its_network_not_before() -> None:
+    world = World(stray_grace_s=30.0)
+
+    async def story() -> None:
+        await world.tell(server("a"))
+        await world.group.close()
+        await world.start_agent()
+        await world.tell(everything=True)
+        await asyncio.sleep(20.0)
+        assert (await world.hypervisor.observe()).keys() == {"a"}
+        assert world.plumbing.ready(server("a"))
+        await asyncio.sleep(20.0)
+        assert not await world.hypervisor.observe()
+        assert not world.plumbing.linked
+        assert (await world.states())["a"].state is GuestState.ABSENT
+
+    world.run(story)
+
+
+def test_a_stray_whose_message_was_late_is_kept() -> None:
+    world = World(stray_grace_s=30.0)
+
+    async def story() -> None:
+        await world.tell(server("a"))
+        await world.group.close()
+        await world.start_agent()
+        await world.tell(everything=True)
+        world.journal.calls.clear()
+        await world.tell(server("a"))
+        await asyncio.sleep(100.0)
+        assert not {"start", "remove", "stop-hard"} & set(world.journal.steps())
+        assert world.plumbing.ready(server("a"))
+
+    world.run(story)
+
+
+def test_a_server_waits_for_the_message_with_its_network() -> None:
+    world = World()
+
+    async def story() -> None:
+        await world.tell(server("a"), networks=(), groups=())
+        world.agent.reconciler.desired.networks.forget_others(frozenset(), 99)
+        await world.tell(server("b"), networks=())
+        assert ("links", ("b",)) not in world.journal.calls
+        await asyncio.sleep(1.0)
+        assert await world.hellos(), "it asks for what it lacks"
+        await world.tell(server("a"), server("b"), everything=True)
+        assert (await world.states())["b"].state is GuestState.RUNNING
+
+    world.run(story)
+
+
+def test_changed_networks_and_groups_are_applied_once_and_a_bad_one_alone_is_left_out() -> None:
+    world = World()
+
+    def spoil(name: str, ids: Sequence[str]) -> None:
+        if name == "firewall" and "bad" in ids:
+            raise Invalid("bad rule")
+
+    async def story() -> None:
+        await world.tell(server("a"))
+        world.journal.calls.clear()
+        world.journal.misfortune = spoil
+        group = SecurityGroupSpec(id="group", generation=2)
+        bad = SecurityGroupSpec(id="bad", generation=1)
+        network = NetworkSpec(id="net", generation=2, segment_id=7, subnets=NETWORK.subnets)
+        unused = NetworkSpec(id="unused", generation=1, segment_id=8)
+        await world.tell(networks=(network, unused), groups=(bad, group))
+        assert world.plumbing.groups == {"group": 2}
+        assert world.plumbing.networks == {"net": 2}
+        assert world.journal.steps() == ["links", "firewall", "firewall", "dhcp"]
+        await world.tell(networks=(network,), groups=(GROUP,))
+        assert len(world.journal.calls) == 4
+
+    world.run(story)
+
+
+def test_a_network_that_nobody_uses_any_more_is_swept() -> None:
+    world = World()
+
+    async def story() -> None:
+        await world.tell(server("a"))
+        await world.tell(server("a", 2, Power.ABSENT))
+        assert world.plumbing.networks
+        await asyncio.sleep(70.0)
+        assert not world.plumbing.networks
+        world.journal.calls.clear()
+        await asyncio.sleep(200.0)
+        assert set(world.journal.steps()) == {"observe"}
+
+    world.run(story)
+
+
+def test_boots_are_admitted_in_order_and_end_with_the_lease() -> None:
+    world = World(SimSettings(boot_s=10.0, spread=0.0), BootSettings(limit=2, boot_limit_s=60.0))
+
+    async def story() -> None:
+        await world.tell(*(server(f"s{number}") for number in range(5)))
+        await asyncio.sleep(5.0)
+        assert set(await world.states()) == {"s0", "s1"}
+        boots = world.agent.reconciler.boots
+        assert (boots.booting, boots.waiting) == (2, 3)
+        await asyncio.sleep(10.0)
+        states = await world.states()
+        assert states["s0"].stamps.keys() == {"dhcp"}
+        assert states["s2"].stamps["admitted"] - states["s2"].stamps["leasable"] == pytest.approx(10.0, abs=0.1)
+        await asyncio.sleep(20.0)
+        assert [ids for step, ids in world.journal.calls if step == "start"] == [
+            ("s0", "s1"), ("s2", "s3"), ("s4",)
+        ]  # fmt: skip
+        assert (boots.booting, boots.waiting) == (0, 0)
+
+    world.run(story)
+
+
+def test_a_guest_without_a_lease_holds_its_slot_for_a_limit_only() -> None:
+    world = World(boots=BootSettings(limit=1, boot_limit_s=30.0))
+
+    async def story() -> None:
+        await world.tell(server("a"), server("b"))
+        await asyncio.sleep(29.0)
+        assert set(await world.states()) == {"a"}
+        await asyncio.sleep(2.0)
+        assert set(await world.states()) == {"b"}
+
+    world.run(story)
+
+
+@pytest.mark.parametrize("power", [Power.STOPPED, Power.ABSENT])
+def test_who_waits_for_admission_can_be_stopped_or_deleted(power: Power) -> None:
+    world = World(boots=BootSettings(limit=1, boot_limit_s=30.0))
+
+    async def story() -> None:
+        await world.tell(server("a"), server("b"), server("c"))
+        await world.tell(server("b", 2, power))
+        assert (await world.states())["b"].state.value == power.value
+        await asyncio.sleep(31.0)
+        assert set(await world.states()) == {"c"}
+        assert ("start", ("b",)) not in world.journal.calls
+
+    world.run(story)
+
+
+def test_a_guest_that_is_deleted_while_it_boots_gives_its_slot_back() -> None:
+    world = World(boots=BootSettings(limit=1, boot_limit_s=300.0))
+
+    async def story() -> None:
+        await world.tell(server("a"), server("b"))
+        await world.tell(server("a", 2, Power.ABSENT))
+        assert (await world.states())["b"].state is GuestState.RUNNING
+
+    world.run(story)
+
+
+def test_what_changes_while_it_waits_keeps_its_place_and_starts_as_prepared() -> None:
+    world = World(boots=BootSettings(limit=1, boot_limit_s=30.0))
+
+    async def story() -> None:
+        await world.tell(server("a"), server("b"), server("c"))
+        await world.tell(server("b", 2, ports=(port("b-port"), port("b-more"))))
+        await asyncio.sleep(31.0)
+        assert (await world.states())["b"].generation == 2
+        assert "b-more" in world.plumbing.served
+
+    world.run(story)
+
+
+def _no_soft_stop(step: str, ids: Sequence[str]) -> None:
+    if step == "stop-soft":
+        raise Transient("away", retry_after_s=2.0)
+
+
+def test_a_guest_that_died_booting_gives_its_slot_back_and_boots_again_when_asked() -> None:
+    """Its old slot once ran out while it waited for the new one, and took it out of the queue."""
+    world = World(boots=BootSettings(limit=1, boot_limit_s=30.0))
+
+    async def story() -> None:
+        await world.tell(server("a"))
+        world.journal.misfortune = _no_soft_stop
+        await world.tell(server("a", 2, boot_nonce=1))
+        world.hypervisor.halt("a")
+        await asyncio.sleep(5.0)
+        assert (await world.states())["a"].boot_nonce == 1
+
+    world.run(story)
+
+
+def test_a_port_that_an_earlier_agent_plugged_in_is_found_when_it_is_detached() -> None:
+    world = World()
+
+    async def story() -> None:
+        both = (port("one"), port("two"))
+        await world.tell(server("a", ports=both))
+        await world.group.close()
+        world.journal.misfortune = _no_soft_stop
+        await world.start_agent()
+        await world.tell(server("a", 2, ports=both, boot_nonce=1), everything=True)
+        await world.tell(server("a", 3, ports=both[:1], boot_nonce=1))
+        world.journal.misfortune = None
+        await asyncio.sleep(10.0)
+        assert world.plumbing.linked == {"one"}
+
+    world.run(story)

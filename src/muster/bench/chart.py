@@ -55,7 +55,7 @@ def draw(result: ServersResult, file: Path) -> None:
     _legends(figure, axes, use)
     figure.suptitle(_headline(result), x=0.01, ha="left", fontsize=14, fontweight="bold")
     figure.text(0.99, 0.99, _corner(result), ha="right", va="top", fontsize=8.5, color="#444444")
-    axes.set_title(_subline(result), loc="left", fontsize=9.5, color="#444444")
+    axes.set_title(_subline(result), loc="left", fontsize=8.5, color="#444444")
     try:
         figure.savefig(file)
     except OSError as error:

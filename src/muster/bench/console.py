@@ -1,5 +1,6 @@
 """What a terminal shows of a run: progress bars while it goes, tables when it is over."""
 
+from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -82,7 +83,7 @@ def leftover_line(leftover: Leftover) -> Text:
 
 def report(result: ServersResult) -> RenderableType:
     """Everything a person wants to know after a run."""
-    parts: list[RenderableType] = [_title(result), _figures(result), _notes(result)]
+    parts: list[RenderableType] = [_title(result), _figures(result), _quarters(result), _notes(result)]
     if result.faults:
         parts.append(_faults(result))
     parts += [leftover_line(leftover) for leftover in result.leftovers[:MOST_LEFTOVERS]]
@@ -101,13 +102,25 @@ def _title(result: ServersResult) -> Text:
 
 
 def _figures(result: ServersResult) -> Table:
-    table = Table(title=None, header_style="bold")
-    table.add_column("phase")
-    for name in ("ok", "%", "min", "p50", "p90", "p99", "max", "servers/s"):
-        table.add_column(name, justify="right")
-    table.add_column("p50 by quarter of submission", justify="right")
+    """Narrow enough for 80 columns, with the longest names and 100,000 servers."""
+    table = _table("seconds", "ok", "%", "min", "p50", "p90", "p99", "max", "per s")
     for figure in result.figures:
         table.add_row(*_row(figure))
+    return table
+
+
+def _quarters(result: ServersResult) -> Table:
+    table = _table("p50 of the servers submitted", "first", "second", "third", "last quarter")
+    for figure in result.figures:
+        table.add_row(figure.name, *map(seconds, figure.quartile_p50_s))
+    return table
+
+
+def _table(first: str, *others: str, style: str = "bold") -> Table:
+    table = Table(header_style=style, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column(first)
+    for name in others:
+        table.add_column(name, justify="right")
     return table
 
 
@@ -116,8 +129,7 @@ def _row(figure: Figure) -> list[str]:
     values = [spread.min_s, spread.p50_s, spread.p90_s, spread.p99_s, spread.max_s] if spread else [None] * 5
     percent = f"{100 * figure.ok / figure.total:.4g}" if figure.total else "-"
     rate = "-" if figure.per_s is None else f"{figure.per_s:.1f}"
-    quarters = "  ".join(seconds(value) for value in figure.quartile_p50_s)
-    return [figure.name, f"{figure.ok}/{figure.total}", percent, *map(seconds, values), rate, quarters]
+    return [figure.name, f"{figure.ok}/{figure.total}", percent, *map(seconds, values), rate]
 
 
 def seconds(value: float | None) -> str:
@@ -134,7 +146,7 @@ def _notes(result: ServersResult) -> Text:
     lines = [
         f"requests {requests}, connections {traffic.connections}, errors {errors}{_details(traffic.errors)}, "
         f"retries {retries}{_details(traffic.retries)}",
-        f"times in seconds; states were seen at most {polling.mean_lag_s:.2f} s late on average, "
+        f"states were seen at most {polling.mean_lag_s:.2f} s late on average, "
         f"{polling.longest_lag_s:.2f} s ever ({polling.polls} polls, {polling.aborted} failed)",
         f"took {result.duration_s:.2f} s; the client used {result.client_cpu_s:.2f} CPU seconds, "
         f"{1000 * result.client_cpu_s / result.options.count:.2f} ms per server",
@@ -149,9 +161,7 @@ def _details(counts: dict[str, int]) -> str:
 
 
 def _faults(result: ServersResult) -> Table:
-    table = Table(header_style="bold red")
-    table.add_column("failed in")
-    table.add_column("servers", justify="right")
+    table = _table("failed in", "servers", style="bold red")
     table.add_column("why")
     for fault in result.faults[:MOST_FAULTS]:
         table.add_row(fault.phase.value, str(fault.servers), Text(fault.text))

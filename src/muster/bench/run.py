@@ -3,10 +3,12 @@
 Invariant: what a run made it removes, also when it fails or is cancelled, and it says what it could not remove.
 """
 
+import asyncio
 import os
 import resource
 import secrets
 import time
+from collections.abc import Coroutine
 
 from muster.base.clock import system_clock
 from muster.base.errors import Invalid, MusterError
@@ -35,8 +37,8 @@ async def run_servers(options: ServersOptions, observer: Observer | None = None)
     """Measure `options.count` servers at once on the cloud that `options` names.
 
     Failures of servers are in the result. Raises Invalid, NotFound, Unauthenticated, Forbidden, Conflict or Transient
-    when the run cannot begin. When cancelled, removes what was made, tells the observer what is left, and goes on as a
-    cancellation.
+    when the run cannot begin. When cancelled, also during the clean-up, removes what was made, tells the observer what
+    is left, and goes on as a cancellation; a second cancellation ends at once.
     """
     ensure_open_files((options.concurrency or options.count) + SPARE_FILES)
     cloud = await connect(options.cloud, options.config_files, time.monotonic)
@@ -56,6 +58,16 @@ def ensure_open_files(needed: int) -> None:
     if hard != resource.RLIM_INFINITY and hard < needed:
         raise Invalid(f"{needed} open files are needed and {hard} are allowed: lower the concurrency, or ulimit -n")
     resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
+async def _to_its_end(work: Coroutine[object, object, None]) -> None:
+    """Await `work` also when this task is cancelled meanwhile; the cancellation goes on afterwards."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
+        raise
 
 
 class _Run:
@@ -83,7 +95,7 @@ class _Run:
             measured = await measure(self._api, plan, self._observer)
             whole = all(record.id is not None for record in measured.records)
         finally:
-            await self._clean_up(0.0 if whole else QUIET_S)
+            await _to_its_end(self._clean_up(0.0 if whole else QUIET_S))
         return self._result(self._environment(ingredients, started_at), measured)
 
     async def _prepare(self, ingredients: Ingredients) -> Plan:
@@ -116,6 +128,7 @@ class _Run:
         for server_id, reason in left.items():
             self._undo.left("server", server_id, reason)
         await self._undo.run()
+        self._observer.says("removed what could be" if self._undo.leftovers else "removed everything")
 
     def _environment(self, ingredients: Ingredients, started_at: str) -> Environment:
         return Environment(

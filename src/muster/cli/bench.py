@@ -61,7 +61,7 @@ def servers(phases: str, json_file: Path | None, chart_file: Path | None, **opti
     except MusterError as error:
         raise click.ClickException(error.message) from error
     except KeyboardInterrupt:
-        click.echo("interrupted; what was made is removed, except for what is said above", err=True)
+        click.echo("interrupted", err=True)
         sys.exit(_INTERRUPTED)
     Console().print(report(result))
     sys.exit(0 if result.ok else 1)

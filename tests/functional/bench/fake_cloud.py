@@ -24,6 +24,7 @@ from starlette.routing import Mount, Route
 from starlette.types import Receive, Scope, Send
 
 PASSWORD = "correct"
+COUNTED = 100  # with more servers, counting them at each request would be what is measured
 IMAGE_ID, FLAVOR_ID, NETWORK_ID = (str(uuid.uuid5(uuid.NAMESPACE_DNS, name)) for name in ("image", "flavor", "network"))
 
 
@@ -218,7 +219,8 @@ class FakeCloud:
         address = addresses[(number - 1) % len(addresses)]
         server = FakeServer(str(uuid.uuid4()), name, now_s, settles_s, error, address, number <= how.immortal)
         self.servers[server.id] = server
-        self.most_building = max(self.most_building, sum(one.status(now_s) == "BUILD" for one in self.alive()))
+        if len(self.servers) <= COUNTED:
+            self.most_building = max(self.most_building, sum(one.status(now_s) == "BUILD" for one in self.alive()))
         return server
 
     async def list_servers(self, request: Request) -> Response:

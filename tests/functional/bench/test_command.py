@@ -81,6 +81,7 @@ async def test_ctrl_c_removes_everything(lab: Lab) -> None:
         process.send_signal(signal.SIGINT)
         _, err = await process.communicate()
     assert process.returncode == 130, err
+    assert b"removed everything" in err
     assert b"interrupted" in err
     assert not cloud.alive()
     assert not cloud.keypairs

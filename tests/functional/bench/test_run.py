@@ -277,6 +277,25 @@ async def test_a_cancelled_run_removes_everything(lab: Lab) -> None:
     assert nothing_is_left(cloud)
 
 
+async def test_a_cancelled_clean_up_goes_on_to_its_end(lab: Lab) -> None:
+    cloud = await lab.cloud(delete_s=0.5)
+    cleaning = asyncio.Event()
+    observer = Recorder()
+
+    def says(text: str) -> None:
+        if text == "cleaning up":
+            cleaning.set()
+
+    observer.says = says  # type: ignore[method-assign]
+    task = asyncio.create_task(run_servers(lab.options(count=3, key=True, phases=(Phase.CREATE,)), observer))
+    await cleaning.wait()
+    assert len(cloud.alive()) == 3
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert nothing_is_left(cloud)
+
+
 async def test_an_application_credential_will_do(lab: Lab) -> None:
     cloud = await lab.cloud()
     assert (await run_servers(lab.options(count=1, cloud="robot"))).ok

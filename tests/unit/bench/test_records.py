@@ -9,7 +9,7 @@ from rich.console import Console
 
 from muster.base.errors import Invalid
 from muster.bench.chart import MOST_SAMPLES, averaged, draw
-from muster.bench.console import report
+from muster.bench.console import ProgressObserver, report
 from muster.bench.options import Phase, ServersOptions
 from muster.bench.records import Leftover, Sample, ServerRecord, ServersResult, Traffic, from_json, to_json
 
@@ -91,6 +91,32 @@ def test_the_table_says_everything() -> None:
         "100.00 ms per server",
     ):
         assert expected in text
+
+
+def test_progress_is_shown_with_failures() -> None:
+    console = Console(width=100, force_terminal=True, color_system=None)
+    with console.capture() as capture, ProgressObserver(console) as observer:
+        observer.says("creating")
+        observer.expects(Phase.CREATE, 3)
+        observer.passed(Phase.CREATE)
+        observer.failed(Phase.CREATE, "no host")
+        observer.left(Leftover("server", "id-1", "it stays"))
+    text = capture.get()
+    assert "creating ..." in text
+    assert "1/3" in text
+    assert "1 failed" in text
+    assert "not removed: server id-1: it stays" in text
+
+
+def test_the_table_fits_into_80_columns() -> None:
+    records = [whole(number) for number in range(4)]
+    one = result(records, ServersOptions(count=4))
+    wide = [msgspec.structs.replace(figure, ok=100_000, total=100_000, per_s=1234.5) for figure in one.figures]
+    plain = Console(width=80, color_system=None)
+    with plain.capture() as capture:
+        plain.print(report(msgspec.structs.replace(one, figures=wide)))
+    assert "…" not in capture.get()
+    assert capture.get().count("100000/100000") == len(wide)
 
 
 def test_a_run_in_which_nothing_worked_has_a_table_and_a_chart(tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ class Firewall:
         self._groups: dict[str, SecurityGroupSpec] = {}
         self._rendered: dict[str, tuple[str, ...]] = {}
         self._zones: dict[str, int] = {}
+        self._newest_zone = _FIRST_ZONE - 1
         self._log = get_logger(__name__)
 
     def guard(self, network_ids: Sequence[str], ports: Sequence[PortSpec]) -> None:
@@ -66,7 +67,7 @@ class Firewall:
         bridges = self._take_zones(port.network_id for port in ports)
         rules = [port_rules(port, self._port_zone(port)) for port in ports]
         changed = self._learn(groups)
-        self._ports.update((port.id, port) for port in ports)
+        self._ports.update((uuid_of(port.id), port) for port in ports)
 
         def plan(transaction: Transaction) -> None:
             self._plan_networks(transaction, bridges)
@@ -102,7 +103,7 @@ class Firewall:
         self._zones = {bridge: zone for bridge, zone in self._zones.items() if bridge in wanted}
         bridges = self._take_zones(network_ids) | self._mirror.owners(BRIDGE_SETS)
         rules = [port_rules(port, self._port_zone(port)) for port in ports]
-        self._ports = {port.id: port for port in ports}
+        self._ports = {uuid_of(port.id): port for port in ports}
 
         def plan(transaction: Transaction) -> None:
             self._plan_networks(transaction, bridges)
@@ -129,6 +130,10 @@ class Firewall:
             self._nft.close()
             self._nft = None
 
+    def _knows(self, port_id: str) -> bool:
+        """Whether a port has its rules, or its guard."""
+        return port_id in self._ports or self._mirror.has(tap_name(port_id))
+
     def _engine(self) -> Nftables:
         if self._nft is None:
             self._nft = Nftables()
@@ -152,6 +157,7 @@ class Firewall:
         for element in (e for bridge in self._mirror.owners(["zones"]) for e in self._mirror.of("zones", bridge)):
             bridge, zone = element.split(" : ")
             self._zones.setdefault(bridge.strip('"'), int(zone))
+        self._newest_zone = max(self._newest_zone, *self._zones.values(), _FIRST_ZONE - 1)
         # A chain that vanished has to be written again, whatever was rendered once.
         self._rendered = {name: rules for name, rules in self._rendered.items() if name in self._mirror.chains}
 
@@ -287,16 +293,14 @@ class Firewall:
         Returns the networks' bridges.
         """
         bridges = {bridge_name(uuid_of(network_id)) for network_id in network_ids}
-        for bridge in sorted(bridges):
-            if bridge in self._zones:
-                continue
+        if new := sorted(bridges - self._zones.keys()):
             taken = set(self._zones.values())
-            start = max(taken, default=_FIRST_ZONE - 1)
-            after = range(start + 1, _LAST_ZONE + 1)
-            zone = next((z for z in (*after[:1], *range(_FIRST_ZONE, start + 1)) if z not in taken), None)
-            if zone is None:
+            order = (*range(self._newest_zone + 1, _LAST_ZONE + 1), *range(_FIRST_ZONE, self._newest_zone + 1))
+            free = [zone for zone in order if zone not in taken][: len(new)]
+            if len(free) < len(new):
                 raise Exhausted("this host has no connection tracking zone left for another network")
-            self._zones[bridge] = zone
+            self._zones.update(zip(new, free, strict=True))
+            self._newest_zone = free[-1]
         return bridges
 
 

@@ -1,0 +1,166 @@
+"""How the firewall decides on transactions; nftables itself is replaced."""
+
+from pathlib import Path
+
+import pytest
+
+from muster.base.errors import Exhausted, Invalid
+from muster.domain.specs import FixedIp, PortSpec, RuleSpec, SecurityGroupSpec
+from muster.host.network.firewall import Firewall
+from muster.host.network.nft import Nftables, NftFailed
+from muster.host.network.settings import Conntrack, NetworkSettings
+
+NETWORK = "11111111-1111-4111-8111-111111111111"
+GROUP = "22222222-2222-4222-8222-222222222222"
+REMOTE = "33333333-3333-4333-8333-333333333333"
+NAME = GROUP.replace("-", "")
+SETTINGS = NetworkSettings(state_dir=Path("/x"), conntrack=Conntrack.BR_NETFILTER)
+
+
+class FakeNft(Nftables):
+    """Keeps transactions; refuses those after `refuse` was set, once each."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.refuse = 0
+
+    def run(self, text: str) -> None:
+        if self.refuse:
+            self.refuse -= 1
+            raise NftFailed("no such table")
+        self.texts.append(text)
+
+    def table(self, family: str, name: str) -> list[dict[str, object]]:
+        return []
+
+    def close(self) -> None:
+        pass
+
+
+def port(number: int, **more: object) -> PortSpec:
+    base: dict[str, object] = {
+        "id": f"{number:08x}-4444-4444-8444-444444444444",
+        "network_id": NETWORK,
+        "mac_address": f"fa:16:3e:00:00:{number:02x}",
+        "fixed_ips": (FixedIp("s", f"10.0.0.{number}"),),
+        "security_group_ids": (GROUP,),
+    }
+    return PortSpec(**base | more)  # type: ignore[arg-type]
+
+
+def group(generation: int, protocol: str) -> SecurityGroupSpec:
+    rule = RuleSpec(id="r", direction="ingress", ethertype="IPv4", protocol=protocol)
+    return SecurityGroupSpec(id=GROUP, generation=generation, rules=(rule,))
+
+
+@pytest.fixture
+def nft() -> FakeNft:
+    return FakeNft()
+
+
+@pytest.fixture
+def firewall(nft: FakeNft) -> Firewall:
+    return Firewall(SETTINGS, nft)
+
+
+def test_a_second_port_of_a_group_adds_elements_only(firewall: Firewall, nft: FakeNft) -> None:
+    firewall.apply([port(1)], [group(1, "tcp")])
+    firewall.apply([port(2)], [])
+    assert "chain" in nft.texts[1]
+    assert all(line.startswith("add element") for line in nft.texts[2].splitlines())
+
+
+def test_the_same_again_is_no_transaction(firewall: Firewall, nft: FakeNft) -> None:
+    for _ in range(3):
+        firewall.guard([NETWORK], [port(1)])
+        firewall.apply([port(1)], [group(1, "tcp")])
+    firewall.remove([port(9).id])
+    assert len(nft.texts) == 3  # base rules, guard, apply
+
+
+def test_an_older_generation_changes_nothing(firewall: Firewall, nft: FakeNft) -> None:
+    firewall.apply([port(1)], [group(2, "tcp")])
+    firewall.apply([], [group(1, "udp")])
+    assert len(nft.texts) == 2
+
+
+def test_a_group_that_is_not_known_yet_lets_nothing_pass_and_is_filled_later(firewall: Firewall, nft: FakeNft) -> None:
+    firewall.apply([port(1)], [])
+    assert "accept" not in nft.texts[1]
+    firewall.apply([], [group(1, "tcp")])
+    assert f"add rule bridge muster gi_{NAME} ether type ip meta l4proto 6 accept" in nft.texts[2]
+
+
+def test_a_groups_chain_is_not_made_while_no_port_uses_it(firewall: Firewall, nft: FakeNft) -> None:
+    firewall.apply([], [group(1, "tcp")])
+    assert len(nft.texts) == 1
+
+
+def test_changed_addresses_replace_the_old_ones(firewall: Firewall, nft: FakeNft) -> None:
+    firewall.apply([port(1)], [group(1, "tcp")])
+    firewall.apply([port(1, fixed_ips=(FixedIp("s", "10.0.0.99"),))], [])
+    assert nft.texts[2].splitlines() == [
+        'delete element bridge muster src4 { "tap00000001-44" . fa:16:3e:00:00:01 . 10.0.0.1 }',
+        'add element bridge muster src4 { "tap00000001-44" . fa:16:3e:00:00:01 . 10.0.0.99 }',
+    ]
+
+
+def test_a_guard_does_not_take_rules_away(firewall: Firewall, nft: FakeNft) -> None:
+    firewall.apply([port(1, port_security_enabled=False)], [])
+    firewall.guard([NETWORK], [port(1, port_security_enabled=False)])
+    assert not any("secured" in text for text in nft.texts[1:])
+
+
+def test_a_bad_port_changes_nothing(firewall: Firewall, nft: FakeNft) -> None:
+    with pytest.raises(Invalid):
+        firewall.apply([port(1), port(2, mac_address="x")], [group(1, "tcp")])
+    firewall.apply([], [])
+    assert len(nft.texts) == 1
+
+
+def test_after_a_refusal_everything_known_is_said_again(firewall: Firewall, nft: FakeNft) -> None:
+    firewall.apply([port(1)], [group(1, "tcp")])
+    nft.refuse = 1
+    firewall.apply([port(2)], [])
+    assert "tap00000001-44" in nft.texts[-1]
+    assert "tap00000002-44" in nft.texts[-1]
+    assert f"add chain bridge muster gi_{NAME}" in nft.texts[-1]
+
+
+def test_a_refusal_that_stays_is_told_and_forgets_nothing(firewall: Firewall, nft: FakeNft) -> None:
+    firewall.apply([port(1)], [group(1, "tcp")])
+    nft.refuse = 3
+    with pytest.raises(NftFailed):
+        firewall.apply([port(2)], [])
+    nft.refuse = 0
+    firewall.apply([port(2)], [])
+    assert "tap00000002-44" in nft.texts[-1]
+
+
+def test_networks_get_zones_of_their_own_and_run_out_of_them(firewall: Firewall, nft: FakeNft) -> None:
+    ids = [f"{number:08x}-1111-4111-8111-111111111111" for number in range(61_440)]
+    firewall.guard(ids[:2], [])
+    assert '"brq00000000-11" : 4096, "brq00000001-11" : 4097' in nft.texts[1]
+    firewall.guard(ids, [])
+    with pytest.raises(Exhausted):
+        firewall.guard([NETWORK], [])
+
+
+def test_a_zone_rests_before_it_is_used_again(firewall: Firewall, nft: FakeNft) -> None:
+    first, second, third = (f"{number:08x}-1111-4111-8111-111111111111" for number in range(3))
+    firewall.guard([first, second], [])
+    firewall.keep([second], [])
+    firewall.guard([third], [])
+    assert '"brq00000002-11" : 4098' in nft.texts[-1]
+
+
+def test_a_remote_groups_members_are_added_and_deleted_one_by_one(firewall: Firewall, nft: FakeNft) -> None:
+    rule = RuleSpec(id="r", direction="ingress", ethertype="IPv4", remote_group_id=REMOTE)
+    remote = SecurityGroupSpec(id=REMOTE, generation=1, members=("10.0.0.1", "10.0.0.2"))
+    firewall.apply([port(1)], [SecurityGroupSpec(id=GROUP, generation=1, rules=(rule,)), remote])
+    firewall.apply([], [SecurityGroupSpec(id=REMOTE, generation=2, members=("10.0.0.2", "10.0.0.3"))])
+    name = "m4_" + REMOTE.replace("-", "")
+    assert nft.texts[2].splitlines() == [
+        f"delete element bridge muster {name} {{ 10.0.0.1 }}",
+        f"add element bridge muster {name} {{ 10.0.0.3 }}",
+    ]

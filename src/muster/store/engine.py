@@ -10,13 +10,17 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-from sqlalchemy import Connection, MetaData, event, make_url
+from sqlalchemy import Connection as SyncConnection
+from sqlalchemy import MetaData, event, make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from muster.base.errors import Conflict, MusterError, Stale, Transient
 from muster.base.metrics import TRANSACTION_SECONDS
 from muster.store.violations import violated_constraint
+
+# The type of a transaction's handle, for services, which pass it on and run no SQL themselves.
+Connection = AsyncConnection
 
 metadata = MetaData(
     naming_convention={
@@ -123,7 +127,7 @@ def _sqlite_engine(url: Any, *, begin: str, pool_size: int) -> AsyncEngine:
         cursor.execute("PRAGMA cache_size=-65536")
         cursor.close()
 
-    def on_begin(connection: Connection) -> None:
+    def on_begin(connection: SyncConnection) -> None:
         connection.exec_driver_sql(begin)
 
     event.listen(engine.sync_engine, "connect", on_connect)

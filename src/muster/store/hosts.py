@@ -5,9 +5,16 @@ that never passes it. `desired_seq` grows with each change of what the host shou
 report written.
 """
 
-from sqlalchemy import Column, Float, String, Table
+from collections.abc import Collection, Mapping, Sequence
 
+from sqlalchemy import Column, Float, String, Table, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from muster.base.errors import Stale
+from muster.domain.messages import Hello
+from muster.domain.placement import Demand, HostPicture, Overcommit
 from muster.store.columns import counter, flag, identity_column, integer, moment, text
+from muster.store.dialects import chunks, upsert
 from muster.store.engine import metadata
 
 hosts = Table(
@@ -41,3 +48,142 @@ hosts = Table(
     moment("created_at"),
     moment("updated_at"),
 )
+
+
+async def write_hellos(
+    connection: AsyncConnection, hellos: Sequence[Hello], overcommit: Overcommit, now: float
+) -> None:
+    """Register hosts, or write anew what they have. One statement, executed for many."""
+    rows = [_row(hello, overcommit, now) for hello in hellos]
+    statement = upsert(connection, hosts)
+    kept = {"id", "created_at", "desired_seq", "report_seq"}
+    changed = {name: statement.excluded[name] for name in rows[0] if name not in kept}
+    statement = statement.on_conflict_do_update(index_elements=["id"], set_={**changed, "report_seq": 0})
+    await connection.execute(statement, rows)
+
+
+def _row(hello: Hello, overcommit: Overcommit, now: float) -> dict[str, object]:
+    capacity = hello.capacity
+    limits = overcommit.limits(capacity)
+    return {
+        "id": hello.host_id,
+        "hostname": hello.hostname,
+        "hypervisor_type": hello.hypervisor_type,
+        "hypervisor_version": hello.hypervisor_version,
+        "host_ip": hello.host_ip,
+        "cpu_info": hello.cpu_info,
+        "availability_zone": hello.availability_zone,
+        "firewall": hello.firewall,
+        "vcpus": capacity.vcpus,
+        "ram_mib": capacity.ram_mib,
+        "disk_gib": capacity.disk_gib,
+        "reserved_ram_mib": capacity.reserved_ram_mib,
+        "vcpus_limit": limits.vcpus,
+        "ram_limit_mib": limits.ram_mib,
+        "disk_limit_gib": limits.disk_gib,
+        "last_seen_at": now,
+        "created_at": now,
+        "updated_at": now,
+    }
+
+
+async def touch(connection: AsyncConnection, host_ids: Collection[str], now: float) -> dict[str, tuple[int, int]]:
+    """These hosts are alive; returns (desired_seq, report_seq) of each. One statement per chunk."""
+    seqs: dict[str, tuple[int, int]] = {}
+    for part in chunks(sorted(host_ids)):
+        statement = (
+            update(hosts)
+            .where(hosts.c.id.in_(part))
+            .values(last_seen_at=now)
+            .returning(hosts.c.id, hosts.c.desired_seq, hosts.c.report_seq)
+        )
+        for host_id, desired_seq, report_seq in await connection.execute(statement):
+            seqs[host_id] = (desired_seq, report_seq)
+    return seqs
+
+
+async def set_report_seqs(connection: AsyncConnection, seqs: Mapping[str, int]) -> None:
+    """The newest report written of each host. One statement per host: a report brings a batch of servers."""
+    for host_id, seq in sorted(seqs.items()):
+        await connection.execute(update(hosts).where(hosts.c.id == host_id).values(report_seq=seq))
+
+
+async def read_desired_seqs(connection: AsyncConnection, host_ids: Collection[str]) -> dict[str, int]:
+    """`desired_seq` of these hosts. One query per chunk."""
+    seqs: dict[str, int] = {}
+    for part in chunks(sorted(host_ids)):
+        rows = await connection.execute(select(hosts.c.id, hosts.c.desired_seq).where(hosts.c.id.in_(part)))
+        seqs.update((row[0], row[1]) for row in rows)
+    return seqs
+
+
+async def read_pictures(connection: AsyncConnection, *, seen_after: float) -> list[HostPicture]:
+    """All hosts that may be given servers: enabled, and heard of since `seen_after`. One query."""
+    statement = select(hosts).where(
+        hosts.c.disabled.is_(False), hosts.c.forced_down.is_(False), hosts.c.last_seen_at >= seen_after
+    )
+    return [
+        HostPicture(
+            id=row.id,
+            hostname=row.hostname,
+            availability_zone=row.availability_zone,
+            firewall=row.firewall,
+            free=Demand(
+                vcpus=row.vcpus_limit - row.vcpus_used,
+                ram_mib=row.ram_limit_mib - row.ram_used_mib,
+                disk_gib=row.disk_limit_gib - row.disk_used_gib,
+            ),
+            ram_limit_mib=row.ram_limit_mib,
+            servers=row.servers_used,
+        )
+        for row in await connection.execute(statement)
+    ]
+
+
+async def claim(connection: AsyncConnection, host_id: str, demand: Demand, servers: int) -> int:
+    """Claim for `servers` new servers together and raise `desired_seq`, which is returned. One conditional statement.
+
+    Raises Stale if the host has not that much left: nothing is ever claimed beyond its limits.
+    """
+    statement = (
+        update(hosts)
+        .where(
+            hosts.c.id == host_id,
+            hosts.c.disabled.is_(False),
+            hosts.c.vcpus_used + demand.vcpus <= hosts.c.vcpus_limit,
+            hosts.c.ram_used_mib + demand.ram_mib <= hosts.c.ram_limit_mib,
+            hosts.c.disk_used_gib + demand.disk_gib <= hosts.c.disk_limit_gib,
+        )
+        .values(
+            vcpus_used=hosts.c.vcpus_used + demand.vcpus,
+            ram_used_mib=hosts.c.ram_used_mib + demand.ram_mib,
+            disk_used_gib=hosts.c.disk_used_gib + demand.disk_gib,
+            servers_used=hosts.c.servers_used + servers,
+            desired_seq=hosts.c.desired_seq + 1,
+        )
+        .returning(hosts.c.desired_seq)
+    )
+    seq = (await connection.execute(statement)).scalar_one_or_none()
+    if seq is None:
+        raise Stale(f"Host {host_id} has not that much left any more")
+    return int(seq)
+
+
+async def release(connection: AsyncConnection, host_id: str, demand: Demand, servers: int) -> None:
+    """Give back what gone servers had claimed. One statement."""
+    statement = (
+        update(hosts)
+        .where(hosts.c.id == host_id)
+        .values(
+            vcpus_used=hosts.c.vcpus_used - demand.vcpus,
+            ram_used_mib=hosts.c.ram_used_mib - demand.ram_mib,
+            disk_used_gib=hosts.c.disk_used_gib - demand.disk_gib,
+            servers_used=hosts.c.servers_used - servers,
+        )
+    )
+    await connection.execute(statement)
+
+
+async def any_firewall(connection: AsyncConnection) -> bool:
+    """Whether any host enforces security groups; a cloud of simulated hosts has none, and is spared their cost."""
+    return (await connection.execute(select(hosts.c.id).where(hosts.c.firewall).limit(1))).first() is not None

@@ -1,8 +1,15 @@
 """What was asked of servers, by whom, and how it ended."""
 
-from sqlalchemy import BigInteger, Column, Integer, Table
+from collections.abc import Sequence
+
+from msgspec import Struct
+from msgspec.structs import asdict
+from sqlalchemy import BigInteger, Column, Integer, Table, select, update
+from sqlalchemy import insert as insert_into
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.store.columns import moment, reference, text
+from muster.store.dialects import chunks
 from muster.store.engine import metadata
 
 instance_actions = Table(
@@ -19,3 +26,44 @@ instance_actions = Table(
     moment("updated_at"),
     moment("finished_at", nullable=True),
 )
+
+
+class InstanceAction(Struct, frozen=True, kw_only=True):
+    """One request to one server."""
+
+    server_id: str
+    action: str
+    request_id: str
+    user_id: str
+    project_id: str
+    started_at: float
+    updated_at: float
+    finished_at: float | None = None
+    message: str | None = None
+
+
+async def insert(connection: AsyncConnection, actions: Sequence[InstanceAction]) -> None:
+    """Write actions. One statement."""
+    if actions:
+        await connection.execute(insert_into(instance_actions), [asdict(action) for action in actions])
+
+
+async def finish(
+    connection: AsyncConnection, server_ids: Sequence[str], now: float, message: str | None = None
+) -> None:
+    """The actions under way of these servers are done; `message` says what failed. One statement per chunk."""
+    for part in chunks(server_ids):
+        where = instance_actions.c.server_id.in_(part) & instance_actions.c.finished_at.is_(None)
+        values = {"finished_at": now, "updated_at": now, "message": message}
+        await connection.execute(update(instance_actions).where(where).values(**values))
+
+
+async def read(connection: AsyncConnection, server_id: str) -> list[InstanceAction]:
+    """What was asked of a server, newest first. One query."""
+    statement = (
+        select(instance_actions).where(instance_actions.c.server_id == server_id).order_by(instance_actions.c.id.desc())
+    )
+    return [
+        InstanceAction(**{name: value for name, value in row._mapping.items() if name != "id"})
+        for row in await connection.execute(statement)
+    ]

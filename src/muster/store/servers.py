@@ -1,10 +1,39 @@
 """Servers: what was asked, what should be (power, nonces, generation), and what was last seen."""
 
-from sqlalchemy import Column, ForeignKey, Index, String, Table
-from sqlalchemy import text as sql
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
+import msgspec
+from msgspec import Struct
+from sqlalchemy import (
+    Column,
+    ForeignKey,
+    Index,
+    Select,
+    String,
+    Table,
+    and_,
+    bindparam,
+    delete,
+    insert,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy import text as sql
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from muster.base.errors import NotFound
+from muster.domain.servers import Fault, FlavorPicture, Interface, Server
+from muster.domain.specs import ImageSpec, Power
+from muster.store.addresses import read_by_port
 from muster.store.columns import counter, document, flag, identity_column, integer, moment, reference, text
+from muster.store.dialects import chunks
 from muster.store.engine import metadata
+from muster.store.hosts import hosts
+from muster.store.networks import networks
+from muster.store.ports import port_security_groups, ports
+from muster.store.security_groups import security_groups
 
 servers = Table(
     "servers",
@@ -34,6 +63,7 @@ servers = Table(
     text("access_ip_v6", default=""),
     reference("server_group_id", nullable=True, index=True),
     text("reservation_id"),
+    document("kept_port_ids", default=list),  # ports that were there before and outlive the server
     integer("launch_index", default=0),
     flag("locked"),
     text("locked_reason", nullable=True),
@@ -77,3 +107,325 @@ server_tags = Table(
     reference("server_id", ForeignKey("servers.id", ondelete="CASCADE"), primary_key=True),
     Column("tag", String(60), primary_key=True, index=True),
 )
+
+
+class ServerQuery(Struct, frozen=True, kw_only=True):
+    """What a list of servers asks for. `filters` maps columns to the value they must have; `name` is a part of it."""
+
+    project_id: str | None = None
+    filters: Mapping[str, str] = {}
+    vm_states: tuple[str, ...] = ()
+    changes_since: float | None = None
+    deleted: bool = False
+    limit: int = 1_000
+    marker: str | None = None
+    sort: tuple[tuple[str, bool], ...] = (("created_at", True), ("id", True))
+    tags: tuple[str, ...] = ()
+    interfaces: bool = True
+
+
+# The filters of a query that are columns as they stand.
+EXACT_FILTERS = {
+    "flavor_id": servers.c.flavor_id,
+    "image_id": servers.c.image_id,
+    "user_id": servers.c.user_id,
+    "uuid": servers.c.id,
+    "reservation_id": servers.c.reservation_id,
+    "key_name": servers.c.key_name,
+    "task_state": servers.c.task_state,
+    "description": servers.c.description,
+    "hostname": servers.c.hostname,
+    "host": hosts.c.hostname,
+    "server_group_id": servers.c.server_group_id,
+}
+SORT_COLUMNS = {
+    "created_at": servers.c.created_at,
+    "updated_at": servers.c.updated_at,
+    "id": servers.c.id,
+    "uuid": servers.c.id,
+    "display_name": servers.c.name,
+    "name": servers.c.name,
+    "vm_state": servers.c.vm_state,
+    "task_state": servers.c.task_state,
+    "host": servers.c.host_id,
+    "launched_at": servers.c.launched_at,
+    "project_id": servers.c.project_id,
+    "user_id": servers.c.user_id,
+    "flavor_id": servers.c.flavor_id,
+}
+
+
+def _base() -> Select[Any]:
+    return select(servers, hosts.c.hostname.label("host_hostname"), hosts.c.availability_zone.label("host_zone")).join(
+        hosts, hosts.c.id == servers.c.host_id, isouter=True
+    )
+
+
+async def insert_servers(connection: AsyncConnection, made: Sequence[Server]) -> None:
+    """Write new servers with their tags. Two statements at most."""
+    if made:
+        await connection.execute(insert(servers), [_row(server) for server in made])
+    tagged = [{"server_id": server.id, "tag": tag} for server in made for tag in server.tags]
+    if tagged:
+        await connection.execute(insert(server_tags), tagged)
+
+
+async def write(connection: AsyncConnection, changed: Sequence[Server]) -> None:
+    """Write what may change of servers. One statement, executed for many."""
+    for server in changed:
+        row = _row(server)
+        statement = update(servers).where(servers.c.id == row.pop("id"))
+        await connection.execute(statement.values(row))
+
+
+async def write_states(connection: AsyncConnection, changed: Sequence[Server]) -> None:
+    """Write the states of many servers: what hosts' reports and power requests change. One statement for all."""
+    from_row = [{"b_" + name: value for name, value in _state_row(server).items()} for server in changed]
+    if from_row:
+        names = [name for name in from_row[0] if name != "b_id"]
+        statement = (
+            update(servers)
+            .where(servers.c.id == bindparam("b_id"))
+            .values({name[2:]: bindparam(name) for name in names})
+        )
+        await connection.execute(statement, from_row)
+
+
+async def read_by_ids(
+    connection: AsyncConnection, server_ids: Collection[str], *, interfaces: bool = False
+) -> dict[str, Server]:
+    """These servers, deleted ones too; with `interfaces` also their ports. One to six queries per chunk."""
+    found: dict[str, Server] = {}
+    for part in chunks(sorted(set(server_ids))):
+        for row in await connection.execute(_base().where(servers.c.id.in_(part))):
+            found[row.id] = _server(row)
+    if interfaces:
+        return {server.id: server for server in await with_details(connection, list(found.values()))}
+    return found
+
+
+async def read_of_hosts(connection: AsyncConnection, host_ids: Collection[str]) -> list[Server]:
+    """All servers that these hosts should know of. One query per chunk."""
+    found: list[Server] = []
+    for part in chunks(sorted(host_ids)):
+        where = servers.c.host_id.in_(part) & servers.c.deleted_at.is_(None)
+        found += [_server(row) for row in await connection.execute(_base().where(where))]
+    return found
+
+
+async def read_page(connection: AsyncConnection, query: ServerQuery) -> list[Server]:
+    """A page of servers. Raises NotFound (`compute.marker`) for an unknown marker. About six queries."""
+    statement = _base().where(*_conditions(query)).limit(query.limit)
+    keys = [(SORT_COLUMNS[name], descending) for name, descending in query.sort if name in SORT_COLUMNS]
+    if not any(column is servers.c.id for column, _ in keys):
+        keys.append((servers.c.id, True))
+    if query.marker is not None:
+        statement = statement.where(await _after(connection, query.marker, keys))
+    statement = statement.order_by(*(column.desc() if descending else column.asc() for column, descending in keys))
+    found = [_server(row) for row in await connection.execute(statement)]
+    return await with_details(connection, found) if query.interfaces else found
+
+
+async def _after(connection: AsyncConnection, marker: str, keys: Sequence[tuple[Any, bool]]) -> Any:
+    columns = [column for column, _ in keys]
+    row = (await connection.execute(select(*columns).where(servers.c.id == marker))).first()
+    if row is None:
+        raise NotFound(f"marker [{marker}] not found", code="compute.marker")
+    terms = []
+    for index, (column, descending) in enumerate(keys):
+        equal = [columns[i] == row[i] for i in range(index)]
+        terms.append(and_(*equal, column < row[index] if descending else column > row[index]))
+    return or_(*terms)
+
+
+def _conditions(query: ServerQuery) -> list[Any]:
+    conditions: list[Any] = []
+    if query.project_id is not None:
+        conditions.append(servers.c.project_id == query.project_id)
+    if query.changes_since is not None:
+        conditions.append(servers.c.updated_at >= query.changes_since)
+    else:
+        conditions.append(servers.c.deleted_at.is_not(None) if query.deleted else servers.c.deleted_at.is_(None))
+    if query.vm_states:
+        conditions.append(servers.c.vm_state.in_(query.vm_states))
+    for name, value in query.filters.items():
+        if name == "name":
+            conditions.append(servers.c.name.contains(value, autoescape=True))
+        elif name in EXACT_FILTERS:
+            conditions.append(EXACT_FILTERS[name] == value)
+    for tag in query.tags:
+        conditions.append(servers.c.id.in_(select(server_tags.c.server_id).where(server_tags.c.tag == tag)))
+    return conditions
+
+
+async def with_details(connection: AsyncConnection, found: Sequence[Server]) -> list[Server]:
+    """The servers with their tags and interfaces. Four queries per chunk."""
+    ids = [server.id for server in found]
+    tags: dict[str, list[str]] = {}
+    interfaces: dict[str, list[Interface]] = {}
+    for part in chunks(ids):
+        for row in await connection.execute(select(server_tags).where(server_tags.c.server_id.in_(part))):
+            tags.setdefault(row.server_id, []).append(row.tag)
+        statement = (
+            select(ports.c.id, ports.c.device_id, ports.c.network_id, ports.c.mac_address, networks.c.name)
+            .join(networks, networks.c.id == ports.c.network_id)
+            .where(ports.c.device_id.in_(part))
+            .order_by(ports.c.created_at, ports.c.id)
+        )
+        rows = (await connection.execute(statement)).all()
+        port_ids = [row.id for row in rows]
+        fixed = await read_by_port(connection, port_ids)
+        names = await _group_names(connection, port_ids)
+        for row in rows:
+            interface = Interface(
+                port_id=row.id,
+                network_id=row.network_id,
+                network_name=row.name,
+                mac_address=row.mac_address,
+                fixed_ips=fixed.get(row.id, ()),
+                security_group_names=tuple(names.get(row.id, ())),
+            )
+            interfaces.setdefault(row.device_id, []).append(interface)
+    return [
+        msgspec.structs.replace(
+            server, tags=tuple(sorted(tags.get(server.id, ()))), interfaces=tuple(interfaces.get(server.id, ()))
+        )
+        for server in found
+    ]
+
+
+async def _group_names(connection: AsyncConnection, port_ids: Sequence[str]) -> dict[str, list[str]]:
+    names: dict[str, list[str]] = {}
+    for part in chunks(port_ids):
+        statement = (
+            select(port_security_groups.c.port_id, security_groups.c.name)
+            .join(security_groups, security_groups.c.id == port_security_groups.c.security_group_id)
+            .where(port_security_groups.c.port_id.in_(part))
+            .order_by(port_security_groups.c.position)
+        )
+        for port_id, name in await connection.execute(statement):
+            names.setdefault(port_id, []).append(name)
+    return names
+
+
+async def read_group_hosts(connection: AsyncConnection, group_ids: Collection[str]) -> list[tuple[str, str]]:
+    """(server group, host) of each member that has a host. One query."""
+    statement = select(servers.c.server_group_id, servers.c.host_id).where(
+        servers.c.server_group_id.in_(group_ids), servers.c.host_id.is_not(None), servers.c.deleted_at.is_(None)
+    )
+    return [(group_id, host_id) for group_id, host_id in await connection.execute(statement)]
+
+
+async def set_tags(connection: AsyncConnection, server_id: str, tags: Sequence[str]) -> None:
+    """Replace a server's tags."""
+    await connection.execute(delete(server_tags).where(server_tags.c.server_id == server_id))
+    if tags:
+        await connection.execute(insert(server_tags), [{"server_id": server_id, "tag": tag} for tag in tags])
+
+
+def _state_row(server: Server) -> dict[str, Any]:
+    return {
+        "id": server.id,
+        "vm_state": server.vm_state,
+        "task_state": server.task_state,
+        "power_state": server.power_state,
+        "power": server.power.value,
+        "generation": server.generation,
+        "boot_nonce": server.boot_nonce,
+        "boot_hard": server.boot_hard,
+        "disk_nonce": server.disk_nonce,
+        "fault_code": server.fault.code if server.fault else None,
+        "fault_message": server.fault.message if server.fault else None,
+        "fault_details": server.fault.details if server.fault else None,
+        "fault_at": server.fault.created_at if server.fault else None,
+        "timeline": server.timeline,
+        "updated_at": server.updated_at,
+        "launched_at": server.launched_at,
+        "terminated_at": server.terminated_at,
+        "deleted_at": server.deleted_at,
+    }
+
+
+def _row(server: Server) -> dict[str, Any]:
+    flavor = msgspec.to_builtins(server.flavor)
+    return {
+        **_state_row(server),
+        "project_id": server.project_id,
+        "user_id": server.user_id,
+        "name": server.name,
+        "hostname": server.hostname,
+        "description": server.description,
+        "flavor_id": server.flavor.id,
+        "flavor": flavor,
+        "vcpus": server.flavor.vcpus,
+        "ram_mib": server.flavor.ram_mib,
+        "disk_gib": server.flavor.disk_gib,
+        "image_id": server.image.id if server.image else None,
+        "image": msgspec.to_builtins(server.image),
+        "key_name": server.key_name,
+        "public_key": server.public_key,
+        "user_data": server.user_data,
+        "metadata": server.metadata,
+        "config_drive": server.config_drive,
+        "availability_zone": server.availability_zone,
+        "disk_config": server.disk_config,
+        "access_ip_v4": server.access_ip_v4,
+        "access_ip_v6": server.access_ip_v6,
+        "server_group_id": server.server_group_id,
+        "reservation_id": server.reservation_id,
+        "kept_port_ids": list(server.kept_port_ids),
+        "launch_index": server.launch_index,
+        "locked": server.locked,
+        "locked_reason": server.locked_reason,
+        "host_id": server.host_id,
+        "created_at": server.created_at,
+    }
+
+
+def _server(row: Any) -> Server:
+    fault = None
+    if row.fault_code is not None:
+        fault = Fault(row.fault_code, row.fault_message or "", row.fault_details or "", row.fault_at or 0.0)
+    return Server(
+        id=row.id,
+        project_id=row.project_id,
+        user_id=row.user_id,
+        name=row.name,
+        hostname=row.hostname,
+        description=row.description,
+        flavor=msgspec.convert(row.flavor, FlavorPicture),
+        image=msgspec.convert(row.image, ImageSpec) if row.image else None,
+        key_name=row.key_name,
+        public_key=row.public_key,
+        user_data=row.user_data,
+        metadata=row.metadata,
+        config_drive=row.config_drive,
+        availability_zone=row.availability_zone,
+        disk_config=row.disk_config,
+        access_ip_v4=row.access_ip_v4,
+        access_ip_v6=row.access_ip_v6,
+        server_group_id=row.server_group_id,
+        reservation_id=row.reservation_id,
+        launch_index=row.launch_index,
+        locked=row.locked,
+        locked_reason=row.locked_reason,
+        host_id=row.host_id,
+        hostname_of_host=row.host_hostname,
+        zone_of_host=row.host_zone,
+        vm_state=row.vm_state,
+        task_state=row.task_state,
+        power_state=row.power_state,
+        power=Power(row.power),
+        generation=row.generation,
+        boot_nonce=row.boot_nonce,
+        boot_hard=row.boot_hard,
+        disk_nonce=row.disk_nonce,
+        fault=fault,
+        timeline=row.timeline,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        launched_at=row.launched_at,
+        terminated_at=row.terminated_at,
+        deleted_at=row.deleted_at,
+        kept_port_ids=tuple(row.kept_port_ids),
+    )

@@ -1,0 +1,171 @@
+"""Which host gets which server: pure, over a picture of the hosts. Memory decides first, then CPU, then disk (R B2)."""
+
+import heapq
+from collections import defaultdict
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from muster.domain.reports import HostCapacity
+
+
+class Demand(Struct, frozen=True, kw_only=True):
+    """What a server takes of a host, or a host has left."""
+
+    vcpus: int = 0
+    ram_mib: int = 0
+    disk_gib: int = 0
+
+    def plus(self, other: "Demand") -> "Demand":
+        """Both together."""
+        return Demand(
+            vcpus=self.vcpus + other.vcpus,
+            ram_mib=self.ram_mib + other.ram_mib,
+            disk_gib=self.disk_gib + other.disk_gib,
+        )
+
+    def minus(self, other: "Demand") -> "Demand":
+        """What is left of this after `other`."""
+        return Demand(
+            vcpus=self.vcpus - other.vcpus,
+            ram_mib=self.ram_mib - other.ram_mib,
+            disk_gib=self.disk_gib - other.disk_gib,
+        )
+
+    def fits(self, other: "Demand") -> bool:
+        """Whether this is contained in `other`."""
+        return self.ram_mib <= other.ram_mib and self.vcpus <= other.vcpus and self.disk_gib <= other.disk_gib
+
+
+class Overcommit(Struct, frozen=True, kw_only=True):
+    """How much more may be promised than there is; the defaults are what held in practice (R B2)."""
+
+    ram: float = 1.2
+    cpu: float = 2.0
+    disk: float = 1.0
+
+    def limits(self, capacity: HostCapacity) -> Demand:
+        """What may be claimed of a host."""
+        return Demand(
+            vcpus=int(capacity.vcpus * self.cpu),
+            ram_mib=int(max(0, capacity.ram_mib - capacity.reserved_ram_mib) * self.ram),
+            disk_gib=int(capacity.disk_gib * self.disk),
+        )
+
+
+class HostPicture(Struct, frozen=True, kw_only=True):
+    """A host as placement sees it."""
+
+    id: str
+    hostname: str
+    availability_zone: str
+    firewall: bool
+    free: Demand
+    ram_limit_mib: int
+    servers: int = 0
+
+
+class GroupRule(Struct, frozen=True):
+    """A server group's policy, and how many of its members each host has already."""
+
+    id: str
+    policy: str
+    members: dict[str, int]
+    max_per_host: int = 1
+
+
+class Request(Struct, frozen=True, kw_only=True):
+    """A server to be placed. `hostname` and `availability_zone` restrict it, `group` adds its policy."""
+
+    server_id: str
+    demand: Demand
+    availability_zone: str | None = None
+    hostname: str | None = None
+    group: GroupRule | None = None
+
+
+def place(hosts: Sequence[HostPicture], requests: Sequence[Request]) -> dict[str, str]:
+    """Server ids to host ids, for all that fit; spread over the hosts with the most memory left.
+
+    Requests alike share one heap of the hosts that can take them, so N servers cost O(N log hosts).
+    """
+    table = _Table(hosts)
+    placed: dict[str, str] = {}
+    for request in requests:
+        host_id = table.place(request)
+        if host_id is not None:
+            placed[request.server_id] = host_id
+    return placed
+
+
+class _Table:
+    def __init__(self, hosts: Sequence[HostPicture]) -> None:
+        self._hosts = {host.id: host for host in hosts}
+        self._free = {host.id: host.free for host in hosts}
+        self._members: defaultdict[str, dict[str, int]] = defaultdict(dict)
+        self._heaps: dict[tuple[str | None, str | None], list[tuple[int, int, str]]] = {}
+
+    def place(self, request: Request) -> str | None:
+        """The host of one server, whose claim is taken off the picture."""
+        host_id = self._best(request) if request.group is None else self._best_in_group(request, request.group)
+        if host_id is None:
+            return None
+        self._free[host_id] = self._free[host_id].minus(request.demand)
+        if request.group is not None:
+            members = self._members[request.group.id]
+            members[host_id] = members.get(host_id, 0) + 1
+        return host_id
+
+    def _best(self, request: Request) -> str | None:
+        heap = self._heap(request)
+        skipped: list[tuple[int, int, str]] = []
+        found: str | None = None
+        while heap and found is None:
+            rank = heapq.heappop(heap)
+            current = self._rank(rank[2])
+            if rank != current:
+                heapq.heappush(heap, current)
+            elif request.demand.fits(self._free[rank[2]]):
+                found = rank[2]
+            else:
+                skipped.append(rank)
+                if -rank[0] < request.demand.ram_mib:
+                    break  # the host with the most memory has too little: so have all others
+        for rank in skipped:
+            heapq.heappush(heap, rank)
+        if found is not None:
+            after = self._free[found].minus(request.demand)
+            heapq.heappush(heap, (-after.ram_mib, -after.vcpus, found))
+        return found
+
+    def _best_in_group(self, request: Request, group: GroupRule) -> str | None:
+        members = self._members[group.id] or dict(group.members)
+        self._members[group.id] = members
+        fitting = [host for host in self._allowed(request) if request.demand.fits(self._free[host.id])]
+        soft = group.policy.startswith("soft-")
+        if group.policy.endswith("anti-affinity"):
+            good = [host for host in fitting if members.get(host.id, 0) < group.max_per_host]
+            ranked = good or (sorted(fitting, key=lambda host: members.get(host.id, 0))[:1] if soft else [])
+        else:
+            good = [host for host in fitting if members.get(host.id)]
+            ranked = good or (fitting if soft or not members else [])
+        return min((self._rank(host.id) for host in ranked), default=(0, 0, None))[2]
+
+    def _heap(self, request: Request) -> list[tuple[int, int, str]]:
+        key = (request.availability_zone, request.hostname)
+        if key not in self._heaps:
+            self._heaps[key] = [self._rank(host.id) for host in self._allowed(request)]
+            heapq.heapify(self._heaps[key])
+        return self._heaps[key]
+
+    def _allowed(self, request: Request) -> list[HostPicture]:
+        return [
+            host
+            for host in self._hosts.values()
+            if request.availability_zone in (None, host.availability_zone)
+            and request.hostname in (None, host.hostname, host.id)
+        ]
+
+    def _rank(self, host_id: str) -> tuple[int, int, str]:
+        free = self._free[host_id]
+        return (-free.ram_mib, -free.vcpus, host_id)

@@ -1,0 +1,70 @@
+"""Ports as servers need them: found by server, bound and unbound in batches."""
+
+from collections.abc import Collection, Sequence
+
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from muster.domain.placement import GroupRule
+from muster.store.dialects import chunks
+from muster.store.ports import ports
+from muster.store.server_groups import server_groups
+
+
+async def read_port_ids(connection: AsyncConnection, server_ids: Sequence[str]) -> dict[str, list[str]]:
+    """The ports of these servers. One query per chunk."""
+    found: dict[str, list[str]] = {}
+    for part in chunks(server_ids):
+        rows = await connection.execute(select(ports.c.device_id, ports.c.id).where(ports.c.device_id.in_(part)))
+        for server_id, port_id in rows:
+            found.setdefault(server_id, []).append(port_id)
+    return found
+
+
+async def read_network_ids(connection: AsyncConnection, server_ids: Sequence[str]) -> set[str]:
+    """The networks on which these servers have ports. One query per chunk."""
+    found: set[str] = set()
+    for part in chunks(server_ids):
+        statement = select(ports.c.network_id).where(ports.c.device_id.in_(part)).distinct()
+        found.update((await connection.execute(statement)).scalars())
+    return found
+
+
+async def bind(connection: AsyncConnection, wanted: Sequence[tuple[str, str, str]], now: float) -> set[str]:
+    """Bind existing ports, given as (port, server, host); returns those that were free. One statement per port."""
+    bound: set[str] = set()
+    for port_id, server_id, host_id in wanted:
+        statement = (
+            update(ports)
+            .where(ports.c.id == port_id, ports.c.device_id == "")
+            .values(
+                device_id=server_id,
+                device_owner="compute:nova",
+                binding_host_id=host_id,
+                updated_at=now,
+                revision=ports.c.revision + 1,
+            )
+        )
+        if (await connection.execute(statement)).rowcount == 1:
+            bound.add(port_id)
+    return bound
+
+
+async def unbind(connection: AsyncConnection, port_ids: Sequence[str], now: float) -> None:
+    """These ports belong to no server any more. One statement per chunk."""
+    for part in chunks(port_ids):
+        values = {"device_id": "", "device_owner": "", "binding_host_id": "", "status": "DOWN", "updated_at": now}
+        await connection.execute(update(ports).where(ports.c.id.in_(part)).values(**values))
+
+
+async def set_status(connection: AsyncConnection, server_ids: Sequence[str], status: str) -> None:
+    """The ports of these servers are up, or down. One statement per chunk."""
+    for part in chunks(server_ids):
+        statement = update(ports).where(ports.c.device_id.in_(part), ports.c.status != status)
+        await connection.execute(statement.values(status=status))
+
+
+async def read_group_rules(connection: AsyncConnection, group_ids: Collection[str]) -> dict[str, GroupRule]:
+    """The policies of these server groups, without their members. One query."""
+    rows = await connection.execute(select(server_groups).where(server_groups.c.id.in_(group_ids)))
+    return {row.id: GroupRule(row.id, row.policy, {}, int(row.rules.get("max_server_per_host", 1))) for row in rows}

@@ -2,16 +2,25 @@
 
 import asyncio
 import contextlib
+import ipaddress
+import ssl
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from muster.base.errors import Invalid, Transient
 from muster.bench.http import HttpClient, Origin, Request, encode, tls_context
 
 
 @contextlib.asynccontextmanager
-async def answering(*answers: bytes, hang_up: bool = False) -> AsyncIterator[tuple[str, list[bytes]]]:
+async def answering(
+    *answers: bytes, hang_up: bool = False, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[tuple[str, list[bytes]]]:
     """A server that gives these answers, one per request, over however many connections; its URL and what it heard."""
     left, heard = list(answers), []
     open_writers: set[asyncio.StreamWriter] = set()
@@ -34,8 +43,8 @@ async def answering(*answers: bytes, hang_up: bool = False) -> AsyncIterator[tup
             else:
                 await reader.read()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", heard
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls) as server:
+        yield f"http{'s' if tls else ''}://127.0.0.1:{server.sockets[0].getsockname()[1]}", heard
         for writer in open_writers:
             writer.transport.abort()
         await asyncio.sleep(0.01)
@@ -171,3 +180,44 @@ def test_certificate_files_that_are_not_there_are_said() -> None:
         tls_context(verify="/nowhere/ca.pem")
     with pytest.raises(Invalid):
         tls_context(client_cert=("/nowhere/cert.pem", "/nowhere/key.pem"))
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A certificate for 127.0.0.1 that signs itself, with its key in the same file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
+    now = datetime.now(UTC)
+    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    signed = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, now - timedelta(hours=1), now + timedelta(hours=1))
+        .add_extension(names, critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    file = tmp_path / "both.pem"
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    file.write_bytes(signed.public_bytes(serialization.Encoding.PEM) + private)
+    return file
+
+
+@pytest.mark.parametrize("verify", ["the certificate", False])
+async def test_tls_as_clouds_yaml_says(certificate: Path, verify: str | bool) -> None:
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    serving.load_cert_chain(certificate)
+    context = tls_context(verify=str(certificate) if verify else False)
+    async with answering(OK, OK, tls=serving) as (url, _), HttpClient(context) as client:
+        for _ in range(2):
+            assert (await client.send(Request("GET", url))).body == b"ok"
+        assert client.connections_opened == 1
+
+
+async def test_a_certificate_that_nobody_vouches_for_is_an_error(certificate: Path) -> None:
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    serving.load_cert_chain(certificate)
+    async with answering(OK, tls=serving) as (url, heard):
+        with pytest.raises(Transient) as caught:
+            await get(url)
+    assert caught.value.code == "bench.connect"
+    assert heard == []

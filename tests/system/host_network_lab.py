@@ -334,9 +334,25 @@ def arp_frame(mac: bytes, sender_mac: bytes, sender_ip: str, target_ip: str, ope
     return BROADCAST + mac + b"\x08\x06" + body
 
 
-def _bootp(kind: int, chaddr: bytes, transaction: int, options: bytes, ciaddr: bytes = bytes(4)) -> bytes:
+def _bootp(
+    kind: int, chaddr: bytes, transaction: int, options: bytes, ciaddr: bytes = bytes(4), *, broadcast: bool = False
+) -> bytes:
     head = struct.pack(
-        "!BBBBIHH4s4s4s4s16s64s128s", 1, 1, 6, 0, transaction, 0, 0, ciaddr, b"", b"", b"", chaddr, b"", b""
+        "!BBBBIHH4s4s4s4s16s64s128s",
+        1,
+        1,
+        6,
+        0,
+        transaction,
+        0,
+        0x8000 * broadcast,
+        ciaddr,
+        b"",
+        b"",
+        b"",
+        chaddr,
+        b"",
+        b"",
     )
     return (
         head
@@ -378,12 +394,28 @@ def _dora(mac: bytes, chaddr: bytes, timeout_s: float) -> dict[Any, Any] | None:
     transaction = uuid.uuid4().int & 0xFFFFFFFF
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)) as raw:
         raw.bind(("eth0", 3))
-        raw.send(udp_frame(mac, "0.0.0.0", "255.255.255.255", (68, 67), _bootp(1, chaddr, transaction, b"")))
+        raw.send(
+            udp_frame(
+                mac,
+                "0.0.0.0",
+                "255.255.255.255",
+                (68, 67),
+                _bootp(1, chaddr, transaction, b"", broadcast=chaddr != mac),
+            )
+        )
         offer = _answer(raw, transaction, until)
         if offer is None or offer[53] != b"\x02":
             return None
         options = b"\x32\x04" + socket.inet_aton(offer["ip"]) + b"\x36\x04" + offer[54]
-        raw.send(udp_frame(mac, "0.0.0.0", "255.255.255.255", (68, 67), _bootp(3, chaddr, transaction, options)))
+        raw.send(
+            udp_frame(
+                mac,
+                "0.0.0.0",
+                "255.255.255.255",
+                (68, 67),
+                _bootp(3, chaddr, transaction, options, broadcast=chaddr != mac),
+            )
+        )
         ack = _answer(raw, transaction, until)
         return ack if ack is not None and ack[53] == b"\x05" else None
 

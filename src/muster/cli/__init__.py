@@ -1,0 +1,1 @@
+"""The `muster` command and the wiring: the only place that reads the environment and builds the parts together."""

@@ -1,0 +1,160 @@
+"""The wiring of a cloud on one machine: every part is made here, once, and handed to those that need it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from random import Random, SystemRandom
+from typing import Any
+from uuid import UUID, uuid5
+
+from msgspec import Struct
+from starlette.types import ASGIApp
+
+from muster.api.http.mounts import Mounts
+from muster.api.identity.application import application as identity_application
+from muster.api.identity.application import assemble as assemble_identity
+from muster.api.network.application import application as network_application
+from muster.api.network.services import Services as NetworkServices
+from muster.api.network.services import assemble as assemble_network
+from muster.base.clock import system_clock
+from muster.base.log import get_logger
+from muster.bus.memory import MemoryBus
+from muster.domain.quotas import COMPUTE_DEFAULTS, NETWORK_DEFAULTS, UNLIMITED
+from muster.host.agent import HostIdentity, HostParts
+from muster.host.group import HostGroup
+from muster.host.hypervisor.sim import NullPlumbing, SimHypervisor, SimSettings
+from muster.locks.tooz import ToozLocks
+from muster.services.dispatcher import Dispatcher
+from muster.services.host_reports import HostReports
+from muster.services.identity_bootstrap import bootstrap
+from muster.services.outbox import Outbox
+from muster.services.passwords import Passwords, PasswordSettings
+from muster.services.port_batch import PortBatch
+from muster.services.quotas import Quotas
+from muster.services.revocations import Revocations
+from muster.services.security_groups import SecurityGroups
+from muster.services.servers import Servers
+from muster.services.token_authority import TokenAuthority
+from muster.services.token_keys import KeyRepository
+from muster.store.engine import Database
+
+log = get_logger(__name__)
+
+_HOSTS = UUID("5b0c1c5e-8f5a-4c0f-9c57-3d5b8a1f0a01")
+_REFRESH_S = 3.0
+
+
+class CloudSettings(Struct, frozen=True, kw_only=True):
+    """What `muster up` may be told."""
+
+    folder: Path
+    sim_hosts: int = 0
+    sim: SimSettings = SimSettings()
+
+
+class Cloud(Struct, frozen=True, kw_only=True):
+    """A running cloud: its application, and what bootstrapping made."""
+
+    application: ASGIApp
+    admin_project_id: str
+    admin_user_id: str
+    network: NetworkServices
+    servers: Servers
+    database: Database
+
+
+@asynccontextmanager
+async def running(settings: CloudSettings, admin_password: str) -> AsyncIterator[Cloud]:
+    """A cloud in `settings.folder`, started and, at the end of the block, stopped; its state stays in the folder."""
+    folder = settings.folder
+    database = Database(f"sqlite:///{folder / 'muster.db'}")
+    await database.create_all()
+    locks = ToozLocks(f"file://{folder / 'locks'}", "muster", folder / "locks" / "tokens")
+    await locks.start()
+    bus = MemoryBus()
+    passwords = Passwords(PasswordSettings())
+    tasks: list[asyncio.Task[None]] = []
+    hosts = HostGroup(bus)
+    try:
+        cloud, background = await _assemble(settings, database, locks, bus, passwords, admin_password)
+        tasks += [asyncio.create_task(work) for work in background]
+        await hosts.start([_simulated(index, settings.sim) for index in range(settings.sim_hosts)])
+        yield cloud
+    finally:
+        await hosts.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        passwords.close()
+        await locks.close()
+        await database.close()
+
+
+async def _assemble(
+    settings: CloudSettings,
+    database: Database,
+    locks: ToozLocks,
+    bus: MemoryBus,
+    passwords: Passwords,
+    admin_password: str,
+) -> tuple[Cloud, list[Coroutine[Any, Any, None]]]:
+    clock = system_clock
+    keys = KeyRepository(settings.folder / "keys", max_active_keys=3)
+    await asyncio.to_thread(keys.prepare)
+    ids = await bootstrap(database, admin_password=admin_password, passwords=passwords, clock=clock)
+    revocations = Revocations(database, clock, token_lifetime_s=3600)
+    await revocations.refresh()
+    authority = TokenAuthority(keys, revocations, clock, cache_size=5000)
+    quotas = Quotas({**COMPUTE_DEFAULTS, **NETWORK_DEFAULTS})
+    async with database.write() as connection:
+        unlimited = dict.fromkeys(quotas.defaults, UNLIMITED)
+        await quotas.set_limits(connection, ids.admin_project_id, unlimited)
+    changes = Outbox(clock)
+    groups = SecurityGroups(database, clock, quotas, changes)
+    batch = PortBatch(
+        database=database,
+        locks=locks,
+        clock=clock,
+        rng=SystemRandom(),
+        quotas=quotas,
+        changes=changes,
+        default_groups=groups,
+    )
+    network = assemble_network(database, batch, groups)
+    dispatcher = Dispatcher(database, bus, clock)
+    servers = Servers(database, batch, dispatcher.wake)
+    reports = HostReports(database, bus, clock, dispatcher, servers)
+    application = Mounts(
+        {
+            "identity": identity_application(
+                assemble_identity(database, authority, revocations, passwords, clock, token_lifetime_s=3600), authority
+            ),
+            "network": network_application(network, authority),
+        }
+    )
+    cloud = Cloud(
+        application=application,
+        admin_project_id=ids.admin_project_id,
+        admin_user_id=ids.admin_user_id,
+        network=network,
+        servers=servers,
+        database=database,
+    )
+    return cloud, [dispatcher.run(), reports.run(), _refreshing(revocations)]
+
+
+def _simulated(index: int, sim: SimSettings) -> HostParts:
+    hostname = f"sim-{index:04d}"
+    identity = HostIdentity(
+        host_id=str(uuid5(_HOSTS, hostname)), hostname=hostname, hypervisor_type="sim", firewall=False
+    )
+    hypervisor = SimHypervisor(Random(index), sim)  # noqa: S311 - boot times of simulated guests
+    leases = hypervisor.leases() if sim.boot_s else None
+    return HostParts(identity=identity, hypervisor=hypervisor, plumbing=NullPlumbing(), leases=leases)
+
+
+async def _refreshing(revocations: Revocations) -> None:
+    while True:
+        await asyncio.sleep(_REFRESH_S)
+        await revocations.refresh()

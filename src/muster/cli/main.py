@@ -1,0 +1,39 @@
+"""The `muster` command. Subcommands are loaded when they are called, so that `--help` is quick."""
+
+import importlib
+
+import click
+
+from muster import __version__
+
+# Name, module and attribute of each subcommand, and what `muster --help` says of it.
+_COMMANDS = {
+    "up": ("muster.cli.up", "up", "Run a whole cloud on this machine, in the foreground."),
+    "bench": ("muster.cli.bench", "bench", "Measure a cloud from its users' side."),
+    "guest": ("muster.cli.guest", "guest", "Build the test guest's image."),
+}
+
+
+class _Lazy(click.Group):
+    """A group whose commands are imported when they are needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, attribute, _ = _COMMANDS[cmd_name]
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)  # noqa: S101 - our own table
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_text) for name, (_, _, help_text) in _COMMANDS.items()])
+
+
+@click.group(cls=_Lazy)
+@click.version_option(__version__, prog_name="muster")
+def main() -> None:
+    """Muster creates thousands of virtual machines at once and loses none."""

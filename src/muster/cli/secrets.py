@@ -1,0 +1,48 @@
+"""The administrator's password and clouds.yaml: made once, readable by their owner only."""
+
+import os
+from pathlib import Path
+
+import yaml
+
+from muster.base.ids import new_secret
+
+_PASSWORD = "admin-password"  # noqa: S105 - a file's name
+
+
+def admin_password(folder: Path) -> str:
+    """The password of the cloud in `folder`; drawn at random the first time."""
+    path = folder / _PASSWORD
+    if not path.exists():
+        _write_private(path, new_secret(24) + "\n")
+    return path.read_text().strip()
+
+
+def write_clouds_yaml(folder: Path, base_url: str, password: str) -> Path:
+    """Write how clients reach the cloud, under the name `muster`."""
+    cloud = {
+        "auth_type": "password",
+        "auth": {
+            "auth_url": f"{base_url}/identity/v3",
+            "username": "admin",
+            "password": password,
+            "project_name": "admin",
+            "user_domain_id": "default",
+            "project_domain_id": "default",
+        },
+        "region_name": "RegionOne",
+        "interface": "public",
+        "identity_api_version": "3",
+    }
+    path = folder / "clouds.yaml"
+    _write_private(path, yaml.safe_dump({"clouds": {"muster": cloud}}, sort_keys=False))
+    return path
+
+
+def _write_private(path: Path, text: str) -> None:
+    scratch = path.with_name(path.name + ".new")
+    scratch.unlink(missing_ok=True)
+    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+    scratch.replace(path)

@@ -145,6 +145,11 @@ class Pinger:
                 future.set_result(now_s)
 
 
+def ensure_ping() -> None:
+    """Raises Forbidden when the machine lets this user open no ICMP socket: known before anything is made."""
+    _icmp_socket(socket.AF_INET)[0].close()
+
+
 def _icmp_socket(family: int) -> tuple[socket.socket, bool]:
     """An ICMP socket and whether it is raw: the unprivileged kind where the kernel allows it, else the raw one."""
     for kind in (socket.SOCK_DGRAM, socket.SOCK_RAW):

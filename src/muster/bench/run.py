@@ -20,10 +20,12 @@ from muster.bench.http import HttpClient
 from muster.bench.listing import Listing
 from muster.bench.measure import Measured, Plan, measure
 from muster.bench.observer import Observer, SilentObserver
-from muster.bench.options import ServersOptions
+from muster.bench.options import Phase, ServersOptions
+from muster.bench.ping import ensure_ping
 from muster.bench.records import Environment, ServersResult
 from muster.bench.resolve import Ingredients, resolve
 from muster.bench.resources import make_key_pair, make_security_group
+from muster.bench.ssh import ensure_ssh
 from muster.bench.sweep import Sweep
 from muster.bench.undo import Undo
 
@@ -40,7 +42,7 @@ async def run_servers(options: ServersOptions, observer: Observer | None = None)
     when the run cannot begin. When cancelled, also during the clean-up, removes what was made, tells the observer what
     is left, and goes on as a cancellation; a second cancellation ends at once.
     """
-    ensure_open_files((options.concurrency or options.count) + SPARE_FILES)
+    _ensure_means(options)
     cloud = await connect(options.cloud, options.config_files, time.monotonic)
     try:
         async with HttpClient(cloud.tls) as http:
@@ -50,14 +52,25 @@ async def run_servers(options: ServersOptions, observer: Observer | None = None)
         cloud.tokens.close()
 
 
+def _ensure_means(options: ServersOptions) -> None:
+    """What this machine lacks for the run is said before anything is made."""
+    ensure_open_files((options.concurrency or options.count) + SPARE_FILES)
+    if options.wants(Phase.PING):
+        ensure_ping()
+    if options.login:
+        ensure_ssh()
+
+
 def ensure_open_files(needed: int) -> None:
     """Raise this process's limit of open files if it must be. Raises Invalid if it may not be."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return
-    if hard != resource.RLIM_INFINITY and hard < needed:
-        raise Invalid(f"{needed} open files are needed and {hard} are allowed: lower the concurrency, or ulimit -n")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+    except (ValueError, OSError) as error:
+        text = f"{needed} open files are needed and {hard} are allowed: lower the concurrency, or raise ulimit -n"
+        raise Invalid(text) from error
 
 
 async def _to_its_end(work: Coroutine[object, object, None]) -> None:

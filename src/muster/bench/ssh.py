@@ -10,12 +10,13 @@ import asyncio
 import contextlib
 import ipaddress
 import secrets
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
-from muster.base.errors import Invalid
+from muster.base.errors import Invalid, NotFound
 
 ATTEMPT_S = 2.0
 AGAIN_S = 0.2
@@ -76,6 +77,12 @@ class SshProbe:
                 if await _output(command) == word:
                     return self._now()
             await asyncio.sleep(AGAIN_S)
+
+
+def ensure_ssh() -> None:
+    """Raises NotFound when there is no program `ssh`: known before anything is made."""
+    if shutil.which("ssh") is None:
+        raise NotFound("a login needs the program ssh (Debian: openssh-client)")
 
 
 async def _ssh_line(reader: asyncio.StreamReader) -> bool:

@@ -58,7 +58,7 @@ async def test_failures_end_with_1_and_are_shown(lab: Lab) -> None:
     [
         (["--count", "0"], "count"),
         (["--phases", "create,dance"], "dance"),
-        (["--image", "windows"], "windows"),
+        (["--image", "windows", "--phases", "create"], "windows"),
         (["--chart", "r.bmp"], ".bmp"),
         (["--json", "/nowhere/r.json"], "/nowhere"),
     ],
@@ -74,7 +74,7 @@ async def test_bad_input_is_explained_and_changes_nothing(lab: Lab, arguments: l
 
 async def test_ctrl_c_removes_everything(lab: Lab) -> None:
     cloud = await lab.cloud(build_s=60)
-    process = await start(lab, "--count", "10", "--key")
+    process = await start(lab, "--count", "10", "--key", "--phases", "create,ssh,delete")
     async with asyncio.timeout(30):
         while len(cloud.alive()) < 10:
             await asyncio.sleep(0.05)

@@ -1,14 +1,15 @@
 """Whole runs against the fake cloud: what is counted, what is not repeated, what is left behind."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
-from muster.base.errors import Invalid, NotFound, Transient, Unauthenticated
+from muster.base.errors import Forbidden, Invalid, NotFound, Transient, Unauthenticated
 from muster.bench.observer import SilentObserver
 from muster.bench.options import Phase
 from muster.bench.records import MOMENTS, Leftover, ServersResult
-from muster.bench.run import run_servers
+from muster.bench.run import ensure_open_files, run_servers
 
 from .conftest import Lab
 from .fake_cloud import FLAVOR_ID, IMAGE_ID, NETWORK_ID, FakeCloud, clouds_yaml
@@ -314,6 +315,32 @@ async def test_a_keystone_that_is_away_is_said(lab: Lab) -> None:
     (lab.directory / "clouds.yaml").write_text(clouds_yaml(cloud).replace(cloud.url, "http://127.0.0.1:1"))
     with pytest.raises(Transient):
         await run_servers(lab.options(count=1))
+
+
+async def test_what_this_machine_lacks_is_said_before_anything_is_made(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cloud = await lab.cloud()
+
+    def no_socket(*_: object) -> None:
+        raise PermissionError
+
+    def few_files(*_: object) -> None:
+        raise ValueError
+
+    with monkeypatch.context() as without_icmp:
+        without_icmp.setattr("muster.bench.ping.socket.socket", no_socket)
+        with pytest.raises(Forbidden, match="ping_group_range"):
+            await run_servers(lab.options(count=1, phases=(Phase.CREATE, Phase.PING)))
+    with monkeypatch.context() as without_ssh:
+        without_ssh.setenv("PATH", str(tmp_path))
+        with pytest.raises(NotFound, match="ssh"):
+            await run_servers(lab.options(count=1, phases=(Phase.CREATE, Phase.SSH), login=True))
+    with monkeypatch.context() as with_few_files:
+        with_few_files.setattr("muster.bench.run.resource.setrlimit", few_files)
+        with pytest.raises(Invalid, match="open files"):
+            ensure_open_files(10**9)
+    assert cloud.calls == {}
 
 
 @pytest.mark.parametrize(

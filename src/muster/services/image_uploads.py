@@ -1,0 +1,254 @@
+"""Content of images: received, checked, and put in place; and what crashes left of that, removed.
+
+An upload: take the file's lock, mark the record `saving`, receive into a temporary file, check what arrived, sync,
+rename, mark the record `active`, let go of the lock. Invariant: whoever changes a record from `saving` holds the lock
+of its file. So an upload that dies at any point leaves a record and files that `sweep` sets right, and a sweep that
+runs beside a living upload, here or in another process, leaves it alone.
+"""
+
+import asyncio
+import hashlib
+import uuid
+from collections.abc import AsyncIterator, Collection
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from muster.base.clock import Clock
+from muster.base.errors import Conflict, Invalid, MusterError, NotFound, TooLarge
+from muster.base.log import get_logger
+from muster.domain.context import Context
+from muster.domain.image_formats import HEAD_BYTES, check_head, inspect
+from muster.domain.images import Content, Image, ImageSettings, Status, Visibility, active, saving
+from muster.services.image_access import read_owned, read_seen
+from muster.services.image_files import CHUNK_BYTES, ImageFiles, Incoming
+from muster.store import images as store
+from muster.store.engine import Connection, Database, Violation
+
+log = get_logger(__name__)
+
+_KEPT = (Status.ACTIVE, Status.DEACTIVATED)
+# Files that come with the cloud have the same id wherever they are registered.
+_NAMESPACE = uuid.UUID("5d0c8a3e-6d0b-5a4e-9a54-3f6a2f0e7a11")
+_REGISTERED = "muster_registered"
+_OPERATOR = Context(user_id="", roles=frozenset({"admin"}))
+
+
+class ImageUploads:
+    """Receives files into one image folder, in any number of processes."""
+
+    def __init__(
+        self, database: Database, clock: Clock, files: ImageFiles, settings: ImageSettings | None = None
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._files = files
+        self._settings = settings or ImageSettings()
+
+    async def upload(
+        self, context: Context, image_id: str, parts: AsyncIterator[bytes], declared_size: int | None = None
+    ) -> Image:
+        """Receive an image's content in parts; the image is active when this returns.
+
+        Raises NotFound, Forbidden, Conflict (it has content or receives some), Unsupported (content of another
+        format), Invalid (unsafe content, another size than declared), TooLarge, NotFound with the code image.gone (it
+        was deleted meanwhile). After an error the image waits for content again and nothing of it is kept. Hashing and
+        writing happen in threads, CHUNK_BYTES at a time; two transactions, three fsyncs of files.
+        """
+        await self._check_startable(context, image_id, declared_size)
+        incoming = await self._files.receive(image_id)
+        try:
+            image = await self._start(context, image_id)
+        except BaseException:
+            await asyncio.shield(incoming.discard())
+            raise
+        try:
+            return await self._receive(incoming, image, parts, declared_size)
+        except BaseException as error:
+            code = getattr(error, "code", type(error).__name__)
+            log.info("an upload failed", action="image_upload_failed", image=image_id, error=code)
+            await asyncio.shield(self._give_up(incoming, image_id))
+            raise
+
+    async def sweep(self) -> int:
+        """Remove files that no record wants, let images whose upload died wait for content again; how many ids.
+
+        To be called at the start of each process; harmless at any time. Two or three queries, and one transaction
+        if there is anything to do.
+        """
+        whole, partial = await self._files.ids()
+        async with self._database.read() as connection:
+            statuses = await store.read_statuses(connection, whole | partial)
+            dead = await store.read_ids(connection, Status.SAVING)
+        suspects = partial | dead | {image_id for image_id in whole if statuses.get(image_id) not in _KEPT}
+        if not suspects:
+            return 0
+        async with self._database.write() as connection:
+            return len(await self._clear(connection, suspects))
+
+    async def register_file(self, path: Path, *, name: str, disk_format: str = "qcow2", min_ram: int = 0) -> Image:
+        """A file that comes with the cloud is a public image, owned by nobody; its content decides its id.
+
+        Idempotent, also between processes. An older version of the same name is hidden. Raises Invalid, Unsupported,
+        NotFound (no such file). Reads the file once if it is registered, twice if not.
+        """
+        digest, size = await asyncio.to_thread(_sha512, path)
+        image_id = str(uuid.uuid5(_NAMESPACE, f"{name}/{disk_format}/{digest}"))
+        image = await self._registered(image_id, name, disk_format, min_ram)
+        if image.status is not Status.QUEUED:
+            return image
+        try:
+            return await self.upload(_OPERATOR, image_id, _parts_of(path), size)
+        except Conflict:  # another process registers the same file
+            async with self._database.read() as connection:
+                return await read_seen(connection, image_id, _OPERATOR)
+
+    async def _check_startable(self, context: Context, image_id: str, declared_size: int | None) -> None:
+        async with self._database.read() as connection:
+            image = await read_seen(connection, image_id, context)
+            in_use = await store.size_of(connection, image.owner)
+        self._check_size(declared_size or 0, in_use)
+
+    def _check_size(self, size: int, in_use: int) -> None:
+        if size > self._settings.size_limit:
+            raise TooLarge(f"The incoming image is too large: at most {self._settings.size_limit} bytes are accepted")
+        limit = self._settings.project_size_limit
+        if limit is not None and in_use + size > limit:
+            remaining = max(0, limit - in_use)
+            raise TooLarge(f"Image exceeds the storage quota: {size} bytes do not fit, {remaining} bytes remain.")
+
+    async def _start(self, context: Context, image_id: str) -> Image:
+        async with self._database.write() as connection:
+            image = saving(await read_owned(connection, image_id, context, "upload_image"))
+            await store.set_status(connection, [image_id], Status.SAVING, self._clock())
+        return image
+
+    async def _receive(
+        self, incoming: Incoming, image: Image, parts: AsyncIterator[bytes], declared_size: int | None
+    ) -> Image:
+        await self._write_all(incoming, image, parts)
+        if declared_size is not None and declared_size != incoming.size:
+            raise Invalid(f"The size declared is {declared_size} bytes, but {incoming.size} bytes were received")
+        virtual_size = inspect(
+            incoming.head,
+            incoming.size,
+            image.disk_format or "",
+            virtual_size_limit=self._settings.virtual_size_limit,
+        )
+        received = await incoming.publish()
+        content = Content(size=received.size, virtual_size=virtual_size, md5=received.md5, sha512=received.sha512)
+        async with self._database.write() as connection:
+            done = await self._finish(connection, image.id, content)
+        await incoming.close()
+        return done
+
+    async def _write_all(self, incoming: Incoming, image: Image, parts: AsyncIterator[bytes]) -> None:
+        is_checked = False
+        async for chunk in _chunks(parts, self._settings.idle_timeout_s):
+            self._check_size(incoming.size + len(chunk), 0)
+            await incoming.write(chunk)
+            if not is_checked and incoming.size >= HEAD_BYTES:
+                # Told now rather than after the last of many gigabytes.
+                check_head(incoming.head, image.disk_format or "")
+                is_checked = True
+
+    async def _finish(self, connection: Connection, image_id: str, content: Content) -> Image:
+        image = (await store.read(connection, [image_id], lock=True)).get(image_id)
+        if image is None or image.status is not Status.SAVING:
+            raise NotFound(f"Image {image_id} was deleted during its upload", code="image.gone")
+        self._check_size(content.size, await store.size_of(connection, image.owner))
+        done = replace(active(image, content), updated_at=self._clock())
+        await store.save(connection, [done])
+        return done
+
+    async def _give_up(self, incoming: Incoming, image_id: str) -> None:
+        """The image waits for content again, unless it was committed after all. The file's lock is held until then."""
+        try:
+            async with self._database.write() as connection:
+                image = (await store.read(connection, [image_id], lock=True)).get(image_id)
+                if image is None or image.status not in _KEPT:
+                    await self._files.remove(image_id)
+                if image is not None and image.status is Status.SAVING:
+                    await store.set_status(connection, [image_id], Status.QUEUED, self._clock())
+        except MusterError as error:
+            log.warning("left to the sweep", action="image_upload_left", image=image_id, error=error.code)
+        finally:
+            await incoming.discard()
+
+    async def _clear(self, connection: Connection, suspects: Collection[str]) -> set[str]:
+        """Set right what no living upload holds. Records are locked, so no upload begins meanwhile."""
+        found = await store.read(connection, suspects, lock=True)
+        cleared = set()
+        for image_id in suspects:
+            is_kept = image_id in found and found[image_id].status in _KEPT
+            if await self._files.clear(image_id, whole=not is_kept):
+                cleared.add(image_id)
+        dead = {image_id for image_id in cleared if image_id in found and found[image_id].status is Status.SAVING}
+        await store.set_status(connection, dead, Status.QUEUED, self._clock())
+        log.info("image folder swept", action="image_sweep", cleared=len(cleared), requeued=len(dead))
+        return cleared
+
+    async def _registered(self, image_id: str, name: str, disk_format: str, min_ram: int) -> Image:
+        now = self._clock()
+        image = Image(
+            id=image_id,
+            owner=None,
+            name=name,
+            visibility=Visibility.PUBLIC,
+            disk_format=disk_format,
+            container_format="bare",
+            min_ram=min_ram,
+            properties={_REGISTERED: name},
+            created_at=now,
+            updated_at=now,
+        )
+        has_file = await self._files.exists(image_id)
+        try:
+            async with self._database.write() as connection:
+                found = (await store.read(connection, [image_id], lock=True)).get(image_id)
+                if found is None:
+                    await store.hide_others(connection, _REGISTERED, name, now)
+                    await store.insert(connection, [image])
+                elif found.status is Status.ACTIVE and not has_file:
+                    await store.set_status(connection, [image_id], Status.QUEUED, now)
+                else:
+                    return found
+        except Violation:  # another process was faster
+            async with self._database.read() as connection:
+                return await read_seen(connection, image_id, _OPERATOR)
+        return image
+
+
+async def _chunks(parts: AsyncIterator[bytes], idle_timeout_s: float) -> AsyncIterator[bytes]:
+    """The parts joined into chunks worth a thread's while. Raises Invalid when nothing comes for too long."""
+    waiting: list[bytes] = []
+    size = 0
+    while True:
+        try:
+            async with asyncio.timeout(idle_timeout_s):
+                part = await anext(parts)
+        except StopAsyncIteration:
+            break
+        except TimeoutError as error:
+            raise Invalid(f"Nothing arrived for {idle_timeout_s:.0f} seconds") from error
+        waiting.append(part)
+        size += len(part)
+        if size >= CHUNK_BYTES:
+            yield b"".join(waiting)
+            waiting, size = [], 0
+    if waiting:
+        yield b"".join(waiting)
+
+
+async def _parts_of(path: Path) -> AsyncIterator[bytes]:
+    with path.open("rb") as file:
+        while part := await asyncio.to_thread(file.read, CHUNK_BYTES):
+            yield part
+
+
+def _sha512(path: Path) -> tuple[str, int]:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha512").hexdigest(), file.tell()
+    except FileNotFoundError as error:
+        raise NotFound(f"There is no file {path.name}") from error

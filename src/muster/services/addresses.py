@@ -9,7 +9,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.base.errors import Conflict, Exhausted, MusterError
 from muster.domain import addresses as arithmetic
@@ -17,6 +16,7 @@ from muster.domain.addresses import Range, SubnetPlan, Taken
 from muster.domain.port_batch import Want
 from muster.store import addresses as store
 from muster.store.addresses import Given
+from muster.store.engine import Connection
 
 
 class Asker(Struct, frozen=True):
@@ -34,7 +34,7 @@ class Granted(Struct, frozen=True):
 
 
 async def allocate(
-    connection: AsyncConnection, askers: Sequence[Asker], ip_versions: Mapping[str, int], now: float
+    connection: Connection, askers: Sequence[Asker], ip_versions: Mapping[str, int], now: float
 ) -> list[Granted | MusterError]:
     """Give each asker its addresses and write them; one asker's error never fails another.
 
@@ -66,7 +66,7 @@ async def allocate(
     return outcomes
 
 
-async def _read_plans(connection: AsyncConnection, askers: Sequence[Asker], now: float) -> dict[str, SubnetPlan]:
+async def _read_plans(connection: Connection, askers: Sequence[Asker], now: float) -> dict[str, SubnetPlan]:
     """A plan per subnet with at least as much in it as the batch can take; what it cannot reach is not read."""
     given: defaultdict[str, set[int]] = defaultdict(set)
     undecided: defaultdict[tuple[str, ...], int] = defaultdict(int)
@@ -102,9 +102,7 @@ class _Picture(Struct, frozen=True):
         return sum(one.size for one in self.ranges) + len(self.resting) - self.named
 
 
-async def _read_picture(
-    connection: AsyncConnection, subnet_id: str, count: int, named: set[int], now: float
-) -> _Picture:
+async def _read_picture(connection: Connection, subnet_id: str, count: int, named: set[int], now: float) -> _Picture:
     holders = await store.read_holders(connection, subnet_id, named) if named else {}
     held = {number for number, port_id in holders.items() if port_id is not None}
     wanted = count + len(named)
@@ -118,9 +116,7 @@ async def _read_picture(
     return _Picture(sorted(ranges), resting, held, len(named - held))
 
 
-async def _rested(
-    connection: AsyncConnection, subnet_id: str, short: int, now: float, named: Sequence[int]
-) -> list[int]:
+async def _rested(connection: Connection, subnet_id: str, short: int, now: float, named: Sequence[int]) -> list[int]:
     """Released addresses to reuse: those whose rest is over; when the subnet runs dry, the others too, oldest first."""
     limit = short + len(named)
     rested = await store.read_resting(connection, subnet_id, limit=limit, due_at=now)
@@ -159,12 +155,12 @@ def _take(want: Want, plans: Mapping[str, SubnetPlan]) -> tuple[str, int] | Must
     return Exhausted("No more IP addresses available on the network.", code="network.IpAddressGenerationFailure")
 
 
-async def open_pools(connection: AsyncConnection, subnet_id: str, pools: Sequence[Range]) -> None:
+async def open_pools(connection: Connection, subnet_id: str, pools: Sequence[Range]) -> None:
     """Make all addresses of a new subnet's pools free. One statement."""
     await store.swap_ranges(connection, subnet_id, [], pools)
 
 
-async def change_pools(connection: AsyncConnection, subnet_id: str, pools: Sequence[Range]) -> None:
+async def change_pools(connection: Connection, subnet_id: str, pools: Sequence[Range]) -> None:
     """Set a subnet's pools anew; what is given out stays given out, what rests outside the new pools is forgotten.
 
     Costs as much as there are addresses given out: changing pools is rare.
@@ -185,7 +181,7 @@ async def change_pools(connection: AsyncConnection, subnet_id: str, pools: Seque
     )
 
 
-async def close_pools(connection: AsyncConnection, subnet_id: str) -> None:
+async def close_pools(connection: Connection, subnet_id: str) -> None:
     """Forget a subnet's free and resting addresses. Raises Conflict (`network.SubnetInUse`) if a port has one."""
     counts = await store.count_given(connection, [subnet_id])
     if counts.get(subnet_id):

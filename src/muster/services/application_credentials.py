@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from msgspec import Meta, Struct
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.base.clock import Clock
 from muster.base.errors import Forbidden, Invalid, NotFound
@@ -28,7 +27,7 @@ from muster.services.users import require_self
 from muster.store import application_credentials as store
 from muster.store import roles as role_store
 from muster.store import users as user_store
-from muster.store.engine import Database
+from muster.store.engine import Connection, Database
 
 
 class RoleName(Struct, frozen=True):
@@ -156,7 +155,7 @@ def _choose_roles(ask: CredentialAsk, held: Sequence[Role]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(chosen))
 
 
-async def _read_one(connection: AsyncConnection, user_id: str, credential_id: str) -> ApplicationCredential:
+async def _read_one(connection: Connection, user_id: str, credential_id: str) -> ApplicationCredential:
     login = await store.read_login(connection, credential_id)
     if login is None or login.credential.user_id != user_id:
         raise NotFound(f"Could not find Application Credential: {credential_id}.")

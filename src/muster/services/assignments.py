@@ -7,7 +7,6 @@ the same transaction.
 from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.base.errors import Forbidden, NotFound
 from muster.domain import revocations as subjects
@@ -26,7 +25,7 @@ from muster.store import projects as project_store
 from muster.store import roles as role_store
 from muster.store import users as user_store
 from muster.store.assignments import AssignmentFilter
-from muster.store.engine import Database
+from muster.store.engine import Connection, Database
 
 
 class AssignmentQuery(Struct, frozen=True, kw_only=True):
@@ -127,7 +126,7 @@ async def _void(change: Change, grant: Grant, user_ids: Sequence[str]) -> None:
         await credential_store.remove_of(change.connection, user_ids, grant.target.id)
 
 
-async def _check(connection: AsyncConnection, grant: Grant) -> tuple[Role, Project | None]:
+async def _check(connection: Connection, grant: Grant) -> tuple[Role, Project | None]:
     """The role, and the target's row. Raises NotFound if one of the three does not exist."""
     role = (await role_store.read(connection, [grant.role_id])).get(grant.role_id)
     if role is None:
@@ -135,7 +134,7 @@ async def _check(connection: AsyncConnection, grant: Grant) -> tuple[Role, Proje
     return role, await _check_both(connection, grant.actor, grant.target)
 
 
-async def _check_both(connection: AsyncConnection, actor: Actor, target: Target) -> Project | None:
+async def _check_both(connection: Connection, actor: Actor, target: Target) -> Project | None:
     """The target's row. Raises NotFound if actor or target does not exist."""
     is_user = actor.kind is ActorKind.USER
     known = await (user_store.read if is_user else group_store.read)(connection, [actor.id])
@@ -156,7 +155,7 @@ def _missing(grant: Grant) -> str:
     )
 
 
-async def _as_granted(connection: AsyncConnection, query: AssignmentQuery) -> AssignmentFilter:
+async def _as_granted(connection: Connection, query: AssignmentQuery) -> AssignmentFilter:
     target = query.target
     target_ids = [target.id] if target is not None and target.id else None
     if target_ids and query.include_subtree:
@@ -171,7 +170,7 @@ async def _as_granted(connection: AsyncConnection, query: AssignmentQuery) -> As
     )
 
 
-async def _read_below(connection: AsyncConnection, project_id: str) -> list[str]:
+async def _read_below(connection: Connection, project_id: str) -> list[str]:
     below: list[str] = []
     waiting = [project_id]
     while waiting:
@@ -181,7 +180,7 @@ async def _read_below(connection: AsyncConnection, project_id: str) -> list[str]
     return below
 
 
-async def _read_effective(connection: AsyncConnection, query: AssignmentQuery) -> list[Grant]:
+async def _read_effective(connection: Connection, query: AssignmentQuery) -> list[Grant]:
     """Everything that may matter is read and worked out; filters on what comes out are applied last."""
     target_ids, above_ids = await _read_reach(connection, query)
     kind = query.target.kind if query.target is not None and not above_ids else None
@@ -210,7 +209,7 @@ def _is_on(target: Target, wanted: Target, target_ids: Sequence[str] | None) -> 
     return target.kind is wanted.kind and (target_ids is None or target.id in target_ids)
 
 
-async def _read_reach(connection: AsyncConnection, query: AssignmentQuery) -> tuple[list[str] | None, list[str]]:
+async def _read_reach(connection: Connection, query: AssignmentQuery) -> tuple[list[str] | None, list[str]]:
     """The ids of the targets that are asked for, and of what stands above them."""
     target = query.target
     if target is None or not target.id:
@@ -222,7 +221,7 @@ async def _read_reach(connection: AsyncConnection, query: AssignmentQuery) -> tu
     return [target.id, *below], [*await read_above(connection, place), target.id]
 
 
-async def _read_domains(connection: AsyncConnection, granted: Sequence[Grant]) -> set[str]:
+async def _read_domains(connection: Connection, granted: Sequence[Grant]) -> set[str]:
     inherited = {grant.target.id for grant in granted if grant.inherited}
     if not inherited:
         return set()
@@ -230,7 +229,7 @@ async def _read_domains(connection: AsyncConnection, granted: Sequence[Grant]) -
     return {place.domain_id or place.id for place in found.values()}
 
 
-async def _with_names(connection: AsyncConnection, grants: list[Grant]) -> AssignmentListing:
+async def _with_names(connection: Connection, grants: list[Grant]) -> AssignmentListing:
     actors = [grant.actor for grant in grants]
     users = await user_store.read(connection, {actor.id for actor in actors if actor.kind is ActorKind.USER})
     groups = await group_store.read(connection, {actor.id for actor in actors if actor.kind is ActorKind.GROUP})

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from msgspec import UNSET
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.base.errors import Conflict, Forbidden, Invalid, NotFound
 from muster.base.ids import new_hex
@@ -12,7 +11,7 @@ from muster.domain.catalog import CatalogService, Endpoint, Region
 from muster.domain.patches import EndpointPatch, RegionPatch, ServicePatch, changed
 from muster.services.refusals import refusing
 from muster.store import catalog as store
-from muster.store.engine import Database
+from muster.store.engine import Connection, Database
 
 _ONE = Page(1)
 
@@ -129,28 +128,28 @@ class Catalog:
                 raise NotFound(f"Could not find endpoint: {endpoint_id}.")
 
 
-async def _region(connection: AsyncConnection, region_id: str) -> Region:
+async def _region(connection: Connection, region_id: str) -> Region:
     found = (await store.read_regions(connection, [Filter("id", region_id)], _ONE)).items
     if not found:
         raise NotFound(f"Could not find region: {region_id}.")
     return found[0]
 
 
-async def _service(connection: AsyncConnection, service_id: str) -> CatalogService:
+async def _service(connection: Connection, service_id: str) -> CatalogService:
     found = (await store.read_services(connection, [Filter("id", service_id)], _ONE)).items
     if not found:
         raise NotFound(f"Could not find service: {service_id}.")
     return found[0]
 
 
-async def _endpoint(connection: AsyncConnection, endpoint_id: str) -> Endpoint:
+async def _endpoint(connection: Connection, endpoint_id: str) -> Endpoint:
     found = (await store.read_endpoints(connection, [Filter("id", endpoint_id)], _ONE)).items
     if not found:
         raise NotFound(f"Could not find endpoint: {endpoint_id}.")
     return found[0]
 
 
-async def _check_circle(connection: AsyncConnection, region: Region) -> None:
+async def _check_circle(connection: Connection, region: Region) -> None:
     above = region.parent_region_id
     while above is not None:
         if above == region.id:
@@ -159,7 +158,7 @@ async def _check_circle(connection: AsyncConnection, region: Region) -> None:
         above = found[0].parent_region_id if found else None
 
 
-async def _ensure_region(connection: AsyncConnection, patch: EndpointPatch) -> None:
+async def _ensure_region(connection: Connection, patch: EndpointPatch) -> None:
     if patch.region and not (await store.read_regions(connection, [Filter("id", patch.region)], _ONE)).items:
         await store.insert(connection, [Region(id=patch.region)])
 

@@ -6,7 +6,6 @@ Invariant: who leaves a group loses all tokens at once, for they may rest on wha
 from collections.abc import Sequence
 
 from msgspec import UNSET
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.base.errors import Forbidden, Invalid, NotFound
 from muster.base.ids import new_hex
@@ -23,7 +22,7 @@ from muster.services.revocations import Revocations
 from muster.store import groups as store
 from muster.store import projects as project_store
 from muster.store import users as user_store
-from muster.store.engine import Database
+from muster.store.engine import Connection, Database
 
 
 class Groups:
@@ -114,14 +113,14 @@ def _applied(old: Group, patch: GroupPatch) -> Group:
     )
 
 
-async def _read_one(connection: AsyncConnection, group_id: str, *, lock: bool = False) -> Group:
+async def _read_one(connection: Connection, group_id: str, *, lock: bool = False) -> Group:
     group = (await store.read(connection, [group_id], lock=lock)).get(group_id)
     if group is None:
         raise NotFound(f"Could not find group: {group_id}.")
     return group
 
 
-async def _check_both(connection: AsyncConnection, group_id: str, user_id: str) -> None:
+async def _check_both(connection: Connection, group_id: str, user_id: str) -> None:
     await _read_one(connection, group_id)
     if not await user_store.read(connection, [user_id]):
         raise NotFound(f"Could not find user: {user_id}.")

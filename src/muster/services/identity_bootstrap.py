@@ -8,7 +8,6 @@ import uuid
 from collections.abc import Sequence
 
 from msgspec import Struct
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.base.clock import Clock, system_clock
 from muster.base.ids import new_hex
@@ -38,7 +37,7 @@ from muster.store import projects as project_store
 from muster.store import revocations as revocation_store
 from muster.store import roles as role_store
 from muster.store import users as user_store
-from muster.store.engine import Database, Violation
+from muster.store.engine import Connection, Database, Violation
 
 ROLES = ("admin", "manager", "member", "reader", "service")
 IMPLICATIONS = (("admin", "manager"), ("manager", "member"), ("member", "reader"))
@@ -91,7 +90,7 @@ class _Wanted(Struct, frozen=True):
     now: float
 
 
-async def _make(connection: AsyncConnection, wanted: _Wanted) -> BootstrapIds:
+async def _make(connection: Connection, wanted: _Wanted) -> BootstrapIds:
     await revocation_store.start_clock(connection)
     if DEFAULT_DOMAIN_ID not in await project_store.read(connection, [DEFAULT_DOMAIN_ID]):
         domain = Project(
@@ -124,7 +123,7 @@ async def _make(connection: AsyncConnection, wanted: _Wanted) -> BootstrapIds:
     )
 
 
-async def _project(connection: AsyncConnection, name: str, description: str) -> str:
+async def _project(connection: Connection, name: str, description: str) -> str:
     found = await project_store.find(connection, DEFAULT_DOMAIN_ID, name)
     if found is not None:
         return found.id
@@ -139,7 +138,7 @@ async def _project(connection: AsyncConnection, name: str, description: str) -> 
     return project.id
 
 
-async def _roles(connection: AsyncConnection) -> dict[str, str]:
+async def _roles(connection: Connection) -> dict[str, str]:
     found = await role_store.find(connection, ROLES)
     missing = [Role(id=new_hex(), name=name, options={IMMUTABLE: True}) for name in ROLES if name not in found]
     role_ids = {role.name: role.id for role in (*found.values(), *missing)}
@@ -152,7 +151,7 @@ async def _roles(connection: AsyncConnection) -> dict[str, str]:
     return role_ids
 
 
-async def _admin(connection: AsyncConnection, wanted: _Wanted, project_id: str) -> str:
+async def _admin(connection: Connection, wanted: _Wanted, project_id: str) -> str:
     login = await user_store.find_login(connection, DEFAULT_DOMAIN_ID, "admin")
     if login is None:
         user = User(
@@ -169,7 +168,7 @@ async def _admin(connection: AsyncConnection, wanted: _Wanted, project_id: str) 
     return login.user.id
 
 
-async def _catalog(connection: AsyncConnection, entries: Sequence[CatalogEntry]) -> None:
+async def _catalog(connection: Connection, entries: Sequence[CatalogEntry]) -> None:
     if not (await catalog_store.read_regions(connection, [Filter("id", DEFAULT_REGION)], Page(1))).items:
         await catalog_store.insert(connection, [Region(id=DEFAULT_REGION)])
     services, endpoints = await catalog_store.read_all(connection)

@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from msgspec import Struct
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.base.errors import NotFound
 from muster.domain.context import Context
@@ -13,7 +12,7 @@ from muster.store import ports as port_store
 from muster.store import security_groups as group_store
 from muster.store import subnets as subnet_store
 from muster.store import tags as store
-from muster.store.engine import Database
+from muster.store.engine import Connection, Database
 
 # Whether a resource exists and is the caller's to see; raises NotFound.
 Look = Callable[[Context, str], Awaitable["Tagged"]]
@@ -81,7 +80,7 @@ class NetworkTags:
         if not context.sees((await self._look(context, kind, resource_id)).project_id):
             raise disallowed(f"update_{kind.removesuffix('s')}:tags".replace("-", "_"))
 
-    async def _touch(self, connection: AsyncConnection, kind: str, resource_id: str) -> None:
+    async def _touch(self, connection: Connection, kind: str, resource_id: str) -> None:
         """Raise the resource's revision. If it has gone meanwhile, its tags go too."""
         now = self._clock()
         if kind == "networks":

@@ -4,7 +4,6 @@ from collections.abc import Collection, Sequence
 from random import Random
 
 from msgspec import structs
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.base.errors import Stale
 from muster.domain.context import Context
@@ -31,7 +30,7 @@ from muster.store import network_agents as agent_store
 from muster.store import networks as store
 from muster.store import ports as port_store
 from muster.store import subnets as subnet_store
-from muster.store.engine import Database, Violation
+from muster.store.engine import Connection, Database, Violation
 from muster.store.network_listing import MarkerNotFound
 from muster.store.violations import FOREIGN_KEY
 
@@ -119,7 +118,7 @@ class Networks:
         await redeciding("networks", decide)
 
     async def _insert(
-        self, connection: AsyncConnection, drafts: Sequence[NewNetwork], kinds: Sequence[str], mtus: Sequence[int]
+        self, connection: Connection, drafts: Sequence[NewNetwork], kinds: Sequence[str], mtus: Sequence[int]
     ) -> list[Network]:
         await self._check_zones(connection, {hint for draft in drafts for hint in draft.availability_zone_hints})
         refusals = await self._batch.quotas.admit(connection, [Ask(d.project_id, {"network": 1}) for d in drafts])
@@ -137,7 +136,7 @@ class Networks:
                 await store.unset_default(connection, network.id)
         return await self._with_zones(connection, made)
 
-    async def _segments(self, connection: AsyncConnection, drafts: Sequence[NewNetwork]) -> list[int]:
+    async def _segments(self, connection: Connection, drafts: Sequence[NewNetwork]) -> list[int]:
         """A segment for each draft: the one asked for, else one drawn at random that no network has."""
         asked = [draft.segment_id for draft in drafts if draft.segment_id is not None]
         taken = await store.taken_segments(connection, asked) if asked else set()
@@ -149,11 +148,11 @@ class Networks:
             raise Stale("A drawn segment is taken")
         return [draft.segment_id if draft.segment_id is not None else free.pop() for draft in drafts]
 
-    async def _check_zones(self, connection: AsyncConnection, hints: Collection[str]) -> None:
+    async def _check_zones(self, connection: Connection, hints: Collection[str]) -> None:
         if unknown := sorted(set(hints) - set(await agent_store.read_zones(connection) if hints else ())):
             raise network_error("AvailabilityZoneNotFound", availability_zone=unknown[0])
 
-    async def _check_unshare(self, connection: AsyncConnection, network: Network) -> None:
+    async def _check_unshare(self, connection: Connection, network: Network) -> None:
         users = await port_store.projects_on_network(connection, network.id)
         if users - {network.project_id}:
             raise network_error("InvalidSharedSetting", network=network.name)
@@ -174,11 +173,11 @@ class Networks:
         if not await store.remove(connection, network.id):
             raise network_error("NetworkNotFound", net_id=network.id)
 
-    async def _seen(self, connection: AsyncConnection, context: Context, network_id: str) -> Network:
+    async def _seen(self, connection: Connection, context: Context, network_id: str) -> Network:
         network = seen_network(await store.read(connection, [network_id]), network_id, context)
         return (await self._with_zones(connection, [network]))[0]
 
-    async def _with_zones(self, connection: AsyncConnection, networks: Sequence[Network]) -> list[Network]:
+    async def _with_zones(self, connection: Connection, networks: Sequence[Network]) -> list[Network]:
         """A network with a subnet is served in every zone that has a host: each host serves its own guests."""
         if not any(network.subnet_ids for network in networks):
             return [*networks]

@@ -13,7 +13,6 @@ from typing import Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.base.clock import Clock
 from muster.base.errors import Conflict, Exhausted, MusterError, NotFound, Stale
@@ -34,7 +33,7 @@ from muster.services.outbox import ChangeSink
 from muster.services.quotas import Quotas
 from muster.store import addresses as address_store
 from muster.store import port_batch as store
-from muster.store.engine import Database, Violation
+from muster.store.engine import Connection, Database, Violation
 
 # Constraints whose violation means that something was given out twice at the same time: the batch is decided again.
 _RACES = frozenset({"pk_addresses", "pk_free_ranges", "uq_ports_network_id_mac_address"})
@@ -43,7 +42,7 @@ _RACES = frozenset({"pk_addresses", "pk_free_ranges", "uq_ports_network_id_mac_a
 class DefaultGroups(Protocol):
     """Finds (or makes) the default security group of projects."""
 
-    async def ensure_default(self, connection: AsyncConnection, project_ids: Collection[str]) -> Mapping[str, str]:
+    async def ensure_default(self, connection: Connection, project_ids: Collection[str]) -> Mapping[str, str]:
         """The id of each project's default group."""
         ...
 
@@ -113,7 +112,7 @@ def _subnet_ids(networks: Mapping[str, NetworkPicture]) -> set[str]:
 class PortWork:
     """One transaction of ports. `connection` may be used for whatever else must be committed with them."""
 
-    def __init__(self, batch: PortBatch, connection: AsyncConnection, networks: Mapping[str, NetworkPicture]) -> None:
+    def __init__(self, batch: PortBatch, connection: Connection, networks: Mapping[str, NetworkPicture]) -> None:
         self._batch = batch
         self.connection = connection
         self.networks = networks

@@ -6,7 +6,6 @@ from typing import TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.base.coalescer import Coalescer
 from muster.base.errors import MusterError, Stale
@@ -32,7 +31,7 @@ from muster.store import networks as network_store
 from muster.store import port_batch as picture_store
 from muster.store import ports as store
 from muster.store import security_groups as group_store
-from muster.store.engine import Database, Violation
+from muster.store.engine import Connection, Database, Violation
 from muster.store.network_listing import MarkerNotFound
 from muster.store.violations import FOREIGN_KEY
 
@@ -165,14 +164,14 @@ class Ports:
         await self._tell(connection, port, changes)
 
     async def _check_groups(
-        self, connection: AsyncConnection, context: Context, port: Port, group_ids: Sequence[str]
+        self, connection: Connection, context: Context, port: Port, group_ids: Sequence[str]
     ) -> None:
         groups = await picture_store.read_group_projects(connection, group_ids) if group_ids else {}
         for group_id in group_ids:
             if group_id not in groups or not (context.is_admin or groups[group_id] == port.project_id):
                 raise network_error("SecurityGroupNotFound", id=group_id)
 
-    async def _tell(self, connection: AsyncConnection, port: Port, changes: PortChanges) -> None:
+    async def _tell(self, connection: Connection, port: Port, changes: PortChanges) -> None:
         changed = changed_fields(changes).keys()
         if not changed & SEEN_BY_HOSTS:
             return
@@ -210,7 +209,7 @@ class Ports:
             await self._batch.changes.servers_changed(work.connection, servers)
         return outcomes
 
-    async def _seen(self, connection: AsyncConnection, context: Context, port_id: str) -> Port:
+    async def _seen(self, connection: Connection, context: Context, port_id: str) -> Port:
         port = (await store.read(connection, [port_id])).get(port_id)
         if port is not None:
             if context.sees(port.project_id):

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from msgspec import UNSET
 from msgspec.structs import replace
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.base.errors import Forbidden, Invalid, NotFound
 from muster.base.ids import new_hex
@@ -23,7 +22,7 @@ from muster.services.revocations import Revocations
 from muster.services.rights import read_above
 from muster.store import projects as store
 from muster.store import users as user_store
-from muster.store.engine import Database
+from muster.store.engine import Connection, Database
 from muster.store.projects import TagFilter
 
 MAX_DEPTH = 5  # of projects below their domain, as in Keystone
@@ -56,7 +55,7 @@ class Projects:
                 await store.insert(change.connection, [project])
         return project
 
-    async def _read_parent(self, connection: AsyncConnection, context: Context, patch: ProjectPatch) -> Project:
+    async def _read_parent(self, connection: Connection, context: Context, patch: ProjectPatch) -> Project:
         domain_id = patch.domain_id or None
         parent_id = patch.parent_id or domain_id or context.domain_id or context.project_domain_id
         parent = (await store.read(connection, [parent_id], lock=True)).get(parent_id)
@@ -113,11 +112,11 @@ class Projects:
                 await store.save(change.connection, new)
         return new
 
-    async def _check_children(self, connection: AsyncConnection, project: Project) -> None:
+    async def _check_children(self, connection: Connection, project: Project) -> None:
         if any(child.enabled for child in await store.read_children(connection, project.id)):
             raise Forbidden(f"Cannot disable project {project.id} since its subtree contains enabled projects.")
 
-    async def _check_parents(self, connection: AsyncConnection, project: Project) -> None:
+    async def _check_parents(self, connection: Connection, project: Project) -> None:
         above = await store.read(connection, await read_above(connection, project))
         if not all(parent.enabled for parent in above.values() if not parent.is_domain):
             raise Forbidden(f"Cannot enable project {project.id} since it has disabled parents.")
@@ -199,7 +198,7 @@ def _check_place(old: Project, patch: ProjectPatch) -> None:
         raise Invalid("Update of `is_domain` is not allowed.")
 
 
-async def _read_one(connection: AsyncConnection, project_id: str, *, lock: bool = False) -> Project:
+async def _read_one(connection: Connection, project_id: str, *, lock: bool = False) -> Project:
     project = (await store.read(connection, [project_id], lock=lock)).get(project_id)
     if project is None:
         raise NotFound(f"Could not find project: {project_id}.")

@@ -3,11 +3,10 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from muster.domain.quotas import UNLIMITED, Ask, Refusal, admit
 from muster.store import quotas as quota_store
 from muster.store import usages as usage_store
+from muster.store.engine import Connection
 
 
 class Quotas:
@@ -16,7 +15,7 @@ class Quotas:
     def __init__(self, defaults: Mapping[str, int]) -> None:
         self.defaults = dict(defaults)
 
-    async def admit(self, connection: AsyncConnection, asks: Sequence[Ask]) -> list[Refusal | None]:
+    async def admit(self, connection: Connection, asks: Sequence[Ask]) -> list[Refusal | None]:
         """Count what these requests take and say which do not fit; those are not counted.
 
         Costs one query and one statement per project and resource. Concurrent transactions that take of the same
@@ -34,7 +33,7 @@ class Quotas:
         await self.give_back(connection, refused)
         return outcomes
 
-    async def give_back(self, connection: AsyncConnection, asks: Iterable[Ask]) -> None:
+    async def give_back(self, connection: Connection, asks: Iterable[Ask]) -> None:
         """Count these as free again. One statement per project and resource."""
         freed: defaultdict[tuple[str, str], int] = defaultdict(int)
         for ask in asks:
@@ -44,7 +43,7 @@ class Quotas:
             await usage_store.add(connection, freed)
 
     async def limits(
-        self, connection: AsyncConnection, project_ids: Collection[str], resources: Collection[str]
+        self, connection: Connection, project_ids: Collection[str], resources: Collection[str]
     ) -> dict[tuple[str, str], int]:
         """The limit of each project for each resource. One query."""
         own = await quota_store.read_limits(connection, project_ids)
@@ -54,15 +53,15 @@ class Quotas:
             for resource in resources
         }
 
-    async def in_use(self, connection: AsyncConnection, project_id: str) -> dict[str, int]:
+    async def in_use(self, connection: Connection, project_id: str) -> dict[str, int]:
         """What a project has in use, by resource. One query."""
         found = await usage_store.read(connection, [project_id])
         return {resource: number for (_, resource), number in found.items()}
 
-    async def set_limits(self, connection: AsyncConnection, project_id: str, limits: Mapping[str, int]) -> None:
+    async def set_limits(self, connection: Connection, project_id: str, limits: Mapping[str, int]) -> None:
         """Set some of a project's limits; UNLIMITED for none."""
         await quota_store.set_limits(connection, project_id, limits)
 
-    async def reset_limits(self, connection: AsyncConnection, project_id: str, resources: Collection[str]) -> None:
+    async def reset_limits(self, connection: Connection, project_id: str, resources: Collection[str]) -> None:
         """A project's limits are the defaults again."""
         await quota_store.delete_limits(connection, project_id, resources)

@@ -7,13 +7,11 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from muster.base.clock import Clock
 from muster.base.coalescer import Coalescer
 from muster.domain.revocations import Revocation
 from muster.store import revocations as store
-from muster.store.engine import Database
+from muster.store.engine import Connection, Database
 
 # Machines whose clocks differ by less than this agree on which tokens have expired.
 CLOCK_SKEW_S = 300.0
@@ -22,7 +20,7 @@ CLOCK_SKEW_S = 300.0
 class Change:
     """A write transaction of identity's; what it makes void is collected with `revoke` and recorded at its end."""
 
-    def __init__(self, connection: AsyncConnection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.subjects: list[str] = []
 

@@ -2,8 +2,6 @@
 
 from collections.abc import Collection
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from muster.domain.assignments import Grant, Target, TargetKind, ancestors, expand
 from muster.domain.projects import Project
 from muster.domain.roles import Role, implied_by
@@ -11,9 +9,10 @@ from muster.store import assignments as assignment_store
 from muster.store import projects as project_store
 from muster.store import roles as role_store
 from muster.store.assignments import AssignmentFilter
+from muster.store.engine import Connection
 
 
-async def read_above(connection: AsyncConnection, project: Project) -> list[str]:
+async def read_above(connection: Connection, project: Project) -> list[str]:
     """The projects above a project and its domain. No query for a project at the top of its domain."""
     if project.domain_id is None:
         return []
@@ -24,7 +23,7 @@ async def read_above(connection: AsyncConnection, project: Project) -> list[str]
 
 
 async def read_roles(
-    connection: AsyncConnection, user_id: str, target: Target, project: Project | None = None
+    connection: Connection, user_id: str, target: Target, project: Project | None = None
 ) -> list[Role]:
     """The roles, implied ones too, that a user holds on a target; `project` is the target if it is a project.
 
@@ -43,7 +42,7 @@ async def read_roles(
     return await expand_roles(connection, held)
 
 
-async def expand_roles(connection: AsyncConnection, role_ids: Collection[str]) -> list[Role]:
+async def expand_roles(connection: Connection, role_ids: Collection[str]) -> list[Role]:
     """These roles and all that they imply, without those that only stand for others. Two queries."""
     if not role_ids:
         return []
@@ -52,7 +51,7 @@ async def expand_roles(connection: AsyncConnection, role_ids: Collection[str]) -
     return sorted((role for role in found.values() if role.domain_id is None), key=lambda role: role.name)
 
 
-async def read_targets(connection: AsyncConnection, user_id: str) -> list[Target]:
+async def read_targets(connection: Connection, user_id: str) -> list[Target]:
     """Where a user holds a role: projects, domains, the system. One query, two where something is inherited."""
     wanted = AssignmentFilter(user_id=user_id, with_groups=True)
     grants = await assignment_store.read(connection, wanted)
@@ -60,7 +59,7 @@ async def read_targets(connection: AsyncConnection, user_id: str) -> list[Target
     return list(dict.fromkeys(grant.target for grant in placed))
 
 
-async def _expand_inherited(connection: AsyncConnection, grants: Collection[Grant]) -> list[Grant]:
+async def _expand_inherited(connection: Connection, grants: Collection[Grant]) -> list[Grant]:
     """The grants with inherited ones as the projects that they hold in; actors and roles as they are."""
     inherited = {grant.target.id for grant in grants if grant.inherited}
     if not inherited:

@@ -7,7 +7,6 @@ tokens that carry it.
 from collections.abc import Sequence
 
 from msgspec import UNSET
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.base.errors import Forbidden, Invalid, NotFound
 from muster.base.ids import new_hex
@@ -20,7 +19,7 @@ from muster.domain.roles import Implication, Role, check_implication
 from muster.services.refusals import refusing
 from muster.services.revocations import Revocations
 from muster.store import roles as store
-from muster.store.engine import Database
+from muster.store.engine import Connection, Database
 
 
 class Roles:
@@ -116,7 +115,7 @@ class Roles:
                 raise NotFound(f"{prior_id} does not imply {implied_id}")
             change.revoke(*_names_in_tokens(prior, [implied]))
 
-    async def _implied(self, connection: AsyncConnection, prior_id: str) -> list[Role]:
+    async def _implied(self, connection: Connection, prior_id: str) -> list[Role]:
         pairs = await store.read_implications(connection)
         found = await store.read(connection, [one.implied_id for one in pairs if one.prior_id == prior_id])
         return sorted(found.values(), key=lambda role: role.name)
@@ -138,7 +137,7 @@ def _applied(old: Role, patch: RolePatch) -> Role:
     )
 
 
-async def _read_one(connection: AsyncConnection, role_id: str, *, lock: bool = False) -> Role:
+async def _read_one(connection: Connection, role_id: str, *, lock: bool = False) -> Role:
     role = (await store.read(connection, [role_id], lock=lock)).get(role_id)
     if role is None:
         raise NotFound(f"Could not find role: {role_id}.")

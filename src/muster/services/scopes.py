@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from msgspec import Struct
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.base.errors import Unauthenticated
 from muster.domain.application_credentials import ApplicationCredential, is_usable
@@ -17,6 +16,7 @@ from muster.services.token_views import deny
 from muster.store import application_credentials as credential_store
 from muster.store import projects as project_store
 from muster.store import users as user_store
+from muster.store.engine import Connection
 
 
 class Scope(Struct, frozen=True):
@@ -37,7 +37,7 @@ class Scope(Struct, frozen=True):
         return self.place if self.place is not None and self.place.is_domain else None
 
 
-async def resolve_scope(connection: AsyncConnection, user: User, ask: ScopeAsk) -> Scope:
+async def resolve_scope(connection: Connection, user: User, ask: ScopeAsk) -> Scope:
     """The scope that a user asks for. Raises Unauthenticated without a role there, or where it is disabled or gone.
 
     Up to seven queries.
@@ -56,7 +56,7 @@ async def resolve_scope(connection: AsyncConnection, user: User, ask: ScopeAsk) 
     return await _enter(connection, user, place)
 
 
-async def _resolve_default(connection: AsyncConnection, user: User) -> Scope:
+async def _resolve_default(connection: Connection, user: User) -> Scope:
     if user.default_project_id is None:
         return Scope()
     place = (await project_store.read(connection, [user.default_project_id])).get(user.default_project_id)
@@ -68,7 +68,7 @@ async def _resolve_default(connection: AsyncConnection, user: User) -> Scope:
         return Scope()
 
 
-async def _enter(connection: AsyncConnection, user: User, place: Project) -> Scope:
+async def _enter(connection: Connection, user: User, place: Project) -> Scope:
     above = (await project_store.read(connection, [place.domain_id])).values() if place.domain_id else ()
     if not place.enabled or not all(domain.enabled for domain in above):
         deny("the scope is disabled", user.id)
@@ -78,7 +78,7 @@ async def _enter(connection: AsyncConnection, user: User, place: Project) -> Sco
 
 
 async def resolve_credential_scope(
-    connection: AsyncConnection, credential: ApplicationCredential, user: User, now: float
+    connection: Connection, credential: ApplicationCredential, user: User, now: float
 ) -> Scope:
     """The scope of an application credential: its project, with its roles and what those imply.
 
@@ -91,13 +91,13 @@ async def resolve_credential_scope(
     return Scope(place, False, await expand_roles(connection, credential.role_ids))
 
 
-async def read_credential(connection: AsyncConnection, credential_id: str) -> ApplicationCredential:
+async def read_credential(connection: Connection, credential_id: str) -> ApplicationCredential:
     """An application credential that must be there. Raises Unauthenticated. One query."""
     login = await credential_store.read_login(connection, credential_id)
     return login.credential if login else deny("the application credential is gone", None)
 
 
-async def find_place(connection: AsyncConnection, named: Named, *, is_domain: bool) -> Project | None:
+async def find_place(connection: Connection, named: Named, *, is_domain: bool) -> Project | None:
     """A project or domain by its id, or by name (and domain). One or two queries."""
     if named.id is not None:
         place = (await project_store.read(connection, [named.id])).get(named.id)
@@ -110,7 +110,7 @@ async def find_place(connection: AsyncConnection, named: Named, *, is_domain: bo
     return await project_store.find(connection, domain_id, named.name) if domain_id else None
 
 
-async def find_domain_id(connection: AsyncConnection, named: DomainName) -> str | None:
+async def find_domain_id(connection: Connection, named: DomainName) -> str | None:
     """A domain's id by its id or name; one given by id is not looked up. At most one query."""
     if named.id is not None or named.name is None:
         return named.id
@@ -118,7 +118,7 @@ async def find_domain_id(connection: AsyncConnection, named: DomainName) -> str 
     return domain.id if domain else None
 
 
-async def find_login(connection: AsyncConnection, named: Named) -> Login | None:
+async def find_login(connection: Connection, named: Named) -> Login | None:
     """A user by id, or by name and domain, with the password's hash. One or two queries."""
     if named.id is not None:
         return await user_store.read_login(connection, named.id)

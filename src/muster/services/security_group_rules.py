@@ -2,8 +2,6 @@
 
 from collections.abc import Collection, Sequence
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from muster.base.clock import Clock
 from muster.base.errors import Stale
 from muster.domain.context import Context
@@ -16,7 +14,7 @@ from muster.services.outbox import ChangeSink
 from muster.services.quotas import Quotas
 from muster.services.redecide import redeciding
 from muster.store import security_groups as store
-from muster.store.engine import Database, Violation
+from muster.store.engine import Connection, Database, Violation
 from muster.store.network_listing import MarkerNotFound
 from muster.store.violations import FOREIGN_KEY
 
@@ -80,7 +78,7 @@ class SecurityGroupRules:
         await redeciding("security_group_rules", decide)
 
     async def _insert(
-        self, connection: AsyncConnection, context: Context, drafts: Sequence[NewRule]
+        self, connection: Connection, context: Context, drafts: Sequence[NewRule]
     ) -> list[SecurityGroupRule]:
         group_id = drafts[0].security_group_id
         named = {group_id, *(draft.remote_group_id for draft in drafts if draft.remote_group_id)}
@@ -97,11 +95,11 @@ class SecurityGroupRules:
         made = await store.read_rules(connection, [draft.id for draft in drafts])
         return [made[draft.id] for draft in drafts]
 
-    async def _changed(self, connection: AsyncConnection, group_ids: Collection[str]) -> None:
+    async def _changed(self, connection: Connection, group_ids: Collection[str]) -> None:
         await store.touch(connection, group_ids, self._clock())
         await self._changes.groups_changed(connection, group_ids)
 
-    async def _seen(self, connection: AsyncConnection, context: Context, rule_id: str) -> SecurityGroupRule:
+    async def _seen(self, connection: Connection, context: Context, rule_id: str) -> SecurityGroupRule:
         rule = (await store.read_rules(connection, [rule_id])).get(rule_id)
         if rule is not None:
             if context.sees(rule.project_id):

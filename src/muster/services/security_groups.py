@@ -2,8 +2,6 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from muster.base.clock import Clock
 from muster.base.errors import Bug
 from muster.base.ids import new_uuid
@@ -25,7 +23,7 @@ from muster.services.quotas import Quotas
 from muster.services.redecide import redeciding
 from muster.store import security_groups as store
 from muster.store import usages as usage_store
-from muster.store.engine import Database, Violation
+from muster.store.engine import Connection, Database, Violation
 from muster.store.network_listing import MarkerNotFound
 from muster.store.violations import FOREIGN_KEY
 
@@ -39,7 +37,7 @@ class SecurityGroups:
         self._quotas = quotas
         self._changes = changes
 
-    async def ensure_default(self, connection: AsyncConnection, project_ids: Collection[str]) -> Mapping[str, str]:
+    async def ensure_default(self, connection: Connection, project_ids: Collection[str]) -> Mapping[str, str]:
         """The default group of each project, made where there is none. One query; four statements per new group.
 
         Two transactions that make the same group at once: the second waits for the first and finds its group.
@@ -137,11 +135,11 @@ class SecurityGroups:
 
         await redeciding("security_groups", decide)
 
-    async def _check_unused(self, connection: AsyncConnection, group_id: str) -> None:
+    async def _check_unused(self, connection: Connection, group_id: str) -> None:
         if await store.is_used(connection, group_id):
             raise network_error("SecurityGroupInUse", id=group_id, reason="in use")
 
-    async def _delete(self, connection: AsyncConnection, group: SecurityGroup) -> None:
+    async def _delete(self, connection: Connection, group: SecurityGroup) -> None:
         rules = await store.find_referring(connection, group.id)
         others = {group_id for _, group_id in rules if group_id != group.id}
         projects = await store.remove_rules(connection, [rule_id for rule_id, _ in rules])
@@ -152,7 +150,7 @@ class SecurityGroups:
             raise network_error("SecurityGroupNotFound", id=group.id)
         await self._changes.groups_changed(connection, others)
 
-    async def _make_default(self, connection: AsyncConnection, project_id: str) -> None:
+    async def _make_default(self, connection: Connection, project_id: str) -> None:
         now = self._clock()
         group = NewSecurityGroup(
             id=new_uuid(),
@@ -168,7 +166,7 @@ class SecurityGroups:
             counts = {(project_id, "security_group"): 1, (project_id, "security_group_rule"): len(rules)}
             await usage_store.add(connection, counts)
 
-    async def _seen(self, connection: AsyncConnection, context: Context, group_id: str) -> SecurityGroup:
+    async def _seen(self, connection: Connection, context: Context, group_id: str) -> SecurityGroup:
         group = (await store.read(connection, [group_id])).get(group_id)
         if group is None or not context.sees(group.project_id):
             raise network_error("SecurityGroupNotFound", id=group_id)

@@ -8,7 +8,6 @@ for good: network, usages, security groups, servers, hosts.
 from collections.abc import Sequence
 
 from msgspec import structs
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.base.errors import MusterError
 from muster.domain.addresses import eui64
@@ -38,7 +37,7 @@ from muster.services.redecide import redeciding
 from muster.store import networks as network_store
 from muster.store import ports as port_store
 from muster.store import subnets as store
-from muster.store.engine import Database
+from muster.store.engine import Connection, Database
 from muster.store.network_listing import MarkerNotFound
 
 
@@ -127,7 +126,7 @@ class Subnets:
             if subnet.ipv6_address_mode in AUTO_MODES:
                 await self._give_to_all(work, subnet)
 
-    async def _check_overlaps(self, connection: AsyncConnection, made: Sequence[Subnet]) -> None:
+    async def _check_overlaps(self, connection: Connection, made: Sequence[Subnet]) -> None:
         """Read behind the networks' row locks: what another transaction has just added counts."""
         cidrs: dict[str, list[str]] = {}
         for network_id in {subnet.network_id for subnet in made}:
@@ -175,7 +174,7 @@ class Subnets:
         await self._batch.changes.servers_changed(connection, servers)
 
     async def _check_networks(
-        self, connection: AsyncConnection, context: Context, network_ids: Sequence[str], action: str
+        self, connection: Connection, context: Context, network_ids: Sequence[str], action: str
     ) -> None:
         networks = await network_store.read(connection, network_ids)
         for network_id in network_ids:
@@ -190,7 +189,7 @@ class Subnets:
             check_owner(context, subnet.project_id, action)
         return subnet
 
-    async def _seen(self, connection: AsyncConnection, context: Context, subnet_id: str) -> Subnet:
+    async def _seen(self, connection: Connection, context: Context, subnet_id: str) -> Subnet:
         subnet = (await store.read(connection, [subnet_id])).get(subnet_id)
         if subnet is not None:
             if context.sees(subnet.project_id):

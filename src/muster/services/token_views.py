@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from msgspec import Struct
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.base.errors import Unauthenticated
 from muster.base.log import get_logger
@@ -20,6 +19,7 @@ from muster.store import catalog as catalog_store
 from muster.store import projects as project_store
 from muster.store import roles as role_store
 from muster.store import users as user_store
+from muster.store.engine import Connection
 
 log = get_logger(__name__)
 
@@ -44,7 +44,7 @@ def deny(reason: str, user_id: str | None) -> NoReturn:
     raise Unauthenticated(DENIED)
 
 
-async def describe(connection: AsyncConnection, token: Token) -> TokenView:
+async def describe(connection: Connection, token: Token) -> TokenView:
     """The view of a token. Up to seven queries.
 
     Raises Unauthenticated if somebody or something it is about is disabled or gone.
@@ -73,7 +73,7 @@ async def describe(connection: AsyncConnection, token: Token) -> TokenView:
     )
 
 
-async def _read_credential(connection: AsyncConnection, credential_id: str | None) -> ApplicationCredential | None:
+async def _read_credential(connection: Connection, credential_id: str | None) -> ApplicationCredential | None:
     if credential_id is None:
         return None
     login = await credential_store.read_login(connection, credential_id)

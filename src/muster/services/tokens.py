@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 from msgspec.structs import replace
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.base.clock import Clock
 from muster.base.errors import NotFound, Unauthenticated
@@ -42,7 +41,7 @@ from muster.store import catalog as catalog_store
 from muster.store import projects as project_store
 from muster.store import revocations as revocation_store
 from muster.store import users as user_store
-from muster.store.engine import Database
+from muster.store.engine import Connection, Database
 
 log = get_logger(__name__)
 
@@ -168,7 +167,7 @@ class Tokens:
         async with self._db.read() as connection:
             return await catalog_store.read_all(connection)
 
-    async def _look_up(self, connection: AsyncConnection, proof: Proof) -> _Found:
+    async def _look_up(self, connection: Connection, proof: Proof) -> _Found:
         if isinstance(proof, TokenProof):
             return await self._look_up_token(connection, proof)
         if isinstance(proof, PasswordProof):
@@ -181,7 +180,7 @@ class Tokens:
             )
         return await _look_up_credential(connection, proof)
 
-    async def _look_up_token(self, connection: AsyncConnection, proof: TokenProof) -> _Found:
+    async def _look_up_token(self, connection: Connection, proof: TokenProof) -> _Found:
         token = self._authority.token(proof.token)
         # Memory may not know yet what another process revoked. A new token has a new epoch, so ask the database.
         if await revocation_store.is_revoked(connection, subjects_of(token), token.epoch):
@@ -210,7 +209,7 @@ class Tokens:
             credential_id=credential_ids.pop() if credential_ids else None,
         )
 
-    async def _make(self, connection: AsyncConnection, basis: _Basis, ask: ScopeAsk) -> Token:
+    async def _make(self, connection: Connection, basis: _Basis, ask: ScopeAsk) -> Token:
         now = self._clock()
         user = (await user_store.read(connection, [basis.user_id])).get(basis.user_id)
         if user is None or not user.enabled or not satisfies_rules(user.options, basis.methods):
@@ -252,7 +251,7 @@ def _token(basis: _Basis, user: User, scope: Scope, life: tuple[float, float]) -
     )
 
 
-async def _look_up_credential(connection: AsyncConnection, proof: CredentialProof) -> _Found:
+async def _look_up_credential(connection: Connection, proof: CredentialProof) -> _Found:
     login = None
     if proof.id is not None:
         login = await credential_store.read_login(connection, proof.id)

@@ -6,7 +6,6 @@ Invariant: a new password, disabling and deletion void all tokens that the user 
 from collections.abc import Sequence
 
 from msgspec import UNSET
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.base.clock import Clock
 from muster.base.errors import Forbidden, Invalid, NotFound, Unauthenticated
@@ -28,7 +27,7 @@ from muster.services.token_authority import DENIED
 from muster.store import groups as group_store
 from muster.store import projects as project_store
 from muster.store import users as store
-from muster.store.engine import Database
+from muster.store.engine import Connection, Database
 
 log = get_logger(__name__)
 
@@ -139,7 +138,7 @@ class Users:
             raise Invalid(f"A password has 1 to {MAX_LENGTH} characters")
         return await self._passwords.hash(patch.password)
 
-    async def _check_default_project(self, connection: AsyncConnection, patch: UserPatch) -> None:
+    async def _check_default_project(self, connection: Connection, patch: UserPatch) -> None:
         project_id = patch.default_project_id
         if not project_id:
             return
@@ -165,14 +164,14 @@ def _applied(old: User, patch: UserPatch) -> User:
     )
 
 
-async def _read_one(connection: AsyncConnection, user_id: str, *, lock: bool = False) -> User:
+async def _read_one(connection: Connection, user_id: str, *, lock: bool = False) -> User:
     user = (await store.read(connection, [user_id], lock=lock)).get(user_id)
     if user is None:
         raise NotFound(f"Could not find user: {user_id}.")
     return user
 
 
-async def _read_login(connection: AsyncConnection, user_id: str) -> Login:
+async def _read_login(connection: Connection, user_id: str) -> Login:
     await _read_one(connection, user_id, lock=True)
     login = await store.read_login(connection, user_id)
     if login is None:

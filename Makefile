@@ -1,0 +1,14 @@
+# Each target is a script under scripts/.
+.PHONY: install check test up
+
+install:
+	scripts/install
+
+check:
+	scripts/check
+
+test:
+	scripts/test
+
+up:
+	scripts/up

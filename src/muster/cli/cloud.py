@@ -11,23 +11,35 @@ from uuid import UUID, uuid5
 from msgspec import Struct
 from starlette.types import ASGIApp
 
+from muster.api.compute.application import application as compute_application
+from muster.api.compute.routes import Services as ComputeServices
 from muster.api.http.mounts import Mounts
 from muster.api.identity.application import application as identity_application
 from muster.api.identity.application import assemble as assemble_identity
+from muster.api.image.application import application as image_application
+from muster.api.image.application import assemble as assemble_image
 from muster.api.network.application import application as network_application
 from muster.api.network.services import Services as NetworkServices
 from muster.api.network.services import assemble as assemble_network
 from muster.base.clock import system_clock
+from muster.base.ids import new_uuid
 from muster.base.log import get_logger
 from muster.bus.memory import MemoryBus
+from muster.domain.context import Context
+from muster.domain.flavors import DEFAULT_FLAVORS
+from muster.domain.network_listing import ListQuery
+from muster.domain.networks import NewNetwork
 from muster.domain.quotas import COMPUTE_DEFAULTS, NETWORK_DEFAULTS, UNLIMITED
+from muster.domain.subnets import NewSubnet
 from muster.host.agent import HostIdentity, HostParts
 from muster.host.group import HostGroup
 from muster.host.hypervisor.sim import NullPlumbing, SimHypervisor, SimSettings
 from muster.locks.tooz import ToozLocks
 from muster.services.dispatcher import Dispatcher
+from muster.services.flavors import Flavors
 from muster.services.host_reports import HostReports
 from muster.services.identity_bootstrap import bootstrap
+from muster.services.image_files import ImageFiles
 from muster.services.outbox import Outbox
 from muster.services.passwords import Passwords, PasswordSettings
 from muster.services.port_batch import PortBatch
@@ -43,6 +55,7 @@ log = get_logger(__name__)
 
 _HOSTS = UUID("5b0c1c5e-8f5a-4c0f-9c57-3d5b8a1f0a01")
 _REFRESH_S = 3.0
+DEFAULT_CIDR = "10.77.0.0/16"
 
 
 class CloudSettings(Struct, frozen=True, kw_only=True):
@@ -125,12 +138,23 @@ async def _assemble(
     dispatcher = Dispatcher(database, bus, clock)
     servers = Servers(database, batch, dispatcher.wake)
     reports = HostReports(database, bus, clock, dispatcher, servers)
+    image = assemble_image(database, clock, ImageFiles(settings.folder / "images"))
+    await image.uploads.sweep()
+    flavors = Flavors(database, clock)
+    await flavors.ensure(DEFAULT_FLAVORS)
+    compute = ComputeServices(
+        servers=servers, flavors=flavors, images=image.images, networks=network.networks, clock=clock
+    )
+    admin = Context(user_id=ids.admin_user_id, project_id=ids.admin_project_id, roles=frozenset({"admin"}))
+    await _ensure_default_network(network, admin)
     application = Mounts(
         {
             "identity": identity_application(
                 assemble_identity(database, authority, revocations, passwords, clock, token_lifetime_s=3600), authority
             ),
             "network": network_application(network, authority),
+            "image": image_application(image, authority),
+            "compute": compute_application(compute, authority),
         }
     )
     cloud = Cloud(
@@ -142,6 +166,24 @@ async def _assemble(
         database=database,
     )
     return cloud, [dispatcher.run(), reports.run(), _refreshing(revocations)]
+
+
+async def _ensure_default_network(network: NetworkServices, admin: Context) -> None:
+    """A shared network `default` with a /16, in a cloud that has no network yet."""
+    if await network.networks.page(admin, ListQuery(limit=1)):
+        return
+    project_id = admin.project_id or ""
+    draft = NewNetwork(id=new_uuid(), project_id=project_id, name="default", shared=True)
+    [made] = await network.networks.create(admin, [draft])
+    subnet = NewSubnet(
+        id=new_uuid(),
+        project_id=project_id,
+        network_id=made.id,
+        name="default",
+        ip_version=4,
+        cidr=DEFAULT_CIDR,
+    )
+    await network.subnets.create(admin, [subnet])
 
 
 def _simulated(index: int, sim: SimSettings) -> HostParts:

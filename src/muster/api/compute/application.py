@@ -1,0 +1,39 @@
+"""The compute API as an ASGI application."""
+
+from http import HTTPStatus
+from typing import Any
+
+from muster.api.compute.microversions import Microversions
+from muster.api.compute.routes import Services, routes
+from muster.api.http.application import Application, Authenticator
+from muster.base.errors import MusterError, Unauthenticated
+
+_NAMES = {
+    HTTPStatus.BAD_REQUEST: "badRequest",
+    HTTPStatus.FORBIDDEN: "forbidden",
+    HTTPStatus.NOT_FOUND: "itemNotFound",
+    HTTPStatus.METHOD_NOT_ALLOWED: "badMethod",
+    HTTPStatus.NOT_ACCEPTABLE: "notAcceptable",
+    HTTPStatus.CONFLICT: "conflictingRequest",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "overLimit",
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "badMediaType",
+    HTTPStatus.NOT_IMPLEMENTED: "notImplemented",
+    HTTPStatus.SERVICE_UNAVAILABLE: "serviceUnavailable",
+}
+
+
+def error_body(error: MusterError, status: HTTPStatus) -> dict[str, Any]:
+    """An error as Nova writes it. A missing or bad token is answered in the words of Keystone's middleware."""
+    if isinstance(error, Unauthenticated):
+        return {"error": {"code": int(status), "title": status.phrase, "message": error.message}}
+    message = error.message or status.phrase
+    if status is HTTPStatus.INTERNAL_SERVER_ERROR:
+        message = "Unexpected API Error. The request id tells the operator where to look."
+    return {_NAMES.get(status, "computeFault"): {"code": int(status), "message": message}}
+
+
+def application(services: Services, authenticator: Authenticator) -> Application:
+    """The compute API, to be mounted at `/compute`."""
+    return Application(
+        "compute", routes(services), authenticator=authenticator, error_body=error_body, hooks=Microversions()
+    )

@@ -1,0 +1,53 @@
+"""The compute API's whole route table."""
+
+from msgspec import Struct
+
+from muster.api.compute import versions
+from muster.api.compute.flavors import FlavorHandlers
+from muster.api.compute.server_actions import ServerActionHandlers
+from muster.api.compute.server_bodies import Lookups
+from muster.api.compute.server_details import server_detail_routes
+from muster.api.compute.servers import ServerHandlers
+from muster.api.http.routing import Route, Routes
+from muster.base.clock import Clock
+from muster.domain.policies import Rule
+from muster.services.flavors import Flavors
+from muster.services.images import ImageService
+from muster.services.networks import Networks
+from muster.services.servers import Servers
+
+READER, MEMBER = Rule.PROJECT_READER, Rule.PROJECT_MEMBER
+
+
+class Services(Struct, frozen=True, kw_only=True):
+    """What the compute API needs."""
+
+    servers: Servers
+    flavors: Flavors
+    images: ImageService
+    networks: Networks
+    clock: Clock
+
+
+def routes(services: Services) -> Routes:
+    """Method and path to handler and rule."""
+    flavors = FlavorHandlers(services.flavors)
+    lookups = Lookups(services.flavors, services.images, services.networks, services.clock)
+    servers = ServerHandlers(services.servers, lookups)
+    actions = ServerActionHandlers(services.servers, services.images)
+    return {
+        ("GET", "/"): Route(versions.index, Rule.PUBLIC),
+        ("GET", "/v2.1"): Route(versions.show, Rule.PUBLIC),
+        ("GET", "/v2.1/flavors"): Route(flavors.index, READER),
+        ("GET", "/v2.1/flavors/detail"): Route(flavors.detail, READER),
+        ("GET", "/v2.1/flavors/{flavor_id}"): Route(flavors.show, READER),
+        ("GET", "/v2.1/flavors/{flavor_id}/os-extra_specs"): Route(flavors.extra_specs, READER),
+        ("POST", "/v2.1/servers"): Route(servers.create, MEMBER),
+        ("GET", "/v2.1/servers"): Route(servers.index, READER),
+        ("GET", "/v2.1/servers/detail"): Route(servers.detail, READER),
+        ("GET", "/v2.1/servers/{server_id}"): Route(servers.show, READER),
+        ("DELETE", "/v2.1/servers/{server_id}"): Route(servers.delete, MEMBER),
+        ("POST", "/v2.1/servers/{server_id}/action"): Route(actions.act, MEMBER),
+        ("GET", "/v2.1/servers/{server_id}/os-instance-actions"): Route(actions.index, READER),
+        **server_detail_routes(services.servers),
+    }

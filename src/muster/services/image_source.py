@@ -31,9 +31,9 @@ class LocalImageSource:
         source = self._files.path(image.id)
         try:
             await asyncio.to_thread(_make, source, target)
-        except FileNotFoundError as error:
-            raise NotFound(f"image {image.id} has no file") from error
         except OSError as error:
+            if not await asyncio.to_thread(source.exists):
+                raise NotFound(f"image {image.id} has no file") from error
             raise Transient(f"image {image.id} cannot be read: {error}", retry_after_s=5.0) from error
 
 

@@ -18,6 +18,7 @@ from openstack.connection import Connection
 from openstack.exceptions import ForbiddenException, HttpException
 
 from muster.api.http.mounts import Mounts
+from muster.api.http.responses import Response
 
 from .conftest import Cloud
 from .test_files import qcow2
@@ -32,7 +33,7 @@ async def endpoint(cloud: Cloud) -> AsyncIterator[str]:
     """The API on a free loopback port, under `/image` as in a whole cloud."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        app = Mounts({"/image": cloud.app})
+        app = Mounts({"/image": cloud.app, "/identity": identity})
         config = uvicorn.Config(app, log_level="warning", access_log=False, ws="none", lifespan="off")
         server = uvicorn.Server(config)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
@@ -41,6 +42,16 @@ async def endpoint(cloud: Cloud) -> AsyncIterator[str]:
         finally:
             server.should_exit = True
             await serving
+
+
+async def identity(scope, _receive, send) -> None:
+    """As much of an identity service as the command asks before it shares an image: any project exists."""
+    if scope["path"].startswith("/v3/projects/"):
+        answer = Response({"project": {"id": scope["path"].split("/")[-1], "name": "p", "links": {}}})
+    else:
+        links = [{"rel": "self", "href": f"http://{dict(scope['headers'])[b'host'].decode()}/identity/v3/"}]
+        answer = Response({"version": {"id": "v3.14", "status": "stable", "links": links}})
+    await answer.send(send)
 
 
 class Command:
@@ -52,6 +63,7 @@ class Command:
             "HOME": str(home),
             "OS_AUTH_TYPE": "admin_token",
             "OS_ENDPOINT": endpoint,
+            "OS_IDENTITY_ENDPOINT_OVERRIDE": endpoint.replace("/image", "/identity/v3"),
             "OS_IMAGE_ENDPOINT_OVERRIDE": endpoint,  # the version is then discovered, as behind a catalog
             "OS_TOKEN": token,
         }
@@ -124,10 +136,11 @@ def connect(endpoint: str, token: str) -> Connection:
 def _use_sdk(endpoint: str, home: Path) -> None:
     content = os.urandom(1_500_000)
     (home / "disk").write_bytes(content)
-    with connect(endpoint, "admin@p1") as connection:
+    source = (home / "disk").open("rb")  # the SDK does not close what it opens itself
+    with source, connect(endpoint, "admin@p1") as connection:
         client = connection.image
         options = {"disk_format": "raw", "container_format": "bare", "validate_checksum": True}
-        made = client.create_image("disk", filename=str(home / "disk"), wait=True, visibility="public", **options)
+        made = client.create_image("disk", data=source, wait=True, visibility="public", **options)
         assert (made.status, made.hash_value) == ("active", hashlib.sha512(content).hexdigest())
         assert client.find_image("disk").id == made.id
         assert client.download_image(made).content == content
@@ -143,7 +156,7 @@ def _use_sdk(endpoint: str, home: Path) -> None:
             client.create_image(f"n{number}", data=b"x" * 512, wait=True, **options)
         assert [image.name for image in client.images(limit=1, sort="name:asc")] == ["n0", "n1", "n2", "renamed"]
         assert [image.name for image in client.images(tag="t")] == ["renamed"]
-        client.update_image(made, visibility="shared")
+        client.update_image(made.id, visibility="shared")
         client.add_member(made, member="p2")
         with connect(endpoint, "member@p2") as theirs:
             theirs.image.update_member("p2", made.id, status="accepted")

@@ -124,8 +124,8 @@ async def test_the_command(endpoint, tmp_path, cloud):
 
 @pytest.mark.filterwarnings("ignore::openstack.warnings.RemovedInSDK50Warning")  # the SDK warns of itself
 @pytest.mark.filterwarnings("ignore::openstack.warnings.RemovedInSDK60Warning")
-async def test_the_sdk(endpoint, cloud, tmp_path):
-    await asyncio.to_thread(_use_sdk, endpoint, tmp_path)
+async def test_the_sdk(endpoint, cloud):
+    await asyncio.to_thread(_use_sdk, endpoint)
     assert len(cloud.kept()) == 0
 
 
@@ -133,14 +133,12 @@ def connect(endpoint: str, token: str) -> Connection:
     return Connection(session=Session(auth=Token(endpoint, token)), image_endpoint_override=endpoint)
 
 
-def _use_sdk(endpoint: str, home: Path) -> None:
+def _use_sdk(endpoint: str) -> None:
     content = os.urandom(1_500_000)
-    (home / "disk").write_bytes(content)
-    source = (home / "disk").open("rb")  # the SDK does not close what it opens itself
-    with source, connect(endpoint, "admin@p1") as connection:
+    with connect(endpoint, "admin@p1") as connection:
         client = connection.image
         options = {"disk_format": "raw", "container_format": "bare", "validate_checksum": True}
-        made = client.create_image("disk", data=source, wait=True, visibility="public", **options)
+        made = client.create_image("disk", data=content, wait=True, visibility="public", **options)
         assert (made.status, made.hash_value) == ("active", hashlib.sha512(content).hexdigest())
         assert client.find_image("disk").id == made.id
         assert client.download_image(made).content == content

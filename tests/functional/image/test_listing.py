@@ -164,3 +164,14 @@ async def test_defaults_and_limits_of_a_page(member, cloud):
     assert len(body["images"]) == 25
     assert "next" in body
     assert len((await member.get("/v2/images?limit=99999999999999999999999"))["images"]) == 27
+
+
+async def test_very_many_filters(member):
+    await member.image(tags=["t1"], k1="v")
+    assert await member.names("?" + "&".join(f"tag=t{number}" for number in range(490))) == []
+    assert await member.names("?" + "&".join(f"k{number}=v" for number in range(490))) == []
+    assert await member.names("?" + "&".join("tag=t1" for _ in range(490))) == ["i"]
+    assert await member.names("?name=in:i," + ",".join(f"n{number}" for number in range(900))) == ["i"]
+    assert await member.names("?sort=" + ",".join(["name:asc"] * 300)) == ["i"]
+    await member.get("/v2/images?name=in:" + ",".join("n" for number in range(1_100)), 400)
+    await member.get("/v2/images?" + "&".join(f"k{number}=v" for number in range(501)), 400)

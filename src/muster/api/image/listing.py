@@ -69,7 +69,7 @@ class _Draft:
             one_of=self.one_of,
             times=tuple(self.times),
             properties=self.properties,
-            tags=tuple(self.tags),
+            tags=tuple(dict.fromkeys(self.tags)),
             **self.others,
         )
 
@@ -124,13 +124,21 @@ def _sorts(page: dict[str, list[str]]) -> tuple[Sort, ...]:
         if "sort_key" in page or "sort_dir" in page:
             raise Invalid("Old and new sorting syntax cannot be combined")
         parts = [item.partition(":") for item in page["sort"][-1].split(",")]
-        return tuple(_sort(key, direction or "desc") for key, _, direction in parts)
+        return _distinct([_sort(key, direction or "desc") for key, _, direction in parts])
     keys, directions = page.get("sort_key", ["created_at"]), page.get("sort_dir", ["desc"])
     if len(directions) == 1:
         directions = directions * len(keys)
     if len(directions) != len(keys):
         raise Invalid("Number of sort dirs does not match the number of sort keys")
-    return tuple(_sort(key, direction) for key, direction in zip(keys, directions, strict=True))
+    return _distinct([_sort(key, direction) for key, direction in zip(keys, directions, strict=True)])
+
+
+def _distinct(sorts: Sequence[Sort]) -> tuple[Sort, ...]:
+    """A key that comes again changes nothing."""
+    first: dict[str, Sort] = {}
+    for sort in sorts:
+        first.setdefault(sort.key, sort)
+    return tuple(first.values())
 
 
 def _sort(key: str, direction: str) -> Sort:

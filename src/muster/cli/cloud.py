@@ -12,7 +12,9 @@ from msgspec import Struct
 from starlette.types import ASGIApp
 
 from muster.api.compute.application import application as compute_application
-from muster.api.compute.routes import Services as ComputeServices
+from muster.api.compute.services import Neighbours
+from muster.api.compute.services import Services as ComputeServices
+from muster.api.compute.services import assemble as assemble_compute
 from muster.api.http.mounts import Mounts
 from muster.api.identity.application import application as identity_application
 from muster.api.identity.application import assemble as assemble_identity
@@ -36,7 +38,6 @@ from muster.host.group import HostGroup
 from muster.host.hypervisor.sim import NullPlumbing, SimHypervisor, SimSettings
 from muster.locks.tooz import ToozLocks
 from muster.services.dispatcher import Dispatcher
-from muster.services.flavors import Flavors
 from muster.services.host_reports import HostReports
 from muster.services.identity_bootstrap import bootstrap
 from muster.services.image_files import ImageFiles
@@ -46,7 +47,6 @@ from muster.services.port_batch import PortBatch
 from muster.services.quotas import Quotas
 from muster.services.revocations import Revocations
 from muster.services.security_groups import SecurityGroups
-from muster.services.servers import Servers
 from muster.services.token_authority import TokenAuthority
 from muster.services.token_keys import KeyRepository
 from muster.store.engine import Database
@@ -73,7 +73,7 @@ class Cloud(Struct, frozen=True, kw_only=True):
     admin_project_id: str
     admin_user_id: str
     network: NetworkServices
-    servers: Servers
+    compute: ComputeServices
     database: Database
 
 
@@ -136,15 +136,12 @@ async def _assemble(
     )
     network = assemble_network(database, batch, groups)
     dispatcher = Dispatcher(database, bus, clock)
-    servers = Servers(database, batch, dispatcher.wake)
-    reports = HostReports(database, bus, clock, dispatcher, servers)
     image = assemble_image(database, clock, ImageFiles(settings.folder / "images"))
     await image.uploads.sweep()
-    flavors = Flavors(database, clock)
-    await flavors.ensure(DEFAULT_FLAVORS)
-    compute = ComputeServices(
-        servers=servers, flavors=flavors, images=image.images, networks=network.networks, clock=clock
-    )
+    neighbours = Neighbours(images=image.images, networks=network.networks)
+    compute = assemble_compute(database, batch, dispatcher.wake, neighbours)
+    await compute.flavors.ensure(DEFAULT_FLAVORS)
+    reports = HostReports(database, bus, clock, dispatcher, compute.orders)
     admin = Context(user_id=ids.admin_user_id, project_id=ids.admin_project_id, roles=frozenset({"admin"}))
     await _ensure_default_network(network, admin)
     application = Mounts(
@@ -162,7 +159,7 @@ async def _assemble(
         admin_project_id=ids.admin_project_id,
         admin_user_id=ids.admin_user_id,
         network=network,
-        servers=servers,
+        compute=compute,
         database=database,
     )
     return cloud, [dispatcher.run(), reports.run(), _refreshing(revocations)]

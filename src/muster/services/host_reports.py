@@ -29,7 +29,7 @@ from muster.domain.messages import (
 from muster.domain.placement import Overcommit
 from muster.domain.servers import Server, observe
 from muster.services.dispatcher import Dispatcher
-from muster.services.servers import Servers
+from muster.services.server_orders import ServerOrders
 from muster.store import hosts as host_store
 from muster.store import instance_actions as action_store
 from muster.store import server_ports as port_store
@@ -48,14 +48,14 @@ class HostReports:
         bus: Bus,
         clock: Clock,
         dispatcher: Dispatcher,
-        servers: Servers,
+        orders: ServerOrders,
         overcommit: Overcommit | None = None,
     ) -> None:
         self._database = database
         self._bus = bus
         self._clock = clock
         self._dispatcher = dispatcher
-        self._servers = servers
+        self._orders = orders
         self._overcommit = overcommit or Overcommit()
         self._behind: dict[str, tuple[int, int]] = {}
 
@@ -100,7 +100,7 @@ class HostReports:
             gone = [server for server in changed if server.deleted_at is not None]
             await self._write(connection, [server for server in changed if server.deleted_at is None], before, now)
             await host_store.set_report_seqs(connection, {report.host_id: report.to_seq for report in reports})
-        await self._servers.finish_all(gone)
+        await self._orders.finish_all(gone)
 
     async def _write(
         self, connection: Connection, changed: Sequence[Server], before: dict[str, Server], now: float

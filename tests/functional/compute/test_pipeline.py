@@ -63,7 +63,7 @@ class Bed:
         """All servers, once none is on its way any more."""
         end = time.monotonic() + DEADLINE_S
         while time.monotonic() < end:
-            found = await self.cloud.servers.page(ServerQuery(limit=10_000))
+            found = await self.cloud.compute.servers.page(ServerQuery(limit=10_000))
             if len(found) == count and all(server.task_state is None for server in found):
                 return found
             await asyncio.sleep(0.05)
@@ -114,7 +114,7 @@ async def a_cloud(folder: Path, sim_hosts: int, **sim: Any) -> AsyncIterator[Clo
 async def test_two_thousand_single_requests_with_exactly_as_many_addresses(tmp_path: Path) -> None:
     async with a_cloud(tmp_path, 500) as cloud:
         bed = await _bed(cloud, "10.0.0.0/16", (Pool("10.0.1.0", "10.0.8.207"),))  # 2,000 addresses
-        made = await asyncio.gather(*(cloud.servers.create([bed.draft()]) for _ in range(2_000)))
+        made = await asyncio.gather(*(cloud.compute.creation.create([bed.draft()]) for _ in range(2_000)))
         assert len({server.id for [server] in made}) == 2_000
         found = await bed.settled(2_000)
         assert {server.status for server in found} == {"ACTIVE"}
@@ -124,13 +124,15 @@ async def test_two_thousand_single_requests_with_exactly_as_many_addresses(tmp_p
         assert await bed.scalar(select(func.count()).select_from(hosts).where(over)) == 0
         assert await bed.scalar(select(func.sum(hosts.c.ram_used_mib))) == 2_000 * TINY.ram_mib
         # The next one finds no address, and says so.
-        [late] = await cloud.servers.create([bed.draft()])
+        [late] = await cloud.compute.creation.create([bed.draft()])
         assert late.status == "ERROR"
         assert late.fault is not None
         assert "No more IP addresses" in late.fault.message
 
-        orders = [cloud.servers.ask(bed.context, server.id, Asked(verb=Verb.DELETE), "req-2") for server in found]
-        await asyncio.gather(*orders, cloud.servers.ask(bed.context, late.id, Asked(verb=Verb.DELETE), "req-2"))
+        orders = [
+            cloud.compute.orders.ask(bed.context, server.id, Asked(verb=Verb.DELETE), "req-2") for server in found
+        ]
+        await asyncio.gather(*orders, cloud.compute.orders.ask(bed.context, late.id, Asked(verb=Verb.DELETE), "req-2"))
         assert await bed.settled(0) == []
         assert await bed.scalar(select(func.sum(hosts.c.ram_used_mib))) == 0
         assert await bed.scalar(bed.ports_here) == 0
@@ -145,12 +147,12 @@ async def test_two_thousand_single_requests_with_exactly_as_many_addresses(tmp_p
 async def test_one_request_for_many_is_all_or_nothing_by_quota(tmp_path: Path) -> None:
     async with a_cloud(tmp_path, 20) as cloud:
         bed = await _bed(cloud, "10.0.0.0/20")
-        made = await cloud.servers.create([bed.draft(launch_index=index) for index in range(300)])
+        made = await cloud.compute.creation.create([bed.draft(launch_index=index) for index in range(300)])
         assert len(made) == 300
         assert {server.status for server in await bed.settled(300)} == {"ACTIVE"}
         poor = "f" * 32
         with pytest.raises(Forbidden, match="Quota exceeded for instances"):
-            await cloud.servers.create([bed.draft(project_id=poor) for _ in range(11)])
+            await cloud.compute.creation.create([bed.draft(project_id=poor) for _ in range(11)])
         assert await bed.scalar(select(func.count()).where(ports.c.project_id == poor)) == 0
 
 
@@ -158,7 +160,7 @@ async def test_what_no_host_can_hold_is_in_error_and_holds_nothing(tmp_path: Pat
     small = HostCapacity(vcpus=4, ram_mib=1_000, disk_gib=100)
     async with a_cloud(tmp_path, 2, capacity=small) as cloud:
         bed = await _bed(cloud, "10.0.0.0/24")
-        made = await asyncio.gather(*(cloud.servers.create([bed.draft()]) for _ in range(7)))
+        made = await asyncio.gather(*(cloud.compute.creation.create([bed.draft()]) for _ in range(7)))
         # 1,000 MiB with the overcommit of 1.2 hold two servers of 512 MiB on each of two hosts.
         states = sorted(server.status for [server] in made)
         assert states == ["BUILD"] * 4 + ["ERROR"] * 3
@@ -169,11 +171,11 @@ async def test_what_no_host_can_hold_is_in_error_and_holds_nothing(tmp_path: Pat
 async def test_stop_start_reboot_and_rebuild(tmp_path: Path) -> None:
     async with a_cloud(tmp_path, 1) as cloud:
         bed = await _bed(cloud, "10.0.0.0/24")
-        [server] = await cloud.servers.create([bed.draft()])
+        [server] = await cloud.compute.creation.create([bed.draft()])
         await bed.settled(1)
 
         async def ask(verb: Verb, **details: Any) -> str:
-            await cloud.servers.ask(bed.context, server.id, Asked(verb=verb, **details), "req-3")
+            await cloud.compute.orders.ask(bed.context, server.id, Asked(verb=verb, **details), "req-3")
             [after] = await bed.settled(1)
             return after.status
 
@@ -184,25 +186,25 @@ async def test_stop_start_reboot_and_rebuild(tmp_path: Path) -> None:
         assert await ask(Verb.REBOOT) == "ACTIVE"
         assert await ask(Verb.REBOOT, hard=True) == "ACTIVE"
         assert await ask(Verb.REBUILD) == "ACTIVE"
-        names = [action.action for action in await cloud.servers.actions(bed.context, server.id)]
+        names = [action.action for action in await cloud.compute.servers.actions(bed.context, server.id)]
         assert names == ["rebuild", "reboot", "reboot", "start", "stop", "create"]
 
 
 async def test_a_stranger_sees_and_changes_nothing(tmp_path: Path) -> None:
     async with a_cloud(tmp_path, 1) as cloud:
         bed = await _bed(cloud, "10.0.0.0/24")
-        [server] = await cloud.servers.create([bed.draft()])
+        [server] = await cloud.compute.creation.create([bed.draft()])
         stranger = Context(user_id="u", project_id="e" * 32, roles=frozenset({"member"}))
         with pytest.raises(NotFound):
-            await cloud.servers.get(stranger, server.id)
+            await cloud.compute.servers.get(stranger, server.id)
         with pytest.raises(NotFound):
-            await cloud.servers.ask(stranger, server.id, Asked(verb=Verb.DELETE), "req-4")
+            await cloud.compute.orders.ask(stranger, server.id, Asked(verb=Verb.DELETE), "req-4")
 
 
 async def test_a_cloud_that_starts_again_brings_up_what_was_accepted(tmp_path: Path) -> None:
     async with a_cloud(tmp_path, 5, boot_s=30.0) as cloud:
         bed = await _bed(cloud, "10.0.0.0/24")
-        await asyncio.gather(*(cloud.servers.create([bed.draft()]) for _ in range(50)))
+        await asyncio.gather(*(cloud.compute.creation.create([bed.draft()]) for _ in range(50)))
     async with a_cloud(tmp_path, 5) as cloud:
         bed.cloud = cloud
         found = await bed.settled(50)

@@ -4,7 +4,8 @@ from http import HTTPStatus
 from typing import Any
 
 from muster.api.compute.microversions import Microversions
-from muster.api.compute.routes import Services, routes
+from muster.api.compute.routes import routes
+from muster.api.compute.services import Services
 from muster.api.http.application import Application, Authenticator
 from muster.base.errors import MusterError, Unauthenticated
 

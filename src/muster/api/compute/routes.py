@@ -1,40 +1,24 @@
 """The compute API's whole route table."""
 
-from msgspec import Struct
-
 from muster.api.compute import versions
 from muster.api.compute.flavors import FlavorHandlers
 from muster.api.compute.server_actions import ServerActionHandlers
 from muster.api.compute.server_bodies import Lookups
 from muster.api.compute.server_details import server_detail_routes
 from muster.api.compute.servers import ServerHandlers
+from muster.api.compute.services import Services
 from muster.api.http.routing import Route, Routes
-from muster.base.clock import Clock
 from muster.domain.policies import Rule
-from muster.services.flavors import Flavors
-from muster.services.images import ImageService
-from muster.services.networks import Networks
-from muster.services.servers import Servers
 
 READER, MEMBER = Rule.PROJECT_READER, Rule.PROJECT_MEMBER
-
-
-class Services(Struct, frozen=True, kw_only=True):
-    """What the compute API needs."""
-
-    servers: Servers
-    flavors: Flavors
-    images: ImageService
-    networks: Networks
-    clock: Clock
 
 
 def routes(services: Services) -> Routes:
     """Method and path to handler and rule."""
     flavors = FlavorHandlers(services.flavors)
     lookups = Lookups(services.flavors, services.images, services.networks, services.clock)
-    servers = ServerHandlers(services.servers, lookups)
-    actions = ServerActionHandlers(services.servers, services.images)
+    servers = ServerHandlers(services, lookups)
+    actions = ServerActionHandlers(services)
     return {
         ("GET", "/"): Route(versions.index, Rule.PUBLIC),
         ("GET", "/v2.1"): Route(versions.show, Rule.PUBLIC),

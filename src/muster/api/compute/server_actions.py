@@ -2,22 +2,22 @@
 
 from typing import Any
 
+from muster.api.compute.services import Services
 from muster.api.http.requests import Request
 from muster.api.http.responses import Response
 from muster.base.errors import Invalid
 from muster.base.ids import is_uuid
 from muster.base.units import iso
 from muster.domain.servers import Asked, Verb
-from muster.services.images import ImageService
-from muster.services.servers import Servers
 
 
 class ServerActionHandlers:
     """Handlers of a server's actions."""
 
-    def __init__(self, servers: Servers, images: ImageService) -> None:
-        self._servers = servers
-        self._images = images
+    def __init__(self, services: Services) -> None:
+        self._servers = services.servers
+        self._orders = services.orders
+        self._images = services.images
 
     async def act(self, request: Request) -> Response:
         """One action, named by the only key of the body."""
@@ -26,7 +26,7 @@ class ServerActionHandlers:
             raise Invalid("The body must name exactly one action.")
         [(name, details)] = body.items()
         asked = await self._asked(request, name, details)
-        server = await self._servers.ask(request.context, request.parameters["server_id"], asked, request.request_id)
+        server = await self._orders.ask(request.context, request.parameters["server_id"], asked, request.request_id)
         if asked.verb is Verb.REBUILD:
             return Response({"server": {"id": server.id, "status": server.status}}, status=202)
         return Response(status=202)

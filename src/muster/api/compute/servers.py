@@ -4,12 +4,12 @@ from urllib.parse import urlencode
 
 from muster.api.compute.server_bodies import Lookups
 from muster.api.compute.server_views import brief, full, links
+from muster.api.compute.services import Services
 from muster.api.http.requests import Request
 from muster.api.http.responses import Response
 from muster.base.errors import Forbidden, Invalid
 from muster.base.units import parse_iso
 from muster.domain.servers import Asked, Server, Verb
-from muster.services.servers import Servers
 from muster.store.servers import ServerQuery
 
 PAGE_LIMIT = 1_000
@@ -36,14 +36,16 @@ _FILTERS = {
 class ServerHandlers:
     """Handlers of `/servers`."""
 
-    def __init__(self, servers: Servers, lookups: Lookups) -> None:
-        self._servers = servers
+    def __init__(self, services: Services, lookups: Lookups) -> None:
+        self._servers = services.servers
+        self._creation = services.creation
+        self._orders = services.orders
         self._lookups = lookups
 
     async def create(self, request: Request) -> Response:
         """Take a request for one or many servers."""
         wanted = await self._lookups.wanted(request)
-        [first, *_] = await self._servers.create(wanted.drafts)
+        [first, *_] = await self._creation.create(wanted.drafts)
         if wanted.answers_reservation:
             return Response({"reservation_id": wanted.reservation_id}, status=202)
         server = {
@@ -73,7 +75,7 @@ class ServerHandlers:
     async def delete(self, request: Request) -> Response:
         """Delete a server; it is gone when `show` answers 404."""
         asked = Asked(verb=Verb.DELETE)
-        await self._servers.ask(request.context, request.parameters["server_id"], asked, request.request_id)
+        await self._orders.ask(request.context, request.parameters["server_id"], asked, request.request_id)
         return Response(status=204)
 
     async def _page(self, request: Request, *, interfaces: bool) -> tuple[list[Server], ServerQuery]:

@@ -1,0 +1,288 @@
+"""Servers are created in batches: one transaction for all that wait.
+
+It holds quota, ports with addresses under the subnets' locks, placement and claims, server rows, and what hosts must
+hear. What was answered 202 is committed; what could not be placed or addressed is in ERROR with its fault, as with
+Nova.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+
+from msgspec import Struct
+
+from muster.base.coalescer import Coalescer
+from muster.base.errors import Conflict, Exhausted, Forbidden, Invalid, MusterError, NotFound
+from muster.base.ids import new_uuid
+from muster.domain.placement import GroupRule, HostPicture, Request, place
+from muster.domain.ports import NewPort, Port, WantedIp
+from muster.domain.server_shares import ask_of, by_host, demand, total_of
+from muster.domain.servers import Fault, NewServer, Server
+from muster.domain.specs import Power
+from muster.domain.timeline import ACCEPTED, PLACED
+from muster.services.port_batch import PortBatch, PortWork
+from muster.services.redecide import redeciding
+from muster.store import hosts as host_store
+from muster.store import instance_actions as action_store
+from muster.store import outbox as outbox_store
+from muster.store import server_ports as port_store
+from muster.store import servers as store
+from muster.store.instance_actions import InstanceAction
+from muster.store.outbox import Change
+
+
+class ServerSettings(Struct, frozen=True, kw_only=True):
+    """A host not heard of for `host_timeout_s` gets no new servers."""
+
+    host_timeout_s: float = 60.0
+
+
+class _Request(Struct, frozen=True):
+    """One POST: all its servers are admitted by quota together or not at all."""
+
+    drafts: tuple[NewServer, ...]
+
+
+# Port errors for which the request itself is to blame: it is refused before anything is made.
+_CALLERS_FAULT = (NotFound, Invalid)
+
+
+class ServerCreation:
+    """The use case of `POST /servers`. `wake` is called after a commit that left something in the outbox."""
+
+    def __init__(self, ports: PortBatch, wake: Callable[[], None], settings: ServerSettings | None = None) -> None:
+        self._ports = ports
+        self._wake = wake
+        self._settings = settings or ServerSettings()
+        self._creates: Coalescer[_Request, list[Server]] = Coalescer(self._create, name="servers.create")
+
+    async def create(self, drafts: Sequence[NewServer]) -> list[Server]:
+        """Make the servers of one request. Raises Forbidden beyond quota, NotFound or Invalid for wrong names.
+
+        Costs a share of one batch: its locks, one transaction of about 25 statements, one commit.
+        """
+        return await self._creates.submit(_Request(tuple(drafts)))
+
+    async def _create(self, requests: list[_Request]) -> list[list[Server] | BaseException]:
+        outcomes = await redeciding("servers.create", lambda: self._create_once(requests))
+        self._wake()
+        return outcomes
+
+    async def _create_once(self, requests: list[_Request]) -> list[list[Server] | BaseException]:
+        drafts = [draft for request in requests for draft in request.drafts]
+        network_ids = {nic.network_id for draft in drafts for nic in draft.nics if nic.network_id}
+        async with self._ports.transaction(network_ids) as work:
+            creation = _Creation(work, self._ports.clock(), self._settings)
+            refused = await creation.admit(requests, self._ports)
+            wanted = [
+                draft for index, request in enumerate(requests) if index not in refused for draft in request.drafts
+            ]
+            made, blamed = await creation.make(wanted)
+            for index, request in enumerate(requests):
+                error = next((blamed[draft.id] for draft in request.drafts if draft.id in blamed), None)
+                if error is not None:
+                    refused[index] = error
+            kept = [
+                draft.id for index, request in enumerate(requests) if index not in refused for draft in request.drafts
+            ]
+            dropped = [
+                draft for index in refused for draft in requests[index].drafts if draft.id in made or draft.id in blamed
+            ]
+            await creation.drop(dropped, self._ports)
+            await creation.write([made[server_id] for server_id in kept], {draft.id: draft for draft in drafts})
+        return [
+            refused[index] if index in refused else [made[draft.id] for draft in request.drafts]
+            for index, request in enumerate(requests)
+        ]
+
+
+class _Creation:
+    """The steps of one batch of creations, in one transaction."""
+
+    def __init__(self, work: PortWork, now: float, settings: ServerSettings) -> None:
+        self._work = work
+        self._connection = work.connection
+        self._now = now
+        self._settings = settings
+        self._hosts: dict[str, HostPicture] = {}
+        self._ports: dict[str, list[str]] = defaultdict(list)
+
+    async def admit(self, requests: Sequence[_Request], ports: PortBatch) -> dict[int, MusterError]:
+        """By the request's index: why it is beyond quota."""
+        asks = [ask_of(request.drafts) for request in requests]
+        refused: dict[int, MusterError] = {}
+        for index, refusal in enumerate(await ports.quotas.admit(self._connection, asks)):
+            if refusal is not None:
+                refused[index] = Forbidden(
+                    f"Quota exceeded for {refusal.resource}: Requested {refusal.asked}, but already used "
+                    f"{refusal.in_use} of {refusal.limit} {refusal.resource}",
+                    code="compute.quota",
+                )
+        return refused
+
+    async def make(self, drafts: Sequence[NewServer]) -> tuple[dict[str, Server], dict[str, MusterError]]:
+        """The servers as they will be written, by id, and those whose request is to blame for an error."""
+        placed = await self._place(drafts)
+        failed: dict[str, MusterError] = {
+            draft.id: Exhausted("No valid host was found. There are not enough hosts available.")
+            for draft in drafts
+            if draft.id not in placed
+        }
+        errors = await self._plug([draft for draft in drafts if draft.id in placed], placed)
+        blamed: dict[str, MusterError] = {
+            server_id: error for server_id, error in errors.items() if isinstance(error, _CALLERS_FAULT)
+        }
+        blamed |= {server_id: error for server_id, error in errors.items() if error.code == "compute.port_in_use"}
+        failed |= {server_id: error for server_id, error in errors.items() if server_id not in blamed}
+        made = {
+            draft.id: self._server(draft, None if draft.id in failed else placed[draft.id], failed.get(draft.id))
+            for draft in drafts
+            if draft.id not in blamed
+        }
+        return made, blamed
+
+    async def drop(self, drafts: Sequence[NewServer], ports: PortBatch) -> None:
+        """Take back what was made for requests that are refused after all."""
+        if drafts:
+            await self._work.remove([port_id for draft in drafts for port_id in self._ports.get(draft.id, ())])
+            await ports.quotas.give_back(self._connection, [ask_of([draft]) for draft in drafts])
+
+    async def write(self, made: Sequence[Server], drafts: Mapping[str, NewServer]) -> None:
+        """Claims, rows, actions and what hosts must hear of."""
+        told: list[Change] = []
+        seqs: dict[str, int] = {}
+        for host_id, members in sorted(by_host(made).items()):
+            seqs[host_id] = await host_store.claim(self._connection, host_id, total_of(members), len(members))
+            told += [Change(host_id=host_id, server_id=server.id) for server in members]
+        await store.insert_servers(self._connection, made)
+        actions = [
+            InstanceAction(
+                server_id=server.id,
+                action="create",
+                request_id=drafts[server.id].request_id,
+                user_id=server.user_id,
+                project_id=server.project_id,
+                started_at=drafts[server.id].accepted_at,
+                updated_at=self._now,
+            )
+            for server in made
+        ]
+        await action_store.insert(self._connection, actions)
+        if told:
+            await outbox_store.insert(self._connection, told, seqs, self._now)
+
+    async def _place(self, drafts: Sequence[NewServer]) -> dict[str, str]:
+        seen_after = self._now - self._settings.host_timeout_s
+        pictures = await host_store.read_pictures(self._connection, seen_after=seen_after)
+        self._hosts = {picture.id: picture for picture in pictures}
+        groups = await self._groups({draft.server_group_id for draft in drafts if draft.server_group_id})
+        return place(
+            pictures,
+            [
+                Request(
+                    server_id=draft.id,
+                    demand=demand(draft),
+                    availability_zone=draft.availability_zone,
+                    hostname=draft.wanted_hostname,
+                    group=groups.get(draft.server_group_id or ""),
+                )
+                for draft in drafts
+            ],
+        )
+
+    async def _groups(self, group_ids: set[str]) -> dict[str, GroupRule]:
+        if not group_ids:
+            return {}
+        rules = await port_store.read_group_rules(self._connection, group_ids)
+        for group_id, host_id in await store.read_group_hosts(self._connection, group_ids):
+            members = rules[group_id].members
+            members[host_id] = members.get(host_id, 0) + 1
+        return rules
+
+    async def _plug(self, drafts: Sequence[NewServer], placed: Mapping[str, str]) -> dict[str, MusterError]:
+        """Make or bind each server's ports; returns the error of each server that cannot have them."""
+        errors: dict[str, MusterError] = {}
+        named = [(draft, nic.port_id) for draft in drafts for nic in draft.nics if nic.port_id]
+        bound = await port_store.bind(
+            self._connection, [(port_id, draft.id, placed[draft.id]) for draft, port_id in named], self._now
+        )
+        for draft, port_id in named:
+            if port_id not in bound:
+                errors[draft.id] = Conflict(f"Port {port_id} is still in use.", code="compute.port_in_use")
+        new = [
+            (draft, self._new_port(draft, nic.network_id, nic.fixed_ip, placed[draft.id]))
+            for draft in drafts
+            if draft.id not in errors
+            for nic in draft.nics
+            if nic.network_id and not nic.port_id
+        ]
+        outcomes = await self._work.insert([port for _, port in new])
+        for (draft, _), outcome in zip(new, outcomes, strict=True):
+            if isinstance(outcome, Port):
+                self._ports[draft.id].append(outcome.id)
+            else:
+                errors[draft.id] = outcome
+        await self._work.remove([port_id for server_id in errors for port_id in self._ports.pop(server_id, ())])
+        return errors
+
+    def _new_port(self, draft: NewServer, network_id: str, fixed_ip: str | None, host_id: str) -> NewPort:
+        return NewPort(
+            id=new_uuid(),
+            project_id=draft.project_id,
+            network_id=network_id,
+            fixed_ips=(WantedIp(ip_address=fixed_ip),) if fixed_ip else None,
+            security_group_ids=draft.security_group_ids,
+            device_id=draft.id,
+            device_owner=f"compute:{self._hosts[host_id].availability_zone}",
+            binding_host_id=host_id,
+            dns_name=draft.hostname,
+        )
+
+    def _server(self, draft: NewServer, host_id: str | None, error: MusterError | None) -> Server:
+        host = self._hosts.get(host_id or "")
+        timeline = {ACCEPTED: draft.accepted_at}
+        if error is None:
+            timeline[PLACED] = self._now
+        return Server(
+            id=draft.id,
+            project_id=draft.project_id,
+            user_id=draft.user_id,
+            name=draft.name,
+            hostname=draft.hostname,
+            description=draft.description,
+            flavor=draft.flavor,
+            image=draft.image,
+            key_name=draft.key_name,
+            public_key=draft.public_key,
+            user_data=draft.user_data,
+            metadata=draft.metadata,
+            config_drive=draft.config_drive,
+            availability_zone=draft.availability_zone,
+            disk_config=draft.disk_config,
+            access_ip_v4=draft.access_ip_v4,
+            access_ip_v6=draft.access_ip_v6,
+            server_group_id=draft.server_group_id,
+            reservation_id=draft.reservation_id,
+            launch_index=draft.launch_index,
+            locked=False,
+            locked_reason=None,
+            host_id=host_id,
+            hostname_of_host=host.hostname if host else None,
+            zone_of_host=host.availability_zone if host else None,
+            vm_state="building" if error is None else "error",
+            task_state="spawning" if error is None else None,
+            power_state=0,
+            power=Power.RUNNING,
+            generation=1,
+            boot_nonce=0,
+            boot_hard=False,
+            disk_nonce=0,
+            fault=None if error is None else Fault(500, error.message, "", self._now),
+            timeline=timeline,
+            created_at=draft.accepted_at,
+            updated_at=self._now,
+            launched_at=None,
+            terminated_at=None,
+            deleted_at=None,
+            kept_port_ids=tuple(nic.port_id for nic in draft.nics if nic.port_id),
+            tags=draft.tags,
+        )

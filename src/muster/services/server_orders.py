@@ -1,0 +1,142 @@
+"""What is asked of servers that exist, in batches: power, rebuild, deletion; and the end of those that are gone."""
+
+from collections.abc import Callable, Sequence
+
+from msgspec import Struct
+
+from muster.base.coalescer import Coalescer
+from muster.base.errors import MusterError
+from muster.domain.context import Context
+from muster.domain.server_shares import ask_of, by_host, total_of
+from muster.domain.servers import Asked, Server, Verb, ask, deleted
+from muster.domain.specs import Power
+from muster.services.port_batch import PortBatch, PortWork
+from muster.services.redecide import redeciding
+from muster.services.servers import visible
+from muster.store import hosts as host_store
+from muster.store import instance_actions as action_store
+from muster.store import outbox as outbox_store
+from muster.store import server_ports as port_store
+from muster.store import servers as store
+from muster.store.engine import Connection, Database
+from muster.store.instance_actions import InstanceAction
+from muster.store.outbox import Change
+
+
+class _Order(Struct, frozen=True):
+    """One request to an existing server."""
+
+    context: Context
+    server_id: str
+    asked: Asked
+    request_id: str
+
+
+class ServerOrders:
+    """The use cases of servers that exist. `wake` is called after a commit that left something in the outbox."""
+
+    def __init__(self, database: Database, ports: PortBatch, wake: Callable[[], None]) -> None:
+        self._database = database
+        self._ports = ports
+        self._wake = wake
+        self._orders: Coalescer[_Order, Server] = Coalescer(self._order, name="servers.order")
+
+    async def ask(self, context: Context, server_id: str, asked: Asked, request_id: str) -> Server:
+        """Take a request to a server. Raises NotFound, or Conflict (`compute.state`) where its state does not allow it.
+
+        Requests that come together share one transaction.
+        """
+        return await self._orders.submit(_Order(context, server_id, asked, request_id))
+
+    async def finish(self, connection_work: PortWork, gone: Sequence[Server]) -> None:
+        """Free all that these servers held, in the caller's transaction; their rows stay, as deleted."""
+        connection = connection_work.connection
+        ports = await port_store.read_port_ids(connection, [server.id for server in gone])
+        kept = {port_id for server in gone for port_id in server.kept_port_ids}
+        removed = [port_id for port_ids in ports.values() for port_id in port_ids if port_id not in kept]
+        await connection_work.remove(removed)
+        await port_store.unbind(connection, sorted(kept), self._ports.clock())
+        await self._ports.quotas.give_back(connection, [ask_of([server]) for server in gone])
+        for host_id, members in by_host(gone).items():
+            await host_store.release(connection, host_id, total_of(members), len(members))
+
+    async def finish_all(self, gone: Sequence[Server]) -> None:
+        """Write these servers as deleted and free all that they held. One transaction under their subnets' locks.
+
+        A server that another process finished meanwhile is left alone.
+        """
+        if gone:
+            await redeciding("servers.finish", lambda: self._finish_once([server.id for server in gone]))
+            self._wake()
+
+    async def _finish_once(self, server_ids: Sequence[str]) -> None:
+        async with self._database.read() as connection:
+            network_ids = await port_store.read_network_ids(connection, server_ids)
+        async with self._ports.transaction(network_ids) as work:
+            found = await store.read_by_ids(work.connection, server_ids)
+            gone = [server for server in found.values() if server.deleted_at is None and server.power is Power.ABSENT]
+            await self.finish(work, gone)
+            now = self._ports.clock()
+            await store.write_states(work.connection, [deleted(server, now) for server in gone])
+            await action_store.finish(work.connection, [server.id for server in gone], now)
+
+    async def _order(self, orders: list[_Order]) -> list[Server | BaseException]:
+        outcomes, ended = await redeciding("servers.order", lambda: self._order_once(orders))
+        await self.finish_all(ended)
+        self._wake()
+        return outcomes
+
+    async def _order_once(self, orders: list[_Order]) -> tuple[list[Server | BaseException], list[Server]]:
+        now = self._ports.clock()
+        outcomes: list[Server | BaseException] = []
+        changed: dict[str, Server] = {}
+        ended: dict[str, Server] = {}
+        noted: list[tuple[_Order, Server]] = []
+        async with self._database.write() as connection:
+            found = await store.read_by_ids(connection, [order.server_id for order in orders])
+            for order in orders:
+                try:
+                    server = visible(
+                        order.context, changed.get(order.server_id) or found.get(order.server_id), order.server_id
+                    )
+                    if server.power is Power.ABSENT and order.asked.verb is Verb.DELETE:
+                        outcomes.append(server)  # being deleted already: once is enough
+                        continue
+                    after = ask(server, order.asked, now)
+                except MusterError as error:
+                    outcomes.append(error)
+                else:
+                    outcomes.append(after)
+                    changed[after.id] = after
+                    noted.append((order, after))
+                    if after.power is Power.ABSENT and after.host_id is None:
+                        ended[after.id] = after
+            await self._write_orders(connection, list(changed.values()), noted)
+        return outcomes, list(ended.values())
+
+    async def _write_orders(
+        self, connection: Connection, changed: Sequence[Server], noted: Sequence[tuple[_Order, Server]]
+    ) -> None:
+        rebuilt = {server.id for order, server in noted if order.asked.verb is Verb.REBUILD}
+        await store.write(connection, [server for server in changed if server.id in rebuilt])
+        await store.write_states(connection, [server for server in changed if server.id not in rebuilt])
+        now = self._ports.clock()
+        await action_store.insert(
+            connection,
+            [
+                InstanceAction(
+                    server_id=server.id,
+                    action=order.asked.verb.value,
+                    request_id=order.request_id,
+                    user_id=order.context.user_id,
+                    project_id=server.project_id,
+                    started_at=now,
+                    updated_at=now,
+                )
+                for order, server in noted
+            ],
+        )
+        told = [Change(host_id=server.host_id, server_id=server.id) for server in changed if server.host_id]
+        if told:
+            seqs = await outbox_store.raise_seqs(connection, {change.host_id for change in told})
+            await outbox_store.insert(connection, told, seqs, now)

@@ -9,6 +9,7 @@ from msgspec import Struct
 from muster.base.errors import Invalid
 
 MAX_TAGS = 80
+NAME_MAX = 64  # of projects and domains, as in Keystone
 _TAG = re.compile(r"[^,/]{1,255}")
 
 
@@ -41,9 +42,11 @@ def check_tags(tags: Sequence[str]) -> tuple[str, ...]:
     return unique
 
 
-def clean_name(name: str) -> str:
-    """A name without space around it. Raises Invalid if nothing is left."""
+def clean_name(name: str, limit: int = 255) -> str:
+    """A name without space around it. Raises Invalid if nothing is left, or more than `limit` characters."""
     name = name.strip()
     if not name:
         raise Invalid("The name is empty")
+    if len(name) > limit:
+        raise Invalid(f"'{name[:limit]}...' is too long: a name has at most {limit} characters")
     return name

@@ -1,6 +1,6 @@
 """Application credentials.
 
-Invariant: a credential never holds a role that its maker's token did not hold, and a credential that is restricted
+Invariant: a credential never holds a role that its maker did not hold, and a credential that is restricted
 cannot make another.
 """
 
@@ -14,6 +14,7 @@ from muster.base.errors import Forbidden, Invalid, NotFound
 from muster.base.ids import new_hex, new_secret
 from muster.domain import revocations as subjects
 from muster.domain.application_credentials import ApplicationCredential, CredentialLogin
+from muster.domain.assignments import Target, TargetKind
 from muster.domain.attribute_filters import Filter, Listing, Page
 from muster.domain.context import Context
 from muster.domain.patches import Name
@@ -23,8 +24,10 @@ from muster.domain.tokens import Token
 from muster.services.passwords import MAX_LENGTH, Passwords
 from muster.services.refusals import refusing
 from muster.services.revocations import Revocations
+from muster.services.rights import read_roles
 from muster.services.users import require_self
 from muster.store import application_credentials as store
+from muster.store import projects as project_store
 from muster.store import roles as role_store
 from muster.store import users as user_store
 from muster.store.engine import Connection, Database
@@ -74,7 +77,7 @@ class ApplicationCredentials:
         """A new credential of the caller's own, for the project of the caller's token.
 
         Raises Forbidden for another user or with a restricted credential's token, Invalid without a project, for a
-        time that has passed and for roles that the token does not have, Conflict for a taken name. One run of
+        time that has passed and for roles that the caller does not have, Conflict for a taken name. One run of
         Argon2id and one transaction.
         """
         self.require_owner(context, user_id)
@@ -87,13 +90,13 @@ class ApplicationCredentials:
         secret_hash = await self._passwords.hash(secret)
         with refusing("application_credential", ask.name):
             async with self._revocations.write() as change:
-                held = await role_store.find(change.connection, token.roles)
+                held = await _held_roles(change.connection, token)
                 credential = ApplicationCredential(
                     id=new_hex(),
                     name=clean_name(ask.name),
                     user_id=user_id,
                     project_id=token.project_id,
-                    role_ids=_choose_roles(ask, list(held.values())),
+                    role_ids=_choose_roles(ask, held),
                     description=ask.description,
                     expires_at_s=ask.expires_at_s,
                     unrestricted=ask.unrestricted,
@@ -143,6 +146,14 @@ def _require_unrestricted(token: Token) -> None:
         raise Forbidden("A restricted application credential cannot manage application credentials.")
 
 
+async def _held_roles(connection: Connection, token: Token) -> list[Role]:
+    """The roles that a token stands for now: those of a credential's token are fixed, a user's own may have changed."""
+    if token.application_credential_id is not None or token.project_id is None:
+        return list((await role_store.find(connection, token.roles)).values())
+    project = (await project_store.read(connection, [token.project_id])).get(token.project_id)
+    return await read_roles(connection, token.user_id, Target(TargetKind.PROJECT, token.project_id), project)
+
+
 def _choose_roles(ask: CredentialAsk, held: Sequence[Role]) -> tuple[str, ...]:
     if not ask.roles:
         return tuple(role.id for role in held)
@@ -150,7 +161,7 @@ def _choose_roles(ask: CredentialAsk, held: Sequence[Role]) -> tuple[str, ...]:
     for wanted in ask.roles:
         found = [role.id for role in held if role.id == wanted.id or (wanted.id is None and role.name == wanted.name)]
         if not found:
-            raise Invalid("The application credential asks for a role that the token does not have")
+            raise Invalid("The application credential asks for a role that its maker does not have")
         chosen += found
     return tuple(dict.fromkeys(chosen))
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from muster.base.errors import Forbidden, NotFound
+from muster.base.errors import Forbidden, Invalid, NotFound
 from muster.base.ids import new_hex
 from muster.domain import revocations as subjects
 from muster.domain.attribute_filters import Filter, Listing, Page
@@ -29,7 +29,9 @@ class Domains:
         self._revocations = revocations
 
     async def create(self, patch: ProjectPatch) -> Project:
-        """A new domain. Raises Invalid, Conflict for a taken name. One transaction."""
+        """A new domain. Raises Invalid, also where it is said to be in another, Conflict for a taken name."""
+        if patch.domain_id or patch.parent_id:
+            raise Invalid("A domain is in no other domain and below no project")
         empty = Project(id=new_hex(), name="", domain_id=None, parent_id=None, is_domain=True)
         domain = apply_patch(empty, patch)
         with refusing("domain", patch.name):

@@ -15,7 +15,7 @@ from muster.domain.attribute_filters import Filter, Listing, Page
 from muster.domain.context import Context
 from muster.domain.patches import ProjectPatch, changed
 from muster.domain.policies import Rule, allows
-from muster.domain.projects import Project, check_tags, clean_name
+from muster.domain.projects import NAME_MAX, Project, check_tags, clean_name
 from muster.domain.resource_options import merge_options, require_mutable
 from muster.services.refusals import refusing
 from muster.services.revocations import Revocations
@@ -41,8 +41,6 @@ class Projects:
         Raises Invalid, NotFound for a domain or parent that does not exist, Forbidden below a disabled project or too
         deep, Conflict for a taken name. One transaction.
         """
-        if patch.is_domain is True:
-            raise Invalid("A domain is made with POST /v3/domains")
         project = apply_patch(Project(id=new_hex(), name="", domain_id=None, parent_id=None), patch)
         with refusing("project", patch.name):
             async with self._revocations.write() as change:
@@ -180,7 +178,7 @@ def apply_patch(old: Project, patch: ProjectPatch) -> Project:
     """A project or domain after a change, but for its place in the tree. Raises Invalid."""
     return changed(
         old,
-        name=clean_name(patch.name) if patch.name is not UNSET else UNSET,
+        name=clean_name(patch.name, NAME_MAX) if patch.name is not UNSET else UNSET,
         enabled=patch.enabled,
         description=(patch.description or "") if patch.description is not UNSET else UNSET,
         tags=check_tags(patch.tags) if patch.tags is not UNSET else UNSET,

@@ -91,8 +91,8 @@ class Roles:
             async with self._revocations.write() as change:
                 prior = await _read_one(change.connection, prior_id)
                 implied = await _read_one(change.connection, implied_id)
-                if implied.domain_id is not None and implied.domain_id != prior.domain_id:
-                    raise Forbidden("A domain's own role can only be implied by roles of the same domain")
+                if implied.domain_id is not None and prior.domain_id is None:
+                    raise Forbidden("A domain's own role cannot be implied by a role of all domains")
                 check_implication(new, await store.read_implications(change.connection))
                 await store.add_implications(change.connection, [new])
         return prior, implied

@@ -161,3 +161,11 @@ async def test_nobody_makes_one_for_another(holder: Holder, admin: Admin) -> Non
     other = f"/users/{bob.id}/application_credentials/{credential['id']}"
     await admin.call("GET", other, expect=404)
     await admin.call("DELETE", path, expect=204)
+
+
+async def test_a_role_granted_after_the_token_was_made_can_be_given_on(holder: Holder, admin: Admin) -> None:
+    late = await admin.role("late")
+    assert (await holder.make(roles=[{"id": late}])).status_code == 400
+    await admin.grant(late, holder.person.id, holder.project)
+    credential = await holder.made(roles=[{"id": late}])
+    assert [role["name"] for role in credential["roles"]] == ["late"]

@@ -197,3 +197,12 @@ async def test_a_domains_own_role_is_never_in_a_token(world: World, admin: Admin
     assert local not in {role["id"] for role in (await admin.call("GET", "/roles"))["roles"]}
     found = (await admin.call("GET", f"/roles?domain_id={domain}"))["roles"]
     assert [role["id"] for role in found] == [local]
+
+
+async def test_which_roles_may_imply_which(admin: Admin) -> None:
+    near, far = await admin.domain("near"), await admin.domain("far")
+    here, there = await admin.role("here", domain_id=near), await admin.role("there", domain_id=far)
+    everywhere = await admin.role("everywhere")
+    await admin.call("PUT", f"/roles/{here}/implies/{there}", expect=201)
+    await admin.call("PUT", f"/roles/{here}/implies/{everywhere}", expect=201)
+    await admin.call("PUT", f"/roles/{everywhere}/implies/{here}", expect=403)

@@ -149,3 +149,18 @@ async def test_a_deleted_project_is_nobodys_default(admin: Admin) -> None:
 
     assert "default_project_id" not in (await admin.call("GET", f"/users/{alice.id}"))["user"]
     assert (await admin.world.log_in(alice.id, alice.password)).status_code == 201
+
+
+async def test_a_project_that_is_a_domain(admin: Admin) -> None:
+    made = (await admin.call("POST", "/projects", {"project": {"name": "own", "is_domain": True}}, 201))["project"]
+    assert (made["is_domain"], made["domain_id"], made["parent_id"]) == (True, None, None)
+    assert (await admin.call("GET", f"/domains/{made['id']}"))["domain"]["name"] == "own"
+    below = {"project": {"name": "x", "is_domain": True, "parent_id": made["id"]}}
+    await admin.call("POST", "/projects", below, 400)
+
+
+@pytest.mark.parametrize("kind", ["project", "domain"])
+async def test_a_name_has_at_most_64_characters(admin: Admin, kind: str) -> None:
+    await admin.call("POST", f"/{kind}s", {kind: {"name": "a" * 65}}, 400)
+    made = (await admin.call("POST", f"/{kind}s", {kind: {"name": "a" * 64}}, 201))[kind]
+    await admin.call("PATCH", f"/{kind}s/{made['id']}", {kind: {"name": "b" * 65}}, 400)

@@ -222,3 +222,8 @@ async def test_many_shows_at_once_each_see_their_own(cloud, member, other):
     ]
     statuses = [response.status_code for response in await asyncio.gather(*calls)]
     assert statuses == [200, 404, 404, 200] * 20
+
+
+async def test_an_empty_id_names_no_image(member):
+    await member.get("/v2/images/", 404)
+    await member.delete("/v2/images/", 404)

@@ -59,6 +59,7 @@ async def test_agents_are_the_hosts(cloud, admin, member):
     [chosen] = (await admin.get("/v2.0/agents?host=h2&agent_type=DHCP%20agent"))["agents"]
     assert (await admin.get(f"/v2.0/agents/{chosen['id']}"))["agent"] == chosen
     assert len((await admin.get("/v2.0/agents?alive=false"))["agents"]) == 2
+    assert (await member.get("/v2.0/agents"))["agents"] == []
     await admin.get("/v2.0/agents/nothing", 404)
     await admin.put(f"/v2.0/agents/{chosen['id']}", {"agent": {"admin_state_up": False}}, 400)
     zones = (await member.get("/v2.0/availability_zones"))["availability_zones"]

@@ -23,7 +23,6 @@ ADMIN = {
     ("GET", "/v2.0/quotas"),
     ("PUT", "/v2.0/quotas/{project_id}"),
     ("DELETE", "/v2.0/quotas/{project_id}"),
-    ("GET", "/v2.0/agents"),
     ("GET", "/v2.0/agents/{agent_id}"),
     ("PUT", "/v2.0/agents/{agent_id}"),
     ("DELETE", "/v2.0/agents/{agent_id}"),

@@ -159,3 +159,12 @@ async def test_remote_groups_go_with_the_group(member, other):
     await member.delete(f"/v2.0/security-groups/{two['id']}")
     left = (await member.get(f"/v2.0/security-groups/{one['id']}"))["security_group"]["security_group_rules"]
     assert {rule["direction"] for rule in left} == {"egress"}
+
+
+@pytest.mark.parametrize("name", ["security_group_id", "remote_group_id"])
+@pytest.mark.parametrize("unknown", ["no-such-group", "11111111-1111-1111-1111-111111111111"])
+async def test_a_rule_about_an_unknown_group_is_not_found(member, name, unknown):
+    group = await a_group(member)
+    rule = {"security_group_id": group["id"], "direction": "ingress", name: unknown}
+    response = await member.call("POST", "/v2.0/security-group-rules", {"security_group_rule": rule})
+    assert (response.status_code, error(response)) == (404, "SecurityGroupNotFound")

@@ -47,7 +47,7 @@ class Hooks:
 
 
 class Application:
-    """One API under one prefix. `error_body` gives the JSON of an error."""
+    """One API under one prefix. `error_body` gives the JSON of an error; `strict` as for `Router`."""
 
     def __init__(
         self,
@@ -57,10 +57,11 @@ class Application:
         authenticator: Authenticator,
         error_body: ErrorBody,
         hooks: Hooks | None = None,
+        strict: bool = False,
     ) -> None:
         self.name = name
         self.routes = routes
-        self._router = Router(routes)
+        self._router = Router(routes, strict=strict)
         self._authenticator = authenticator
         self._error_body = error_body
         self._hooks = hooks or Hooks()

@@ -44,10 +44,11 @@ class Match(Struct, frozen=True):
 
 
 class Router:
-    """Finds the route for a path."""
+    """Finds the route for a path. `strict` tells a collection from a resource with an empty id (`/images/`)."""
 
-    def __init__(self, routes: Routes) -> None:
+    def __init__(self, routes: Routes, *, strict: bool = False) -> None:
         self._root = _Node()
+        self._strict = strict
         for (method, path), route in routes.items():
             node = self._root
             for segment in _segments(path):
@@ -57,9 +58,12 @@ class Router:
             node.methods[method] = route
 
     def match(self, path: str) -> Match | None:
-        """The methods of `path`, or None. A trailing slash does not matter."""
+        """The methods of `path`, or None. A trailing slash matters only if `strict`, below the version."""
         parameters: dict[str, str] = {}
-        node = _walk(self._root, _segments(path), 0, parameters)
+        segments = _segments(path)
+        if self._strict and path.endswith("/") and len(segments) > 1:
+            return None
+        node = _walk(self._root, segments, 0, parameters)
         return Match(node.methods, parameters) if node else None
 
 

@@ -10,6 +10,7 @@ from muster.base.errors import Invalid, NotFound
 from muster.domain.attribute_filters import Listing, parse_filters, parse_flag, parse_page
 from muster.domain.patches import ProjectPatch
 from muster.domain.projects import Project
+from muster.services.domains import Domains
 from muster.services.projects import Projects
 from muster.services.tokens import Tokens
 from muster.services.users import Users, require_self
@@ -19,14 +20,19 @@ from muster.store.projects import FILTERS, TagFilter
 class ProjectsApi:
     """`/v3/projects`."""
 
-    def __init__(self, projects: Projects, tokens: Tokens, users: Users) -> None:
+    def __init__(self, projects: Projects, domains: Domains, tokens: Tokens, users: Users) -> None:
         self._projects = projects
+        self._domains = domains
         self._tokens = tokens
         self._users = users
 
     async def create(self, request: Request) -> Response:
-        """`POST /v3/projects`."""
-        project = await self._projects.create(request.context, await read_new(request, "project", ProjectPatch))
+        """`POST /v3/projects`; with `is_domain` it makes a domain."""
+        patch = await read_new(request, "project", ProjectPatch)
+        if patch.is_domain is True:
+            project = await self._domains.create(patch)
+        else:
+            project = await self._projects.create(request.context, patch)
         return Response({"project": views.project(request, project)}, status=201)
 
     async def list(self, request: Request) -> Response:

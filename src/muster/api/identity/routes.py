@@ -85,7 +85,7 @@ def _auth(services: Services) -> Table:
 
 
 def _projects(services: Services) -> Table:
-    projects = ProjectsApi(services.projects, services.tokens, services.users)
+    projects = ProjectsApi(services.projects, services.domains, services.tokens, services.users)
     return {
         ("POST", "/v3/projects"): Route(projects.create, Rule.ADMIN),
         ("GET", "/v3/projects"): Route(projects.list, Rule.SYSTEM_READER),

@@ -45,7 +45,7 @@ def error_body(error: MusterError, status: HTTPStatus) -> dict[str, Any]:
 def application(services: Services, authenticator: Authenticator) -> Application:
     """The image API, to be mounted at `/image`."""
     return Application(
-        "image", routes(services), authenticator=authenticator, error_body=error_body, hooks=ImageHooks()
+        "image", routes(services), authenticator=authenticator, error_body=error_body, hooks=ImageHooks(), strict=True
     )
 
 

@@ -118,7 +118,7 @@ def _quotas(handlers: Quotas) -> Routes:
 
 def _agents(handlers: Agents) -> Routes:
     return {
-        ("GET", "/v2.0/agents"): Route(handlers.list, ADMIN),
+        ("GET", "/v2.0/agents"): Route(handlers.list, READER),
         ("GET", "/v2.0/agents/{agent_id}"): Route(handlers.show, ADMIN),
         ("PUT", "/v2.0/agents/{agent_id}"): Route(handlers.refuse, ADMIN),
         ("DELETE", "/v2.0/agents/{agent_id}"): Route(handlers.refuse, ADMIN),

@@ -7,11 +7,13 @@ from muster.api.http.responses import Response
 from muster.api.network.attributes import COMMON, Attribute, Resource, read_new, read_only
 from muster.api.network.common import COMMON_FILTERS, COMMON_SORTS, made, standard
 from muster.api.network.listing import NULLABLE, TEXT, Filter, Listing, chosen, list_response, read_query
-from muster.api.network.validators import boolean, one_of, or_none, prefix, to_integer, uuid
+from muster.api.network.validators import boolean, one_of, or_none, prefix, text, to_integer
 from muster.base.ids import new_uuid
 from muster.domain.network_errors import network_error
 from muster.domain.security_groups import EGRESS, ETHERTYPES, INGRESS, PROTOCOL_NUMBERS, NewRule, SecurityGroupRule
 from muster.services.security_group_rules import SecurityGroupRules as Service
+
+ID_LIMIT = 255  # what names no group is answered 404 and not 400, as Neutron does
 
 
 def _protocol(value: Any) -> str | None:
@@ -58,14 +60,14 @@ RULE = Resource(
     collection="security_group_rules",
     attributes={
         **COMMON_OF_RULES,
-        "security_group_id": Attribute(validate=uuid, required=True, update=False),
+        "security_group_id": Attribute(validate=text(ID_LIMIT), required=True, update=False),
         "direction": Attribute(validate=one_of(INGRESS, EGRESS), required=True, update=False),
         "ethertype": Attribute(validate=_ethertype, update=False),
         "protocol": Attribute(validate=_protocol, update=False),
         "port_range_min": Attribute(validate=_port, update=False),
         "port_range_max": Attribute(validate=_port, update=False),
         "remote_ip_prefix": Attribute(validate=or_none(prefix), update=False),
-        "remote_group_id": Attribute(validate=or_none(uuid), update=False),
+        "remote_group_id": Attribute(validate=or_none(text(ID_LIMIT)), update=False),
         **read_only("normalized_cidr", "belongs_to_default_sg"),
     },
 )

@@ -128,12 +128,16 @@ async def read_server_hosts(connection: AsyncConnection, server_ids: Collection[
 
 
 async def read_network_hosts(connection: AsyncConnection, network_ids: Collection[str]) -> list[Change]:
-    """A change per network and host that has a port on it. One query per chunk."""
+    """A change per network and host that has a port on it. One query per chunk.
+
+    A port may be bound to a name that is no host here (an administrator may write anything): nobody is told.
+    """
     changes: list[Change] = []
     for part in chunks(sorted(network_ids)):
         statement = (
             select(ports.c.binding_host_id, ports.c.network_id)
-            .where(ports.c.network_id.in_(part), ports.c.binding_host_id != "")
+            .join(hosts, hosts.c.id == ports.c.binding_host_id)
+            .where(ports.c.network_id.in_(part))
             .distinct()
         )
         rows = await connection.execute(statement)

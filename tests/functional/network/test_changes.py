@@ -39,3 +39,11 @@ async def test_what_hosts_hear_of(cloud, member):
     assert cloud.outbox.taken() == {about_server, about_group}
     await member.delete(path)
     assert cloud.outbox.taken() == {about_server}
+
+
+async def test_a_port_bound_to_an_unknown_host_keeps_no_change_from_its_network(cloud, member, admin):
+    network = await member.network()
+    await admin.port(network, **{"binding:host_id": "no-such-host"})
+    path = f"/v2.0/networks/{network['id']}"
+    assert (await member.put(path, {"network": {"mtu": 1400}}))["network"]["mtu"] == 1400
+    await member.subnet(network)

@@ -3,15 +3,14 @@
 Invariant: what a run made it removes, also when it fails or is cancelled, and it says what it could not remove.
 """
 
-import asyncio
 import os
 import resource
 import secrets
 import time
-from collections.abc import Coroutine
 
 from muster.base.clock import system_clock
 from muster.base.errors import Invalid, MusterError
+from muster.base.tasks import to_its_end
 from muster.base.units import iso
 from muster.bench.api import Api, Tally
 from muster.bench.cloud import Cloud, Service, connect
@@ -73,16 +72,6 @@ def ensure_open_files(needed: int) -> None:
         raise Invalid(text) from error
 
 
-async def _to_its_end(work: Coroutine[object, object, None]) -> None:
-    """Await `work` also when this task is cancelled meanwhile; the cancellation goes on afterwards."""
-    task = asyncio.ensure_future(work)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await task
-        raise
-
-
 class _Run:
     """One run: what it talks to, and what it has made."""
 
@@ -108,7 +97,7 @@ class _Run:
             measured = await measure(self._api, plan, self._observer)
             whole = all(record.id is not None for record in measured.records)
         finally:
-            await _to_its_end(self._clean_up(0.0 if whole else QUIET_S))
+            await to_its_end(self._clean_up(0.0 if whole else QUIET_S))
         return self._result(self._environment(ingredients, started_at), measured)
 
     async def _prepare(self, ingredients: Ingredients) -> Plan:

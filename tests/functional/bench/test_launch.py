@@ -1,0 +1,92 @@
+"""A cloud in a process of its own: it answers, and whatever happens it is gone afterwards."""
+
+import asyncio
+import os
+import signal
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from muster.base.errors import Transient
+from muster.bench.launch import Launch, cloud_launch, launched, until
+
+SLOW = 'print("Muster is ready at http://nowhere", flush=True)\nimport signal, time\n{more}\ntime.sleep(600)'
+
+
+def script(folder: Path, more: str = "") -> Launch:
+    return Launch(arguments=("-c", SLOW.format(more=more)), folder=folder)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+async def test_a_cloud_answers_and_is_gone_at_the_end_of_the_block(tmp_path: Path) -> None:
+    async with launched(cloud_launch(tmp_path / "cloud", sim_hosts=1)) as cloud:
+        answer = await asyncio.to_thread(urllib.request.urlopen, f"{cloud.base_url}/identity/v3")
+        with answer:
+            assert answer.status == 200
+        assert cloud.clouds_yaml.is_file()
+        assert alive(cloud.pid)
+    assert not alive(cloud.pid)
+
+
+async def test_one_that_does_not_start_says_why(tmp_path: Path) -> None:
+    with pytest.raises(Transient, match=r"(?s)ended with status 2; it said: .*--port"):
+        async with launched(cloud_launch(tmp_path, sim_hosts=1, more=("--port", "99999"))):
+            pass
+
+
+async def test_one_that_says_nothing_is_given_up(tmp_path: Path) -> None:
+    launch = Launch(arguments=("-c", "import time; time.sleep(600)"), folder=tmp_path, start_s=0.3)
+    with pytest.raises(Transient, match=r"not ready after 0\.3 s"):
+        async with launched(launch):
+            pass
+
+
+async def test_one_that_was_killed_is_no_trouble(tmp_path: Path) -> None:
+    async with launched(script(tmp_path)) as process:
+        os.kill(process.pid, signal.SIGKILL)
+    assert not alive(process.pid)
+
+
+async def test_a_second_cancellation_kills_what_does_not_want_to_end(tmp_path: Path) -> None:
+    deaf = script(tmp_path, "signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True)")
+    pids: list[int] = []
+
+    async def hold() -> None:
+        async with launched(deaf) as process:
+            await until(lambda: _said(process.log, b"deaf"), "deaf", timeout_s=60)
+            pids.append(process.pid)
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(hold())
+    async with asyncio.timeout(60):
+        while not pids:
+            await asyncio.sleep(0.05)
+        for _ in range(2):
+            task.cancel()
+            await asyncio.sleep(0.2)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        while alive(pids[0]):
+            await asyncio.sleep(0.05)
+
+
+async def _said(log: Path, word: bytes) -> bool:
+    return word in log.read_bytes()
+
+
+async def test_the_command_is_there_for_an_interpreter_too() -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "muster", "--version", stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await process.communicate()
+    assert process.returncode == 0
+    assert out.startswith(b"muster")

@@ -1,7 +1,7 @@
 """The wiring of a cloud on one machine: every part is made here, once, and handed to those that need it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random, SystemRandom
@@ -15,6 +15,7 @@ from muster.api.compute.application import application as compute_application
 from muster.api.compute.services import Neighbours
 from muster.api.compute.services import Services as ComputeServices
 from muster.api.compute.services import assemble as assemble_compute
+from muster.api.http.application import Application
 from muster.api.http.mounts import Mounts
 from muster.api.identity.application import application as identity_application
 from muster.api.identity.application import assemble as assemble_identity
@@ -70,6 +71,7 @@ class Cloud(Struct, frozen=True, kw_only=True):
     """A running cloud: its application, and what bootstrapping made."""
 
     application: ASGIApp
+    applications: Mapping[str, Application]  # behind it, by prefix
     admin_project_id: str
     admin_user_id: str
     network: NetworkServices
@@ -144,18 +146,16 @@ async def _assemble(
     reports = HostReports(database, bus, clock, dispatcher, compute.orders)
     admin = Context(user_id=ids.admin_user_id, project_id=ids.admin_project_id, roles=frozenset({"admin"}))
     await _ensure_default_network(network, admin)
-    application = Mounts(
-        {
-            "identity": identity_application(
-                assemble_identity(database, authority, revocations, passwords, clock, token_lifetime_s=3600), authority
-            ),
-            "network": network_application(network, authority),
-            "image": image_application(image, authority),
-            "compute": compute_application(compute, authority),
-        }
-    )
+    identity = assemble_identity(database, authority, revocations, passwords, clock, token_lifetime_s=3600)
+    applications = {
+        "identity": identity_application(identity, authority),
+        "network": network_application(network, authority),
+        "image": image_application(image, authority),
+        "compute": compute_application(compute, authority),
+    }
     cloud = Cloud(
-        application=application,
+        application=Mounts(applications),
+        applications=applications,
         admin_project_id=ids.admin_project_id,
         admin_user_id=ids.admin_user_id,
         network=network,

@@ -1,0 +1,141 @@
+"""Thousands of wrong requests to all APIs of a whole cloud: none is answered 5xx, and the cloud goes on.
+
+The requests are drawn from all mutations of one valid request per body, by a seed that a failure names.
+"""
+
+import itertools
+import json
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import httpx
+import pytest
+
+from muster.cli.cloud import Cloud, CloudSettings, running
+
+from . import samples
+from .mutations import mutations
+
+ADMIN_PASSWORD = "an admin's password"
+SEED = 20261126
+N_BODIES = 2_500
+N_QUERIES = 1_500
+BAD_SEGMENTS = ("x", "%00", "%ED%A0%80", "%FF", "a%2Fb", "x" * 3_000, "💥", "00000000-0000-0000-0000-000000000000")
+BAD_VALUES = ("", "x", "-1", "0", "1" * 30, "%00", "%FF", "%ED%A0%80", "in:", "in:a,b", "gte:x", "true", "null",
+              "2020-01-01T00:00:00Z", "id:asc", "ip_address=1.2.3.4", "💥", "a,b,,", "(((", "x" * 3_000, "١")  # fmt: skip
+NAMES = ("limit", "marker", "sort_key", "sort_dir", "page_reverse", "fields", "id", "name", "status", "tags", "tags-any",
+         "not-tags", "changes-since", "changes-before", "all_tenants", "project_id", "fixed_ips", "shared", "enabled",
+         "domain_id", "visibility", "size_min", "created_at", "ip", "flavor", "minRam", "mtu", "cidr", "ip_version",
+         "deleted", "locked", "network_id", "security_groups", "member_status", "os_hidden", "protected", "device_id",
+         "binding:host_id", "user_id", "subtree_as_list", "parents_as_ids", "scope.project.id", "effective")  # fmt: skip
+
+
+class Caller:
+    """An administrator of the cloud, who is never answered 5xx."""
+
+    def __init__(self, cloud: Cloud, http: httpx.AsyncClient) -> None:
+        self.cloud = cloud
+        self.http = http
+        self.headers: dict[str, str] = {}
+        self._numbers = itertools.count(1)
+
+    async def log_in(self) -> str:
+        who = {"user": {"name": "admin", "domain": {"id": "default"}, "password": ADMIN_PASSWORD}}
+        scope = {"project": {"id": self.cloud.admin_project_id}}
+        identity = {"methods": ["password"], "password": who}
+        answer = await self.call("POST", "/identity/v3/auth/tokens", {"auth": {"identity": identity, "scope": scope}})
+        self.headers = {"X-Auth-Token": answer.headers["x-subject-token"]}
+        return answer.headers["x-subject-token"]
+
+    async def call(self, method: str, path: str, body: Any = None, version: str = "2.90") -> httpx.Response:
+        """One request; `%d` in the body is another number each time."""
+        kind = "application/openstack-images-v2.1-json-patch" if method == "PATCH" and "image" in path else ""
+        headers = {
+            **self.headers,
+            "OpenStack-API-Version": f"compute {version}",
+            "Content-Type": kind or "application/json",
+        }
+        content = json.dumps(body).replace("%d", str(next(self._numbers) % 250)).encode()
+        answer = await self.http.request(method, path, content=content if body is not None else None, headers=headers)
+        assert answer.status_code < 500 or answer.status_code == 501, (SEED, method, path, body, answer.text)
+        if answer.status_code >= 400 and answer.content:
+            assert isinstance(answer.json(), dict), (method, path, answer.text)
+        return answer
+
+    async def make(self, path: str, kind: str, **values: Any) -> str:
+        answer = await self.call("POST", path, {kind: values} if kind != "image" else values)
+        assert answer.status_code in (200, 201), answer.text
+        document = answer.json()
+        return document[kind]["id"] if kind in document else document["id"]
+
+
+@pytest.fixture
+async def caller(tmp_path: Path) -> AsyncIterator[Caller]:
+    async with running(CloudSettings(folder=tmp_path, sim_hosts=2), ADMIN_PASSWORD) as cloud:
+        transport = httpx.ASGITransport(app=cloud.application)
+        async with httpx.AsyncClient(transport=transport, base_url="http://cloud", timeout=60) as http:
+            yield Caller(cloud, http)
+
+
+async def _made(caller: Caller) -> dict[str, str]:
+    """Things to be named in bodies and paths, by kind."""
+    token = await caller.log_in()
+    project = await caller.make("/identity/v3/projects", "project", name="p")
+    network = await caller.make("/network/v2.0/networks", "network", name="n")
+    image = {"name": "i", "disk_format": "raw", "container_format": "bare"}
+    made = {
+        "token": token,
+        "admin": caller.cloud.admin_project_id,
+        "me": caller.cloud.admin_user_id,
+        "project": project,
+        "user": await caller.make("/identity/v3/users", "user", name="u", password=samples.PASSWORD),
+        "victim": await caller.make("/identity/v3/users", "user", name="v"),
+        "service": await caller.make("/identity/v3/services", "service", type="t", name="s"),
+        "network": network,
+        "plain_network": await caller.make("/network/v2.0/networks", "network", name="m"),
+        "subnet": await caller.make(
+            "/network/v2.0/subnets", "subnet", network_id=network, cidr="10.9.0.0/24", ip_version=4
+        ),
+        "port": await caller.make("/network/v2.0/ports", "port", network_id=network),
+        "group": await caller.make("/network/v2.0/security-groups", "security_group", name="g"),
+        "image": await caller.make("/image/v2/images", "image", **image),
+        "shared_image": await caller.make("/image/v2/images", "image", **image, visibility="shared"),
+    }
+    await caller.call("POST", f"/image/v2/images/{made['shared_image']}/members", {"member": project})
+    return made
+
+
+async def test_wrong_bodies(caller: Caller) -> None:
+    rng = Random(SEED)
+    made = await _made(caller)
+    valid = [*samples.identity(made), *samples.network(made), *samples.image(made)]
+    for method, path, body in valid:  # what is mutated must have been right, or nothing is tried
+        answer = await caller.call(method, path, body)
+        assert answer.status_code < 300 or (path.endswith("members") and answer.status_code == 403), (path, answer.text)
+    wrong = [(method, path, bad) for method, path, body in valid for bad in mutations(body)]
+    refused = 0
+    for method, path, bad in rng.sample(wrong, N_BODIES):
+        refused += (await caller.call(method, path, bad)).status_code >= 400
+    assert refused > N_BODIES / 2
+    await caller.log_in()
+
+
+async def test_wrong_paths_and_queries(caller: Caller) -> None:
+    rng = Random(SEED)
+    await caller.log_in()
+    routes = [
+        (method, f"/{prefix}{path}")
+        for prefix, application in caller.cloud.applications.items()
+        for method, path in application.routes
+    ]
+    for method, path in routes:
+        if "{" in path:
+            for segment in BAD_SEGMENTS:
+                await caller.call(method, re.sub(r"\{[^}]*\}", segment, path))
+    listed = [re.sub(r"\{[^}]*\}", "x", path) for method, path in routes if method == "GET"]
+    for _ in range(N_QUERIES):
+        query = "&".join(f"{rng.choice(NAMES)}={rng.choice(BAD_VALUES)}" for _ in range(rng.choice((1, 1, 2, 3))))
+        await caller.call("GET", f"{rng.choice(listed)}?{query}")

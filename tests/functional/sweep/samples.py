@@ -3,7 +3,7 @@
 from typing import Any
 
 Sample = tuple[str, str, Any]
-PASSWORD = "sweep"  # noqa: S105 - of a user that exists for a test
+PASSWORD = "sweep"
 
 
 def identity(made: dict[str, str]) -> list[Sample]:

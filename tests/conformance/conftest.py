@@ -15,17 +15,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-import muster.store.addresses
-import muster.store.flavors
-import muster.store.images
-import muster.store.instance_actions
-import muster.store.keypairs
-import muster.store.outbox
-import muster.store.port_batch
-import muster.store.quotas
-import muster.store.server_groups
-import muster.store.usages  # noqa: F401 - create_all makes the tables of all modules that are imported
 from muster.store.engine import Database
+from muster.store.tables import metadata  # noqa: F401 - create_all makes the tables of all modules imported
 
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 20.0
@@ -111,13 +102,17 @@ def postgres() -> Iterator[Postgres]:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
-    """A fresh database with all tables."""
+async def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a database without tables."""
     if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path}/muster.db"
-    else:
-        url = await request.getfixturevalue("postgres").create_database()
-    opened = Database(url)
+        return f"sqlite:///{tmp_path}/muster.db"
+    return await request.getfixturevalue("postgres").create_database()
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """A fresh database with all tables."""
+    opened = Database(database_url)
     await opened.create_all()
     try:
         yield opened

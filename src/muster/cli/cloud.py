@@ -51,6 +51,7 @@ from muster.services.security_groups import SecurityGroups
 from muster.services.token_authority import TokenAuthority
 from muster.services.token_keys import KeyRepository
 from muster.store.engine import Database
+from muster.store.schema import bring_to_head
 
 log = get_logger(__name__)
 
@@ -84,7 +85,7 @@ async def running(settings: CloudSettings, admin_password: str) -> AsyncIterator
     """A cloud in `settings.folder`, started and, at the end of the block, stopped; its state stays in the folder."""
     folder = settings.folder
     database = Database(f"sqlite:///{folder / 'muster.db'}")
-    await database.create_all()
+    await bring_to_head(database)
     locks = ToozLocks(f"file://{folder / 'locks'}", "muster", folder / "locks" / "tokens")
     await locks.start()
     bus = MemoryBus()

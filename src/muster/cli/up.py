@@ -8,8 +8,10 @@ import click
 import uvicorn
 import uvloop
 
+from muster.base.errors import Conflict
 from muster.base.log import configure
 from muster.cli.cloud import CloudSettings, running
+from muster.cli.data_folder import held
 from muster.cli.secrets import admin_password, write_clouds_yaml
 from muster.host.hypervisor.sim import SimSettings
 
@@ -28,9 +30,12 @@ def up(data: Path, port: int, bind: str, sim_hosts: int, sim_boot_s: float, log_
     """
     configure(level=log_level)
     data = data.absolute()
-    data.mkdir(parents=True, exist_ok=True, mode=0o700)
     settings = CloudSettings(folder=data, sim_hosts=sim_hosts, sim=SimSettings(boot_s=sim_boot_s))
-    uvloop.run(_serve(settings, bind, port))
+    try:
+        with held(data):
+            uvloop.run(_serve(settings, bind, port))
+    except Conflict as error:
+        raise click.ClickException(error.message) from error
 
 
 async def _serve(settings: CloudSettings, bind: str, port: int) -> None:

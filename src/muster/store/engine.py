@@ -15,7 +15,7 @@ from sqlalchemy import MetaData, event, make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from muster.base.errors import Conflict, MusterError, Stale, Transient
+from muster.base.errors import Bug, Conflict, MusterError, Stale, Transient
 from muster.base.metrics import TRANSACTION_SECONDS
 from muster.store.violations import violated_constraint
 
@@ -86,6 +86,27 @@ class Database:
                 yield connection
             TRANSACTION_SECONDS.observe(time.monotonic() - began)
 
+    @asynccontextmanager
+    async def alter(self) -> AsyncIterator[AsyncConnection]:
+        """A write transaction that may change tables; commits at the end of the block.
+
+        On SQLite foreign keys are off in it and checked before the commit: a table is altered there by making it anew,
+        and dropping the old one must not take what refers to it along. Raises what `write` raises.
+        """
+        if not self.is_sqlite:
+            async with self.write() as connection:
+                yield connection
+            return
+        engine = _sqlite_engine(self.url, begin="BEGIN IMMEDIATE", pool_size=1, foreign_keys=False)
+        try:
+            async with self._writing, self._translating(), engine.begin() as connection:
+                yield connection
+                broken = (await connection.exec_driver_sql("PRAGMA foreign_key_check")).all()
+                if broken:
+                    raise Bug(f"A migration leaves rows without what they refer to: {broken[:3]}")
+        finally:
+            await engine.dispose()
+
     async def create_all(self) -> None:
         """Make all tables at once, for tests; a cloud's database is made by its migrations."""
         async with self._writer.begin() as connection:
@@ -114,16 +135,16 @@ class Database:
             raise
 
 
-def _sqlite_engine(url: Any, *, begin: str, pool_size: int) -> AsyncEngine:
+def _sqlite_engine(url: Any, *, begin: str, pool_size: int, foreign_keys: bool = True) -> AsyncEngine:
     engine = create_async_engine(url, pool_size=pool_size, max_overflow=0, pool_timeout=60)
 
     def on_connect(dbapi_connection: Any, _record: object) -> None:
         dbapi_connection.isolation_level = None  # transactions begin where we say, not where the driver guesses
         cursor = dbapi_connection.cursor()
+        cursor.execute("PRAGMA busy_timeout=30000")
         cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute("PRAGMA synchronous=FULL")  # what was answered 202 survives a power failure
-        cursor.execute("PRAGMA foreign_keys=ON")
-        cursor.execute("PRAGMA busy_timeout=30000")
+        cursor.execute(f"PRAGMA foreign_keys={'ON' if foreign_keys else 'OFF'}")
         cursor.execute("PRAGMA cache_size=-65536")
         cursor.close()
 

@@ -1,0 +1,7 @@
+"""Migrations: how a database's schema came to be what the tables in `store` say, one revision after the other.
+
+`scripts/migration` writes them; `store.schema` runs them. HEAD names the newest, so that a process whose database is
+there already starts without loading Alembic. A test keeps HEAD, the revisions and the tables in step.
+"""
+
+HEAD = "d68392959b54"

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import hashlib
 import re
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from muster.store.engine import Database
 from muster.store.migrations import running
 
 FOLDER = Path(migrations.__file__).parent
+_DRAFT = "draft"
 
 
 def main() -> None:
@@ -41,7 +43,7 @@ async def _write(message: str, *, batch: bool) -> Path:
         config = running.config(connection, batch=batch)
         command.upgrade(config, "head")
         config.set_main_option("file_template", f"{number}_%%(slug)s")
-        command.revision(config, message, autogenerate=True)
+        command.revision(config, message, autogenerate=True, rev_id=_DRAFT)
 
     with tempfile.TemporaryDirectory() as folder:
         database = Database(f"sqlite:///{folder}/empty.db")
@@ -51,8 +53,9 @@ async def _write(message: str, *, batch: bool) -> Path:
         finally:
             await database.close()
     [written] = set(FOLDER.glob("versions/0*.py")) - set(before)
-    lines = written.read_text().splitlines(keepends=True)
-    written.write_text("".join(line for line in lines if "# ###" not in line))
+    text = "".join(line for line in written.read_text().splitlines(keepends=True) if "# ###" not in line)
+    # The same changes get the same revision, whoever writes them.
+    written.write_text(text.replace(_DRAFT, hashlib.sha256(text.encode()).hexdigest()[:12]))
     return written
 
 

@@ -4,4 +4,4 @@
 there already starts without loading Alembic. A test keeps HEAD, the revisions and the tables in step.
 """
 
-HEAD = "d68392959b54"
+HEAD = "2ba1f2abd0c9"

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "d68392959b54"
+revision = "2ba1f2abd0c9"
 down_revision = None
 branch_labels = None
 depends_on = None

@@ -14,7 +14,6 @@ _NAMES = {
     HTTPStatus.FORBIDDEN: "forbidden",
     HTTPStatus.NOT_FOUND: "itemNotFound",
     HTTPStatus.METHOD_NOT_ALLOWED: "badMethod",
-    HTTPStatus.NOT_ACCEPTABLE: "notAcceptable",
     HTTPStatus.CONFLICT: "conflictingRequest",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "overLimit",
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "badMediaType",

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from muster.api.http.errors import status_of
 from muster.api.http.requests import Request
 from muster.api.http.responses import Response
-from muster.api.http.routing import Router, Routes
+from muster.api.http.routing import Handler, Router, Routes
 from muster.base.errors import Bug, Forbidden, MusterError, NotFound, Transient, Unauthenticated
 from muster.base.ids import new_request_id
 from muster.base.log import get_logger
@@ -23,6 +23,7 @@ from muster.domain.policies import Rule, allows
 log = get_logger(__name__)
 
 ANONYMOUS = Context(user_id="")
+NO_RESOURCE = "The resource could not be found."
 
 ErrorBody = Callable[[MusterError, HTTPStatus], Any]
 
@@ -38,10 +39,14 @@ class Authenticator(Protocol):
 class Hooks:
     """What an API adds around its handlers; the defaults add nothing."""
 
-    def prepare(self, request: Request) -> None:
-        """Before the handler: negotiate the microversion. May raise."""
+    async def elsewhere(self, request: Request) -> Response:
+        """The answer on a path that no route has."""
+        raise NotFound(NO_RESOURCE, code="http.path")
 
-    def headers(self, request: Request | None) -> Mapping[str, str]:
+    def prepare(self, request: Request) -> None:
+        """Before the handler, once the caller is known: negotiate the microversion. May raise."""
+
+    def headers(self, request: Request) -> Mapping[str, str]:
         """Headers for each response, errors included."""
         return {}
 
@@ -68,10 +73,10 @@ class Application:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = new_request_id()
-        request: Request | None = None
+        request = Request(scope, receive, parameters={}, context=ANONYMOUS)
+        request.request_id = request_id
         try:
-            request, handler = self._admit(scope, receive, request_id)
-            response = await handler(request)
+            response = await self._admit(request)(request)
         except MusterError as error:
             response = self._failed(error, request_id)
         except Exception as error:  # the last resort: a user must never see a traceback
@@ -85,21 +90,22 @@ class Application:
             response.body = b""
         await response.send(send)
 
-    def _admit(self, scope: Scope, receive: Receive, request_id: str) -> tuple[Request, Any]:
-        match = self._router.match(scope["path"])
+    def _admit(self, request: Request) -> Handler:
+        match = None if "\x00" in request.path else self._router.match(request.path)
         if match is None:
-            raise NotFound("The resource could not be found.", code="http.path")
-        route = match.methods.get(scope["method"])
+            return self._hooks.elsewhere
+        route = match.methods.get(request.method)
         if route is None:
-            raise NotFound(f"The method {scope['method']} is not allowed for this resource.", code="http.method")
-        request = Request(scope, receive, parameters=match.parameters, context=ANONYMOUS)
-        request.request_id = request_id
-        self._hooks.prepare(request)
+            raise NotFound(f"The method {request.method} is not allowed for this resource.", code="http.method")
+        request.parameters = match.parameters
         if route.rule is not Rule.PUBLIC:
             request.context = self._authenticate(request)
-            if not allows(route.rule, request.context):
-                raise Forbidden("You are not authorized to perform the requested action.", code="http.policy")
-        return request, route.handler
+        self._hooks.prepare(request)
+        if not route.offered(request.version):
+            raise NotFound(NO_RESOURCE, code="http.version")
+        if not allows(route.rule, request.context):
+            raise Forbidden("You are not authorized to perform the requested action.", code="http.policy")
+        return route.handler
 
     def _authenticate(self, request: Request) -> Context:
         token = request.headers.get("x-auth-token")

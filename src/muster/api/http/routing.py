@@ -14,6 +14,7 @@ from muster.api.http.responses import Response
 from muster.domain.policies import Rule
 
 Handler = Callable[[Request], Awaitable[Response]]
+Version = tuple[int, int]
 
 
 class Route(Struct, frozen=True):
@@ -23,6 +24,13 @@ class Route(Struct, frozen=True):
     rule: Rule
     # The body is handed on as a stream and never held in memory whole.
     streams: bool = False
+    # The first and the last microversion that have this route, where the API has microversions; None for no bound.
+    since: Version | None = None
+    until: Version | None = None
+
+    def offered(self, version: Version) -> bool:
+        """Whether the route is there at all for a caller who speaks `version`."""
+        return (self.since is None or self.since <= version) and (self.until is None or version <= self.until)
 
 
 # ("GET", "/servers/{server_id}") -> Route

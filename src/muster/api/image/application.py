@@ -27,9 +27,9 @@ class ImageHooks(Hooks):
         if not all(map(is_storable, request.parameters.values())):
             raise NotFound("The resource could not be found.")
 
-    def headers(self, request: Request | None) -> Mapping[str, str]:
+    def headers(self, request: Request) -> Mapping[str, str]:
         """`Accept-Patch` (RFC 5789) where patches are sent."""
-        return {"Accept-Patch": ", ".join(PATCH_TYPES)} if request and request.method == "PATCH" else {}
+        return {"Accept-Patch": ", ".join(PATCH_TYPES)} if request.method == "PATCH" else {}
 
 
 def error_body(error: MusterError, status: HTTPStatus) -> dict[str, Any]:

@@ -1,20 +1,16 @@
 """The stock clients against the identity API on a real server: the `openstack` command and openstacksdk."""
 
 import asyncio
-import json
-import os
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import openstack
 import pytest
 import uvicorn
 from keystoneauth1.exceptions import Unauthorized
 from openstack.exceptions import ForbiddenException
+from tests.openstack_command import OpenStack, openstack_command
 
 from muster.api.http.mounts import Mounts
 from muster.api.identity.application import application, assemble
@@ -29,7 +25,6 @@ from muster.store.engine import Database
 pytestmark = pytest.mark.system
 
 START_TIMEOUT_S = 20.0
-COMMAND_TIMEOUT_S = 60.0
 ADMIN_PASSWORD = "an admin's password"
 
 
@@ -97,53 +92,29 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     one.stop()
 
 
-class Cli:
-    """The `openstack` command as one user."""
-
-    def __init__(self, server: Server, **auth: str) -> None:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("OS_")}
-        self._environment = {
-            **kept,
-            "OS_AUTH_URL": server.url,
-            "OS_IDENTITY_API_VERSION": "3",
-            "OS_CLIENT_CONFIG_FILE": "/nonexistent",
-            **{f"OS_{name.upper()}": value for name, value in auth.items()},
-        }
-
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        program = Path(sys.executable).parent / "openstack"
-        return subprocess.run(
-            [str(program), *arguments],
-            env=self._environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=COMMAND_TIMEOUT_S,
-        )
-
-    def __call__(self, *arguments: str) -> Any:
-        done = self.run(*arguments)
-        assert done.returncode == 0, (arguments, done.stdout, done.stderr)
-        return done.stdout
-
-    def json(self, *arguments: str) -> Any:
-        return json.loads(self(*arguments, "-f", "json"))
+def auth(server: Server, **who: str) -> dict[str, str]:
+    """The environment of a user."""
+    return {
+        "OS_AUTH_URL": server.url,
+        "OS_IDENTITY_API_VERSION": "3",
+        "OS_CLIENT_CONFIG_FILE": "/nonexistent",
+        **{f"OS_{name.upper()}": value for name, value in who.items()},
+    }
 
 
-def user_cli(server: Server, name: str, password: str, project: str) -> Cli:
-    return Cli(
-        server,
-        username=name,
-        password=password,
-        project_name=project,
-        user_domain_name="Default",
-        project_domain_id="default",
-    )
+def user(server: Server, name: str, password: str, project: str) -> dict[str, str]:
+    """The environment of a user with a password."""
+    domains = {"user_domain_name": "Default", "project_domain_id": "default"}
+    return auth(server, username=name, password=password, project_name=project, **domains)
 
 
 @pytest.mark.timeout(300)
-def test_a_life_on_the_command_line(server: Server) -> None:
-    admin = user_cli(server, "admin", ADMIN_PASSWORD, "admin")
+def test_a_life_on_the_command_line(server: Server, tmp_path: Path) -> None:
+    with openstack_command(tmp_path, user(server, "admin", ADMIN_PASSWORD, "admin")) as admin:
+        _live(server, admin)
+
+
+def _live(server: Server, admin: OpenStack) -> None:
     assert admin.json("token", "issue")["id"]
     host = server.url.removesuffix("/identity")
     catalog = {entry["Type"]: entry for entry in admin.json("catalog", "list")}
@@ -168,37 +139,31 @@ def test_a_life_on_the_command_line(server: Server) -> None:
     assert {row["Role"] for row in rows} == {"member", "observer", "reader"}
     admin("role", "remove", "--user", "alice", "--project", "demo", "observer")
 
-    mine = user_cli(server, "alice", "first", "demo")
+    mine = admin.with_environment(user(server, "alice", "first", "demo"))
     assert mine.json("token", "issue")["project_id"] == project["id"]
-    refused = mine.run("user", "list")
-    assert refused.returncode != 0
-    assert "403" in refused.stderr
+    assert "403" in mine("user list", status=1)
     credential = mine.json("application", "credential", "create", "ci", "--role", "reader")
-    by_credential = Cli(
-        server,
-        auth_type="v3applicationcredential",
-        application_credential_id=credential["ID"],
-        application_credential_secret=credential["Secret"],
-    )
+    secret = {"application_credential_id": credential["ID"], "application_credential_secret": credential["Secret"]}
+    by_credential = admin.with_environment(auth(server, auth_type="v3applicationcredential", **secret))
     assert by_credential.json("token", "issue")["project_id"] == project["id"]
     mine("user", "password", "set", "--original-password", "first", "--password", "second")
-    assert mine.run("token", "issue").returncode != 0
-    mine = user_cli(server, "alice", "second", "demo")
+    mine("token issue", status=1)
+    mine = admin.with_environment(user(server, "alice", "second", "demo"))
     mine("application", "credential", "delete", "ci")
-    assert by_credential.run("token", "issue").returncode != 0
+    by_credential("token issue", status=1)
 
     admin("group", "create", "crew")
     admin("group", "add", "user", "crew", "alice")
     assert "alice in group crew" in admin("group", "contains", "user", "crew", "alice")
     for kind, name in (("group", "crew"), ("user", "alice"), ("project", "demo"), ("role", "observer")):
         admin(kind, "delete", name)
-        assert admin.run(kind, "show", name).returncode != 0
+        admin(kind, "show", name, status=1)
 
 
 @pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")  # about the library itself
 def test_openstacksdk(server: Server) -> None:
-    auth = {"auth_url": server.url, "user_domain_id": "default", "project_domain_id": "default"}
-    admin = openstack.connect(**auth, username="admin", password=ADMIN_PASSWORD, project_name="admin")
+    where = {"auth_url": server.url, "user_domain_id": "default", "project_domain_id": "default"}
+    admin = openstack.connect(**where, username="admin", password=ADMIN_PASSWORD, project_name="admin")
     try:
         project = admin.identity.create_project(name="sdk", description="x")
         user = admin.identity.create_user(name="bob", password="pw", default_project_id=project.id)
@@ -208,7 +173,7 @@ def test_openstacksdk(server: Server) -> None:
         assert admin.identity.find_user("bob").id == user.id
         assert [one.id for one in admin.identity.projects(name="sdk")] == [project.id]
 
-        bob = openstack.connect(**auth, username="bob", password="pw", project_name="sdk")
+        bob = openstack.connect(**where, username="bob", password="pw", project_name="sdk")
         try:
             assert bob.current_project_id == project.id
             assert [one.id for one in bob.identity.user_projects(user)] == [project.id]

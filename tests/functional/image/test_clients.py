@@ -2,11 +2,8 @@
 
 import asyncio
 import hashlib
-import json
 import os
-import shlex
 import socket
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -19,13 +16,12 @@ from openstack.exceptions import ForbiddenException, HttpException
 
 from muster.api.http.mounts import Mounts
 from muster.api.http.responses import Response
+from tests.openstack_command import OpenStack, openstack_command
 
 from .conftest import Cloud
 from .test_files import qcow2
 
 pytestmark = pytest.mark.system
-
-COMMAND_TIMEOUT_S = 60
 
 
 @pytest.fixture
@@ -54,72 +50,54 @@ async def identity(scope, _receive, send) -> None:
     await answer.send(send)
 
 
-class Command:
-    """The `openstack` command as a user of one project."""
-
-    def __init__(self, endpoint: str, token: str, home: Path) -> None:
-        self._environment = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(home),
-            "OS_AUTH_TYPE": "admin_token",
-            "OS_ENDPOINT": endpoint,
-            "OS_IDENTITY_ENDPOINT_OVERRIDE": endpoint.replace("/image", "/identity/v3"),
-            "OS_IMAGE_ENDPOINT_OVERRIDE": endpoint,  # the version is then discovered, as behind a catalog
-            "OS_TOKEN": token,
-        }
-
-    async def __call__(self, line: str, status: int = 0) -> str:
-        process = await asyncio.create_subprocess_exec(
-            str(Path(sys.executable).with_name("openstack")),
-            *shlex.split(line),
-            env=self._environment,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        try:
-            output, _ = await asyncio.wait_for(process.communicate(), COMMAND_TIMEOUT_S)
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        assert process.returncode == status, f"openstack {line}: {output.decode()}"
-        return output.decode()
+def user(endpoint: str, token: str) -> dict[str, str]:
+    """The environment of a user of one project."""
+    return {
+        "OS_AUTH_TYPE": "admin_token",
+        "OS_ENDPOINT": endpoint,
+        "OS_IDENTITY_ENDPOINT_OVERRIDE": endpoint.replace("/image", "/identity/v3"),
+        "OS_IMAGE_ENDPOINT_OVERRIDE": endpoint,  # the version is then discovered, as behind a catalog
+        "OS_TOKEN": token,
+    }
 
 
 @pytest.mark.timeout(600)
 async def test_the_command(endpoint, tmp_path, cloud):
-    openstack = Command(endpoint, "admin@p1", tmp_path)
+    with openstack_command(tmp_path / "home", user(endpoint, "admin@p1")) as openstack:
+        await asyncio.to_thread(_use_command, openstack, endpoint, tmp_path)
+    assert cloud.kept() == []
+
+
+def _use_command(openstack: OpenStack, endpoint: str, tmp_path: Path) -> None:
     source, saved = tmp_path / "source.qcow2", tmp_path / "saved"
     source.write_bytes(qcow2())
     formats = "--disk-format qcow2 --container-format bare"
-    made = f"image create {formats} --min-disk 1 --property os_distro=debian --tag small --file {source} -f json g1"
-    image = json.loads(await openstack(made))
-    shown = json.loads(await openstack("image show g1 -f json"))
+    made = f"image create {formats} --min-disk 1 --property os_distro=debian --tag small --file {source} g1"
+    image = openstack.json(made)
+    shown = openstack.json("image show g1")
     assert (shown["status"], shown["min_disk"], shown["tags"]) == ("active", 1, ["small"])
     assert shown["properties"]["os_distro"] == "debian"
     assert shown["properties"]["os_hash_value"] == hashlib.sha512(qcow2()).hexdigest()
-    await openstack(f"image save --file {saved} g1")
+    openstack(f"image save --file {saved} g1")
     assert saved.read_bytes() == qcow2()
-    await openstack("image set --property a=b --name g2 --min-ram 64 --protected g1")
-    await openstack("image unset --property os_distro --tag small g2")
-    listed = json.loads(await openstack("image list --long --property a=b -f json"))
+    openstack("image set --property a=b --name g2 --min-ram 64 --protected g1")
+    openstack("image unset --property os_distro --tag small g2")
+    listed = openstack.json("image list --long --property a=b")
     assert [(row["Name"], row["Status"], row["Tags"]) for row in listed] == [("g2", "active", [])]
-    await openstack("image delete g2", 1)
-    await openstack("image set --unprotected --shared g2")
-    await openstack("image add project g2 p2")
-    assert "pending" in await openstack("image member list g2")
-    theirs = Command(endpoint, "member@p2", tmp_path)
-    await theirs(f"image set --accept --project p2 {image['id']}")
-    assert (await theirs("image list --shared --member-status accepted -f value -c Name")).split() == ["g2"]
-    await openstack("image remove project g2 p2")
+    openstack("image delete g2", status=1)
+    openstack("image set --unprotected --shared g2")
+    openstack("image add project g2 p2")
+    assert "pending" in openstack("image member list g2")
+    theirs = openstack.with_environment(user(endpoint, "member@p2"))
+    theirs(f"image set --accept --project p2 {image['id']}")
+    assert (theirs("image list --shared --member-status accepted -f value -c Name")).split() == ["g2"]
+    openstack("image remove project g2 p2")
     source.write_bytes(qcow2(backing=200))
-    refused = await openstack(f"image create {formats} --file {source} bad", 1)
+    refused = openstack(f"image create {formats} --file {source} bad", status=1)
     assert "it has a backing file" in refused
-    assert json.loads(await openstack("image list --name bad -f json")) == []
-    assert "not one of qcow2, raw" in await openstack(f"image create --disk-format vmdk --file {source} bad", 1)
-    await openstack("image delete g2")
-    assert cloud.kept() == []
+    assert openstack.json("image list --name bad") == []
+    assert "not one of qcow2, raw" in openstack(f"image create --disk-format vmdk --file {source} bad", status=1)
+    openstack("image delete g2")
 
 
 @pytest.mark.filterwarnings("ignore::openstack.warnings.RemovedInSDK50Warning")  # the SDK warns of itself

@@ -2,10 +2,9 @@
 
 import asyncio
 import json
-import os
 import socket
-import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,12 +15,11 @@ from openstack.connection import Connection
 from openstack.exceptions import ConflictException
 
 from muster.api.http.mounts import Mounts
+from tests.openstack_command import openstack_command
 
 from .conftest import Cloud
 
 pytestmark = pytest.mark.system
-
-COMMAND_TIMEOUT_S = 60
 
 
 @pytest.fixture
@@ -40,40 +38,16 @@ async def endpoint(cloud: Cloud) -> AsyncIterator[str]:
             await serving
 
 
-class Command:
-    """The `openstack` command as a user of one project."""
-
-    def __init__(self, endpoint: str, token: str, home: Path) -> None:
-        self._environment = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(home),
-            "OS_AUTH_TYPE": "admin_token",
-            "OS_ENDPOINT": endpoint,
-            "OS_TOKEN": token,
-        }
-
-    async def __call__(self, line: str, status: int = 0) -> str:
-        program = str(Path(sys.executable).with_name("openstack"))
-        process = await asyncio.create_subprocess_exec(
-            program,
-            *line.split(),
-            env=self._environment,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        try:
-            output, _ = await asyncio.wait_for(process.communicate(), COMMAND_TIMEOUT_S)
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        assert process.returncode == status, f"openstack {line}: {output.decode()}"
-        return output.decode()
+@pytest.fixture
+def openstack(endpoint: str, tmp_path: Path) -> Iterator[Callable[..., Awaitable[str]]]:
+    """The `openstack` command as an administrator."""
+    who = {"OS_AUTH_TYPE": "admin_token", "OS_ENDPOINT": endpoint, "OS_TOKEN": "admin@p1"}
+    with openstack_command(tmp_path / "home", who) as command:
+        yield partial(asyncio.to_thread, command)
 
 
 @pytest.mark.timeout(600)
-async def test_the_command(endpoint, tmp_path):
-    openstack = Command(endpoint, "admin@p1", tmp_path)
+async def test_the_command(openstack):
     await openstack("network create --share --mtu 1400 --tag red --description d n1")
     await openstack("network set --name n2 --tag blue n1")
     assert (await openstack("network list --tags red,blue -f value -c Name")).split() == ["n2"]
@@ -82,11 +56,13 @@ async def test_the_command(endpoint, tmp_path):
     await openstack("subnet set --dns-nameserver 9.9.9.8 --allocation-pool start=10.0.0.60,end=10.0.0.70 s1")
     subnet = json.loads(await openstack("subnet show s1 -f json"))
     assert (subnet["gateway_ip"], len(subnet["allocation_pools"]), len(subnet["dns_nameservers"])) == ("10.0.0.1", 2, 2)
-    assert "use_default_subnetpool" in await openstack("subnet create --use-default-subnet-pool --network n2 sx", 1)
+    assert "use_default_subnetpool" in await openstack(
+        "subnet create --use-default-subnet-pool --network n2 sx", status=1
+    )
     await openstack("security group create g1")
     rule = "security group rule create --protocol tcp --dst-port 22:22 --remote-ip 0.0.0.0/0 g1"
     await openstack(rule)
-    assert "Security group rule already exists" in await openstack(rule, 1)
+    assert "Security group rule already exists" in await openstack(rule, status=1)
     await openstack("security group rule create --ingress --ethertype IPv6 --remote-group g1 g1")
     assert len(json.loads(await openstack("security group rule list g1 -f json"))) == 4
     address = "--fixed-ip subnet=s1,ip-address=10.0.0.66"
@@ -98,8 +74,8 @@ async def test_the_command(endpoint, tmp_path):
     assert "tag-ports-during-bulk-creation" in await openstack("extension list --network")
     await openstack("network agent list")
     await openstack("availability zone list --network")
-    assert "could not be found" in await openstack("router create r1", 1)
-    await openstack("network delete n2", 1)
+    assert "could not be found" in await openstack("router create r1", status=1)
+    await openstack("network delete n2", status=1)
     await openstack("port delete p2")
     await openstack("security group delete g1")
     await openstack("subnet delete s1")

@@ -19,6 +19,10 @@ def _admin(context: Context) -> bool:
     return context.is_admin
 
 
+def _project(context: Context) -> bool:
+    return context.is_admin or (context.project_id is not None and bool(context.roles))
+
+
 def _project_reader(context: Context) -> bool:
     return context.is_admin or (
         context.project_id is not None and bool(context.roles & {"reader", "member", "manager"})
@@ -38,6 +42,7 @@ class Rule(Enum):
 
     PUBLIC = "public"  # no token needed
     AUTHENTICATED = "authenticated"  # any valid token, scoped or not
+    PROJECT = "project"  # any role in the token's project
     PROJECT_READER = "project_reader"  # reader, member or manager in the token's project
     PROJECT_MEMBER = "project_member"  # member or manager in the token's project
     SYSTEM_READER = "system_reader"  # admin, or reader of the whole system
@@ -47,6 +52,7 @@ class Rule(Enum):
 CHECKS: Mapping[Rule, Callable[[Context], bool]] = {
     Rule.PUBLIC: _anyone,
     Rule.AUTHENTICATED: _anyone,
+    Rule.PROJECT: _project,
     Rule.PROJECT_READER: _project_reader,
     Rule.PROJECT_MEMBER: _project_member,
     Rule.SYSTEM_READER: _system_reader,

@@ -2,6 +2,7 @@
 
 from muster.api.compute import versions
 from muster.api.compute.flavors import FlavorHandlers
+from muster.api.compute.keypairs import keypair_routes
 from muster.api.compute.server_actions import ServerActionHandlers
 from muster.api.compute.server_bodies import Lookups
 from muster.api.compute.server_details import server_detail_routes
@@ -16,7 +17,7 @@ READER, MEMBER = Rule.PROJECT_READER, Rule.PROJECT_MEMBER
 def routes(services: Services) -> Routes:
     """Method and path to handler and rule."""
     flavors = FlavorHandlers(services.flavors)
-    lookups = Lookups(services.flavors, services.images, services.networks, services.clock)
+    lookups = Lookups(services)
     servers = ServerHandlers(services, lookups)
     actions = ServerActionHandlers(services)
     return {
@@ -33,5 +34,6 @@ def routes(services: Services) -> Routes:
         ("DELETE", "/v2.1/servers/{server_id}"): Route(servers.delete, MEMBER),
         ("POST", "/v2.1/servers/{server_id}/action"): Route(actions.act, MEMBER),
         ("GET", "/v2.1/servers/{server_id}/os-instance-actions"): Route(actions.index, READER),
+        **keypair_routes(services.keypairs),
         **server_detail_routes(services.servers),
     }

@@ -7,8 +7,8 @@ from typing import Any
 
 from msgspec import UNSET, Struct, UnsetType
 
+from muster.api.compute.services import Services
 from muster.api.http.requests import Request
-from muster.base.clock import Clock
 from muster.base.coalescer import Coalescer
 from muster.base.errors import Conflict, Invalid, MusterError, NotFound
 from muster.base.ids import is_uuid, new_secret, new_uuid
@@ -16,9 +16,6 @@ from muster.domain.context import Context
 from muster.domain.network_listing import ListQuery
 from muster.domain.servers import FlavorPicture, NewServer, WantedNic
 from muster.domain.specs import ImageSpec
-from muster.services.flavors import Flavors
-from muster.services.images import ImageService
-from muster.services.networks import Networks
 
 USER_DATA_LIMIT = 65_535
 COUNT_LIMIT = 10_000
@@ -39,6 +36,7 @@ class ServerBody(Struct, forbid_unknown_fields=True, rename={"disk_config": "OS-
     name: str
     flavorRef: str | int  # noqa: N815 - Nova's name
     imageRef: str = ""  # noqa: N815
+    key_name: str | None = None
     networks: list[NicBody] | str | None = None
     metadata: dict[str, str] = {}
     user_data: str | None = None
@@ -76,11 +74,12 @@ class Wanted(Struct, frozen=True, kw_only=True):
 class Lookups:
     """Turns bodies into drafts. Raises Invalid for what is named wrongly, as Nova does."""
 
-    def __init__(self, flavors: Flavors, images: ImageService, networks: Networks, clock: Clock) -> None:
-        self._flavors = flavors
-        self._images = images
-        self._networks = networks
-        self._clock = clock
+    def __init__(self, services: Services) -> None:
+        self._flavors = services.flavors
+        self._images = services.images
+        self._keypairs = services.keypairs
+        self._networks = services.networks
+        self._clock = services.clock
         self._looks: Coalescer[tuple[Context, str], None] = Coalescer(self._look, name="servers.networks")
 
     async def wanted(self, request: Request) -> Wanted:
@@ -94,6 +93,7 @@ class Lookups:
         high = _count(body)
         flavor = await self._flavor(context, str(body.flavorRef))
         image = await self._image(context, body, flavor)
+        public_key = await self._public_key(context, body.key_name)
         nics = await self._nics(context, body, request.version)
         if high > 1 and any(nic.fixed_ip or nic.port_id for nic in nics):
             raise Invalid("Unable to launch multiple instances with a single configured port ID or fixed IP.")
@@ -114,6 +114,8 @@ class Lookups:
                 accepted_at=accepted_at,
                 description=body.description if request.version >= (2, 19) else None,
                 image=image,
+                key_name=body.key_name,
+                public_key=public_key,
                 user_data=body.user_data,
                 metadata=body.metadata,
                 config_drive=str(body.config_drive).lower() in ("true", "1", "yes", "on"),
@@ -163,6 +165,14 @@ class Lookups:
         if flavor.disk_gib and image.min_disk_gib > flavor.disk_gib:
             raise Invalid("Flavor's disk is too small for requested image.")
         return image
+
+    async def _public_key(self, context: Context, key_name: str | None) -> str | None:
+        if key_name is None:
+            return None
+        try:
+            return (await self._keypairs.get(context, context.user_id, key_name)).public_key
+        except NotFound as error:
+            raise Invalid("Invalid key_name provided.") from error
 
     async def _nics(self, context: Context, body: ServerBody, version: tuple[int, int]) -> tuple[WantedNic, ...]:
         if body.networks == "none" and version >= (2, 37):
@@ -230,7 +240,10 @@ def _check(body: ServerBody, version: tuple[int, int]) -> None:
         raise Invalid("Additional properties are not allowed ('tags' was unexpected)")
     if len(body.metadata) > 128 or any(len(text) > 255 for pair in body.metadata.items() for text in pair):
         raise Invalid("Metadata may have 128 entries of 255 characters.")
-    if any("\x00" in text for text in [*body.tags, *body.metadata, *body.metadata.values(), body.description or ""]):
+    if any(
+        "\x00" in text
+        for text in [*body.tags, *body.metadata, *body.metadata.values(), body.description or "", body.key_name or ""]
+    ):
         raise Invalid("Text may not contain NUL characters.")
 
 

@@ -7,6 +7,7 @@ from msgspec import Struct
 from muster.base.clock import Clock
 from muster.services.flavors import Flavors
 from muster.services.images import ImageService
+from muster.services.keypairs import Keypairs
 from muster.services.networks import Networks
 from muster.services.port_batch import PortBatch
 from muster.services.server_creation import ServerCreation, ServerSettings
@@ -22,6 +23,7 @@ class Services(Struct, frozen=True, kw_only=True):
     creation: ServerCreation
     orders: ServerOrders
     flavors: Flavors
+    keypairs: Keypairs
     images: ImageService
     networks: Networks
     clock: Clock
@@ -47,6 +49,7 @@ def assemble(
         creation=ServerCreation(batch, wake, settings),
         orders=ServerOrders(database, batch, wake),
         flavors=Flavors(database, batch.clock),
+        keypairs=Keypairs(database, batch.quotas, batch.clock),
         images=neighbours.images,
         networks=neighbours.networks,
         clock=batch.clock,

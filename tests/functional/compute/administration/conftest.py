@@ -3,11 +3,13 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import pytest_asyncio
 from sqlalchemy import func, insert, select
 
 from muster.api.compute.application import application
@@ -150,14 +152,27 @@ async def _prepare(cloud: Cloud) -> None:
     raise AssertionError("the hosts did not appear")
 
 
-@pytest.fixture
-async def bed(tmp_path: Path) -> AsyncIterator[Bed]:
-    async with running(CloudSettings(folder=tmp_path, sim_hosts=SIM_HOSTS), "a-password-for-tests") as cloud:
+@asynccontextmanager
+async def a_bed(folder: Path) -> AsyncIterator[Bed]:
+    async with running(CloudSettings(folder=folder, sim_hosts=SIM_HOSTS), "a-password-for-tests") as cloud:
         await _prepare(cloud)
         app = application(cloud.compute, FakeAuthenticator())
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://cloud", timeout=60) as http:
             yield Bed(cloud, http)
+
+
+@pytest.fixture
+async def bed(tmp_path: Path) -> AsyncIterator[Bed]:
+    async with a_bed(tmp_path) as one:
+        yield one
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_bed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bed]:
+    """One for all tests of a module that change nothing."""
+    async with a_bed(tmp_path_factory.mktemp("cloud")) as one:
+        yield one
 
 
 @pytest.fixture

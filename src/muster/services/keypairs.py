@@ -1,0 +1,125 @@
+"""Keypairs. A private key that is made here is given to its user once and kept nowhere."""
+
+import asyncio
+
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from msgspec import Struct
+
+from muster.base.clock import Clock
+from muster.base.coalescer import Coalescer
+from muster.base.errors import Conflict, Forbidden, Invalid, NotFound
+from muster.domain.context import Context
+from muster.domain.keypairs import SSH, Keypair, check_name, fingerprint_of
+from muster.domain.quotas import UNLIMITED
+from muster.services.quotas import Quotas
+from muster.store import keypairs as store
+from muster.store import usages as usage_store
+from muster.store.engine import Connection, Database, Violation
+
+_RESOURCE = "key_pairs"
+_KEY_BITS = 2048
+_KEYS_AT_ONCE = 2
+
+
+class NewKeypair(Struct, frozen=True):
+    """A keypair, with the private key if it was made here."""
+
+    keypair: Keypair
+    private_key: str | None = None
+
+
+class Keypairs:
+    """The use cases of keypairs. Users see their own, admins everybody's."""
+
+    def __init__(self, database: Database, quotas: Quotas, clock: Clock) -> None:
+        self._database = database
+        self._quotas = quotas
+        self._clock = clock
+        self._making = asyncio.Semaphore(_KEYS_AT_ONCE)
+        self._reads: Coalescer[tuple[str, str], Keypair | None] = Coalescer(self._read, name="keypairs.read")
+
+    async def create(self, context: Context, user_id: str, name: str, public_key: str | None) -> NewKeypair:
+        """Keep a public key, or make a pair (in a thread: 50 ms) if none is given.
+
+        Raises Invalid for a bad name or key, Conflict for a name that is taken, Forbidden beyond the quota.
+        """
+        _check_own(context, user_id, "create")
+        check_name(name)
+        private_key, kept_key = (None, public_key) if public_key is not None else await self._make()
+        keypair = Keypair(
+            user_id=user_id,
+            name=name,
+            type=SSH,
+            public_key=kept_key,
+            fingerprint=fingerprint_of(kept_key),
+            created_at=self._clock(),
+        )
+        try:
+            async with self._database.write() as connection:
+                await self._count(connection, context, user_id)
+                await store.insert_all(connection, [keypair])
+        except Violation as error:
+            raise Conflict(f"Key pair '{name}' already exists.", code="compute.keypair_exists") from error
+        return NewKeypair(keypair, private_key)
+
+    async def get(self, context: Context, user_id: str, name: str) -> Keypair:
+        """A keypair. Raises NotFound. Requests that come together share one query."""
+        _check_own(context, user_id, "show")
+        keypair = await self._reads.submit((user_id, name))
+        if keypair is None:
+            raise _not_found(user_id, name)
+        return keypair
+
+    async def page(
+        self, context: Context, user_id: str, *, limit: int | None = None, marker: str | None = None
+    ) -> list[Keypair]:
+        """A user's keypairs by name. Raises Invalid for an unknown marker. One query, two with a marker."""
+        _check_own(context, user_id, "index")
+        async with self._database.read() as connection:
+            if marker is not None and not await store.read_named(connection, {(user_id, marker)}):
+                raise Invalid(f"Marker {marker} could not be found.")
+            return await store.read_page(connection, user_id, limit=limit, after=marker)
+
+    async def delete(self, context: Context, user_id: str, name: str) -> None:
+        """Forget a keypair; servers that were made with it keep it. Raises NotFound."""
+        _check_own(context, user_id, "delete")
+        async with self._database.write() as connection:
+            if not await store.remove(connection, user_id, name):
+                raise _not_found(user_id, name)
+            await usage_store.add(connection, {(user_id, _RESOURCE): -1})
+
+    async def _make(self) -> tuple[str, str]:
+        async with self._making:
+            return await asyncio.to_thread(_make_pair)
+
+    async def _count(self, connection: Connection, context: Context, user_id: str) -> None:
+        """Count one more key of this user: keys are the user's, their limit is the project's, as with Nova."""
+        after = await usage_store.add(connection, {(user_id, _RESOURCE): 1})
+        project_id = context.project_id or ""
+        limits = await self._quotas.limits(connection, {project_id}, {_RESOURCE})
+        limit = limits[project_id, _RESOURCE]
+        if limit != UNLIMITED and after[user_id, _RESOURCE] > limit:
+            raise Forbidden("Quota exceeded, too many key pairs.", code="compute.quota")
+
+    async def _read(self, names: list[tuple[str, str]]) -> list[Keypair | None]:
+        async with self._database.read() as connection:
+            found = await store.read_named(connection, set(names))
+        return [found.get(name) for name in names]
+
+
+def _check_own(context: Context, user_id: str, verb: str) -> None:
+    if user_id != context.user_id and not context.is_admin:
+        raise Forbidden(f"Policy doesn't allow os_compute_api:os-keypairs:{verb} to be performed.", code="http.policy")
+
+
+def _not_found(user_id: str, name: str) -> NotFound:
+    return NotFound(f"Keypair {name} not found for user {user_id}", code="compute.keypair_not_found")
+
+
+def _make_pair() -> tuple[str, str]:
+    """A new private key (PEM) and its public key (OpenSSH)."""
+    key = rsa.generate_private_key(public_exponent=65_537, key_size=_KEY_BITS)
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()).decode()
+    public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    return private, f"{public} Generated-by-Muster"

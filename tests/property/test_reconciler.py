@@ -1,6 +1,6 @@
 """Whatever the bus loses, doubles, delays and reorders, and whenever agents crash and hosts reboot: once things calm
-down, the host is as it should be, nothing is left over, and on the way no guest started before its network was ready,
-none was stopped or started without being asked."""
+down, the host is as it should be, nothing is left over, and on the way no guest started (or got a network card) before
+its network was ready, none lost a tap that it had open, none was stopped or started without being asked."""
 
 import asyncio
 from collections import defaultdict
@@ -71,6 +71,7 @@ class Control:
     def __init__(self, bus: BadBus) -> None:
         self.bus = bus
         self.servers: dict[str, ServerSpec] = {}
+        self.known: set[str] = set()
         self.changed_at: dict[str, int] = {}
         self.heard: dict[str, ServerReport] = {}
         self.halts: dict[str, list[int]] = defaultdict(list)  # generations whose order may stop a running guest
@@ -91,6 +92,7 @@ class Control:
     async def create(self) -> None:
         self.made += 1
         id_ = f"server-{self.made}"
+        self.known.add(id_)
         self.servers[id_] = ServerSpec(
             id=id_,
             generation=1,
@@ -179,9 +181,11 @@ class World:
         self.control = Control(self.bus)
         self.journal = Journal()
         self.plumbing = MemoryPlumbing(self.journal)
-        self.hypervisor = RecordingHypervisor(self.rng, SimSettings(boot_s=boot_s), lambda: 0.0)
+        self.hypervisor = RecordingHypervisor(self.rng, SimSettings(boot_s=boot_s, keeps_card=0.3), lambda: 0.0)
         self.hypervisor.journal = self.journal
         self.hypervisor.before_start = self.check_start
+        self.hypervisor.before_replug = self.check_replug
+        self.plumbing.in_use = self.ports_in_use
         self.boots = BootSettings(limit=limit, boot_limit_s=20.0) if limit else None
         self.started: dict[str, int] = {}  # the generation that its guest runs for
         self.halted: dict[str, int] = {}  # the newest generation known anywhere when it halted by itself
@@ -202,6 +206,13 @@ class World:
         if server.generation <= self.halted.pop(server.id, -1):
             self.wrong.append(f"{server.id} halted by itself and was started unasked")
         self.started[server.id] = server.generation
+
+    def check_replug(self, server: ServerSpec) -> None:
+        if self.hypervisor.cards(server.id) is not None and not self.plumbing.ready(server):
+            self.wrong.append(f"{server.id} got a network card before its network was ready")
+
+    def ports_in_use(self) -> set[str]:
+        return set().union(*filter(None, map(self.hypervisor.cards, self.control.known)))
 
     def check_stop(self, server_ids: Sequence[str]) -> None:
         for id_ in server_ids:
@@ -314,6 +325,7 @@ class World:
 
     def check_end(self, guests: dict[str, Guest]) -> None:
         assert not self.wrong, self.wrong
+        assert not self.plumbing.torn, "a tap was removed under a guest"
         wanted = self.control.servers
         assert not [spec for spec in wanted.values() if spec.power is Power.ABSENT], "a removal was never reported"
         assert guests.keys() == wanted.keys()
@@ -321,6 +333,8 @@ class World:
             assert guests[id_].state.value == spec.power.value, id_
             assert guests[id_].disk_nonce == spec.disk_nonce
             assert spec.power is Power.STOPPED or guests[id_].boot_nonce == spec.boot_nonce
+            if spec.power is Power.RUNNING:
+                assert self.hypervisor.cards(id_) == {port.id for port in spec.ports}
             report = self.control.heard[id_]
             assert (report.state.value, report.generation) == (spec.power.value, spec.generation)
         ports = {port.id for spec in wanted.values() for port in spec.ports}
@@ -378,6 +392,7 @@ VIEWS = st.builds(
     guest=st.none() | GUESTS,
     plumbed=st.booleans(),
     plugged=st.booleans(),
+    fitted=st.booleans(),
     halted_at=st.none() | st.integers(1, 3),
     failed_at=st.none() | st.integers(1, 3),
 )
@@ -390,16 +405,20 @@ def carried_out(view: View, action: Action) -> View:
         return msgspec.structs.replace(view, guest=None, plumbed=False, plugged=False)
     if action is Action.NOTHING:
         return view
+    if action is Action.REPLUG:
+        return msgspec.structs.replace(view, fitted=True)
     state = GuestState.RUNNING if spec.power is Power.RUNNING else GuestState.STOPPED
     plumbed = view.plumbed or action is not Action.STOP
+    runs = guest is not None and guest.state is GuestState.RUNNING
+    fitted = view.fitted or (action is Action.PLUMB and not runs)
     disk_nonce = spec.disk_nonce if guest is None or action is Action.REBUILD else guest.disk_nonce
     seen = Guest(server_id="server", state=state, boot_nonce=spec.boot_nonce, disk_nonce=disk_nonce)
-    return msgspec.structs.replace(view, guest=seen, plumbed=plumbed, plugged=plumbed, halted_at=None)
+    return msgspec.structs.replace(view, guest=seen, plumbed=plumbed, plugged=plumbed, fitted=fitted, halted_at=None)
 
 
 @given(view=VIEWS)
 def test_what_is_decided_leads_to_rest(view: View) -> None:
-    for _ in range(3):
+    for _ in range(4):
         view = carried_out(view, decide(view))
     assert decide(view) is Action.NOTHING
 
@@ -416,7 +435,7 @@ def test_decisions_respect_what_was_asked(view: View) -> None:
     if spec is not None and not absent and guest is not None and guest.disk_nonce >= spec.disk_nonce:
         assert action not in (Action.CREATE, Action.REBUILD), "a disk is never thrown away unasked"
         if runs and spec.power is Power.RUNNING and guest.boot_nonce >= spec.boot_nonce:
-            assert action in (Action.NOTHING, Action.PLUMB), "a running guest is left alone"
+            assert action in (Action.NOTHING, Action.PLUMB, Action.REPLUG), "a running guest is left alone"
     if spec is not None and not absent and view.failed_at == spec.generation:
         assert action is Action.NOTHING
 

@@ -494,13 +494,24 @@ def test_a_killed_agent_is_followed_by_one_that_adopts_everything(lab: Lab) -> N
     kept = [plumbed(one.port)]
 
     async def scenario(plumbing: LinuxPlumbing) -> None:
-        await plumbing.sweep([net], kept)
+        assert await plumbing.sweep([net], kept) is False, "the other's tap is still open"
         await plumbing.links([net], kept)
         await asyncio.gather(plumbing.firewall(kept, [OPEN]), plumbing.dhcp([net], kept))
 
     lab.run(scenario)
     assert (lab.settings.state_dir / "dhcp" / net.id / "pid").read_text() == pid
     assert one.dhcp() is not None
+    # A tap is not deleted under a guest, but it is shut.
+    shut = lab.host.sh(f"ip -o link show {tap_name(two.port.id)}")
+    assert "state DOWN" in shut
+    assert "master" not in shut
+    assert not one.ping(two.address)
+    two.ns.sh("ip link set eth0 down")
+
+    async def again(plumbing: LinuxPlumbing) -> None:
+        assert await plumbing.sweep([net], kept) is True
+
+    lab.run(again)
     interfaces = lab.host.sh("ip -o link show")
     assert tap_name(one.port.id) in interfaces
     assert tap_name(two.port.id) not in interfaces

@@ -85,16 +85,22 @@ class Host:
     async def fetch(self, image: ImageSpec, target: Path) -> None:
         await asyncio.to_thread(target.write_bytes, self.disk)
 
+    def port(self) -> PortSpec:
+        """A port whose tap stands."""
+        port = PortSpec(
+            id=str(uuid.uuid4()), network_id=str(uuid.uuid4()), mac_address=f"fa:16:3e:{os.urandom(3).hex(':')}"
+        )
+        sh("ip", "-n", self.namespace, "tuntap", "add", "dev", tap_name(port.id), "mode", "tap", "vnet_hdr")
+        return port
+
+    def in_use(self, port: PortSpec) -> bool:
+        """Whether a guest has the port's tap open."""
+        sh("ip", "-n", self.namespace, "link", "set", tap_name(port.id), "up")
+        return "NO-CARRIER" not in sh("ip", "-n", self.namespace, "link", "show", tap_name(port.id))
+
     def server(self, *, n_ports: int = 0, **more: object) -> ServerSpec:
         server_id = str(uuid.uuid4())
-        ports = tuple(
-            PortSpec(
-                id=str(uuid.uuid4()), network_id=str(uuid.uuid4()), mac_address=f"fa:16:3e:{os.urandom(3).hex(':')}"
-            )
-            for _ in range(n_ports)
-        )
-        for port in ports:
-            sh("ip", "-n", self.namespace, "tuntap", "add", "dev", tap_name(port.id), "mode", "tap", "vnet_hdr")
+        ports = tuple(self.port() for _ in range(n_ports))
         spec = ServerSpec(
             id=server_id,
             generation=1,
@@ -438,7 +444,42 @@ async def test_what_is_asked_at_the_same_time_is_done_in_turn(host: Host, opened
     assert await hypervisor.observe() == {}
 
 
-async def test_an_ordinary_guest_reads_its_config_drive(host: Host, opened: Open, tmp_path: Path) -> None:
+async def test_a_guest_without_an_operating_system_gets_cards_and_keeps_them(host: Host, opened: Open) -> None:
+    """It lets go of nothing, so nothing waits for it beyond its time; what it was asked for holds at its next start."""
+    hypervisor, server = opened(card_timeout_s=0.3), host.server(n_ports=1)
+    assert await hypervisor.replug([server]) == [Outcome(server.id)], "nothing runs"
+    await run(hypervisor, server)
+    before = hypervisor.libvirt_calls
+    assert await hypervisor.replug([server]) == [Outcome(server.id)]
+    assert hypervisor.libvirt_calls - before == 3
+    second = host.port()
+    both = msgspec.structs.replace(server, ports=(*server.ports, second))
+    assert await hypervisor.replug([both]) == [Outcome(server.id)]
+    assert host.in_use(second)
+    # One killed in between, and a new agent: it sees what is there and does the rest, which is nothing.
+    adopted = opened(card_timeout_s=0.3)
+    before = adopted.libvirt_calls
+    assert await adopted.replug([both]) == [Outcome(server.id)]
+    assert adopted.libvirt_calls - before == 3
+    for _ in range(2):
+        [outcome] = await adopted.replug([msgspec.structs.replace(server, ports=(second,))])
+        assert outcome.fault is None
+        assert outcome.retry_after_s is not None
+        assert host.in_use(server.ports[0])
+    # A tap that does not stand is this guest's fault alone.
+    missing = PortSpec(id=str(uuid.uuid4()), network_id="n", mac_address="fa:16:3e:00:00:01")
+    good, bad = await hypervisor.replug([both, msgspec.structs.replace(server, ports=(*both.ports, missing))])
+    assert good.fault is None
+    assert bad.fault is not None
+    last = msgspec.structs.replace(server, ports=(second,), boot_nonce=1, boot_hard=True)
+    await run(hypervisor, last)
+    assert host.in_use(second)
+    assert not host.in_use(server.ports[0])
+
+
+async def test_an_ordinary_guest_reads_its_config_drive_and_takes_network_cards(
+    host: Host, opened: Open, tmp_path: Path
+) -> None:
     built = tmp_path / "guest.qcow2"
     info = await asyncio.to_thread(build_image, built, default_cache_dir())
     image = ImageSpec(
@@ -449,20 +490,53 @@ async def test_an_ordinary_guest_reads_its_config_drive(host: Host, opened: Open
         async def fetch(self, image: ImageSpec, target: Path) -> None:
             await asyncio.to_thread(shutil.copyfile, built, target)
 
-    settings = msgspec.structs.replace(settings_of(host, tmp_path), shutdown_timeout_s=60.0)
+    settings = msgspec.structs.replace(settings_of(host, tmp_path), shutdown_timeout_s=60.0, card_timeout_s=60.0)
     hypervisor = LibvirtHypervisor(settings, ImageCache(Source(), tmp_path / "images"))
     try:
-        user_data = base64.b64encode(b"#!/bin/sh\necho user data of $(hostname)\n").decode()
+        user_data = base64.b64encode(_SHOWS_ITS_CARDS).decode()
         server = host.server(ram_mib=128, image=image, hostname="reader", config_drive=True, user_data=user_data)
         await run(hypervisor, server)
         await until_said(hypervisor, server, "muster-guest: ready hostname=reader", timeout_s=90)
         said = await hypervisor.console_output(server.id, None)
         assert f"metadata source=config-drive instance={server.id}" in said
         assert "user data of reader" in said
+        await _cards_come_and_go(host, hypervisor, server)
         done(await hypervisor.stop([server.id], hard=False))
         assert "going down" in await hypervisor.console_output(server.id, None)
     finally:
         await hypervisor.close()
+
+
+#: Says which network cards there are, whenever they change.
+_SHOWS_ITS_CARDS = b"""#!/bin/sh
+echo user data of $(hostname)
+(
+    while sleep 0.2; do
+        now=$(cat /sys/class/net/eth*/address 2>/dev/null | sort | tr '\\n' ' ')
+        [ "$now" = "$before" ] || echo "cards: ${now}end" >/dev/console
+        before=$now
+    done
+) &
+"""
+
+
+async def _cards_come_and_go(host: Host, hypervisor: LibvirtHypervisor, server: ServerSpec) -> None:
+    first, second = host.port(), host.port()
+
+    async def has(*ports: PortSpec) -> None:
+        assert await hypervisor.replug([msgspec.structs.replace(server, ports=ports)]) == [Outcome(server.id)]
+        macs = "".join(f"{mac} " for mac in sorted(port.mac_address for port in ports))
+        await until_said(hypervisor, server, f"cards: {macs}end", timeout_s=60)
+        assert [host.in_use(port) for port in (first, second)] == [port in ports for port in (first, second)]
+
+    await has(first)
+    await has(first, second)
+    await has(second)
+    # Another port that has the MAC of the one that goes.
+    twin = msgspec.structs.replace(host.port(), mac_address=second.mac_address)
+    assert await hypervisor.replug([msgspec.structs.replace(server, ports=(twin, first))]) == [Outcome(server.id)]
+    assert [host.in_use(port) for port in (first, second, twin)] == [True, False, True]
+    await has()
 
 
 async def test_capacity_is_the_machines(host: Host, opened: Open) -> None:

@@ -11,6 +11,7 @@ from muster.base.clock import Clock
 from muster.base.errors import Transient
 from muster.domain import timeline
 from muster.domain.reports import Fault
+from muster.domain.specs import ServerSpec
 from muster.host.boot import BootQueue
 from muster.host.plan import STEPS_IN_ORDER, STEPS_OF, Action, Step
 from muster.host.ports import Outcome
@@ -24,6 +25,7 @@ _OF_LANE = {
     Lane.HARD_STOP: STEPS_OF[Action.STOP],  # a guest to be restarted is stopped here; then its start is decided
     Lane.SOFT_STOP: STEPS_OF[Action.STOP],
     Lane.BUILD: STEPS_OF[Action.REBUILD] - {Step.ADMISSION, Step.START},
+    Lane.REPLUG: STEPS_OF[Action.REPLUG],
     Lane.BOOT: frozenset({Step.START}),  # what it takes has been admitted
 }
 LANE_STEPS = {lane: tuple(step for step in STEPS_IN_ORDER if step in steps) for lane, steps in _OF_LANE.items()}
@@ -132,8 +134,12 @@ class Executor:
                 self._boots.forget_macs(port.mac_address for port in record.ports)
             case Step.IMAGE if item.spec is not None:
                 record.prepared(item.spec)
-            case Step.LINKS if item.spec is not None:
-                record.standing = frozenset(port.id for port in item.spec.ports)
+            case Step.LINKS if item.spec is not None and not item.runs:
+                self._released(item.spec, record)
+            case Step.REPLUG if item.spec is not None and record.up:
+                record.cards = frozenset(port.id for port in item.spec.ports)
+            case Step.RELEASE if item.spec is not None:
+                self._released(item.spec, record)
             case Step.DHCP if item.spec is not None:
                 record.plumbed = item.spec.ports
                 record.ready_for = item.spec.generation if item.action is not Action.PLUMB else None
@@ -141,6 +147,13 @@ class Executor:
                 record.started(item.spec)
                 macs = [port.mac_address for port in item.spec.ports] if self._track_macs else ()
                 self._boots.started(item.server_id, macs)
+
+    def _released(self, spec: ServerSpec, record: Record) -> None:
+        """No port of it stands but those of `spec`."""
+        ids = frozenset(port.id for port in spec.ports)
+        if record.standing - ids:
+            self._surroundings.loosen()  # their networks may be needed no more
+        record.standing = ids
 
     def _note_lost(self, job: Job, step: Step, result: Result, items: Mapping[str, Item]) -> frozenset[str]:
         for server_id, fault in result.faults.items():

@@ -41,6 +41,8 @@ class MemoryPlumbing:
         self.served: set[str] = set()
         self.groups: dict[str, int] = {}
         self.networks: dict[str, int] = {}
+        self.in_use: Callable[[], set[str]] = set  # ids of the ports whose taps a guest has open
+        self.torn: list[str] = []  # taps that were removed under a guest
 
     async def links(self, networks: Sequence[NetworkSpec], ports: Sequence[PlumbedPort]) -> None:
         self.journal.note("links", _servers(ports))
@@ -61,14 +63,18 @@ class MemoryPlumbing:
 
     async def unplug(self, port_ids: Sequence[str]) -> None:
         self.journal.note("unplug", port_ids)
+        self.torn += self.in_use() & set(port_ids)
         for ports in (self.linked, self.ruled, self.served):
             ports.difference_update(port_ids)
 
-    async def sweep(self, networks: Sequence[NetworkSpec], ports: Sequence[PlumbedPort]) -> None:
+    async def sweep(self, networks: Sequence[NetworkSpec], ports: Sequence[PlumbedPort]) -> bool:
         self.journal.note("sweep", _ids(ports))
         self.networks = {network.id: network.generation for network in networks}
-        for kept in (self.linked, self.ruled, self.served):
-            kept.intersection_update(_ids(ports))
+        left = self.linked & self.in_use() - set(_ids(ports))
+        self.linked.intersection_update({*_ids(ports), *left})
+        self.ruled.intersection_update(_ids(ports))
+        self.served.intersection_update(_ids(ports))
+        return not left
 
     async def close(self) -> None: ...
 
@@ -84,10 +90,12 @@ class MemoryPlumbing:
 
 
 class RecordingHypervisor(SimHypervisor):
-    """A simulated hypervisor that writes down what it is asked. `before_start` sees each server that is to start."""
+    """A simulated hypervisor that writes down what it is asked. `before_start` sees each server that is to start or to
+    get other network cards."""
 
     journal: Journal
     before_start: Callable[[ServerSpec], None] | None = None
+    before_replug: Callable[[ServerSpec], None] | None = None
 
     async def observe(self) -> Mapping[str, Guest]:
         self.journal.note("observe", ())
@@ -103,6 +111,13 @@ class RecordingHypervisor(SimHypervisor):
             for server in servers:
                 self.before_start(server)
         return await super().start(servers)
+
+    async def replug(self, servers: Sequence[ServerSpec]) -> list[Outcome]:
+        self.journal.note("replug", [server.id for server in servers])
+        if self.before_replug is not None:
+            for server in servers:
+                self.before_replug(server)
+        return await super().replug(servers)
 
     async def stop(self, server_ids: Sequence[str], *, hard: bool) -> list[Outcome]:
         self.journal.note("stop-hard" if hard else "stop-soft", server_ids)

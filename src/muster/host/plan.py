@@ -25,6 +25,7 @@ class Action(StrEnum):
     CREATE = "create"
     START = "start"
     PLUMB = "plumb"  # it is as it should be, but its ports are not
+    REPLUG = "replug"  # it runs, and its network cards are not those of its ports
     NOTHING = "nothing"
 
 
@@ -38,6 +39,8 @@ class Step(StrEnum):
     LINKS = "links"
     FIREWALL = "firewall"
     DHCP = "dhcp"
+    REPLUG = "replug"  # the network cards of a guest that runs
+    RELEASE = "release"  # ports that it had, and that its cards no longer use
     ADMISSION = "admission"
     START = "start"
 
@@ -56,6 +59,7 @@ STEPS_OF: dict[Action, frozenset[Step]] = {
     Action.CREATE: _BRING_UP,
     Action.START: _BRING_UP,
     Action.PLUMB: frozenset({Step.LINKS, Step.FIREWALL, Step.DHCP}),
+    Action.REPLUG: frozenset({Step.REPLUG, Step.RELEASE}),
     Action.NOTHING: frozenset(),
 }
 
@@ -64,7 +68,8 @@ class View(Struct, frozen=True, kw_only=True):
     """One server as the agent knows it.
 
     `spec` None: it is not among what the host should have. `plumbed`: its ports stand as the spec has them;
-    `plugged`: some port of it may stand. `halted_at` is the generation that was in force when the guest went down by
+    `plugged`: some port of it may stand; `fitted`: no other port of it does, nor does a guest that runs have cards for
+    any but these. `halted_at` is the generation that was in force when the guest went down by
     itself, `failed_at` the one that could not be brought about.
     """
 
@@ -73,6 +78,7 @@ class View(Struct, frozen=True, kw_only=True):
     guest: Guest | None
     plumbed: bool = False
     plugged: bool = False
+    fitted: bool = False
     halted_at: int | None = None
     failed_at: int | None = None
 
@@ -96,7 +102,7 @@ def decide(view: View) -> Action:
         return _decide_running(view, spec, guest)
     if spec.power is Power.RUNNING and not _stays_halted(view, spec, guest):
         return Action.START
-    return Action.NOTHING if view.plumbed else Action.PLUMB
+    return Action.NOTHING if view.plumbed and view.fitted else Action.PLUMB
 
 
 def plan(views: Iterable[View]) -> dict[Action, list[str]]:
@@ -114,7 +120,9 @@ def _decide_running(view: View, spec: ServerSpec, guest: Guest) -> Action:
         return Action.STOP
     if guest.boot_nonce < spec.boot_nonce:
         return Action.RESTART
-    return Action.NOTHING if view.plumbed else Action.PLUMB
+    if not view.plumbed:
+        return Action.PLUMB
+    return Action.NOTHING if view.fitted else Action.REPLUG
 
 
 def _stays_halted(view: View, spec: ServerSpec, guest: Guest) -> bool:

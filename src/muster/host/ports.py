@@ -52,6 +52,13 @@ class Hypervisor(Protocol):
         """Start what is prepared. Idempotent: one that runs with the asked nonces is left alone."""
         ...
 
+    async def replug(self, servers: Sequence[ServerSpec]) -> list[Outcome]:
+        """Guests that run have network cards for exactly their server's ports; one that does not run is left alone.
+
+        Idempotent: guided by the cards that are there. A guest that does not let a card go in time is put off.
+        """
+        ...
+
     async def stop(self, server_ids: Sequence[str], *, hard: bool) -> list[Outcome]: ...
 
     async def remove(self, server_ids: Sequence[str]) -> list[Outcome]:
@@ -87,6 +94,7 @@ class Plumbing(Protocol):
     """Networks of a host. All methods are idempotent, take batches and are safe to call again after a crash.
 
     Order for a new server: `links`, then `firewall` and `dhcp`, then the hypervisor's start; removal is the reverse.
+    The same holds for one port of a guest that runs, with `Hypervisor.replug` in place of the start.
     """
 
     async def links(self, networks: Sequence[NetworkSpec], ports: Sequence[PlumbedPort]) -> None:
@@ -105,8 +113,9 @@ class Plumbing(Protocol):
         """DHCP entries, rules and taps of these ports are gone."""
         ...
 
-    async def sweep(self, networks: Sequence[NetworkSpec], ports: Sequence[PlumbedPort]) -> None:
+    async def sweep(self, networks: Sequence[NetworkSpec], ports: Sequence[PlumbedPort]) -> bool:
         """These are ALL that should be: remove every other tap, rule, DHCP entry, DHCP server and bridge of Muster's.
+        A tap that a guest still has open is shut and left for a later sweep; False if there was such a tap.
         Also takes up again what an earlier process left running (DHCP servers)."""
         ...
 

@@ -133,7 +133,7 @@ class Reconciler:
         """The hypervisor says that a guest changed. It only wakes: events may be late, so nothing is decided by one."""
         record, runs = self._records.get(server_id), state is GuestState.RUNNING
         if record is not None and record.job is not None:
-            record.suspect = record.suspect or runs != (record.job.lane is Lane.BOOT)
+            record.suspect = record.suspect or not _expected(record.job.lane, runs=runs)
         elif record is None or record.up != runs:
             self.look()
 
@@ -376,8 +376,15 @@ def _lane_of(record: Record, action: Action) -> Lane:
             return Lane.SOFT_STOP
         case Action.RESTART:
             return Lane.HARD_STOP if record.spec and record.spec.boot_hard else Lane.SOFT_STOP
+        case Action.REPLUG:
+            return Lane.REPLUG
         case _:
             return Lane.BUILD
+
+
+def _expected(lane: Lane, *, runs: bool) -> bool:
+    """Whether a batch of this lane may be what made a guest run, or stop."""
+    return runs if lane is Lane.BOOT else not runs and lane not in (Lane.BUILD, Lane.REPLUG)
 
 
 def _item(record: Record, action: Action, *, hard: bool) -> Item:

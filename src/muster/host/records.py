@@ -11,13 +11,14 @@ from muster.host.ports import Guest
 class Lane(StrEnum):
     """Batches of one lane follow each other; lanes go on side by side, so that a slow one delays no other.
 
-    A soft stop waits for guests, a build for images, a boot for slots; the rest is quick.
+    A soft stop and a replug wait for guests, a build for images, a boot for slots; the rest is quick.
     """
 
     REMOVE = "remove"
     HARD_STOP = "hard-stop"
     SOFT_STOP = "soft-stop"
     BUILD = "build"
+    REPLUG = "replug"
     BOOT = "boot"
 
 
@@ -36,6 +37,7 @@ class Record:
     __slots__ = (
         "answered",
         "backoff_s",
+        "cards",
         "failed",
         "guest",
         "halted_at",
@@ -68,6 +70,7 @@ class Record:
         self.failed: tuple[int, Fault] | None = None
         self.plumbed: tuple[PortSpec, ...] | None = None
         self.standing: frozenset[str] = frozenset()  # ids of the ports that may stand, wholly or in part
+        self.cards: frozenset[str] | None = None  # ids of the ports that the running guest has cards for, if known
         self.ready_for: int | None = None  # generation whose disk and network are ready for a start
         self.job: Job | None = None
         self.held: Lane | None = None  # this lane could not do it; it tries again after the agent has looked again
@@ -100,14 +103,21 @@ class Record:
         """Nothing of it is left on the host."""
         return self.guest is None and self.plumbed is None
 
+    @property
+    def fitted(self) -> bool:
+        """No port stands but those that it should have, and if it runs, its network cards are theirs."""
+        ids = frozenset(port.id for port in self.ports)
+        return self.standing <= ids and (self.cards == ids or not self.up)
+
     def view(self) -> View:
         """What decisions are made from."""
         return View(
             server_id=self.server_id,
             spec=None if self.stray else self.spec,
             guest=self.guest,
-            plumbed=self.plumbed == self.ports and len(self.standing) == len(self.ports),
+            plumbed=self.plumbed == self.ports,
             plugged=self.plumbed is not None,
+            fitted=self.fitted,
             halted_at=self.halted_at,
             failed_at=self.failed[0] if self.failed else None,
         )
@@ -124,6 +134,8 @@ class Record:
             self.halted_at = self.spec.generation
         if runs:
             self.halted_at = self.ready_for = None
+        if not (self.up and runs):
+            self.cards = None  # somebody else has started it, or nobody
         self.up = runs
         changed = guest != self.guest
         self.guest = guest
@@ -148,6 +160,7 @@ class Record:
     def started(self, spec: ServerSpec) -> None:
         """It runs as `spec` asked."""
         self.up = True
+        self.cards = frozenset(port.id for port in spec.ports)
         self.halted_at = self.ready_for = None
         self.guest = Guest(
             server_id=self.server_id,

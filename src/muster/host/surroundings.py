@@ -106,7 +106,8 @@ class Surroundings:
         left_out = {record.server_id for record in failed}
         servers = [r.spec for id_, r in self._records.items() if r.wanted and r.spec and id_ not in left_out]
         try:
-            await self._works.sweep(servers)
+            if not await self._works.sweep(servers):
+                self._sweep_wanted = True
         except Transient as error:
             self._sweep_due = True
             self._hold(error.retry_after_s)

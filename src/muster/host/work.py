@@ -54,22 +54,30 @@ class Works:
             case Step.IMAGE:
                 return await self._hypervisor.prepare(_specs(items))
             case Step.LINKS:
-                await self._detach(items)
+                # A guest that runs still has cards for the ports that it shall lose.
+                await self._release([item for item in items if not item.runs])
                 await self._plumbing.links(self._networks(items, changed), _ports(items))
             case Step.FIREWALL:
                 await self._plumbing.firewall(_ports(items), changed.groups)
             case Step.DHCP:
                 await self._plumbing.dhcp(self._networks(items, changed), _ports(items))
+            case Step.REPLUG:
+                return await self._hypervisor.replug(_specs(items))
+            case Step.RELEASE:
+                await self._release(items)
             case Step.START:
                 return await self._hypervisor.start(_specs(items))
             case Step.ADMISSION:
                 return None
         return None
 
-    async def sweep(self, servers: Iterable[ServerSpec]) -> None:
-        """These servers' networks and ports are all that should be. Raises what `Plumbing.sweep` does."""
+    async def sweep(self, servers: Iterable[ServerSpec]) -> bool:
+        """These servers' networks and ports are all that should be; False if something could not go yet.
+
+        Raises what `Plumbing.sweep` does.
+        """
         ports = [_plumbed_port(server, port) for server in servers for port in server.ports]
-        await self._plumbing.sweep(self._networks_of(port.port for port in ports), ports)
+        return await self._plumbing.sweep(self._networks_of(port.port for port in ports), ports)
 
     async def _stop(self, items: Sequence[Item]) -> Sequence[Outcome] | None:
         running = [item for item in items if item.runs]
@@ -83,8 +91,8 @@ class Works:
         if ports:
             await self._plumbing.unplug(sorted(ports))
 
-    async def _detach(self, items: Sequence[Item]) -> None:
-        """Ports that a server had and has no more."""
+    async def _release(self, items: Sequence[Item]) -> None:
+        """Unplug ports that a server had and should have no more."""
         gone: set[str] = set()
         for item in items:
             if item.standing and item.spec:

@@ -11,7 +11,7 @@ import pytest
 
 from muster.base.errors import Invalid
 from muster.domain.specs import ImageSpec, PortSpec, Power, ServerSpec
-from muster.host.hypervisor.libvirt.definition import define, read_mark
+from muster.host.hypervisor.libvirt.definition import define, interface, read_mark
 from muster.host.hypervisor.libvirt.domainxml import devices, domain, machine
 from muster.host.hypervisor.libvirt.domainxml.domain import Domain
 from muster.host.hypervisor.libvirt.domainxml.node import Node, Text, render
@@ -79,6 +79,15 @@ def test_xml_is_as_it_was_read_by_people(name: str) -> None:
     assert xml == path.read_text()
 
 
+def test_a_card_that_is_attached_is_one_as_a_domain_has_it_from_its_start() -> None:
+    card = render(interface(SERVER.ports[0]))
+    path = HERE / "card.xml"
+    if os.environ.get("MUSTER_WRITE_GOLDEN"):
+        path.write_text(card)
+    assert card == path.read_text()
+    assert "".join(card.split()) in "".join(render(tcg()).split())
+
+
 def declared(*modules: ModuleType) -> Iterator[tuple[str, str]]:
     for module in modules:
         for name, kind in inspect.getmembers(module, inspect.isclass):
@@ -132,6 +141,8 @@ def test_special_characters_are_escaped_and_impossible_ones_refused() -> None:
 def test_bad_ports_are_refused(port: PortSpec) -> None:
     with pytest.raises(Invalid):
         define(msgspec.structs.replace(SERVER, ports=(port,)), RECORD, FOLDER, SETTINGS)
+    with pytest.raises(Invalid):
+        interface(port)
 
 
 def test_bad_server_ids_become_no_paths() -> None:

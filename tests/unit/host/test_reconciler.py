@@ -10,7 +10,7 @@ from muster.base.errors import Invalid, Transient
 from muster.domain.reports import GuestState
 from muster.domain.specs import NetworkSpec, Power, SecurityGroupSpec
 from muster.host.hypervisor.sim import SimSettings
-from muster.host.plan import STEPS_IN_ORDER, STEPS_OF, Action, Step
+from muster.host.plan import STEPS_IN_ORDER, STEPS_OF, Action
 from muster.host.ports import GuestEvent
 from muster.host.pressure import BootSettings
 
@@ -18,9 +18,11 @@ from muster.host.pressure import BootSettings
 def test_the_order_of_the_steps() -> None:
     """R C12: a guest starts when its network is ready, and its network goes when the guest is down."""
     order = [str(step) for step in STEPS_IN_ORDER]
-    assert order == ["stop", "unplug", "discard", "image", "links", "firewall", "dhcp", "admission", "start"]
-    assert STEPS_OF[Action.REMOVE] == {Step.STOP, Step.UNPLUG, Step.DISCARD}
-    assert STEPS_OF[Action.CREATE] == set(STEPS_IN_ORDER[3:])
+    down, network = ["stop", "unplug", "discard"], ["image", "links", "firewall", "dhcp"]
+    assert order == [*down, *network, "replug", "release", "admission", "start"]
+    assert STEPS_OF[Action.REMOVE] == set(down)
+    assert STEPS_OF[Action.CREATE] == {*network, "admission", "start"}
+    assert STEPS_OF[Action.PLUMB] | STEPS_OF[Action.REPLUG] == {*network[1:], "replug", "release"}
 
 
 def test_a_batch_is_created_with_one_call_per_step_and_one_report() -> None:
@@ -88,7 +90,9 @@ def test_what_arrives_during_a_batch_is_the_next_batch() -> None:
         ({"boot_nonce": 1, "boot_hard": True}, ["stop-hard", "image", "links", "firewall", "dhcp", "start"]),
         ({"disk_nonce": 1}, ["stop-hard", "remove", "image", "links", "firewall", "dhcp", "start"]),
         ({"power": Power.STOPPED}, ["stop-soft"]),
-        ({"ports": (port("other"),)}, ["unplug", "links", "firewall", "dhcp"]),
+        ({"ports": (port("other"),)}, ["links", "firewall", "dhcp", "replug", "unplug"]),
+        ({"ports": (port("a-port"), port("other"))}, ["links", "firewall", "dhcp", "replug"]),
+        ({"ports": ()}, ["links", "firewall", "dhcp", "replug", "unplug"]),
         ({"metadata": {"a": "b"}}, []),
     ],
 )

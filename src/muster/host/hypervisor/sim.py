@@ -22,13 +22,15 @@ from muster.host.ports import Guest, GuestEvent, Outcome, PlumbedPort
 T = TypeVar("T")
 
 _KEPT = 10_000
+_CARD_RETRY_S = 5.0
 
 DEFAULT_CAPACITY = HostCapacity(vcpus=32, ram_mib=131_072, disk_gib=2_000)
 
 
 class SimSettings(Struct, frozen=True, kw_only=True):
     """How simulated guests behave. `boot_s` is the median time to a guest's lease, spread log-normally by `spread`;
-    0 boots at once and shows no lease. The others are probabilities per start (`prepare_fails`: per new disk);
+    0 boots at once and shows no lease. The others are probabilities per start (`prepare_fails`: per new disk,
+    `keeps_card`: that a guest does not let go of its cards when asked);
     a slow boot takes `slow_factor` times as long, a guest that dies does so within `dies_within_s` after its boot.
     """
 
@@ -37,6 +39,7 @@ class SimSettings(Struct, frozen=True, kw_only=True):
     spread: float = 0.3
     start_fails: float = 0.0
     prepare_fails: float = 0.0
+    keeps_card: float = 0.0
     slow: float = 0.0
     slow_factor: float = 10.0
     dies: float = 0.0
@@ -78,6 +81,7 @@ class SimHypervisor:
         self._clock = clock
         self._guests: dict[str, Guest] = {}
         self._names: dict[str, str] = {}
+        self._cards: dict[str, frozenset[str]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._events: _Feed[GuestEvent] = _Feed()
         self._leases: _Feed[SimLease] = _Feed()
@@ -93,6 +97,9 @@ class SimHypervisor:
 
     async def start(self, servers: Sequence[ServerSpec]) -> list[Outcome]:
         return [self._start(server) for server in servers]
+
+    async def replug(self, servers: Sequence[ServerSpec]) -> list[Outcome]:
+        return [self._replug(server) for server in servers]
 
     async def stop(self, server_ids: Sequence[str], *, hard: bool) -> list[Outcome]:
         for server_id in server_ids:
@@ -128,6 +135,10 @@ class SimHypervisor:
 
     async def close(self) -> None:
         """Guests stay for the next agent."""
+
+    def cards(self, server_id: str) -> frozenset[str] | None:
+        """Ids of the ports that a guest has network cards for; None if it does not run."""
+        return self._cards.get(server_id)
 
     def halt(self, server_id: str) -> None:
         """The guest powers itself off, as a user may do inside it."""
@@ -168,7 +179,18 @@ class SimHypervisor:
             boot_nonce=server.boot_nonce,
             disk_nonce=guest.disk_nonce,
         )
+        self._cards[server.id] = _port_ids(server)
         self._boot(server)
+        return Outcome(server.id)
+
+    def _replug(self, server: ServerSpec) -> Outcome:
+        cards, wanted = self._cards.get(server.id), _port_ids(server)
+        if cards is None:
+            return Outcome(server.id)
+        if cards - wanted and self._happens(self._settings.keeps_card):
+            self._cards[server.id] = cards | wanted
+            return Outcome(server.id, retry_after_s=_CARD_RETRY_S)
+        self._cards[server.id] = wanted
         return Outcome(server.id)
 
     def _boot(self, server: ServerSpec) -> None:
@@ -196,6 +218,7 @@ class SimHypervisor:
         timer = self._timers.pop(server_id, None)
         if timer is not None:
             timer.cancel()
+        self._cards.pop(server_id, None)
         guest = self._guests.get(server_id)
         if guest is not None and guest.state is not GuestState.STOPPED:
             self._guests[server_id] = Guest(
@@ -209,6 +232,10 @@ class SimHypervisor:
         return probability > 0 and self._rng.random() < probability
 
 
+def _port_ids(server: ServerSpec) -> frozenset[str]:
+    return frozenset(port.id for port in server.ports)
+
+
 class NullPlumbing:
     """Networks of a host whose guests are simulated: there is nothing to plug. See `Plumbing`."""
 
@@ -220,6 +247,7 @@ class NullPlumbing:
 
     async def unplug(self, port_ids: Sequence[str]) -> None: ...
 
-    async def sweep(self, networks: Sequence[NetworkSpec], ports: Sequence[PlumbedPort]) -> None: ...
+    async def sweep(self, networks: Sequence[NetworkSpec], ports: Sequence[PlumbedPort]) -> bool:
+        return True
 
     async def close(self) -> None: ...

@@ -84,11 +84,19 @@ class Links:
         answers = self._talk().batch([query_link(name) for name in wanted])
         self._delete([answer.link for answer in answers if answer.link and answer.link.alias in wanted.values()])
 
-    def keep(self, network_ids: Iterable[str], port_ids: Iterable[str]) -> None:
-        """Delete every interface of Muster's that belongs to none of these. Raises Invalid, RtnlFailed."""
+    def keep(self, network_ids: Iterable[str], port_ids: Iterable[str]) -> bool:
+        """Delete every interface of Muster's that belongs to none of these. Raises Invalid, RtnlFailed.
+
+        False if a tap could only be shut, since a guest has it open: QEMU spins on a tap that is deleted under it.
+        """
         kept = {_alias("network", network_id) for network_id in network_ids}
         kept |= {_alias("port", port_id) for port_id in port_ids}
-        self._delete([link for link in self._talk().links() if is_ours(link) and link.alias not in kept])
+        doomed = [link for link in self._talk().links() if is_ours(link) and link.alias not in kept]
+        in_use = [link for link in doomed if link.carrier and link.name.startswith("tap")]
+        shut = [link_message({"IFLA_MASTER": 0}, index=link.index, up=False) for link in in_use]
+        self._demand(shut, "a tap", tolerated=(errno.ENODEV,))
+        self._delete([link for link in doomed if link not in in_use])
+        return not in_use
 
     def bridges(self) -> dict[str, str]:
         """Names of Muster's bridges that exist, by network id."""

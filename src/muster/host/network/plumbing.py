@@ -72,18 +72,22 @@ class LinuxPlumbing:
 
         await self._run(self._kernel, work)
 
-    async def sweep(self, networks: Sequence[NetworkSpec], ports: Sequence[PlumbedPort]) -> None:
-        """These are all: everything else of Muster's is removed, what runs is adopted. Raises Invalid, Transient."""
+    async def sweep(self, networks: Sequence[NetworkSpec], ports: Sequence[PlumbedPort]) -> bool:
+        """These are all: everything else of Muster's is removed, what runs is adopted. Raises Invalid, Transient.
+
+        False if a tap that goes is still open; it is shut.
+        """
         self._networks = {uuid_of(network.id): network for network in networks}
         specs = [port.port for port in ports]
         ids = [network.id for network in self._with_theirs(networks, specs)]
         await self._run(self._servers, lambda: self._dhcp.keep(networks, ports))
 
-        def work() -> None:
-            self._links.keep(ids, [port.id for port in specs])
+        def work() -> bool:
+            all_gone = self._links.keep(ids, [port.id for port in specs])
             self._firewall.keep(ids, specs)
+            return all_gone
 
-        await self._run(self._kernel, work)
+        return await self._run(self._kernel, work)
 
     def leases(self) -> AsyncIterator[LeaseSeen]:
         """Leases as guests get and renew them, until `close`; for one consumer. Some may be lost under load."""

@@ -24,7 +24,7 @@ _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _HEADER = struct.Struct("=IHHII")
 _IFINFO = struct.Struct("=BxHiII")
 _ATTRIBUTE = struct.Struct("=HH")
-_IFLA_IFNAME, _IFLA_MASTER, _IFLA_IFALIAS, _IFLA_GROUP = 3, 10, 20, 27
+_IFLA_IFNAME, _IFLA_MASTER, _IFLA_IFALIAS, _IFLA_GROUP, _IFLA_CARRIER = 3, 10, 20, 27, 33
 _SOL_NETLINK, _NETLINK_CAP_ACK = 270, 10
 _BATCH = 128  # requests per send: their answers fit the receive buffer
 _TIMEOUT_S = 30
@@ -33,7 +33,7 @@ Request: TypeAlias = Any  # a message of pyroute2's, which has no types
 
 
 class Link(Struct, frozen=True):
-    """A network interface, as far as it matters here."""
+    """A network interface, as far as it matters here. A tap has a carrier while some process has it open."""
 
     index: int
     name: str
@@ -41,6 +41,7 @@ class Link(Struct, frozen=True):
     group: int = 0
     master: int = 0
     up: bool = False
+    carrier: bool = False
 
 
 class Answer(Struct, frozen=True):
@@ -214,6 +215,7 @@ def _parse(body: bytes) -> Link:
         _word(found.get(_IFLA_GROUP)),
         _word(found.get(_IFLA_MASTER)),
         bool(flags & 1),
+        any(found.get(_IFLA_CARRIER, b"")),
     )
 
 

@@ -242,7 +242,13 @@ async def test_libvirts_own_test_driver_is_called_and_its_events_arrive() -> Non
     from muster.host.hypervisor.libvirt.connection import Connection
 
     happened: asyncio.Queue[tuple[str, str, int]] = asyncio.Queue()
-    connection = Connection("test:///default", 2, lambda *what: happened.put_nowait(what), lambda: None)
+    connection = Connection(
+        "test:///default",
+        2,
+        on_event=lambda *what: happened.put_nowait(what),
+        on_removed=lambda *what: None,
+        on_lost=lambda: None,
+    )
     xml = f"<domain type='test'><name>x</name><uuid>{ID}</uuid><memory>8192</memory><os><type>hvm</type></os></domain>"
     try:
         await connection.call(lambda libvirt: libvirt.createXML(xml, 0) and None)

@@ -43,15 +43,20 @@ class LibvirtFailed(MusterError):
 
 #: What happened to a domain: its UUID, its name, libvirt's lifecycle event.
 OnEvent = Callable[[str, str, int], None]
+#: What a guest has let go of: the domain's UUID, the device's alias.
+OnRemoved = Callable[[str, str], None]
 
 
 class Connection:
-    """A shared connection. Must be made where an event loop runs; `on_event` and `on_lost` are called in it."""
+    """A shared connection. Must be made where an event loop runs; `on_...` are called in it."""
 
-    def __init__(self, uri: str, threads: int, on_event: OnEvent, on_lost: Callable[[], None]) -> None:
+    def __init__(
+        self, uri: str, threads: int, *, on_event: OnEvent, on_removed: OnRemoved, on_lost: Callable[[], None]
+    ) -> None:
         self._uri = uri
         self._loop = asyncio.get_running_loop()
         self._on_event = on_event
+        self._on_removed = on_removed
         self._on_lost = on_lost
         self._pool = ThreadPoolExecutor(threads, "libvirt")
         self._opening = threading.Lock()
@@ -100,6 +105,7 @@ class Connection:
                 connection.setKeepAlive(_KEEPALIVE_INTERVAL_S, _KEEPALIVE_COUNT)
             connection.registerCloseCallback(self._lost, None)
             connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._happened, None)
+            connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, self._removed, None)
             undo.pop_all()
         return connection
 
@@ -113,9 +119,12 @@ class Connection:
             with contextlib.suppress(libvirt.libvirtError):
                 connection.close()
 
-    # The two below run in the thread of libvirt's loop.
+    # The three below run in the thread of libvirt's loop.
     def _happened(self, _connection: Any, domain: Any, event: int, _detail: int, _opaque: Any) -> None:
         self._tell(self._on_event, domain.UUIDString(), domain.name(), event)
+
+    def _removed(self, _connection: Any, domain: Any, alias: str, _opaque: Any) -> None:
+        self._tell(self._on_removed, domain.UUIDString(), alias)
 
     def _lost(self, _connection: Any, _reason: int, _opaque: Any) -> None:
         self._tell(self._on_lost)

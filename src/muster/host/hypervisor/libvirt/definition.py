@@ -105,7 +105,7 @@ def _devices(server: ServerSpec, record: Record, folder: Folder, settings: Libvi
     return devices.Devices(
         emulator=Text(settings.emulator) if settings.emulator else None,
         disks=tuple(disks),
-        interfaces=tuple(_interface(port) for port in server.ports),
+        interfaces=tuple(interface(port) for port in server.ports),
         serial=devices.Serial(source=devices.LogSource(path=str(folder.console))),
     )
 
@@ -142,7 +142,8 @@ def _config_drive(folder: Folder, settings: LibvirtSettings) -> devices.Disk:
     )
 
 
-def _interface(port: PortSpec) -> devices.Interface:
+def interface(port: PortSpec) -> devices.Interface:
+    """The network card of a port. Raises Invalid when its id or its MAC is none."""
     mac = port.mac_address.lower()
     if not _MAC.fullmatch(mac) or not is_uuid(port.id):
         raise Invalid(f"port {port.id!r} has no valid id or MAC address")

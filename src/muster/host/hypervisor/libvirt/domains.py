@@ -10,6 +10,7 @@ import libvirt
 
 from muster.base.units import GIB, KIB
 from muster.domain.reports import HostCapacity
+from muster.host.hypervisor.libvirt.cards import Card, read_cards
 from muster.host.hypervisor.libvirt.definition import domain_name, read_mark
 from muster.host.hypervisor.libvirt.domainxml.domain import Mark
 
@@ -58,6 +59,33 @@ def destroy(server_id: str) -> Call:
 
     def ask(connection: Any) -> None:
         connection.lookupByUUIDString(server_id).destroy()
+
+    return ask
+
+
+def cards(server_id: str) -> Callable[[Any], list[Card]]:
+    """The network cards of a guest that runs. Two calls."""
+
+    def ask(connection: Any) -> list[Card]:
+        return read_cards(connection.lookupByUUIDString(server_id).XMLDesc(0))
+
+    return ask
+
+
+def attach(server_id: str, xml: str) -> Call:
+    """Plug a device into a guest that runs. Two calls."""
+
+    def ask(connection: Any) -> None:
+        connection.lookupByUUIDString(server_id).attachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+    return ask
+
+
+def detach(server_id: str, alias: str) -> Call:
+    """Ask a guest that runs to let go of a device, without waiting; an event says when it has. Two calls."""
+
+    def ask(connection: Any) -> None:
+        connection.lookupByUUIDString(server_id).detachDeviceAlias(alias, libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
     return ask
 

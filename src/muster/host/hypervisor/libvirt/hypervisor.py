@@ -17,6 +17,7 @@ from muster.base.units import KIB
 from muster.domain.reports import GuestState, HostCapacity
 from muster.domain.specs import ServerSpec
 from muster.host.hypervisor.libvirt import console, domains
+from muster.host.hypervisor.libvirt.cards import Removals
 from muster.host.hypervisor.libvirt.connection import Connection
 from muster.host.hypervisor.libvirt.decide import fault_of
 from muster.host.hypervisor.libvirt.definition import domain_name
@@ -26,6 +27,7 @@ from muster.host.hypervisor.libvirt.events import Feed
 from muster.host.hypervisor.libvirt.files import Files
 from muster.host.hypervisor.libvirt.folder import Damaged, Record, folders
 from muster.host.hypervisor.libvirt.guests import Guests
+from muster.host.hypervisor.libvirt.replug import Cards
 from muster.host.hypervisor.libvirt.settings import LibvirtSettings
 from muster.host.hypervisor.libvirt.turns import Turns
 from muster.host.images import CachedImage, ImageCache
@@ -62,7 +64,15 @@ class LibvirtHypervisor:
         self._turns = Turns()
         self._images_in_use: dict[str, int] = {}
         self._folderless: dict[str, Mark | None] = {}
-        self._connection = Connection(settings.uri, settings.threads, self._happened, self._lost)
+        self._removals = Removals()
+        self._connection = Connection(
+            settings.uri,
+            settings.threads,
+            on_event=self._happened,
+            on_removed=self._removals.happened,
+            on_lost=self._lost,
+        )
+        self._cards = Cards(self._connection, self._removals, settings.card_timeout_s)
         builder = Builder(
             network_of=network_of, dns_domain=settings.dns_domain, always_config_drive=settings.always_config_drive
         )
@@ -119,6 +129,16 @@ class LibvirtHypervisor:
             await self._guests.start(server, runs=runs)
 
         return await self._each(servers, lambda server: server.id, one)
+
+    async def replug(self, servers: Sequence[ServerSpec]) -> list[Outcome]:
+        """Attach and detach network cards of those that run. Raises Transient.
+
+        One call for the batch, two per guest that runs, and two per card that changes.
+        """
+        listed = await self._connection.call(domains.running)
+        return await self._each(
+            [server for server in servers if server.id in listed], lambda server: server.id, self._cards.replug
+        ) + [Outcome(server.id) for server in servers if server.id not in listed]
 
     async def stop(self, server_ids: Sequence[str], *, hard: bool) -> list[Outcome]:
         """End guests: at once, or by the power button and after `shutdown_timeout_s` at once."""

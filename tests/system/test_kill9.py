@@ -1,0 +1,211 @@
+"""kill -9 at random moments: what was answered is kept, the rest is whole or not there, nothing leaks or doubles."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from itertools import pairwise
+from pathlib import Path
+from random import Random
+from typing import Any, NamedTuple
+
+import pytest
+from killable_cloud import KillableCloud, killable_cloud
+from tests.audit import ledger
+from tests.audit.http import UNREACHED
+
+pytestmark = pytest.mark.system
+
+SEED = 20_261_126
+# A round for each: how many requests the user has under way at a time. All at once they share a few transactions, so a
+# kill hits all or nothing; with fewer at a time it hits some of them. The second number stretches the round's times.
+ROUNDS = ((500, 1.0), (100, 1.3), (25, 2.0), (500, 1.0), (50, 1.6))
+KILLS_A_ROUND = 4
+SERVERS = 500
+FLAVORS = ("1", "2")
+
+
+class User:
+    """Asks for servers and for their deletion, and remembers what he was answered. Each server has its own name."""
+
+    def __init__(self, cloud: KillableCloud) -> None:
+        self.cloud = cloud
+        self.image_id = self.network_id = ""
+        self.accepted: dict[str, str] = {}  # name to id
+        self.lost: set[str] = set()  # names whose answer never came
+        self.deleted: set[str] = set()  # ids
+        self.lost_deletions: set[str] = set()
+
+    async def prepare(self) -> None:
+        body = {"name": "tiny", "disk_format": "raw", "container_format": "bare"}
+        made = await self.cloud.ask("POST", "/image/v2/images", body)
+        self.image_id = made.body["id"]
+        await self.cloud.ask("PUT", f"/image/v2/images/{self.image_id}/file", b"\0" * 1024)
+        networks = await self.cloud.ask("GET", "/network/v2.0/networks?name=default")
+        self.network_id = networks.body["networks"][0]["id"]
+
+    async def create(self, name: str) -> None:
+        server = {
+            "name": name,
+            "imageRef": self.image_id,
+            "flavorRef": FLAVORS[int(name[-1]) % 2],
+            "networks": [{"uuid": self.network_id}],
+            "metadata": {"asked as": name},
+            "tags": ["one", "two"],
+        }
+        answer = await self.cloud.ask("POST", "/compute/v2.1/servers", {"server": server}, "2.52")
+        if answer.status == 202:
+            self.accepted[name] = answer.body["server"]["id"]
+        elif answer.status is None:
+            self.lost.add(name)
+        else:
+            assert answer is UNREACHED, answer
+
+    async def delete(self, server_id: str) -> None:
+        answer = await self.cloud.ask("DELETE", f"/compute/v2.1/servers/{server_id}")
+        if answer.status in (204, 404):
+            self.deleted.add(server_id)
+        elif answer.status is None:
+            self.lost_deletions.add(server_id)
+        else:
+            assert answer is UNREACHED, answer
+
+
+async def _check(user: User) -> None:
+    """The cloud, once at rest, is what its user was told."""
+    await user.cloud.at_rest()
+    assert ledger.audit(user.cloud.database) == []
+    found = await user.cloud.servers()
+    assert len({server["name"] for server in found}) == len(found), "a server is there twice"
+    strange = [
+        (server["name"], server["status"], server.get("fault")) for server in found if server["status"] != "ACTIVE"
+    ]
+    assert not strange
+    there = {server["id"]: server["name"] for server in found}
+    missing = set(user.accepted.values()) - there.keys() - user.deleted - user.lost_deletions
+    assert not missing, "accepted, but not there"
+    assert not there.keys() & user.deleted, "deleted, but there"
+    assert {name for name in there.values() if name not in user.accepted} <= user.lost, "never asked for, but there"
+    shown = {
+        address["addr"]: server["id"]
+        for server in found
+        for addresses in server["addresses"].values()
+        for address in addresses
+    }
+    assert shown == ledger.given_addresses(user.cloud.database)
+    assert len(shown) == len(found), "a server without an address of its own"
+    assert all(server["metadata"] == {"asked as": server["name"]} for server in found)
+    user.lost &= set(there.values())  # the others were never made, and may be asked for again
+
+
+class Times(NamedTuple):
+    """What a round takes where nobody kills: the moments to kill at are drawn from it. In seconds."""
+
+    start: float
+    creation: float
+    deletion: float
+
+    def times(self, stretch: float) -> "Times":
+        return Times(self.start, self.creation * stretch, self.deletion * stretch)
+
+
+class Round:
+    """500 servers are made and deleted, and the cloud is killed meanwhile as often as a round has it."""
+
+    def __init__(self, user: User, rng: Random, number: int, at_once: int = SERVERS) -> None:
+        self.user = user
+        self.cloud = user.cloud
+        self._rng = rng
+        self._names = [f"r{number}-{index}" for index in range(SERVERS)]
+        self._at_once = asyncio.Semaphore(at_once)
+
+    async def create(self) -> None:
+        """Ask for every server of the round that is not known to be there, and wait until all are."""
+        known = self.user.accepted.keys() | self.user.lost
+        await self._ask(self.user.create, [name for name in self._names if name not in known])
+
+    async def delete(self) -> None:
+        """Ask for the deletion of every server there is, and wait until all are gone."""
+        await self._ask(self.user.delete, ledger.live_servers(self.cloud.database))
+
+    async def delete_some(self) -> None:
+        """Ask for the deletion of about half of them."""
+        there = ledger.live_servers(self.cloud.database)
+        await self._ask(self.user.delete, [server_id for server_id in there if self._rng.random() < 0.5])
+
+    async def _ask(self, ask: Callable[[str], Awaitable[None]], whom: Iterable[str]) -> None:
+        async def one(what: str) -> None:
+            async with self._at_once:
+                if self.cloud.alive:
+                    await ask(what)
+
+        await asyncio.gather(*(one(what) for what in whom))
+        await self.cloud.at_rest()
+
+    async def killed(self, work: Callable[[], Awaitable[None]], within_s: float) -> None:
+        """Do the work, and kill the cloud at a random moment of it."""
+        await self._kill_during(work(), within_s)
+        await self.cloud.start()
+
+    async def killed_from_its_start(self, work: Callable[[], Awaitable[None]], within_s: float) -> None:
+        """Start the cloud anew, do the work, and kill it at a random moment of both."""
+        self.cloud.kill()
+        await self.cloud.gone()
+        await self.cloud.spawn()
+
+        async def start_and_work() -> None:
+            if await self.cloud.ready():
+                await work()
+
+        await self._kill_during(start_and_work(), within_s)
+        await self.cloud.start()
+
+    async def _kill_during(self, work: Coroutine[Any, Any, None], within_s: float) -> None:
+        working = asyncio.create_task(work)
+        await asyncio.sleep(self._rng.uniform(0.0, within_s))
+        self.cloud.kill()
+        await self.cloud.gone()
+        await working
+
+    async def run(self, times: Times) -> None:
+        await self.killed(self.create, times.creation)
+        await _check(self.user)
+        await self.killed_from_its_start(self.create, times.start + times.creation / 2)
+        await _check(self.user)
+        await self.create()
+        await _check(self.user)
+        await self.killed(self.delete_some, times.deletion / 2)
+        await _check(self.user)
+        await self.killed_from_its_start(self.delete, times.start + times.deletion / 2)
+        await _check(self.user)
+        await self.delete()
+        await self.ended()
+
+    async def measured(self) -> Times:
+        """A round without kills."""
+        moments = [time.monotonic()]
+        self.cloud.kill()
+        await self.cloud.gone()
+        for step in (self.cloud.start, self.create, self.delete):
+            await step()
+            moments.append(time.monotonic())
+        await self.ended()
+        return Times(*(after - before for before, after in pairwise(moments)))
+
+    async def ended(self) -> None:
+        """Of the round nothing is left."""
+        await _check(self.user)
+        assert ledger.live_servers(self.cloud.database) == {}
+        assert ledger.given_addresses(self.cloud.database) == {}
+
+
+@pytest.mark.timeout(900)
+async def test_nothing_is_lost_doubled_or_leaked(tmp_path: Path) -> None:
+    rng = Random(SEED)
+    async with killable_cloud(tmp_path / "one", "--sim-hosts", "50") as cloud:
+        user = User(cloud)
+        await user.prepare()
+        times = await Round(user, rng, 0).measured()
+        before = cloud.kills
+        for number, (at_once, stretch) in enumerate(ROUNDS, 1):
+            await Round(user, rng, number, at_once).run(times.times(stretch))
+    assert cloud.kills - before >= len(ROUNDS) * KILLS_A_ROUND

@@ -41,8 +41,8 @@ SABOTAGE = {
 
 
 async def test_each_fault_is_found(tmp_path: Path) -> None:
-    path = tmp_path / "cloud" / "muster.db"
-    async with a_cloud(tmp_path / "cloud", 2) as cloud:
+    path = tmp_path / "muster.db"
+    async with a_cloud(tmp_path, 2) as cloud:
         bed = await bed_in(cloud, "10.0.0.0/24")
         made = [await bed.create() for _ in range(4)]
         await bed.settled(4)
@@ -60,11 +60,11 @@ async def test_each_fault_is_found(tmp_path: Path) -> None:
 
 
 async def test_what_is_on_its_way_is_seen(tmp_path: Path) -> None:
-    async with a_cloud(tmp_path / "cloud", 1) as cloud:
+    async with a_cloud(tmp_path, 1) as cloud:
         bed = await bed_in(cloud, "10.0.0.0/24")
         await bed.create()
         await bed.settled(1)
-    path = tmp_path / "cloud" / "muster.db"
+    path = tmp_path / "muster.db"
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("UPDATE servers SET vm_state = 'building', task_state = 'spawning'")
         connection.execute("INSERT INTO outbox (host_id, seq, created_at) VALUES ('h', 1, 1.0)")

@@ -66,12 +66,13 @@ class HostPicture(Struct, frozen=True, kw_only=True):
 
 
 class GroupRule(Struct, frozen=True):
-    """A server group's policy, and how many of its members each host has already."""
+    """A server group's policy, and how many of its members each host has already, as of a generation of the group."""
 
     id: str
     policy: str
     members: dict[str, int]
     max_per_host: int = 1
+    generation: int = 0
 
 
 class Request(Struct, frozen=True, kw_only=True):

@@ -21,9 +21,11 @@ from muster.domain.specs import Power
 from muster.domain.timeline import ACCEPTED, PLACED
 from muster.services.port_batch import PortBatch, PortWork
 from muster.services.redecide import redeciding
+from muster.services.server_groups import Joining, refuse_joining
 from muster.store import hosts as host_store
 from muster.store import instance_actions as action_store
 from muster.store import outbox as outbox_store
+from muster.store import server_groups as group_store
 from muster.store import server_ports as port_store
 from muster.store import servers as store
 from muster.store.instance_actions import InstanceAction
@@ -104,10 +106,11 @@ class _Creation:
         self._now = now
         self._settings = settings
         self._hosts: dict[str, HostPicture] = {}
+        self._groups: dict[str, GroupRule] = {}
         self._ports: dict[str, list[str]] = defaultdict(list)
 
     async def admit(self, requests: Sequence[_Request], ports: PortBatch) -> dict[int, MusterError]:
-        """By the request's index: why it is beyond quota."""
+        """By the request's index: why it is beyond quota, or cannot be in its server group."""
         asks = [ask_of(request.drafts) for request in requests]
         refused: dict[int, MusterError] = {}
         for index, refusal in enumerate(await ports.quotas.admit(self._connection, asks)):
@@ -117,7 +120,14 @@ class _Creation:
                     f"{refusal.in_use} of {refusal.limit} {refusal.resource}",
                     code="compute.quota",
                 )
-        return refused
+        joining = {
+            index: Joining(request.drafts[0].project_id, request.drafts[0].server_group_id, len(request.drafts))
+            for index, request in enumerate(requests)
+            if index not in refused and request.drafts[0].server_group_id
+        }
+        crowded = await refuse_joining(self._connection, ports.quotas, joining)
+        await ports.quotas.give_back(self._connection, [asks[index] for index in crowded])
+        return refused | crowded
 
     async def make(self, drafts: Sequence[NewServer]) -> tuple[dict[str, Server], dict[str, MusterError]]:
         """The servers as they will be written, by id, and those whose request is to blame for an error."""
@@ -153,6 +163,8 @@ class _Creation:
         for host_id, members in sorted(by_host(made).items()):
             seqs[host_id] = await host_store.claim(self._connection, host_id, total_of(members), len(members))
             told += [Change(host_id=host_id, server_id=server.id) for server in members]
+        joined = {server.server_group_id for server in made if server.server_group_id and server.host_id}
+        await group_store.raise_generations(self._connection, [self._groups[group_id] for group_id in joined])
         await store.insert_servers(self._connection, made)
         actions = [
             InstanceAction(
@@ -174,7 +186,10 @@ class _Creation:
         seen_after = self._now - self._settings.host_timeout_s
         pictures = await host_store.read_pictures(self._connection, seen_after=seen_after)
         self._hosts = {picture.id: picture for picture in pictures}
-        groups = await self._groups({draft.server_group_id for draft in drafts if draft.server_group_id})
+        groups = await group_store.read_rules(
+            self._connection, {draft.server_group_id for draft in drafts if draft.server_group_id}
+        )
+        self._groups = groups
         return place(
             pictures,
             [
@@ -188,15 +203,6 @@ class _Creation:
                 for draft in drafts
             ],
         )
-
-    async def _groups(self, group_ids: set[str]) -> dict[str, GroupRule]:
-        if not group_ids:
-            return {}
-        rules = await port_store.read_group_rules(self._connection, group_ids)
-        for group_id, host_id in await store.read_group_hosts(self._connection, group_ids):
-            members = rules[group_id].members
-            members[host_id] = members.get(host_id, 0) + 1
-        return rules
 
     async def _plug(self, drafts: Sequence[NewServer], placed: Mapping[str, str]) -> dict[str, MusterError]:
         """Make or bind each server's ports; returns the error of each server that cannot have them."""

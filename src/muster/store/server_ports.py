@@ -1,14 +1,12 @@
 """Ports as servers need them: found by server, bound and unbound in batches."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from muster.domain.placement import GroupRule
 from muster.store.dialects import chunks
 from muster.store.ports import ports
-from muster.store.server_groups import server_groups
 
 
 async def read_port_ids(connection: AsyncConnection, server_ids: Sequence[str]) -> dict[str, list[str]]:
@@ -62,9 +60,3 @@ async def set_status(connection: AsyncConnection, server_ids: Sequence[str], sta
     for part in chunks(server_ids):
         statement = update(ports).where(ports.c.device_id.in_(part), ports.c.status != status)
         await connection.execute(statement.values(status=status))
-
-
-async def read_group_rules(connection: AsyncConnection, group_ids: Collection[str]) -> dict[str, GroupRule]:
-    """The policies of these server groups, without their members. One query."""
-    rows = await connection.execute(select(server_groups).where(server_groups.c.id.in_(group_ids)))
-    return {row.id: GroupRule(row.id, row.policy, {}, int(row.rules.get("max_server_per_host", 1))) for row in rows}

@@ -308,14 +308,6 @@ async def _group_names(connection: AsyncConnection, port_ids: Sequence[str]) -> 
     return names
 
 
-async def read_group_hosts(connection: AsyncConnection, group_ids: Collection[str]) -> list[tuple[str, str]]:
-    """(server group, host) of each member that has a host. One query."""
-    statement = select(servers.c.server_group_id, servers.c.host_id).where(
-        servers.c.server_group_id.in_(group_ids), servers.c.host_id.is_not(None), servers.c.deleted_at.is_(None)
-    )
-    return [(group_id, host_id) for group_id, host_id in await connection.execute(statement)]
-
-
 async def set_tags(connection: AsyncConnection, server_id: str, tags: Sequence[str]) -> None:
     """Replace a server's tags."""
     await connection.execute(delete(server_tags).where(server_tags.c.server_id == server_id))

@@ -6,6 +6,7 @@ from muster.api.compute.keypairs import keypair_routes
 from muster.api.compute.server_actions import ServerActionHandlers
 from muster.api.compute.server_bodies import Lookups
 from muster.api.compute.server_details import server_detail_routes
+from muster.api.compute.server_groups import server_group_routes
 from muster.api.compute.servers import ServerHandlers
 from muster.api.compute.services import Services
 from muster.api.http.routing import Route, Routes
@@ -35,5 +36,6 @@ def routes(services: Services) -> Routes:
         ("POST", "/v2.1/servers/{server_id}/action"): Route(actions.act, MEMBER),
         ("GET", "/v2.1/servers/{server_id}/os-instance-actions"): Route(actions.index, READER),
         **keypair_routes(services.keypairs),
+        **server_group_routes(services.server_groups),
         **server_detail_routes(services.servers),
     }

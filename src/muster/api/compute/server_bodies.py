@@ -5,8 +5,9 @@ import binascii
 import re
 from typing import Any
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import Struct
 
+from muster.api.compute.scheduler_hints import group_of
 from muster.api.compute.services import Services
 from muster.api.http.requests import Request
 from muster.base.coalescer import Coalescer
@@ -55,11 +56,15 @@ class ServerBody(Struct, forbid_unknown_fields=True, rename={"disk_config": "OS-
     disk_config: str = "MANUAL"
 
 
-class CreateBody(Struct, forbid_unknown_fields=True, rename={"hints": "os:scheduler_hints"}):
+_HINTS = {"hints": "os:scheduler_hints", "old_hints": "OS-SCH-HNT:scheduler_hints"}
+
+
+class CreateBody(Struct, forbid_unknown_fields=True, rename=_HINTS):
     """The whole body of `POST /servers`."""
 
     server: ServerBody
-    hints: dict[str, Any] | UnsetType = UNSET
+    hints: dict[str, Any] = {}
+    old_hints: dict[str, Any] = {}
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
@@ -78,6 +83,7 @@ class Lookups:
         self._flavors = services.flavors
         self._images = services.images
         self._keypairs = services.keypairs
+        self._server_groups = services.server_groups
         self._networks = services.networks
         self._clock = services.clock
         self._looks: Coalescer[tuple[Context, str], None] = Coalescer(self._look, name="servers.networks")
@@ -87,13 +93,12 @@ class Lookups:
         accepted_at = self._clock()
         document = await request.json(CreateBody, strict=False)
         body, context = document.server, request.context
-        if document.hints is not UNSET and document.hints:
-            raise Invalid("Scheduler hints are not offered yet.")
         _check(body, request.version)
         high = _count(body)
         flavor = await self._flavor(context, str(body.flavorRef))
         image = await self._image(context, body, flavor)
         public_key = await self._public_key(context, body.key_name)
+        group_id = await self._group(context, {**document.old_hints, **document.hints})
         nics = await self._nics(context, body, request.version)
         if high > 1 and any(nic.fixed_ip or nic.port_id for nic in nics):
             raise Invalid("Unable to launch multiple instances with a single configured port ID or fixed IP.")
@@ -116,6 +121,7 @@ class Lookups:
                 image=image,
                 key_name=body.key_name,
                 public_key=public_key,
+                server_group_id=group_id,
                 user_data=body.user_data,
                 metadata=body.metadata,
                 config_drive=str(body.config_drive).lower() in ("true", "1", "yes", "on"),
@@ -173,6 +179,15 @@ class Lookups:
             return (await self._keypairs.get(context, context.user_id, key_name)).public_key
         except NotFound as error:
             raise Invalid("Invalid key_name provided.") from error
+
+    async def _group(self, context: Context, hints: dict[str, Any]) -> str | None:
+        group_id = group_of(hints)
+        if group_id is not None:
+            try:
+                await self._server_groups.check(context, group_id)
+            except NotFound as error:
+                raise Invalid(error.message) from error
+        return group_id
 
     async def _nics(self, context: Context, body: ServerBody, version: tuple[int, int]) -> tuple[WantedNic, ...]:
         if body.networks == "none" and version >= (2, 37):

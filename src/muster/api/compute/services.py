@@ -11,6 +11,7 @@ from muster.services.keypairs import Keypairs
 from muster.services.networks import Networks
 from muster.services.port_batch import PortBatch
 from muster.services.server_creation import ServerCreation, ServerSettings
+from muster.services.server_groups import ServerGroups
 from muster.services.server_orders import ServerOrders
 from muster.services.servers import Servers
 from muster.store.engine import Database
@@ -24,6 +25,7 @@ class Services(Struct, frozen=True, kw_only=True):
     orders: ServerOrders
     flavors: Flavors
     keypairs: Keypairs
+    server_groups: ServerGroups
     images: ImageService
     networks: Networks
     clock: Clock
@@ -50,6 +52,7 @@ def assemble(
         orders=ServerOrders(database, batch, wake),
         flavors=Flavors(database, batch.clock),
         keypairs=Keypairs(database, batch.quotas, batch.clock),
+        server_groups=ServerGroups(database, batch.quotas, batch.clock),
         images=neighbours.images,
         networks=neighbours.networks,
         clock=batch.clock,

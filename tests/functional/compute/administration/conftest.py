@@ -17,6 +17,8 @@ from muster.base.errors import Unauthenticated
 from muster.base.ids import new_uuid
 from muster.cli.cloud import Cloud, CloudSettings, running
 from muster.domain.context import Context
+from muster.domain.quotas import COMPUTE_DEFAULTS, NETWORK_DEFAULTS
+from muster.services.quotas import Quotas
 from muster.store.hosts import hosts
 from muster.store.images import images
 from muster.store.projects import projects
@@ -84,6 +86,7 @@ class Bed:
     def __init__(self, cloud: Cloud, http: httpx.AsyncClient) -> None:
         self.cloud = cloud
         self.database = cloud.database
+        self.quotas = Quotas({**COMPUTE_DEFAULTS, **NETWORK_DEFAULTS})
         self._http = http
         self._image_id = ""
 
@@ -111,6 +114,11 @@ class Bed:
             async with self.database.write() as connection:
                 await connection.execute(insert(images), [row])
         return self._image_id
+
+    async def usage(self, project_id: str, resource: str) -> int:
+        """How much of it the project has in use."""
+        async with self.database.read() as connection:
+            return (await self.quotas.in_use(connection, project_id)).get(resource, 0)
 
     async def server_body(self, name: str = "vm", *, hints: Any = None, **fields: Any) -> dict[str, Any]:
         """The body of `POST /servers`."""

@@ -151,7 +151,7 @@ async def test_a_name_is_taken_once_and_the_quota_is_kept_also_by_concurrent_req
     taken = next(answer for answer in answers if answer.status_code == 409).json()
     assert taken == {"conflictingRequest": {"code": 409, "message": "Key pair 'same' already exists."}}
     async with bed.database.write() as connection:
-        await bed.cloud.compute.keypairs._quotas.set_limits(connection, "a" * 32, {"key_pairs": 3})
+        await bed.quotas.set_limits(connection, "a" * 32, {"key_pairs": 3})
     answers = await asyncio.gather(*(member.call("POST", "/os-keypairs", body(f"k{i}")) for i in range(8)))
     assert Counter(answer.status_code for answer in answers) == {200: 2, 403: 6}
     refused = next(answer for answer in answers if answer.status_code == 403).json()

@@ -1,0 +1,110 @@
+"""Every lock service that Muster runs on: `backend` is each of them in turn, over an engine of this test process."""
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from muster.locks.protocol import LockService
+from muster.locks.tooz import ToozLocks
+from tests.engines.etcd import Etcd
+from tests.engines.redis import Redis
+
+LEASE_S = 2
+
+_names = count()
+
+
+@contextmanager
+def folder(kind: str) -> Iterator[Path]:
+    path = Path(tempfile.mkdtemp(prefix=f"muster-{kind}-"))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def redis() -> Iterator[Redis]:
+    with folder("redis") as path:
+        server = Redis(path)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.stop()
+
+
+@pytest.fixture(scope="session")
+def etcd() -> Iterator[Etcd]:
+    """One member, shared by the tests of a process: each takes names of its own."""
+    with folder("etcd") as path:
+        cluster = Etcd(path)
+        try:
+            cluster.start()
+            yield cluster
+        finally:
+            cluster.stop()
+
+
+class Backend:
+    """One engine. `locks` opens a service as another process would; `url` and `tokens` say how."""
+
+    def __init__(self, url: str, tokens: Path) -> None:
+        self.url = url
+        self.tokens = tokens
+        self._opened: list[LockService] = []
+
+    async def locks(self) -> LockService:
+        service = await open_locks(self.url, f"member-{next(_names)}", self.tokens)
+        self._opened.append(service)
+        return service
+
+    async def close(self) -> None:
+        await asyncio.gather(*(service.close() for service in self._opened))
+
+
+async def open_locks(url: str, member: str, tokens: Path) -> ToozLocks:
+    service = ToozLocks(url, member, tokens)
+    await service.start()
+    return service
+
+
+def _file(_request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return f"file://{tmp_path}/locks"
+
+
+def _redis(request: pytest.FixtureRequest, _tmp_path: Path) -> str:
+    return f"redis://127.0.0.1:{request.getfixturevalue('redis').port}?lock_timeout={LEASE_S}"
+
+
+def _tooz_etcd(request: pytest.FixtureRequest, _tmp_path: Path) -> str:
+    [member] = request.getfixturevalue("etcd").members
+    return f"etcd3+http://{member.endpoint}?lock_timeout={LEASE_S}&membership_timeout={LEASE_S}&api_version=v3"
+
+
+BACKENDS: dict[str, Callable[[pytest.FixtureRequest, Path], str]] = {
+    "tooz-file": _file,
+    "tooz-redis": _redis,
+    "tooz-etcd": _tooz_etcd,
+}
+
+
+@pytest.fixture(params=BACKENDS)
+async def backend(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Backend]:
+    opened = Backend(BACKENDS[request.param](request, tmp_path), tmp_path / "tokens")
+    try:
+        yield opened
+    finally:
+        await asyncio.shield(opened.close())
+
+
+@pytest.fixture
+def name() -> str:
+    """A lock that no other test takes."""
+    return f"test/{next(_names)}"

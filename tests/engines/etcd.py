@@ -1,0 +1,106 @@
+"""An etcd cluster of one's own: any number of members, each a process that can be killed, paused and started again."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.engines.processes import START_TIMEOUT_S, Server, free_port, program
+
+
+class Member:
+    """One member; `client` and `peer` are its ports."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name = name
+        self.folder = folder
+        self.client = free_port()
+        self.peer = free_port()
+        self.server: Server | None = None
+
+    @property
+    def endpoint(self) -> str:
+        return f"127.0.0.1:{self.client}"
+
+    def kill(self) -> None:
+        assert self.server is not None
+        self.server.kill()
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self.server is not None
+        assert self.server.process is not None
+        os.kill(self.server.process.pid, number)
+
+
+class Etcd:
+    """A cluster. `options` are further flags of each member, TLS for example."""
+
+    def __init__(self, folder: Path, members: int = 1, *, options: Sequence[str] = (), scheme: str = "http") -> None:
+        self.folder = folder
+        self.members = [Member(f"m{index}", folder) for index in range(members)]
+        self._options = list(options)
+        self._scheme = scheme
+        self.ctl_options: list[str] = []
+
+    @property
+    def endpoints(self) -> str:
+        return ",".join(member.endpoint for member in self.members)
+
+    def start(self) -> None:
+        for member in self.members:
+            self.start_member(member)
+        self.await_healthy()
+
+    def start_member(self, member: Member) -> None:
+        """Start a member, or start it again with the data that it has."""
+        client, peer = f"{self._scheme}://{member.endpoint}", f"http://127.0.0.1:{member.peer}"
+        flags = {
+            "name": member.name,
+            "data-dir": str(self.folder / member.name),
+            "listen-client-urls": client,
+            "advertise-client-urls": client,
+            "listen-peer-urls": peer,
+            "initial-advertise-peer-urls": peer,
+            "initial-cluster": ",".join(f"{m.name}=http://127.0.0.1:{m.peer}" for m in self.members),
+        }
+        command = [program("etcd", "etcd-server")]
+        command += [f"--{name}={value}" for name, value in flags.items()]
+        member.server = Server([*command, *self._options], self.folder / f"{member.name}.log")
+        member.server.start()
+
+    def await_healthy(self) -> None:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while self._ctl("endpoint", "health").returncode != 0:
+            if time.monotonic() > deadline:
+                logs = [path.read_text(errors="replace")[-2_000:] for path in self.folder.glob("*.log")]
+                raise RuntimeError("etcd did not start:\n" + "\n".join(logs))
+            time.sleep(0.1)
+
+    def ctl(self, *words: str) -> str:
+        """What etcdctl prints."""
+        done = self._ctl(*words)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def leases(self) -> int:
+        """How many leases the cluster knows of."""
+        return len(json.loads(self.ctl("lease", "list", "--write-out=json")).get("leases") or [])
+
+    def leader(self) -> Member:
+        status = json.loads(self.ctl("endpoint", "status", "--write-out=json"))
+        leaders = {row["Endpoint"] for row in status if row["Status"]["header"]["member_id"] == row["Status"]["leader"]}
+        return next(member for member in self.members if any(member.endpoint in one for one in leaders))
+
+    def stop(self) -> None:
+        for member in self.members:
+            if member.server is not None:
+                member.signal(signal.SIGCONT) if member.server.process.poll() is None else None  # type: ignore[union-attr]
+                member.server.kill()
+
+    def _ctl(self, *words: str) -> "subprocess.CompletedProcess[str]":
+        environment = {**os.environ, "ETCDCTL_API": "3"}
+        command = [program("etcdctl", "etcd-client"), f"--endpoints={self.endpoints}", *self.ctl_options, *words]
+        return subprocess.run(command, check=False, capture_output=True, text=True, env=environment, timeout=30)

@@ -1,14 +1,30 @@
-# Each target is a script under scripts/.
-.PHONY: install check test up
+# Each target is a plain script of the same name under scripts/, which takes options; `make help` lists them.
+TARGETS := install check test demo up down bench clean
+.PHONY: help $(TARGETS)
 
-install:
-	scripts/install
+help: ## say what there is
+	@awk -F ':.*## ' '/^[a-z ]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-check:
-	scripts/check
+install: ## install what Muster and its tests need: Debian packages (as root), Python packages in .venv
+	@scripts/install
 
-test:
-	scripts/test
+check: ## style, types and layers
+	@scripts/check
 
-up:
-	scripts/up
+test: ## the checks and all tests
+	@scripts/test
+
+demo: ## 2,000 simulated servers at once, then (as root) 10 real ones: a table and a chart
+	@scripts/demo
+
+up: ## leave a cloud running in the background, and say how to use it
+	@scripts/up
+
+down: ## stop it; its state stays
+	@scripts/down
+
+bench: ## all benchmarks, each with its yardstick in the same run: tables, and JSON under var/bench
+	@scripts/bench
+
+clean: ## remove what was built and what runs left behind: .venv, caches, var
+	@scripts/clean

@@ -6,7 +6,7 @@ Invariant: time zero is when the first server may be requested; preparation and 
 import asyncio
 import resource
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -23,6 +23,9 @@ from muster.bench.sampler import sample_into
 from muster.bench.ssh import SshProbe, SshTarget
 from muster.bench.watch import Watcher
 
+# Looks at the servers while all are up, before the first is deleted; in no figure. May raise to end the run.
+Inspect = Callable[[Api, Sequence[ServerRecord]], Awaitable[None]]
+
 
 class Plan(msgspec.Struct, frozen=True):
     """What is to be measured: the POST's body without a name, the names' prefix, the private key for logins."""
@@ -31,6 +34,7 @@ class Plan(msgspec.Struct, frozen=True):
     template: dict[str, object]
     prefix: str
     key_file: Path | None
+    inspect: Inspect | None = None
 
 
 class Measured(msgspec.Struct, frozen=True):
@@ -58,6 +62,8 @@ async def measure(api: Api, plan: Plan, observer: Observer) -> Measured:
     async with Pinger(now) as pinger, _alongside(watcher.run(), sample_into(samples, now)):
         life = Lifecycle(api, options, plan.template, Probes(watcher, pinger, ssh), observer, now)
         await _bring_up(life, records, plan, observer)
+        if plan.inspect is not None:
+            await plan.inspect(api, records)
         if options.wants(Phase.DELETE):
             await _take_down(life, records, observer)
     return Measured(records, samples, watcher.polling(), now(), _cpu_s() - start_cpu_s)

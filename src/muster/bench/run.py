@@ -8,6 +8,8 @@ import resource
 import secrets
 import time
 
+import msgspec
+
 from muster.base.clock import system_clock
 from muster.base.errors import Invalid, MusterError
 from muster.base.tasks import to_its_end
@@ -17,7 +19,7 @@ from muster.bench.cloud import Cloud, Service, connect
 from muster.bench.figures import faults, figures, shared_addresses
 from muster.bench.http import HttpClient
 from muster.bench.listing import Listing
-from muster.bench.measure import Measured, Plan, measure
+from muster.bench.measure import Inspect, Measured, Plan, measure
 from muster.bench.observer import Observer, SilentObserver
 from muster.bench.options import Phase, ServersOptions
 from muster.bench.ping import ensure_ping
@@ -34,8 +36,12 @@ SPARE_FILES = 640
 QUIET_S = 3.0
 
 
-async def run_servers(options: ServersOptions, observer: Observer | None = None) -> ServersResult:
+async def run_servers(
+    options: ServersOptions, observer: Observer | None = None, inspect: Inspect | None = None
+) -> ServersResult:
     """Measure `options.count` servers at once on the cloud that `options` names.
+
+    `inspect` is called once, when all servers are up or have failed, and before any is deleted.
 
     Failures of servers are in the result. Raises Invalid, NotFound, Unauthenticated, Forbidden, Conflict or Transient
     when the run cannot begin. When cancelled, also during the clean-up, removes what was made, tells the observer what
@@ -46,7 +52,7 @@ async def run_servers(options: ServersOptions, observer: Observer | None = None)
     try:
         async with HttpClient(cloud.tls) as http:
             run = _Run(options, observer or SilentObserver(), cloud, http)
-            return await run.whole()
+            return await run.whole(inspect)
     finally:
         cloud.tokens.close()
 
@@ -84,7 +90,7 @@ class _Run:
         self._prefix = f"bench-{secrets.token_hex(4)}-"
         self._undo = Undo(observer)
 
-    async def whole(self) -> ServersResult:
+    async def whole(self, inspect: Inspect | None) -> ServersResult:
         """The run from the look-ups to the result."""
         started_at = iso(system_clock())
         self._observer.says("looking up image, flavor and network")
@@ -92,7 +98,7 @@ class _Run:
         whole = True
         try:
             self._observer.says("preparing")
-            plan = await self._prepare(ingredients)
+            plan = msgspec.structs.replace(await self._prepare(ingredients), inspect=inspect)
             whole = False
             measured = await measure(self._api, plan, self._observer)
             whole = all(record.id is not None for record in measured.records)

@@ -1,0 +1,52 @@
+"""`python -m benchmarks NAME`: run one benchmark, or `all` of them."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import click
+import uvloop
+from rich.console import Console
+
+from benchmarks.outcome import Outcome, show, write
+from benchmarks.progress import Teller
+from muster.base.errors import MusterError
+
+# In this order `all` runs them; each module has `async def run(teller, quick) -> Outcome`.
+NAMES = ("servers", "ports", "addresses", "servers-scale", "idle")
+_INTERRUPTED = 130  # 128 + SIGINT, as shells count
+
+
+def run_one(name: str, console: Console, folder: Path, *, quick: bool) -> Outcome:
+    """Run a benchmark, show and write what it found."""
+    module = importlib.import_module(f"benchmarks.{name.replace('-', '_')}")
+    with Teller(Console(stderr=True)) as teller:
+        outcome: Outcome = uvloop.run(module.run(teller, quick))
+    show(outcome, console)
+    console.print(f"  written to {write(outcome, folder)}", style="dim", highlight=False)
+    return outcome
+
+
+@click.command()
+@click.argument("names", nargs=-1, type=click.Choice([*NAMES, "all"]), required=True)
+@click.option("--quick", is_flag=True, help="Small sizes: shows that it works, not how fast.")
+@click.option(
+    "--output", type=click.Path(file_okay=False, path_type=Path), default=Path("var/bench"), show_default=True
+)
+def main(names: tuple[str, ...], quick: bool, output: Path) -> None:
+    """Run benchmarks one after the other. Exit status 0: every aim was met (with --quick: every exact one)."""
+    console = Console()
+    try:
+        outcomes = [
+            run_one(name, console, output, quick=quick) for name in (NAMES if "all" in names else dict.fromkeys(names))
+        ]
+    except MusterError as error:
+        raise click.ClickException(error.message) from error
+    except KeyboardInterrupt:
+        click.echo("interrupted", err=True)
+        sys.exit(_INTERRUPTED)
+    sys.exit(0 if all(outcome.ok for outcome in outcomes) else 1)
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m benchmarks")

@@ -1,0 +1,44 @@
+"""Each benchmark in its smallest form: it runs to its end, its results are right, and scripts can read them."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from benchmarks.__main__ import NAMES
+from benchmarks.outcome import Outcome
+
+ROOT = Path(__file__).parents[3]
+
+
+async def benchmarks(*arguments: str) -> tuple[int | None, str]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "benchmarks", *arguments),
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    out, _ = await process.communicate()
+    return process.returncode, out.decode()
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", NAMES)
+async def test_it_runs_and_is_right(name: str, tmp_path: Path) -> None:
+    status, said = await benchmarks("--quick", "--output", str(tmp_path), name)
+    assert status == 0, said
+    outcome = msgspec.json.decode((tmp_path / f"{name}.json").read_bytes(), type=Outcome)
+    assert (outcome.name, outcome.quick) == (name, True)
+    assert [aim.what for aim in outcome.aims if aim.exact]
+    assert all(aim.met for aim in outcome.aims if aim.exact)
+    assert "Yardstick:" in said
+
+
+async def test_an_unknown_name_is_refused() -> None:
+    status, said = await benchmarks("--quick", "speed")
+    assert status == 2
+    assert "servers-scale" in said
+    assert "Traceback" not in said

@@ -3,13 +3,11 @@
 import asyncio
 import http.client
 import subprocess
-import threading
 import uuid
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+from collections.abc import Iterator
 
 import pytest
-from namespaces import enter
+from namespaces import inside
 
 from muster.base.errors import Transient
 from muster.domain.specs import FixedIp, PortSpec, Power, ServerSpec
@@ -18,32 +16,9 @@ from muster.host.metadata.service import MetadataService, MetadataSettings
 
 pytestmark = [pytest.mark.system, pytest.mark.root, pytest.mark.timeout(60)]
 
-T = TypeVar("T")
-
 
 def sh(command: str) -> None:
     subprocess.run(command.split(), check=True, capture_output=True, timeout=20)
-
-
-def inside(namespace: str, work: Callable[[], T]) -> T:
-    """What `work` gives in a thread that has entered a network namespace."""
-    results: list[T] = []
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            enter(namespace)
-            results.append(work())
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join(40)
-    assert not thread.is_alive()
-    if errors:
-        raise errors[0]
-    return results[0]
 
 
 @pytest.fixture

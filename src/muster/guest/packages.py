@@ -51,7 +51,15 @@ def resolve() -> list[Package]:
     """
     kernel = kernel_package(_apt([*_SHOW, KERNEL_META]))
     libraries = library_names(_apt([*_DEPENDS, *LINKED]))
-    names = sorted({kernel, *PLAIN, *LINKED, *libraries})
+    return named({kernel, *PLAIN, *LINKED, *libraries})
+
+
+def named(names: Iterable[str]) -> list[Package]:
+    """The newest versions of these packages, sorted by name.
+
+    Raises NotFound (code `guest.package_not_found`) if apt does not know one of them. One process, no network.
+    """
+    names = sorted(names)
     found = {package.name: package for package in parse_index(_apt([*_SHOW, *names]))}
     missing = [name for name in names if name not in found]
     if missing:

@@ -19,7 +19,7 @@ def drive_files(description: Description) -> dict[str, bytes]:
     """The drive's files by path, as Nova lays them out. Raises Invalid when user data is not base64."""
     files = openstack.files(description)
     user_data = openstack.user_data_of(description.server)
-    described = msgspec.json.encode(ec2.meta_data(description.server, description.domain))
+    described = msgspec.json.encode(ec2.document(description.server, description.domain))
     for version in ("2009-04-04", ec2.LATEST):
         files[f"ec2/{version}/meta-data.json"] = described
         if user_data is not None:

@@ -4,6 +4,8 @@ section "EC2-compatible metadata".
 Invariant: pure functions; a leaf is never also a folder.
 """
 
+from typing import Any
+
 from muster.domain.specs import ServerSpec
 from muster.host.metadata.openstack import hostname_of, user_data_of
 
@@ -51,6 +53,23 @@ def meta_data(server: ServerSpec, domain: str = "") -> dict[str, str]:
     if server.key is not None:
         leaves["public-keys/0/openssh-key"] = server.key.public_key
     return leaves
+
+
+def document(server: ServerSpec, domain: str = "") -> dict[str, Any]:
+    """The leaves as the one JSON document that the config drive has: a folder is an object.
+
+    As Nova writes it, a key's object also has its line in the listing of keys, as `_name`.
+    """
+    nested: dict[str, Any] = {}
+    for path, text in meta_data(server, domain).items():
+        *folders, name = path.split("/")
+        folder = nested
+        for part in folders:
+            folder = folder.setdefault(part, {})
+        folder[name] = text
+    if server.key is not None:
+        nested["public-keys"]["0"]["_name"] = f"0={server.key.name}"
+    return nested
 
 
 def files(server: ServerSpec, domain: str = "") -> dict[str, bytes]:

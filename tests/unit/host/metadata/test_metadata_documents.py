@@ -187,6 +187,15 @@ def test_ec2_tree_is_walked_as_cloud_init_does() -> None:
     assert ask("/latest/meta-data/local-ipv4", Description(server=BARE)) == ""
 
 
+def test_ec2_document_of_the_config_drive_has_folders_as_objects() -> None:
+    document = json.loads(drive_files(DESCRIPTION)["ec2/latest/meta-data.json"])
+    assert document["placement"] == {"availability-zone": "nova"}
+    assert document["block-device-mapping"] == {"ami": "vda", "root": "/dev/vda"}
+    assert document["public-keys"] == {"0": {"openssh-key": "ssh-ed25519 AAAA me", "_name": "0=my key"}}
+    assert "public-keys" not in ec2.document(BARE)
+    assert not any("/" in name for name in document)
+
+
 def test_openstack_tree_lists_versions() -> None:
     assert str(ask("/openstack")).split("\n") == [*openstack.VERSIONS, "latest"]
     assert str(ask("/openstack/2012-08-10/")).split("\n") == ["meta_data.json", "user_data"]

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-import threading
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -21,7 +20,7 @@ import pytest
 
 pytest.importorskip("libvirt")
 
-from namespaces import enter
+from namespaces import inside
 from tiny_guest import tiny_disk
 
 from muster.base.errors import NotFound, Transient
@@ -44,25 +43,6 @@ def sh(*command: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout
 
 
-def in_namespace(name: str, work: Callable[[], None]) -> None:
-    """Run `work` in a thread that has entered a network namespace."""
-    failures: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            enter(name)
-            work()
-        except BaseException as error:
-            failures.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join(60)
-    assert not thread.is_alive()
-    if failures:
-        raise failures[0]
-
-
 class Host:
     """A network namespace, a libvirtd in it, and an image."""
 
@@ -76,7 +56,7 @@ class Host:
 
     def start(self) -> None:
         sh("ip", "netns", "add", self.namespace)
-        in_namespace(self.namespace, self.daemon.start)
+        inside(self.namespace, self.daemon.start)
 
     def remove(self) -> None:
         self.daemon.stop()

@@ -4,6 +4,8 @@ import unicodedata
 
 from muster.base.errors import Invalid
 
+_TRUE = frozenset({"1", "t", "true", "on", "y", "yes"})
+_FALSE = frozenset({"0", "f", "false", "off", "n", "no"})
 INT_LIMIT = 0x7FFF_FFFF
 
 
@@ -28,6 +30,15 @@ def check_range(value: int, field: str, *, low: int, high: int = INT_LIMIT) -> i
     if not low <= value <= high:
         raise refused(field, str(value), f"it must be from {low} to {high}")
     return value
+
+
+def boolean(value: bool | str, field: str) -> bool:
+    """A truth value, also in the words that Nova takes for one. Raises Invalid."""
+    if isinstance(value, bool):
+        return value
+    if value.lower() in _TRUE | _FALSE:
+        return value.lower() in _TRUE
+    raise refused(field, value, "it is not a truth value")
 
 
 def refused(field: str, value: str, why: str) -> Invalid:

@@ -6,12 +6,11 @@ from urllib.parse import urlencode
 
 from msgspec import Struct
 
+from muster.api.compute.fields import boolean
 from muster.api.http.requests import Request
 from muster.base.errors import Invalid
 
 PAGE_LIMIT = 1_000
-_TRUE = frozenset({"1", "t", "true", "on", "y", "yes"})
-_FALSE = frozenset({"0", "f", "false", "off", "n", "no"})
 
 
 class PageAsked(Struct, frozen=True):
@@ -49,12 +48,7 @@ def number(query: Mapping[str, str], name: str) -> int | None:
 
 def truth(query: Mapping[str, str], name: str, *, default: bool = False) -> bool:
     """A truth value of a query, in any of the words that OpenStack takes. Raises Invalid."""
-    text = query.get(name, str(default)).lower()
-    if text in _TRUE:
-        return True
-    if text in _FALSE:
-        return False
-    raise Invalid(f"Invalid input for query parameters {name}. Value: {text[:80]}. It is not a truth value.")
+    return boolean(query.get(name, default), name)
 
 
 def next_link(request: Request, collection: str, found: Sequence[Any], page: PageAsked, last: str) -> dict[str, Any]:

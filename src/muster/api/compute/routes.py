@@ -1,7 +1,9 @@
 """The compute API's whole route table."""
 
 from muster.api.compute import versions
-from muster.api.compute.flavors import FlavorHandlers
+from muster.api.compute.flavor_access import flavor_access_routes
+from muster.api.compute.flavor_extra_specs import flavor_extra_spec_routes
+from muster.api.compute.flavors import flavor_routes
 from muster.api.compute.keypairs import keypair_routes
 from muster.api.compute.server_actions import ServerActionHandlers
 from muster.api.compute.server_bodies import Lookups
@@ -17,17 +19,12 @@ READER, MEMBER = Rule.PROJECT_READER, Rule.PROJECT_MEMBER
 
 def routes(services: Services) -> Routes:
     """Method and path to handler and rule."""
-    flavors = FlavorHandlers(services.flavors)
     lookups = Lookups(services)
     servers = ServerHandlers(services, lookups)
     actions = ServerActionHandlers(services)
     return {
         ("GET", "/"): Route(versions.index, Rule.PUBLIC),
         ("GET", "/v2.1"): Route(versions.show, Rule.PUBLIC),
-        ("GET", "/v2.1/flavors"): Route(flavors.index, READER),
-        ("GET", "/v2.1/flavors/detail"): Route(flavors.detail, READER),
-        ("GET", "/v2.1/flavors/{flavor_id}"): Route(flavors.show, READER),
-        ("GET", "/v2.1/flavors/{flavor_id}/os-extra_specs"): Route(flavors.extra_specs, READER),
         ("POST", "/v2.1/servers"): Route(servers.create, MEMBER),
         ("GET", "/v2.1/servers"): Route(servers.index, READER),
         ("GET", "/v2.1/servers/detail"): Route(servers.detail, READER),
@@ -35,6 +32,9 @@ def routes(services: Services) -> Routes:
         ("DELETE", "/v2.1/servers/{server_id}"): Route(servers.delete, MEMBER),
         ("POST", "/v2.1/servers/{server_id}/action"): Route(actions.act, MEMBER),
         ("GET", "/v2.1/servers/{server_id}/os-instance-actions"): Route(actions.index, READER),
+        **flavor_routes(services.flavors),
+        **flavor_extra_spec_routes(services.flavors),
+        **flavor_access_routes(services.flavors),
         **keypair_routes(services.keypairs),
         **server_group_routes(services.server_groups),
         **server_detail_routes(services.servers),

@@ -125,7 +125,7 @@ async def _assemble(
     quotas = Quotas({**COMPUTE_DEFAULTS, **NETWORK_DEFAULTS})
     async with database.write() as connection:
         unlimited = dict.fromkeys(quotas.defaults, UNLIMITED)
-        await quotas.set_limits(connection, ids.admin_project_id, unlimited)
+        await quotas.ensure_limits(connection, ids.admin_project_id, unlimited)
     changes = Outbox(clock)
     groups = SecurityGroups(database, clock, quotas, changes)
     batch = PortBatch(

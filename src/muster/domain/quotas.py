@@ -6,6 +6,9 @@ from msgspec import Struct
 
 UNLIMITED = -1
 
+# Stands in the place of a project's id for the limits of projects that have none of their own.
+EVERYBODY = "*"
+
 # Nova's and Neutron's own defaults.
 COMPUTE_DEFAULTS: Mapping[str, int] = {
     "instances": 10,
@@ -19,6 +22,10 @@ COMPUTE_DEFAULTS: Mapping[str, int] = {
     "injected_file_content_bytes": 10_240,
     "injected_file_path_bytes": 255,
 }
+# What Nova limited when it did networks itself: kept and shown in old microversions, limiting nothing.
+OLD_NETWORK_DEFAULTS: Mapping[str, int] = dict.fromkeys(
+    ("fixed_ips", "floating_ips", "security_groups", "security_group_rules"), UNLIMITED
+)
 NETWORK_DEFAULTS: Mapping[str, int] = {
     "network": 100,
     "subnet": 100,

@@ -3,14 +3,14 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from muster.domain.quotas import UNLIMITED, Ask, Refusal, admit
+from muster.domain.quotas import EVERYBODY, UNLIMITED, Ask, Refusal, admit
 from muster.store import quotas as quota_store
 from muster.store import usages as usage_store
 from muster.store.engine import Connection
 
 
 class Quotas:
-    """`defaults` are the limits of projects that have none of their own, by resource."""
+    """`defaults` are the limits, by resource, of projects that have none of their own and until others are set."""
 
     def __init__(self, defaults: Mapping[str, int]) -> None:
         self.defaults = dict(defaults)
@@ -45,10 +45,11 @@ class Quotas:
     async def limits(
         self, connection: Connection, project_ids: Collection[str], resources: Collection[str]
     ) -> dict[tuple[str, str], int]:
-        """The limit of each project for each resource. One query."""
-        own = await quota_store.read_limits(connection, project_ids)
+        """The limit of each project for each resource; EVERYBODY is a project too. One query."""
+        own = await quota_store.read_limits(connection, {*project_ids, EVERYBODY})
+        common = {name: own.get((EVERYBODY, name), self.defaults.get(name, UNLIMITED)) for name in resources}
         return {
-            (project_id, resource): own.get((project_id, resource), self.defaults.get(resource, UNLIMITED))
+            (project_id, resource): own.get((project_id, resource), common[resource])
             for project_id in project_ids
             for resource in resources
         }
@@ -61,6 +62,12 @@ class Quotas:
     async def set_limits(self, connection: Connection, project_id: str, limits: Mapping[str, int]) -> None:
         """Set some of a project's limits; UNLIMITED for none."""
         await quota_store.set_limits(connection, project_id, limits)
+
+    async def ensure_limits(self, connection: Connection, project_id: str, limits: Mapping[str, int]) -> None:
+        """Set those of a project's limits of which it has none of its own yet."""
+        own = await quota_store.read_limits(connection, [project_id])
+        missing = {name: limit for name, limit in limits.items() if (project_id, name) not in own}
+        await self.set_limits(connection, project_id, missing)
 
     async def reset_limits(self, connection: Connection, project_id: str, resources: Collection[str]) -> None:
         """A project's limits are the defaults again."""

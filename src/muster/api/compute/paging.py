@@ -10,6 +10,7 @@ from muster.api.compute.fields import boolean
 from muster.api.http.requests import Request
 from muster.base.errors import Invalid
 
+_STRICT = (2, 75)
 PAGE_LIMIT = 1_000
 
 
@@ -20,10 +21,15 @@ class PageAsked(Struct, frozen=True):
     marker: str | None = None
 
 
-def asked(request: Request) -> dict[str, str]:
-    """The query by name; of a repeated name the last counts. Raises Invalid for text that no database holds."""
+def asked(request: Request, *known: str) -> dict[str, str]:
+    """The query by name; of a repeated name the last counts.
+
+    Raises Invalid for text that no database holds and, from 2.75 on, for names other than `known`, if any are given.
+    """
     found = dict(request.query)
     for name, value in found.items():
+        if known and name not in known and request.version >= _STRICT:
+            raise Invalid(f"Additional properties are not allowed ('{name[:80]}' was unexpected)")
         if "\x00" in value:
             raise Invalid(f"Invalid input for query parameters {name}: NUL characters are not allowed.")
     return found

@@ -5,6 +5,8 @@ from muster.api.compute.flavor_access import flavor_access_routes
 from muster.api.compute.flavor_extra_specs import flavor_extra_spec_routes
 from muster.api.compute.flavors import flavor_routes
 from muster.api.compute.keypairs import keypair_routes
+from muster.api.compute.limits import limit_routes
+from muster.api.compute.quotas import quota_routes
 from muster.api.compute.server_actions import ServerActionHandlers
 from muster.api.compute.server_bodies import Lookups
 from muster.api.compute.server_details import server_detail_routes
@@ -36,6 +38,8 @@ def routes(services: Services) -> Routes:
         **flavor_extra_spec_routes(services.flavors),
         **flavor_access_routes(services.flavors),
         **keypair_routes(services.keypairs),
+        **limit_routes(services.quotas),
+        **quota_routes(services.quotas),
         **server_group_routes(services.server_groups),
         **server_detail_routes(services.servers),
     }

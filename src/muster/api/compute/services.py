@@ -5,6 +5,7 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from muster.base.clock import Clock
+from muster.services.compute_quotas import ComputeQuotas
 from muster.services.flavors import Flavors
 from muster.services.images import ImageService
 from muster.services.keypairs import Keypairs
@@ -25,6 +26,7 @@ class Services(Struct, frozen=True, kw_only=True):
     orders: ServerOrders
     flavors: Flavors
     keypairs: Keypairs
+    quotas: ComputeQuotas
     server_groups: ServerGroups
     images: ImageService
     networks: Networks
@@ -51,6 +53,7 @@ def assemble(
         creation=ServerCreation(batch, wake, settings),
         orders=ServerOrders(database, batch, wake),
         flavors=Flavors(database, batch.clock),
+        quotas=ComputeQuotas(database, batch.quotas),
         keypairs=Keypairs(database, batch.quotas, batch.clock),
         server_groups=ServerGroups(database, batch.quotas, batch.clock),
         images=neighbours.images,

@@ -141,7 +141,7 @@ async def _assemble(
     dispatcher = Dispatcher(database, bus, clock)
     image = assemble_image(database, clock, ImageFiles(settings.folder / "images"))
     await image.uploads.sweep()
-    neighbours = Neighbours(images=image.images, networks=network.networks)
+    neighbours = Neighbours(images=image.images, networks=network.networks, bus=bus)
     compute = assemble_compute(database, batch, dispatcher.wake, neighbours)
     await compute.flavors.ensure(DEFAULT_FLAVORS)
     reports = HostReports(database, bus, clock, dispatcher, compute.orders)
@@ -163,7 +163,7 @@ async def _assemble(
         compute=compute,
         database=database,
     )
-    return cloud, [dispatcher.run(), reports.run(), _refreshing(revocations)]
+    return cloud, [dispatcher.run(), reports.run(), compute.server_consoles.run(), _refreshing(revocations)]
 
 
 async def _ensure_default_network(network: NetworkServices, admin: Context) -> None:

@@ -1,5 +1,6 @@
 """Servers: their values, their states, and what each request and each report of a host makes of them. Pure."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -26,11 +27,16 @@ class FlavorPicture(Struct, frozen=True, kw_only=True):
 
 
 class WantedNic(Struct, frozen=True, kw_only=True):
-    """An interface that a request asks for: an existing port, or a new one on a network."""
+    """An interface that a request asks for: an existing port, or a new one on a network.
+
+    `new_port_id` is set where something refers to the new port (its `tag`) before it is made.
+    """
 
     network_id: str | None = None
     port_id: str | None = None
     fixed_ip: str | None = None
+    tag: str | None = None
+    new_port_id: str | None = None
 
 
 class NewServer(Struct, frozen=True, kw_only=True):
@@ -63,6 +69,11 @@ class NewServer(Struct, frozen=True, kw_only=True):
     nics: tuple[WantedNic, ...] = ()
     security_group_ids: tuple[str, ...] | None = None
 
+    @property
+    def interface_tags(self) -> dict[str, str]:
+        """The tags of interfaces, by port."""
+        return {nic.port_id or nic.new_port_id or "": nic.tag for nic in self.nics if nic.tag is not None}
+
 
 class Fault(Struct, frozen=True):
     """Why a server is in ERROR."""
@@ -80,12 +91,17 @@ class Interface(Struct, frozen=True, kw_only=True):
     network_id: str
     network_name: str
     mac_address: str
+    status: str = "DOWN"
     fixed_ips: tuple[FixedIp, ...] = ()
     security_group_names: tuple[str, ...] = ()
 
 
 class Server(Struct, frozen=True, kw_only=True):
-    """A server as it is. `power_state` is Nova's number: 0 unknown, 1 running, 4 shut down, 6 crashed."""
+    """A server as it is. `power_state` is Nova's number: 0 unknown, 1 running, 4 shut down, 6 crashed.
+
+    `locked_by` is who has locked it: its project (`owner`) or another (`admin`). `interface_tags` maps ports to tags.
+    `host_seen_at` is when its host was last heard of, None if it is forced down.
+    """
 
     id: str
     project_id: str
@@ -127,6 +143,10 @@ class Server(Struct, frozen=True, kw_only=True):
     launched_at: float | None
     terminated_at: float | None
     deleted_at: float | None
+    locked_by: str | None = None
+    interface_tags: dict[str, str] = {}
+    host_disabled: bool = False
+    host_seen_at: float | None = None
     kept_port_ids: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     interfaces: tuple[Interface, ...] = ()
@@ -169,6 +189,34 @@ _STATUS_OF_TASK = {
 def status_of(vm_state: str, task_state: str | None) -> str:
     """The API's status of Nova's two states (nova/api/openstack/common.py has the same table)."""
     return _STATUS_OF_TASK.get((vm_state, task_state or ""), _STATUS.get(vm_state, "UNKNOWN"))
+
+
+# A host not heard of for longer is not known to be up.
+HOST_TIMEOUT_S = 60.0
+
+
+def host_status(server: Server, now: float) -> str:
+    """Nova's word for the state of a server's host; empty for a server that has none."""
+    if server.host_id is None:
+        return ""
+    if server.host_seen_at is None:
+        return "DOWN"
+    if server.host_disabled:
+        return "MAINTENANCE"
+    return "UP" if now - server.host_seen_at <= HOST_TIMEOUT_S else "UNKNOWN"
+
+
+def states_of(statuses: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(vm_states, task_states) of these statuses, as Nova looks for them; two empty ones if there is no such status.
+
+    Where one of the statuses is that of a vm_state without a task, the tasks do not count: ACTIVE finds servers that
+    reboot as well.
+    """
+    words = {status.upper() for status in statuses}
+    plain = {vm_state for vm_state, word in _STATUS.items() if word in words}
+    tasks = {pair for pair, word in _STATUS_OF_TASK.items() if word in words}
+    vm_states = plain | {vm_state for vm_state, _ in tasks}
+    return tuple(sorted(vm_states)), () if plain else tuple(sorted({task for _, task in tasks}))
 
 
 # Which requests a server takes in which vm_state; a task under way refuses all but DELETE and a hard reboot.

@@ -89,7 +89,7 @@ class HostReports:
         now = self._clock()
         async with self._database.write() as connection:
             ids = {server.server_id for report in reports for server in report.servers}
-            before = await server_store.read_by_ids(connection, ids)
+            before = await server_store.read_by_ids(connection, ids, lock=True)
             after = dict(before)
             for report in reports:
                 for one in report.servers:

@@ -16,7 +16,7 @@ from muster.base.ids import new_uuid
 from muster.domain.placement import GroupRule, HostPicture, Request, place
 from muster.domain.ports import NewPort, Port, WantedIp
 from muster.domain.server_shares import ask_of, by_host, demand, total_of
-from muster.domain.servers import Fault, NewServer, Server
+from muster.domain.servers import Fault, NewServer, Server, WantedNic
 from muster.domain.specs import Power
 from muster.domain.timeline import ACCEPTED, PLACED
 from muster.services.port_batch import PortBatch, PortWork
@@ -215,7 +215,7 @@ class _Creation:
             if port_id not in bound:
                 errors[draft.id] = Conflict(f"Port {port_id} is still in use.", code="compute.port_in_use")
         new = [
-            (draft, self._new_port(draft, nic.network_id, nic.fixed_ip, placed[draft.id]))
+            (draft, self._new_port(draft, nic, placed[draft.id]))
             for draft in drafts
             if draft.id not in errors
             for nic in draft.nics
@@ -230,12 +230,12 @@ class _Creation:
         await self._work.remove([port_id for server_id in errors for port_id in self._ports.pop(server_id, ())])
         return errors
 
-    def _new_port(self, draft: NewServer, network_id: str, fixed_ip: str | None, host_id: str) -> NewPort:
+    def _new_port(self, draft: NewServer, nic: WantedNic, host_id: str) -> NewPort:
         return NewPort(
-            id=new_uuid(),
+            id=nic.new_port_id or new_uuid(),
             project_id=draft.project_id,
-            network_id=network_id,
-            fixed_ips=(WantedIp(ip_address=fixed_ip),) if fixed_ip else None,
+            network_id=nic.network_id or "",
+            fixed_ips=(WantedIp(ip_address=nic.fixed_ip),) if nic.fixed_ip else None,
             security_group_ids=draft.security_group_ids,
             device_id=draft.id,
             device_owner=f"compute:{self._hosts[host_id].availability_zone}",
@@ -290,5 +290,6 @@ class _Creation:
             terminated_at=None,
             deleted_at=None,
             kept_port_ids=tuple(nic.port_id for nic in draft.nics if nic.port_id),
+            interface_tags=draft.interface_tags,
             tags=draft.tags,
         )

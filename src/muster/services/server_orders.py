@@ -7,6 +7,7 @@ from msgspec import Struct
 from muster.base.coalescer import Coalescer
 from muster.base.errors import MusterError
 from muster.domain.context import Context
+from muster.domain.server_changes import check_unlocked
 from muster.domain.server_shares import ask_of, by_host, total_of
 from muster.domain.servers import Asked, Server, Verb, ask, deleted
 from muster.domain.specs import Power
@@ -73,7 +74,7 @@ class ServerOrders:
         async with self._database.read() as connection:
             network_ids = await port_store.read_network_ids(connection, server_ids)
         async with self._ports.transaction(network_ids) as work:
-            found = await store.read_by_ids(work.connection, server_ids)
+            found = await store.read_by_ids(work.connection, server_ids, lock=True)
             gone = [server for server in found.values() if server.deleted_at is None and server.power is Power.ABSENT]
             await self.finish(work, gone)
             now = self._ports.clock()
@@ -93,12 +94,13 @@ class ServerOrders:
         ended: dict[str, Server] = {}
         noted: list[tuple[_Order, Server]] = []
         async with self._database.write() as connection:
-            found = await store.read_by_ids(connection, [order.server_id for order in orders])
+            found = await store.read_by_ids(connection, [order.server_id for order in orders], lock=True)
             for order in orders:
                 try:
                     server = visible(
                         order.context, changed.get(order.server_id) or found.get(order.server_id), order.server_id
                     )
+                    check_unlocked(order.context, server)
                     if server.power is Power.ABSENT and order.asked.verb is Verb.DELETE:
                         outcomes.append(server)  # being deleted already: once is enough
                         continue

@@ -8,6 +8,7 @@ from sqlalchemy import BigInteger, Column, Integer, Table, select, update
 from sqlalchemy import insert as insert_into
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from muster.base.errors import NotFound
 from muster.store.columns import moment, reference, text
 from muster.store.dialects import chunks
 from muster.store.engine import metadata
@@ -42,6 +43,16 @@ class InstanceAction(Struct, frozen=True, kw_only=True):
     message: str | None = None
 
 
+class ActionQuery(Struct, frozen=True, kw_only=True):
+    """Which actions of a server are asked for; `marker` and `request_id` are ids of requests."""
+
+    request_id: str | None = None
+    changes_since: float | None = None
+    changes_before: float | None = None
+    marker: str | None = None
+    limit: int | None = None
+
+
 async def insert(connection: AsyncConnection, actions: Sequence[InstanceAction]) -> None:
     """Write actions. One statement."""
     if actions:
@@ -58,11 +69,24 @@ async def finish(
         await connection.execute(update(instance_actions).where(where).values(**values))
 
 
-async def read(connection: AsyncConnection, server_id: str) -> list[InstanceAction]:
-    """What was asked of a server, newest first. One query."""
-    statement = (
-        select(instance_actions).where(instance_actions.c.server_id == server_id).order_by(instance_actions.c.id.desc())
-    )
+async def read(connection: AsyncConnection, server_id: str, query: ActionQuery) -> list[InstanceAction]:
+    """What was asked of a server, newest first. One query, two with a marker. Raises NotFound for an unknown one."""
+    columns = instance_actions.c
+    statement = select(instance_actions).where(columns.server_id == server_id).order_by(columns.id.desc())
+    if query.request_id is not None:
+        statement = statement.where(columns.request_id == query.request_id)
+    if query.changes_since is not None:
+        statement = statement.where(columns.updated_at >= query.changes_since)
+    if query.changes_before is not None:
+        statement = statement.where(columns.updated_at <= query.changes_before)
+    if query.marker is not None:
+        found = select(columns.id).where(columns.server_id == server_id, columns.request_id == query.marker)
+        marker = (await connection.execute(found.order_by(columns.id))).scalars().first()
+        if marker is None:
+            raise NotFound(f"Marker {query.marker} could not be found.", code="compute.marker")
+        statement = statement.where(columns.id < marker)
+    if query.limit is not None:
+        statement = statement.limit(query.limit)
     return [
         InstanceAction(**{name: value for name, value in row._mapping.items() if name != "id"})
         for row in await connection.execute(statement)

@@ -1,10 +1,9 @@
 """Servers: what was asked, what should be (power, nonces, generation), and what was last seen."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
-from msgspec import Struct
 from sqlalchemy import (
     Column,
     ForeignKey,
@@ -12,18 +11,15 @@ from sqlalchemy import (
     Select,
     String,
     Table,
-    and_,
     bindparam,
     delete,
     insert,
-    or_,
     select,
     update,
 )
 from sqlalchemy import text as sql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from muster.base.errors import NotFound
 from muster.domain.servers import Fault, FlavorPicture, Interface, Server
 from muster.domain.specs import ImageSpec, Power
 from muster.store.addresses import read_by_port
@@ -67,6 +63,8 @@ servers = Table(
     integer("launch_index", default=0),
     flag("locked"),
     text("locked_reason", nullable=True),
+    text("locked_by", nullable=True),  # owner, admin
+    document("interface_tags"),  # {port: the tag that the guest's metadata shows}
     reference("host_id", ForeignKey("hosts.id"), nullable=True),
     # Nova's states; `domain.servers` derives the API's status from them.
     text("vm_state"),
@@ -109,56 +107,15 @@ server_tags = Table(
 )
 
 
-class ServerQuery(Struct, frozen=True, kw_only=True):
-    """What a list of servers asks for. `filters` maps columns to the value they must have; `name` is a part of it."""
-
-    project_id: str | None = None
-    filters: Mapping[str, str] = {}
-    vm_states: tuple[str, ...] = ()
-    changes_since: float | None = None
-    deleted: bool = False
-    limit: int = 1_000
-    marker: str | None = None
-    sort: tuple[tuple[str, bool], ...] = (("created_at", True), ("id", True))
-    tags: tuple[str, ...] = ()
-    interfaces: bool = True
-
-
-# The filters of a query that are columns as they stand.
-EXACT_FILTERS = {
-    "flavor_id": servers.c.flavor_id,
-    "image_id": servers.c.image_id,
-    "user_id": servers.c.user_id,
-    "uuid": servers.c.id,
-    "reservation_id": servers.c.reservation_id,
-    "key_name": servers.c.key_name,
-    "task_state": servers.c.task_state,
-    "description": servers.c.description,
-    "hostname": servers.c.hostname,
-    "host": hosts.c.hostname,
-    "server_group_id": servers.c.server_group_id,
-}
-SORT_COLUMNS = {
-    "created_at": servers.c.created_at,
-    "updated_at": servers.c.updated_at,
-    "id": servers.c.id,
-    "uuid": servers.c.id,
-    "display_name": servers.c.name,
-    "name": servers.c.name,
-    "vm_state": servers.c.vm_state,
-    "task_state": servers.c.task_state,
-    "host": servers.c.host_id,
-    "launched_at": servers.c.launched_at,
-    "project_id": servers.c.project_id,
-    "user_id": servers.c.user_id,
-    "flavor_id": servers.c.flavor_id,
-}
-
-
 def _base() -> Select[Any]:
-    return select(servers, hosts.c.hostname.label("host_hostname"), hosts.c.availability_zone.label("host_zone")).join(
-        hosts, hosts.c.id == servers.c.host_id, isouter=True
+    host = (
+        hosts.c.hostname.label("host_hostname"),
+        hosts.c.availability_zone.label("host_zone"),
+        hosts.c.disabled.label("host_disabled"),
+        hosts.c.forced_down.label("host_forced_down"),
+        hosts.c.last_seen_at.label("host_seen_at"),
     )
+    return select(servers, *host).join(hosts, hosts.c.id == servers.c.host_id, isouter=True)
 
 
 async def insert_servers(connection: AsyncConnection, made: Sequence[Server]) -> None:
@@ -192,12 +149,18 @@ async def write_states(connection: AsyncConnection, changed: Sequence[Server]) -
 
 
 async def read_by_ids(
-    connection: AsyncConnection, server_ids: Collection[str], *, interfaces: bool = False
+    connection: AsyncConnection, server_ids: Collection[str], *, interfaces: bool = False, lock: bool = False
 ) -> dict[str, Server]:
-    """These servers, deleted ones too; with `interfaces` also their ports. One to six queries per chunk."""
+    """These servers, deleted ones too; with `interfaces` also their ports. One to six queries per chunk.
+
+    `lock` keeps others from changing them before the transaction ends, in a fixed order.
+    """
     found: dict[str, Server] = {}
     for part in chunks(sorted(set(server_ids))):
-        for row in await connection.execute(_base().where(servers.c.id.in_(part))):
+        statement = _base().where(servers.c.id.in_(part))
+        if lock:
+            statement = statement.order_by(servers.c.id).with_for_update(of=servers)
+        for row in await connection.execute(statement):
             found[row.id] = _server(row)
     if interfaces:
         return {server.id: server for server in await with_details(connection, list(found.values()))}
@@ -213,49 +176,12 @@ async def read_of_hosts(connection: AsyncConnection, host_ids: Collection[str]) 
     return found
 
 
-async def read_page(connection: AsyncConnection, query: ServerQuery) -> list[Server]:
-    """A page of servers. Raises NotFound (`compute.marker`) for an unknown marker. About six queries."""
-    statement = _base().where(*_conditions(query)).limit(query.limit)
-    keys = [(SORT_COLUMNS[name], descending) for name, descending in query.sort if name in SORT_COLUMNS]
-    if not any(column is servers.c.id for column, _ in keys):
-        keys.append((servers.c.id, True))
-    if query.marker is not None:
-        statement = statement.where(await _after(connection, query.marker, keys))
-    statement = statement.order_by(*(column.desc() if descending else column.asc() for column, descending in keys))
-    found = [_server(row) for row in await connection.execute(statement)]
-    return await with_details(connection, found) if query.interfaces else found
-
-
-async def _after(connection: AsyncConnection, marker: str, keys: Sequence[tuple[Any, bool]]) -> Any:
-    columns = [column for column, _ in keys]
-    row = (await connection.execute(select(*columns).where(servers.c.id == marker))).first()
-    if row is None:
-        raise NotFound(f"marker [{marker}] not found", code="compute.marker")
-    terms = []
-    for index, (column, descending) in enumerate(keys):
-        equal = [columns[i] == row[i] for i in range(index)]
-        terms.append(and_(*equal, column < row[index] if descending else column > row[index]))
-    return or_(*terms)
-
-
-def _conditions(query: ServerQuery) -> list[Any]:
-    conditions: list[Any] = []
-    if query.project_id is not None:
-        conditions.append(servers.c.project_id == query.project_id)
-    if query.changes_since is not None:
-        conditions.append(servers.c.updated_at >= query.changes_since)
-    else:
-        conditions.append(servers.c.deleted_at.is_not(None) if query.deleted else servers.c.deleted_at.is_(None))
-    if query.vm_states:
-        conditions.append(servers.c.vm_state.in_(query.vm_states))
-    for name, value in query.filters.items():
-        if name == "name":
-            conditions.append(servers.c.name.contains(value, autoescape=True))
-        elif name in EXACT_FILTERS:
-            conditions.append(EXACT_FILTERS[name] == value)
-    for tag in query.tags:
-        conditions.append(servers.c.id.in_(select(server_tags.c.server_id).where(server_tags.c.tag == tag)))
-    return conditions
+async def read_rows(
+    connection: AsyncConnection, conditions: Sequence[Any], *, order: Sequence[Any], limit: int
+) -> list[Server]:
+    """Servers by conditions of the caller's, without tags and interfaces. One query."""
+    statement = _base().where(*conditions).order_by(*order).limit(limit)
+    return [_server(row) for row in await connection.execute(statement)]
 
 
 async def with_details(connection: AsyncConnection, found: Sequence[Server]) -> list[Server]:
@@ -267,7 +193,9 @@ async def with_details(connection: AsyncConnection, found: Sequence[Server]) -> 
         for row in await connection.execute(select(server_tags).where(server_tags.c.server_id.in_(part))):
             tags.setdefault(row.server_id, []).append(row.tag)
         statement = (
-            select(ports.c.id, ports.c.device_id, ports.c.network_id, ports.c.mac_address, networks.c.name)
+            select(
+                ports.c.id, ports.c.device_id, ports.c.network_id, ports.c.mac_address, ports.c.status, networks.c.name
+            )
             .join(networks, networks.c.id == ports.c.network_id)
             .where(ports.c.device_id.in_(part))
             .order_by(ports.c.created_at, ports.c.id)
@@ -282,6 +210,7 @@ async def with_details(connection: AsyncConnection, found: Sequence[Server]) -> 
                 network_id=row.network_id,
                 network_name=row.name,
                 mac_address=row.mac_address,
+                status=row.status,
                 fixed_ips=fixed.get(row.id, ()),
                 security_group_names=tuple(names.get(row.id, ())),
             )
@@ -369,6 +298,8 @@ def _row(server: Server) -> dict[str, Any]:
         "launch_index": server.launch_index,
         "locked": server.locked,
         "locked_reason": server.locked_reason,
+        "locked_by": server.locked_by,
+        "interface_tags": server.interface_tags,
         "host_id": server.host_id,
         "created_at": server.created_at,
     }
@@ -401,9 +332,13 @@ def _server(row: Any) -> Server:
         launch_index=row.launch_index,
         locked=row.locked,
         locked_reason=row.locked_reason,
+        locked_by=row.locked_by,
+        interface_tags=row.interface_tags,
         host_id=row.host_id,
         hostname_of_host=row.host_hostname,
         zone_of_host=row.host_zone,
+        host_disabled=bool(row.host_disabled),
+        host_seen_at=None if row.host_forced_down else row.host_seen_at,
         vm_state=row.vm_state,
         task_state=row.task_state,
         power_state=row.power_state,

@@ -14,12 +14,12 @@ from muster.base.ids import new_uuid
 from muster.cli.cloud import Cloud, CloudSettings, running
 from muster.domain.context import Context
 from muster.domain.networks import NewNetwork
+from muster.domain.server_listing import ServerQuery
 from muster.domain.servers import Asked, FlavorPicture, NewServer, Server, Verb, WantedNic
 from muster.domain.subnets import NewSubnet, Pool
 from muster.host.hypervisor.sim import SimSettings
 from muster.store.hosts import hosts
 from muster.store.ports import ports
-from muster.store.servers import ServerQuery
 
 TINY = FlavorPicture(id="1", name="m1.tiny", vcpus=1, ram_mib=512, disk_gib=1)
 DEADLINE_S = 60.0

@@ -14,6 +14,7 @@ from muster.domain.servers import Asked, Verb
 from muster.domain.subnets import Pool
 from muster.store.addresses import addresses
 from muster.store.hosts import hosts
+from muster.store.instance_actions import ActionQuery
 from muster.store.ports import ports
 from muster.store.usages import usages
 
@@ -95,7 +96,8 @@ async def test_stop_start_reboot_and_rebuild(tmp_path: Path) -> None:
         assert await ask(Verb.REBOOT) == "ACTIVE"
         assert await ask(Verb.REBOOT, hard=True) == "ACTIVE"
         assert await ask(Verb.REBUILD) == "ACTIVE"
-        names = [action.action for action in await cloud.compute.servers.actions(bed.context, server.id)]
+        _, actions = await cloud.compute.servers.actions(bed.context, server.id, ActionQuery(), of_deleted=False)
+        names = [action.action for action in actions]
         assert names == ["rebuild", "reboot", "reboot", "start", "stop", "create"]
 
 

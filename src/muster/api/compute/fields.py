@@ -18,6 +18,12 @@ def check_name(value: str, field: str = "name") -> str:
     return value
 
 
+def check_printable(value: str | None, field: str) -> None:
+    """A text without control characters and line ends, or none. Raises Invalid."""
+    if value is not None and not all(map(_printable, value)):
+        raise refused(field, value, "it must be printable")
+
+
 def check_text(value: str | None, field: str, *, limit: int) -> str | None:
     """A text of any characters but NUL, or none. Raises Invalid."""
     if value is not None and (len(value) > limit or "\x00" in value):

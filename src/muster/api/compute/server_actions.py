@@ -1,69 +1,212 @@
-"""What can be asked of a server: `POST /servers/{id}/action`, and the record of what was asked."""
+"""What can be asked of a server: `POST /servers/{id}/action`. The body's only key names the action."""
 
-from typing import Any
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Annotated, Any, Literal, TypeVar
 
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from muster.api.compute.bodies import check_versions, decode, parse
+from muster.api.compute.server_bodies import Lookups, new_password
+from muster.api.compute.server_schemas import REBUILD_SPANS, RebuildBody
+from muster.api.compute.server_views import rebuilt
+from muster.api.compute.servers import changes_of
 from muster.api.compute.services import Services
 from muster.api.http.requests import Request
 from muster.api.http.responses import Response
-from muster.base.errors import Invalid
-from muster.base.ids import is_uuid
-from muster.base.units import iso
+from muster.base.errors import Forbidden, Invalid
+from muster.domain.server_lookups import Named
 from muster.domain.servers import Asked, Verb
+
+# Nova's actions that this cloud does not offer, each with the reason.
+_NOT_OFFERED: Mapping[str, str] = {
+    **dict.fromkeys(("resize", "confirmResize", "revertResize"), "a server keeps its flavor"),
+    **dict.fromkeys(("migrate", "os-migrateLive", "evacuate"), "a server stays on its host"),
+    **dict.fromkeys(("pause", "unpause", "suspend", "resume"), "a server runs or is stopped"),
+    **dict.fromkeys(("shelve", "shelveOffload", "unshelve"), "a server runs or is stopped"),
+    **dict.fromkeys(("rescue", "unrescue"), "rebuild the server instead"),
+    **dict.fromkeys(("createImage", "createBackup"), "images are uploaded"),
+    **dict.fromkeys(("restore", "forceDelete"), "a deleted server is gone at once"),
+    **dict.fromkeys(("addFloatingIp", "removeFloatingIp"), "there are no floating addresses"),
+    **dict.fromkeys(("addFixedIp", "removeFixedIp"), "change the port's addresses instead"),
+    **dict.fromkeys(
+        ("os-getVNCConsole", "os-getSPICEConsole", "os-getRDPConsole", "os-getSerialConsole", "os-getMKSConsole"),
+        "consoles are read with os-getConsoleOutput",
+    ),
+    "changePassword": "passwords are the guest's",
+    "trigger_crash_dump": "guests have no crash dumps",
+    "injectNetworkInfo": "guests configure themselves by DHCP or config drive",
+    "resetNetwork": "guests configure themselves by DHCP or config drive",
+}
+_INVALID_IN_OUTPUT = re.compile("[\x00-\x08\x0b-\x1f]")
+
+Details = TypeVar("Details")
+
+
+class NoDetails(Struct, forbid_unknown_fields=True):
+    """Nothing."""
+
+
+class RebootBody(Struct, forbid_unknown_fields=True):
+    """How to reboot."""
+
+    type: Literal["HARD", "Hard", "hard", "SOFT", "Soft", "soft"]
+
+
+class LockBody(Struct, forbid_unknown_fields=True):
+    """Why a server is locked."""
+
+    locked_reason: Annotated[str, Meta(min_length=1, max_length=255)] | UnsetType = UNSET
+
+
+class OutputBody(Struct, forbid_unknown_fields=True):
+    """How many lines of the console, all without a number or with -1."""
+
+    length: Annotated[int, Meta(ge=-1)] | Annotated[str, Meta(pattern=r"\A-?[0-9]{1,18}\Z")] | None = None
+
+
+class StateBody(Struct, forbid_unknown_fields=True):
+    """The state that a server is said to be in."""
+
+    state: Literal["active", "error"]
+
+
+class GroupBody(Struct, forbid_unknown_fields=True):
+    """A security group, by name or id."""
+
+    name: Annotated[str, Meta(min_length=1)]
 
 
 class ServerActionHandlers:
-    """Handlers of a server's actions."""
+    """The handler of a server's actions."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, lookups: Lookups) -> None:
         self._servers = services.servers
         self._orders = services.orders
-        self._images = services.images
+        self._changes = services.server_changes
+        self._consoles = services.server_consoles
+        self._groups = services.server_security_groups
+        self._resolver = services.server_lookups
+        self._lookups = lookups
+        self._clock = services.clock
+        self._actions: Mapping[str, Callable[[Request, msgspec.Raw], Awaitable[Response]]] = {
+            "os-start": self._start,
+            "os-stop": self._stop,
+            "reboot": self._reboot,
+            "rebuild": self._rebuild,
+            "lock": self._lock,
+            "unlock": self._unlock,
+            "os-getConsoleOutput": self._console_output,
+            "os-resetState": self._reset_state,
+            "addSecurityGroup": self._add_group,
+            "removeSecurityGroup": self._remove_group,
+        }
 
     async def act(self, request: Request) -> Response:
         """One action, named by the only key of the body."""
-        body = await request.json(dict[str, Any])
+        body = await parse(request, dict[str, msgspec.Raw])
         if len(body) != 1:
-            raise Invalid("The body must name exactly one action.")
+            raise Invalid("Malformed request body: it must name exactly one action.")
         [(name, details)] = body.items()
-        asked = await self._asked(request, name, details)
-        server = await self._orders.ask(request.context, request.parameters["server_id"], asked, request.request_id)
-        if asked.verb is Verb.REBUILD:
-            return Response({"server": {"id": server.id, "status": server.status}}, status=202)
+        if name not in self._actions:
+            await self._servers.get(request.context, request.parameters["server_id"])
+            if name in _NOT_OFFERED:
+                raise Invalid(f"This cloud does not offer the action {name}: {_NOT_OFFERED[name]}.")
+            raise Invalid(f"There is no such action: {name[:64]}")
+        return await self._actions[name](request, details)
+
+    async def _start(self, request: Request, _details: msgspec.Raw) -> Response:
+        return await self._order(request, Asked(verb=Verb.START))
+
+    async def _stop(self, request: Request, _details: msgspec.Raw) -> Response:
+        return await self._order(request, Asked(verb=Verb.STOP))
+
+    async def _reboot(self, request: Request, details: msgspec.Raw) -> Response:
+        kind = decode(bytes(details), RebootBody).type
+        return await self._order(request, Asked(verb=Verb.REBOOT, hard=kind.upper() == "HARD"))
+
+    async def _rebuild(self, request: Request, details: msgspec.Raw) -> Response:
+        body = decode(bytes(details), RebuildBody)
+        check_versions(body, REBUILD_SPANS, request.version)
+        if body.personality:
+            raise Invalid("Files cannot be put into a guest (personality); use user_data or metadata.")
+        if body.trusted_image_certificates:
+            raise Invalid("Trusted image certificates are not offered: images are verified by their hash.")
+        server = await self._servers.get(request.context, request.parameters["server_id"])
+        image = await self._lookups.image(request.context, body.imageRef, server.flavor)
+        values = changes_of(body) | await self._rebuild_values(request, body)
+        asked = Asked(verb=Verb.REBUILD, image=image, values=values)
+        await self._orders.ask(request.context, server.id, asked, request.request_id)
+        server = await self._servers.get(request.context, server.id)
+        password = body.adminPass if isinstance(body.adminPass, str) else new_password()
+        location = f"{request.base_url}/v2.1/servers/{server.id}"
+        shown = rebuilt(request, server, self._clock(), password)
+        return Response({"server": shown}, status=202, headers={"Location": location})
+
+    async def _rebuild_values(self, request: Request, body: RebuildBody) -> dict[str, Any]:
+        """What a rebuild changes beside the fields that any change may set."""
+        values: dict[str, Any] = {}
+        metadata_items = 0
+        if body.metadata is not UNSET:
+            values["metadata"] = body.metadata
+            metadata_items = len(body.metadata)
+        if body.user_data is not UNSET:
+            values["user_data"] = body.user_data
+        key_name = body.key_name or None
+        if key_name is not None or metadata_items:
+            named = Named(context=request.context, key_name=key_name, metadata_items=metadata_items)
+            resolved = await self._resolver.resolve(named)
+            values |= {"key_name": key_name, "public_key": resolved.public_key} if key_name else {}
+        if body.key_name is None:
+            values |= {"key_name": None, "public_key": None}
+        return values
+
+    async def _lock(self, request: Request, details: msgspec.Raw) -> Response:
+        reason: str | None = None
+        if request.version >= (2, 73):
+            body = decode(bytes(details), LockBody | None)  # type: ignore[arg-type]  # a union is a type to msgspec
+            reason = body.locked_reason or None if body is not None else None
+        await self._changes.lock(request.context, _server_id(request), reason, request.request_id)
         return Response(status=202)
 
-    async def index(self, request: Request) -> Response:
-        """What was asked of a server, newest first."""
-        found = await self._servers.actions(request.context, request.parameters["server_id"])
-        shown = [
-            {
-                "action": one.action,
-                "instance_uuid": one.server_id,
-                "request_id": one.request_id,
-                "user_id": one.user_id,
-                "project_id": one.project_id,
-                "start_time": iso(one.started_at),
-                "updated_at": iso(one.updated_at),
-                "message": one.message,
-            }
-            for one in found
-        ]
-        return Response({"instanceActions": shown})
+    async def _unlock(self, request: Request, _details: msgspec.Raw) -> Response:
+        await self._changes.unlock(request.context, _server_id(request), request.request_id)
+        return Response(status=202)
 
-    async def _asked(self, request: Request, name: str, details: Any) -> Asked:
-        if name == "os-stop":
-            return Asked(verb=Verb.STOP)
-        if name == "os-start":
-            return Asked(verb=Verb.START)
-        if not isinstance(details, dict):
-            raise Invalid(f"There is no such action: {name}" if details is None else f"{name} needs details.")
-        if name == "reboot":
-            kind = str(details.get("type", "")).upper()
-            if kind not in ("SOFT", "HARD"):
-                raise Invalid("Invalid input for field/attribute type: it must be SOFT or HARD.")
-            return Asked(verb=Verb.REBOOT, hard=kind == "HARD")
-        if name == "rebuild":
-            image_id = str(details.get("imageRef", "")).rsplit("/", 1)[-1]
-            if not is_uuid(image_id) or set(details) - {"imageRef", "adminPass", "OS-DCF:diskConfig"}:
-                raise Invalid("rebuild takes an imageRef; other changes are not offered yet.")
-            return Asked(verb=Verb.REBUILD, image=await self._images.spec(request.context, image_id))
-        raise Invalid(f"There is no such action: {name[:64]}")
+    async def _console_output(self, request: Request, details: msgspec.Raw) -> Response:
+        length = decode(bytes(details), OutputBody).length
+        n_lines = None if length is None or int(length) < 0 else int(length)
+        output = await self._consoles.output(request.context, _server_id(request), n_lines)
+        return Response({"output": _INVALID_IN_OUTPUT.sub("", output)})
+
+    async def _reset_state(self, request: Request, details: msgspec.Raw) -> Response:
+        if not request.context.is_admin:
+            await self._servers.get(request.context, _server_id(request))
+            raise Forbidden("Policy doesn't allow os_compute_api:os-admin-actions:reset_state to be performed.")
+        state = decode(bytes(details), StateBody).state
+        await self._changes.reset_state(request.context, _server_id(request), state, request.request_id)
+        return Response(status=202)
+
+    async def _add_group(self, request: Request, details: msgspec.Raw) -> Response:
+        await self._groups.add(request.context, _server_id(request), _group_name(details))
+        return Response(status=202)
+
+    async def _remove_group(self, request: Request, details: msgspec.Raw) -> Response:
+        await self._groups.remove(request.context, _server_id(request), _group_name(details))
+        return Response(status=202)
+
+    async def _order(self, request: Request, asked: Asked) -> Response:
+        await self._orders.ask(request.context, _server_id(request), asked, request.request_id)
+        return Response(status=202)
+
+
+def _group_name(details: msgspec.Raw) -> str:
+    name = decode(bytes(details), GroupBody).name
+    if not name.strip():
+        raise Invalid("Security group name cannot be empty")
+    return name
+
+
+def _server_id(request: Request) -> str:
+    return request.parameters["server_id"]

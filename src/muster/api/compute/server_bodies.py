@@ -1,79 +1,39 @@
 """`POST /servers`: from the body to servers to be made, with everything that the body names looked up."""
 
-import base64
-import binascii
 import re
+from collections.abc import Mapping, Sequence
+from ipaddress import ip_address
 from typing import Any
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
+from msgspec.structs import replace
 
+from muster.api.compute.bodies import is_true, parse
 from muster.api.compute.scheduler_hints import group_of
+from muster.api.compute.server_schemas import CreateBody, NicBody, ServerBody, check_create
 from muster.api.compute.services import Services
 from muster.api.http.requests import Request
-from muster.base.coalescer import Coalescer
-from muster.base.errors import Conflict, Invalid, MusterError, NotFound
+from muster.base.errors import Forbidden, Invalid, MusterError, NotFound
 from muster.base.ids import is_uuid, new_secret, new_uuid
+from muster.base.units import GIB
 from muster.domain.context import Context
-from muster.domain.network_listing import ListQuery
+from muster.domain.flavors import Flavor
+from muster.domain.images import Image, image_spec
+from muster.domain.server_lookups import Named, NicAsked, Resolved
 from muster.domain.servers import FlavorPicture, NewServer, WantedNic
 from muster.domain.specs import ImageSpec
 
-USER_DATA_LIMIT = 65_535
 COUNT_LIMIT = 10_000
 
 
-class NicBody(Struct, forbid_unknown_fields=True):
-    """One wanted interface."""
-
-    uuid: str | None = None
-    port: str | None = None
-    fixed_ip: str | None = None
-    tag: str | None = None
-
-
-class ServerBody(Struct, forbid_unknown_fields=True, rename={"disk_config": "OS-DCF:diskConfig"}):
-    """What is understood of Nova's body; anything else is refused."""
-
-    name: str
-    flavorRef: str | int  # noqa: N815 - Nova's name
-    imageRef: str = ""  # noqa: N815
-    key_name: str | None = None
-    networks: list[NicBody] | str | None = None
-    metadata: dict[str, str] = {}
-    user_data: str | None = None
-    config_drive: bool | str | None = None
-    availability_zone: str | None = None
-    min_count: int | str | None = None
-    max_count: int | str | None = None
-    return_reservation_id: bool = False
-    description: str | None = None
-    hostname: str | None = None
-    tags: list[str] = []
-    accessIPv4: str = ""  # noqa: N815
-    accessIPv6: str = ""  # noqa: N815
-    adminPass: str | None = None  # noqa: N815
-    block_device_mapping_v2: list[dict[str, Any]] = []
-    disk_config: str = "MANUAL"
-
-
-_HINTS = {"hints": "os:scheduler_hints", "old_hints": "OS-SCH-HNT:scheduler_hints"}
-
-
-class CreateBody(Struct, forbid_unknown_fields=True, rename=_HINTS):
-    """The whole body of `POST /servers`."""
-
-    server: ServerBody
-    hints: dict[str, Any] = {}
-    old_hints: dict[str, Any] = {}
-
-
 class Wanted(Struct, frozen=True, kw_only=True):
-    """A request, parsed and looked up."""
+    """A request, parsed and looked up. `groups` are the security groups as the request named them."""
 
     drafts: list[NewServer]
     admin_password: str
     reservation_id: str
     answers_reservation: bool
+    groups: tuple[str, ...]
 
 
 class Lookups:
@@ -82,105 +42,50 @@ class Lookups:
     def __init__(self, services: Services) -> None:
         self._flavors = services.flavors
         self._images = services.images
-        self._keypairs = services.keypairs
+        self._lookups = services.server_lookups
         self._server_groups = services.server_groups
-        self._networks = services.networks
         self._clock = services.clock
-        self._looks: Coalescer[tuple[Context, str], None] = Coalescer(self._look, name="servers.networks")
 
     async def wanted(self, request: Request) -> Wanted:
         """The servers that the request asks for."""
         accepted_at = self._clock()
-        document = await request.json(CreateBody, strict=False)
+        document = await parse(request, CreateBody)
         body, context = document.server, request.context
-        _check(body, request.version)
-        high = _count(body)
+        check_create(body, request.version)
+        count = _count(body)
+        named = _named(body, context, request.version)
+        _check_single(body, named, count)
+        _check_devices(body)
         flavor = await self._flavor(context, str(body.flavorRef))
-        image = await self._image(context, body, flavor)
-        public_key = await self._public_key(context, body.key_name)
+        image = await self.image(context, body.imageRef, flavor)
         group_id = await self._group(context, {**document.old_hints, **document.hints})
-        nics = await self._nics(context, body, request.version)
-        if high > 1 and any(nic.fixed_ip or nic.port_id for nic in nics):
-            raise Invalid("Unable to launch multiple instances with a single configured port ID or fixed IP.")
-        zone, _, hostname = (body.availability_zone or "").partition(":")
-        if hostname and not context.is_admin:
-            raise Invalid("The requested availability zone is not available")
-        reservation_id = "r-" + new_secret(6).lower().replace("_", "x").replace("-", "x")[:8]
-        drafts = [
-            NewServer(
-                id=new_uuid(),
-                project_id=context.project_id or "",
-                user_id=context.user_id,
-                name=body.name if high == 1 else f"{body.name}-{index + 1}",
-                hostname=_hostname(body, index, high),
-                flavor=flavor,
-                reservation_id=reservation_id,
-                request_id=request.request_id,
-                accepted_at=accepted_at,
-                description=body.description if request.version >= (2, 19) else None,
-                image=image,
-                key_name=body.key_name,
-                public_key=public_key,
-                server_group_id=group_id,
-                user_data=body.user_data,
-                metadata=body.metadata,
-                config_drive=str(body.config_drive).lower() in ("true", "1", "yes", "on"),
-                availability_zone=zone or None,
-                wanted_hostname=hostname or None,
-                disk_config=body.disk_config,
-                access_ip_v4=body.accessIPv4,
-                access_ip_v6=body.accessIPv6,
-                launch_index=index,
-                tags=tuple(dict.fromkeys(body.tags)),
-                nics=nics,
-            )
-            for index in range(high)
-        ]
-        password = body.adminPass or new_secret(9)
+        resolved = await self._lookups.resolve(named)
+        first = _draft(body, request, named, resolved)
+        first = replace(first, flavor=flavor, image=image, server_group_id=group_id, accepted_at=accepted_at)
         return Wanted(
-            drafts=drafts,
-            admin_password=password,
-            reservation_id=reservation_id,
-            answers_reservation=body.return_reservation_id,
+            drafts=[_numbered(first, index, count, own_hostname=body.hostname is not UNSET) for index in range(count)],
+            admin_password=body.adminPass if isinstance(body.adminPass, str) else new_password(),
+            reservation_id=first.reservation_id,
+            answers_reservation=body.return_reservation_id is not UNSET and is_true(body.return_reservation_id),
+            groups=named.groups or ("default",),
         )
 
-    async def _flavor(self, context: Context, flavor_id: str) -> FlavorPicture:
-        try:
-            flavor = await self._flavors.get(context, flavor_id.rsplit("/", 1)[-1])
-        except NotFound as error:
-            raise Invalid(error.message) from error
-        return FlavorPicture(
-            id=flavor.id,
-            name=flavor.name,
-            vcpus=flavor.vcpus,
-            ram_mib=flavor.ram_mib,
-            disk_gib=flavor.disk_gib,
-            ephemeral_gib=flavor.ephemeral_gib,
-            swap_mib=flavor.swap_mib,
-            extra_specs=flavor.extra_specs,
-        )
-
-    async def _image(self, context: Context, body: ServerBody, flavor: FlavorPicture) -> ImageSpec:
-        image_id = body.imageRef.rsplit("/", 1)[-1] or _image_of_mapping(body)
+    async def image(self, context: Context, image_id: str, flavor: FlavorPicture) -> ImageSpec:
+        """The image, if a server of this flavor can be made of it. Raises Invalid."""
+        if not image_id:
+            raise Invalid("Missing imageRef attribute")
         if not is_uuid(image_id):
-            raise Invalid("Invalid imageRef provided.")
+            raise Invalid(f"Invalid input for field/attribute imageRef. '{image_id[:64]}' is not a 'uuid'")
         try:
-            image = await self._images.spec(context, image_id)
-        except MusterError as error:
-            raise Invalid(f"Can not find requested image: {error.message}") from error
-        if flavor.disk_gib and image.min_disk_gib > flavor.disk_gib:
-            raise Invalid("Flavor's disk is too small for requested image.")
-        return image
-
-    async def _public_key(self, context: Context, key_name: str | None) -> str | None:
-        if key_name is None:
-            return None
-        try:
-            return (await self._keypairs.get(context, context.user_id, key_name)).public_key
+            image = await self._images.show(context, image_id)
         except NotFound as error:
-            raise Invalid("Invalid key_name provided.") from error
+            raise Invalid("Can not find requested image") from error
+        spec = image_spec(image)
+        if refusal := _image_refusal(image, spec, flavor):
+            raise refusal
+        return spec
 
-    async def _group(self, context: Context, hints: dict[str, Any]) -> str | None:
+    async def _group(self, context: Context, hints: Mapping[str, Any]) -> str | None:
         group_id = group_of(hints)
         if group_id is not None:
             try:
@@ -189,103 +94,225 @@ class Lookups:
                 raise Invalid(error.message) from error
         return group_id
 
-    async def _nics(self, context: Context, body: ServerBody, version: tuple[int, int]) -> tuple[WantedNic, ...]:
-        if body.networks == "none" and version >= (2, 37):
-            return ()
-        if isinstance(body.networks, str) and body.networks != "auto":
-            raise Invalid("networks must be a list, 'auto' or 'none'.")
-        if body.networks is None or isinstance(body.networks, str) or not body.networks:
-            return await self._only_network(context)
-        for nic in body.networks:
-            if not nic.uuid and not nic.port:
-                raise Invalid("Network uuid or port is required.")
-            if nic.uuid and not nic.port:
-                await self._check_network(context, nic.uuid)
-        return tuple(
-            WantedNic(network_id=None if nic.port else nic.uuid, port_id=nic.port, fixed_ip=nic.fixed_ip)
-            for nic in body.networks
+    async def _flavor(self, context: Context, flavor_id: str) -> FlavorPicture:
+        try:
+            flavor = await self._flavors.get(context, flavor_id.rsplit("/", 1)[-1])
+        except NotFound as error:
+            raise Invalid(error.message) from error
+        return _flavor_picture(flavor)
+
+
+def new_password() -> str:
+    """What is answered as a server's password where the request names none."""
+    return new_secret(9)
+
+
+def hostname_of(name: str) -> str:
+    """A valid host name (RFC 1123) of a server's name, as Nova derives it."""
+    text = re.sub(r"[ _.]", "-", name[:63])
+    text = re.sub(r"[^a-z0-9-]+", "", text.lower()).strip("-")
+    return text or "server"
+
+
+def _draft(body: ServerBody, request: Request, named: Named, resolved: Resolved) -> NewServer:
+    """The first of the servers, without what is looked up one by one."""
+    context = request.context
+    nics = tuple(_wanted_nic(nic) for nic in resolved.nics)
+    return NewServer(
+        id="",
+        project_id=context.project_id or "",
+        user_id=context.user_id,
+        name=body.name,
+        hostname=body.hostname if isinstance(body.hostname, str) else hostname_of(body.name),
+        flavor=_NO_FLAVOR,
+        reservation_id="r-" + new_secret(6).lower().replace("_", "x").replace("-", "x")[:8],
+        request_id=request.request_id,
+        accepted_at=0.0,
+        description=body.description or None,
+        key_name=named.key_name,
+        public_key=resolved.public_key,
+        user_data=body.user_data or None,
+        metadata=body.metadata,
+        config_drive=body.config_drive is not UNSET and is_true(body.config_drive),
+        availability_zone=named.zone,
+        wanted_hostname=named.hostname,
+        disk_config="MANUAL" if body.disk_config is UNSET else body.disk_config,
+        access_ip_v4=body.accessIPv4 or "",
+        access_ip_v6=body.accessIPv6 or "",
+        tags=() if body.tags is UNSET else tuple(dict.fromkeys(body.tags)),
+        nics=nics,
+        security_group_ids=resolved.group_ids,
+    )
+
+
+_NO_FLAVOR = FlavorPicture(id="", name="", vcpus=0, ram_mib=0)
+
+
+def _numbered(first: NewServer, index: int, count: int, *, own_hostname: bool) -> NewServer:
+    """One of the servers of a request, with a name, ports and an id of its own."""
+    if count == 1:
+        return replace(first, id=new_uuid())
+    nics = tuple(replace(nic, new_port_id=new_uuid()) if nic.tag else nic for nic in first.nics)
+    return replace(
+        first,
+        id=new_uuid(),
+        name=f"{first.name}-{index + 1}",
+        hostname=first.hostname if own_hostname else f"{first.hostname[:58]}-{index + 1}",
+        launch_index=index,
+        nics=nics,
+    )
+
+
+def _wanted_nic(nic: NicAsked) -> WantedNic:
+    return WantedNic(
+        network_id=None if nic.port_id else nic.network_id,
+        port_id=nic.port_id,
+        fixed_ip=nic.fixed_ip,
+        tag=nic.tag,
+        new_port_id=new_uuid() if nic.tag and not nic.port_id else None,
+    )
+
+
+def _named(body: ServerBody, context: Context, version: tuple[int, int]) -> Named:
+    zone, hostname = _place(body, context)
+    networks = body.networks
+    bodies: Sequence[NicBody] = networks if isinstance(networks, list) else ()
+    groups = [] if body.security_groups is UNSET else body.security_groups
+    return Named(
+        context=context,
+        nics=_nics(bodies),
+        any_network=networks != "none" and not bodies,
+        groups=tuple(dict.fromkeys(group.name for group in groups if isinstance(group.name, str))),
+        key_name=body.key_name or None,
+        zone=zone,
+        hostname=hostname,
+        metadata_items=len(body.metadata),
+    )
+
+
+def _nics(bodies: Sequence[NicBody]) -> tuple[NicAsked, ...]:
+    nics: list[NicAsked] = []
+    ports: set[str] = set()
+    for body in bodies:
+        if body.port:
+            if body.port in ports:
+                raise Invalid(f"Port ID '{body.port}' was specified twice: you cannot attach a port multiple times.")
+            if body.fixed_ip:
+                raise Invalid(
+                    f"Specified Fixed IP '{body.fixed_ip}' cannot be used with port '{body.port}': the two cannot be "
+                    "specified together."
+                )
+            ports.add(body.port)
+        elif body.uuid is UNSET:
+            raise Invalid("Bad network format: missing 'uuid'")
+        elif not is_uuid(body.uuid):
+            raise Invalid(f"Bad networks format: network uuid is not in proper format ({body.uuid[:64]})")
+        nics.append(
+            NicAsked(
+                network_id=body.uuid or None,
+                port_id=body.port or None,
+                fixed_ip=str(ip_address(body.fixed_ip)) if body.fixed_ip else None,
+                tag=body.tag or None,
+            )
         )
-
-    async def _check_network(self, context: Context, network_id: str) -> None:
-        try:
-            await self._looks.submit((context, network_id))
-        except NotFound as error:
-            raise Invalid(f"Network {network_id} could not be found.") from error
-
-    async def _look(self, asked: list[tuple[Context, str]]) -> list[BaseException | None]:
-        """Look each network up once per project, however many requests of a batch name it."""
-        found: dict[tuple[str | None, bool, str], NotFound | None] = {}
-        for context, network_id in asked:
-            key = (context.project_id, context.is_admin, network_id)
-            if key not in found:
-                found[key] = await self._looked(context, network_id)
-        return [found[context.project_id, context.is_admin, network_id] for context, network_id in asked]
-
-    async def _looked(self, context: Context, network_id: str) -> NotFound | None:
-        try:
-            await self._networks.get(context, network_id)
-        except NotFound as error:
-            return error
-        return None
-
-    async def _only_network(self, context: Context) -> tuple[WantedNic, ...]:
-        found = [
-            network
-            for network in await self._networks.page(context, ListQuery())
-            if not network.router_external and (network.shared or network.project_id == context.project_id)
-        ]
-        if len(found) > 1:
-            raise Conflict("Multiple possible networks found, use a Network ID to be more specific.")
-        return tuple(WantedNic(network_id=network.id) for network in found)
+    return tuple(nics)
 
 
-def _check(body: ServerBody, version: tuple[int, int]) -> None:
-    if not 1 <= len(body.name.strip()) <= 255 or "\x00" in body.name:
-        raise Invalid("Invalid input for field/attribute name: it must have 1 to 255 characters.")
-    if body.user_data is not None:
-        if len(body.user_data) > USER_DATA_LIMIT:
-            raise Invalid(f"Invalid input for field/attribute user_data: longer than {USER_DATA_LIMIT} characters.")
-        try:
-            base64.b64decode(body.user_data, validate=True)
-        except (binascii.Error, ValueError) as error:
-            raise Invalid("Invalid input for field/attribute user_data: it is not base64.") from error
-    if body.disk_config not in ("AUTO", "MANUAL"):
-        raise Invalid("OS-DCF:diskConfig must be AUTO or MANUAL.")
-    if body.tags and version < (2, 52):
-        raise Invalid("Additional properties are not allowed ('tags' was unexpected)")
-    if len(body.metadata) > 128 or any(len(text) > 255 for pair in body.metadata.items() for text in pair):
-        raise Invalid("Metadata may have 128 entries of 255 characters.")
-    if any(
-        "\x00" in text
-        for text in [*body.tags, *body.metadata, *body.metadata.values(), body.description or "", body.key_name or ""]
-    ):
-        raise Invalid("Text may not contain NUL characters.")
+def _place(body: ServerBody, context: Context) -> tuple[str | None, str | None]:
+    """(zone, host) that the request names: as `zone:host` or, from 2.74, in fields of their own; for admins."""
+    zone, *forced = (body.availability_zone or "").split(":")
+    if len(forced) > 2:
+        raise Invalid("Unable to parse availability_zone")
+    named = {name for name in (body.host, body.hypervisor_hostname) if name}
+    if any(forced) and not context.is_admin:
+        raise Forbidden("Policy doesn't allow os_compute_api:servers:create:forced_host to be performed.")
+    if named and not context.is_admin:
+        raise Forbidden("Policy doesn't allow compute:servers:create:requested_destination to be performed.")
+    if named and any(forced):
+        raise Invalid(
+            "One mechanism with host and/or hypervisor_hostname and another mechanism with zone:host:node are "
+            "mutually exclusive."
+        )
+    hostnames = named or {name for name in forced if name}
+    if len(hostnames) > 1:
+        raise Invalid("No valid host was found. A host has one hypervisor, of its own name.")
+    return zone or None, next(iter(hostnames), None)
 
 
 def _count(body: ServerBody) -> int:
     """How many servers: as many as `max_count` says, which quota admits together or not at all."""
-    try:
-        low = int(body.min_count or 1)
-        high = int(body.max_count or low)
-    except ValueError as error:
-        raise Invalid("min_count and max_count must be numbers.") from error
+    low = 1 if body.min_count is UNSET else int(body.min_count)
+    high = low if body.max_count is UNSET else int(body.max_count)
     if not 1 <= low <= high:
-        raise Invalid("min_count must be <= max_count")
+        raise Invalid("min_count must be <= max_count" if low > high else "min_count must be at least 1")
     if high > COUNT_LIMIT:
         raise Invalid(f"At most {COUNT_LIMIT} servers can be asked for at once.")
     return high
 
 
-def _image_of_mapping(body: ServerBody) -> str:
-    mappings = body.block_device_mapping_v2
-    image = len(mappings) == 1 and mappings[0].get("source_type") == "image"
-    if image and mappings[0].get("destination_type", "local") == "local":
-        return str(mappings[0].get("uuid", ""))
-    raise Invalid("Block devices other than the image's local disk are not offered.")
+def _check_single(body: ServerBody, named: Named, count: int) -> None:
+    """What only one server can have."""
+    if count == 1:
+        return
+    if any(nic.port_id for nic in named.nics):
+        raise Invalid(
+            "Unable to launch multiple instances with a single configured port ID. Please launch your instance one by "
+            "one with different ports."
+        )
+    if any(nic.fixed_ip for nic in named.nics):
+        raise Invalid("max_count cannot be greater than 1 if an fixed_ip is specified.")
+    if body.hostname is not UNSET:
+        raise Invalid("Unable to allocate a single hostname to multiple instances")
 
 
-def _hostname(body: ServerBody, index: int, count: int) -> str:
-    """A valid host name (RFC 1123) of the server's name, as Nova derives it."""
-    text = re.sub(r"[^a-z0-9-]+", "-", (body.hostname or body.name).lower()).strip("-")[:55].strip("-")
-    text = text or "server"
-    return text if count == 1 else f"{text}-{index + 1}"
+def _check_devices(body: ServerBody) -> None:
+    """Raises Invalid for what this cloud does not offer: block devices but the image's disk, files, certificates."""
+    if body.personality:
+        raise Invalid("Files cannot be put into a guest (personality); use user_data or metadata.")
+    if body.trusted_image_certificates:
+        raise Invalid("Trusted image certificates are not offered: images are verified by their hash.")
+    devices = [] if body.block_device_mapping_v2 is UNSET else body.block_device_mapping_v2
+    if body.block_device_mapping and devices:
+        raise Invalid("Using different block_device_mapping syntaxes is not allowed in the same request.")
+    if body.block_device_mapping or len(devices) > 1:
+        raise Invalid("Block Device Mapping is Invalid: this cloud has no volumes, only the image's local disk.")
+    for device in devices:
+        if device.source_type != "image" or device.destination_type == "volume":
+            raise Invalid("Block Device Mapping is Invalid: this cloud has no volumes, only the image's local disk.")
+        if not (device.uuid or device.image_id):
+            raise Invalid("Block Device Mapping is Invalid: Missing device UUID.")
+        is_boot = device.boot_index not in (UNSET, None) and int(str(device.boot_index)) == 0
+        if not (body.imageRef and is_boot and (device.uuid or device.image_id) == body.imageRef):
+            raise Invalid("Block Device Mapping is Invalid: Mapping image to local is not supported.")
+
+
+def _image_refusal(image: Image, spec: ImageSpec, flavor: FlavorPicture) -> MusterError | None:
+    if image.min_ram > flavor.ram_mib:
+        return Invalid("Flavor's memory is too small for requested image.")
+    if not flavor.disk_gib:
+        return None
+    disk = flavor.disk_gib * GIB
+    if (image.virtual_size or 0) > disk:
+        return Invalid(
+            f"Flavor's disk is too small for requested image. Flavor disk is {disk} bytes, image is "
+            f"{image.virtual_size} bytes."
+        )
+    if spec.min_disk_gib > flavor.disk_gib:
+        return Invalid(
+            "Flavor's disk is smaller than the minimum size specified in image metadata. Flavor disk is "
+            f"{disk} bytes, minimum size is {image.min_disk * GIB} bytes."
+        )
+    return None
+
+
+def _flavor_picture(flavor: Flavor) -> FlavorPicture:
+    return FlavorPicture(
+        id=flavor.id,
+        name=flavor.name,
+        vcpus=flavor.vcpus,
+        ram_mib=flavor.ram_mib,
+        disk_gib=flavor.disk_gib,
+        ephemeral_gib=flavor.ephemeral_gib,
+        swap_mib=flavor.swap_mib,
+        extra_specs=flavor.extra_specs,
+    )

@@ -1,35 +1,30 @@
-"""Servers over HTTP: create, list, show, delete."""
+"""Servers over HTTP: create, list, show, change, delete."""
 
-from urllib.parse import urlencode
+from typing import Any
 
+from msgspec import UNSET
+
+from muster.api.compute.bodies import check_versions, parse
+from muster.api.compute.paging import PageAsked, next_link
 from muster.api.compute.server_bodies import Lookups
-from muster.api.compute.server_views import brief, full, links
+from muster.api.compute.server_listing import query_of
+from muster.api.compute.server_schemas import SPANS, ChangedServerBody, RebuildBody, UpdateBody
+from muster.api.compute.server_views import alone, brief, changed, full, links
 from muster.api.compute.services import Services
 from muster.api.http.requests import Request
 from muster.api.http.responses import Response
-from muster.base.errors import Forbidden, Invalid
-from muster.base.units import parse_iso
+from muster.base.errors import Invalid, NotFound
+from muster.domain.server_listing import ServerQuery
 from muster.domain.servers import Asked, Server, Verb
-from muster.store.servers import ServerQuery
 
-PAGE_LIMIT = 1_000
-
-_VM_STATES = {
-    "active": ("active",),
-    "build": ("building",),
-    "shutoff": ("stopped",),
-    "error": ("error",),
-    "deleted": ("deleted",),
-}
-_FILTERS = {
+# Field of a body -> field of a server; the same for changing and rebuilding one.
+CHANGEABLE = {
     "name": "name",
-    "flavor": "flavor_id",
-    "image": "image_id",
-    "uuid": "uuid",
-    "reservation_id": "reservation_id",
-    "user_id": "user_id",
-    "key_name": "key_name",
     "description": "description",
+    "hostname": "hostname",
+    "accessIPv4": "access_ip_v4",
+    "accessIPv6": "access_ip_v6",
+    "disk_config": "disk_config",
 }
 
 
@@ -38,9 +33,11 @@ class ServerHandlers:
 
     def __init__(self, services: Services, lookups: Lookups) -> None:
         self._servers = services.servers
+        self._changes = services.server_changes
         self._creation = services.creation
         self._orders = services.orders
         self._lookups = lookups
+        self._clock = services.clock
 
     async def create(self, request: Request) -> Response:
         """Take a request for one or many servers."""
@@ -52,25 +49,35 @@ class ServerHandlers:
             "id": first.id,
             "links": links(request, first.id),
             "OS-DCF:diskConfig": first.disk_config,
-            "security_groups": [{"name": "default"}],
+            "security_groups": [{"name": name} for name in wanted.groups],
             "adminPass": wanted.admin_password,
         }
         return Response({"server": server}, status=202, headers={"Location": links(request, first.id)[0]["href"]})
 
     async def index(self, request: Request) -> Response:
         """Names and ids."""
-        found, query = await self._page(request, interfaces=False)
+        query = query_of(request, interfaces=False)
+        found = await self._page(query)
         return Response({"servers": [brief(request, server) for server in found], **_next(request, found, query)})
 
     async def detail(self, request: Request) -> Response:
         """In full."""
-        found, query = await self._page(request, interfaces=True)
-        return Response({"servers": [full(request, server) for server in found], **_next(request, found, query)})
+        query = query_of(request, interfaces=True)
+        found, now = await self._page(query), self._clock()
+        return Response({"servers": [full(request, server, now) for server in found], **_next(request, found, query)})
 
     async def show(self, request: Request) -> Response:
         """One server."""
         server = await self._servers.get(request.context, request.parameters["server_id"])
-        return Response({"server": full(request, server)})
+        return Response({"server": alone(request, server, self._clock())})
+
+    async def update(self, request: Request) -> Response:
+        """Change what a server is called and how it is described."""
+        body = (await parse(request, UpdateBody)).server
+        check_versions(body, SPANS, request.version)
+        server_id = request.parameters["server_id"]
+        server = await self._changes.update(request.context, server_id, changes_of(body))
+        return Response({"server": changed(request, server, self._clock())})
 
     async def delete(self, request: Request) -> Response:
         """Delete a server; it is gone when `show` answers 404."""
@@ -78,78 +85,22 @@ class ServerHandlers:
         await self._orders.ask(request.context, request.parameters["server_id"], asked, request.request_id)
         return Response(status=204)
 
-    async def _page(self, request: Request, *, interfaces: bool) -> tuple[list[Server], ServerQuery]:
-        query = _query(request, interfaces=interfaces)
-        if query.vm_states == ("nothing",):
-            return [], query
-        return await self._servers.page(query), query
+    async def _page(self, query: ServerQuery | None) -> list[Server]:
+        if query is None:
+            return []
+        try:
+            return await self._servers.page(query)
+        except NotFound as error:
+            raise Invalid(error.message) from error
 
 
-def _query(request: Request, *, interfaces: bool) -> ServerQuery:
-    asked = dict(request.query)
-    context = request.context
-    everyone = _truth(asked.get("all_tenants", asked.get("all_projects", "false")))
-    if everyone and not context.is_admin:
-        raise Forbidden("Policy doesn't allow os_compute_api:servers:detail:get_all_tenants to be performed.")
-    project_id = asked.get("project_id", asked.get("tenant_id")) if everyone else context.project_id
-    filters = {column: asked[name] for name, column in _FILTERS.items() if name in asked}
-    if context.is_admin and "host" in asked:
-        filters["host"] = asked["host"]
-    if any("\x00" in value for value in asked.values()):
-        raise Invalid("Text may not contain NUL characters.")
-    return ServerQuery(
-        project_id=project_id,
-        filters=filters,
-        vm_states=_states(asked.get("status")),
-        changes_since=_moment(asked.get("changes-since")),
-        deleted=context.is_admin and _truth(asked.get("deleted", "false")),
-        limit=_limit(asked.get("limit")),
-        marker=asked.get("marker"),
-        sort=_sort(request),
-        tags=tuple(tag for tag in asked.get("tags", "").split(",") if tag),
-        interfaces=interfaces,
-    )
+def changes_of(body: ChangedServerBody | RebuildBody) -> dict[str, Any]:
+    """What a body sets, by the server's fields."""
+    found = {column: getattr(body, name) for name, column in CHANGEABLE.items()}
+    return {column: value for column, value in found.items() if value is not UNSET}
 
 
-def _states(status: str | None) -> tuple[str, ...]:
-    return () if status is None else _VM_STATES.get(status.lower(), ("nothing",))
-
-
-def _sort(request: Request) -> tuple[tuple[str, bool], ...]:
-    keys = [value for name, value in request.query if name == "sort_key"]
-    directions = [value for name, value in request.query if name == "sort_dir"]
-    if not keys:
-        return (("created_at", True), ("id", True))
-    padded = directions + ["desc"] * (len(keys) - len(directions))
-    return tuple((key, direction == "desc") for key, direction in zip(keys, padded, strict=False))
-
-
-def _limit(text: str | None) -> int:
-    if text is None:
-        return PAGE_LIMIT
-    if not text.isascii() or not text.isdigit() or len(text) > 9:
-        raise Invalid("Invalid input for query parameters limit: it must be a number.")
-    return min(int(text) or PAGE_LIMIT, PAGE_LIMIT)
-
-
-def _moment(text: str | None) -> float | None:
-    if text is None:
-        return None
-    try:
-        return parse_iso(text)
-    except ValueError as error:
-        raise Invalid("Invalid input for query parameters changes-since: it is no ISO 8601 time.") from error
-
-
-def _truth(text: str) -> bool:
-    if text.lower() not in ("", "1", "t", "true", "on", "y", "yes", "0", "f", "false", "off", "n", "no"):
-        raise Invalid(f"Unrecognized value '{text}' for a truth value.")
-    return text.lower() in ("", "1", "t", "true", "on", "y", "yes")
-
-
-def _next(request: Request, found: list[Server], query: ServerQuery) -> dict[str, object]:
-    if len(found) < query.limit:
+def _next(request: Request, found: list[Server], query: ServerQuery | None) -> dict[str, object]:
+    if query is None or not found:
         return {}
-    rest = [(name, value) for name, value in request.query if name != "marker"]
-    href = f"{request.base_url}{request.path}?{urlencode([*rest, ('marker', found[-1].id)])}"
-    return {"servers_links": [{"rel": "next", "href": href}]}
+    return next_link(request, "servers", found, PageAsked(query.limit), found[-1].id)

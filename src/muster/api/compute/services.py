@@ -5,15 +5,21 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from muster.base.clock import Clock
+from muster.bus.protocol import Bus
 from muster.services.compute_quotas import ComputeQuotas
 from muster.services.flavors import Flavors
 from muster.services.images import ImageService
 from muster.services.keypairs import Keypairs
 from muster.services.networks import Networks
 from muster.services.port_batch import PortBatch
+from muster.services.server_changes import ServerChanges
+from muster.services.server_consoles import ServerConsoles
 from muster.services.server_creation import ServerCreation, ServerSettings
 from muster.services.server_groups import ServerGroups
+from muster.services.server_interfaces import ServerInterfaces
+from muster.services.server_lookups import ServerLookups
 from muster.services.server_orders import ServerOrders
+from muster.services.server_security_groups import ServerSecurityGroups
 from muster.services.servers import Servers
 from muster.store.engine import Database
 
@@ -24,6 +30,11 @@ class Services(Struct, frozen=True, kw_only=True):
     servers: Servers
     creation: ServerCreation
     orders: ServerOrders
+    server_changes: ServerChanges
+    server_consoles: ServerConsoles
+    server_interfaces: ServerInterfaces
+    server_lookups: ServerLookups
+    server_security_groups: ServerSecurityGroups
     flavors: Flavors
     keypairs: Keypairs
     quotas: ComputeQuotas
@@ -34,10 +45,11 @@ class Services(Struct, frozen=True, kw_only=True):
 
 
 class Neighbours(Struct, frozen=True, kw_only=True):
-    """What compute needs of the other APIs' use cases."""
+    """What compute needs of the other APIs' use cases, and the bus on which it asks hosts."""
 
     images: ImageService
     networks: Networks
+    bus: Bus
 
 
 def assemble(
@@ -48,10 +60,16 @@ def assemble(
     settings: ServerSettings | None = None,
 ) -> Services:
     """All services over one database and one port batch. `wake` is called when hosts have something to hear."""
+    servers, lookups = Servers(database), ServerLookups(database, batch)
     return Services(
-        servers=Servers(database, batch, wake),
+        servers=servers,
         creation=ServerCreation(batch, wake, settings),
         orders=ServerOrders(database, batch, wake),
+        server_changes=ServerChanges(database, batch, servers, wake),
+        server_consoles=ServerConsoles(servers, neighbours.bus),
+        server_interfaces=ServerInterfaces(database, batch, servers, wake),
+        server_lookups=lookups,
+        server_security_groups=ServerSecurityGroups(database, batch, servers, lookups, wake),
         flavors=Flavors(database, batch.clock),
         quotas=ComputeQuotas(database, batch.quotas),
         keypairs=Keypairs(database, batch.quotas, batch.clock),

@@ -21,6 +21,7 @@ from muster.domain.quotas import COMPUTE_DEFAULTS, NETWORK_DEFAULTS
 from muster.services.quotas import Quotas
 from muster.store.hosts import hosts
 from muster.store.images import images
+from muster.store.networks import networks
 from muster.store.projects import projects
 
 DEADLINE_S = 60.0
@@ -120,9 +121,15 @@ class Bed:
         async with self.database.read() as connection:
             return (await self.quotas.in_use(connection, project_id)).get(resource, 0)
 
+    async def network(self) -> str:
+        """The id of the network that every fresh cloud has."""
+        async with self.database.read() as connection:
+            return str((await connection.execute(select(networks.c.id).where(networks.c.name == "default"))).scalar())
+
     async def server_body(self, name: str = "vm", *, hints: Any = None, **fields: Any) -> dict[str, Any]:
         """The body of `POST /servers`."""
-        server = {"name": name, "flavorRef": "guest.tiny", "imageRef": await self.image(), "networks": "auto", **fields}
+        nics = [{"uuid": await self.network()}]  # 'auto' came with 2.37
+        server = {"name": name, "flavorRef": "guest.tiny", "imageRef": await self.image(), "networks": nics, **fields}
         return {"server": server} | ({} if hints is None else {"os:scheduler_hints": hints})
 
     async def settled(self, client: Client, server_id: str) -> dict[str, Any]:

@@ -1,0 +1,153 @@
+"""Changes of servers that their hosts need not bring about: names, metadata, tags, locks, states reset by an admin."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+from msgspec.structs import replace
+
+from muster.base.errors import Forbidden, Invalid, NotFound
+from muster.domain.context import Context
+from muster.domain.server_changes import check_settled, check_unlocked, locked, reset, unlocked
+from muster.domain.servers import Server
+from muster.services.port_batch import PortBatch
+from muster.services.redecide import redeciding
+from muster.services.servers import Servers, visible
+from muster.store import instance_actions as action_store
+from muster.store import servers as store
+from muster.store.engine import Connection, Database
+from muster.store.instance_actions import InstanceAction
+
+TAGS_LIMIT = 50
+
+Decide = Callable[[Server], Server]
+
+
+class ServerChanges:
+    """Each change is one transaction in which the server is read, judged and written. `wake` as for `Servers`."""
+
+    def __init__(self, database: Database, ports: PortBatch, servers: Servers, wake: Callable[[], None]) -> None:
+        self._database = database
+        self._ports = ports
+        self._servers = servers
+        self._wake = wake
+
+    async def update(self, context: Context, server_id: str, values: Mapping[str, Any]) -> Server:
+        """Set fields; the guest's metadata follows. Raises NotFound, Conflict where it is locked."""
+
+        def decide(server: Server) -> Server:
+            check_unlocked(context, server)
+            return replace(server, **values)
+
+        await self._change(context, server_id, decide)
+        return await self._servers.get(context, server_id)
+
+    async def change_metadata(
+        self, context: Context, server_id: str, change: Callable[[dict[str, str]], dict[str, str]], action: str
+    ) -> dict[str, str]:
+        """Replace metadata by what `change` makes of it. Raises NotFound, Conflict, Forbidden beyond quota."""
+
+        def decide(server: Server) -> Server:
+            check_unlocked(context, server)
+            check_settled(server, action, idle=True)
+            return replace(server, metadata=change(server.metadata))
+
+        server = await self._change(context, server_id, decide, checks=self._check_items)
+        return server.metadata
+
+    async def change_tags(
+        self, context: Context, server_id: str, change: Callable[[tuple[str, ...]], Sequence[str]], action: str
+    ) -> tuple[str, ...]:
+        """Replace tags by what `change` makes of them. Raises NotFound, Conflict, Invalid beyond the limit."""
+
+        async def decide() -> tuple[str, ...]:
+            async with self._database.write() as connection:
+                server = await self._read(connection, context, server_id)
+                check_unlocked(context, server)
+                check_settled(server, action, idle=False)
+                [whole] = await store.with_details(connection, [server])
+                tags = tuple(sorted(set(change(whole.tags))))
+                if len(tags) > max(TAGS_LIMIT, len(whole.tags)):
+                    raise Invalid(f"The number of tags exceeded the per-server limit {TAGS_LIMIT}")
+                if tags != whole.tags:
+                    await store.set_tags(connection, server_id, tags)
+            return tags
+
+        return await redeciding("servers.tags", decide)
+
+    async def lock(self, context: Context, server_id: str, reason: str | None, request_id: str) -> None:
+        """Let only admins change a server. Raises NotFound."""
+        await self._change(
+            context, server_id, lambda server: locked(server, context, reason), action=("lock", request_id)
+        )
+
+    async def unlock(self, context: Context, server_id: str, request_id: str) -> None:
+        """Take a lock away. Raises NotFound, Forbidden for an owner where an admin has locked."""
+        await self._change(context, server_id, lambda server: unlocked(server, context), action=("unlock", request_id))
+
+    async def reset_state(self, context: Context, server_id: str, vm_state: str, request_id: str) -> None:
+        """Say that a server is `active` or in `error`, whatever its host says. Raises NotFound."""
+        now = self._ports.clock()
+        await self._change(
+            context, server_id, lambda server: reset(server, vm_state, now), action=("resetState", request_id)
+        )
+
+    async def _change(
+        self,
+        context: Context,
+        server_id: str,
+        decide: Decide,
+        *,
+        checks: "Callable[[Connection, Server], Any] | None" = None,
+        action: tuple[str, str] | None = None,
+    ) -> Server:
+        async def once() -> Server:
+            async with self._database.write() as connection:
+                server = await self._read(connection, context, server_id)
+                changed = decide(server)
+                if changed == server and action is None:
+                    return server
+                if checks is not None:
+                    await checks(connection, changed)
+                now = self._ports.clock()
+                changed = replace(changed, updated_at=now)
+                await store.write(connection, [changed])
+                if action is not None:
+                    await action_store.insert(connection, [_done(context, changed, action, now)])
+                elif changed.vm_state != "error":
+                    # A host tries again what failed as soon as it hears of something newer; a new name is no reason.
+                    await self._ports.changes.servers_changed(connection, [server_id])
+            return changed
+
+        changed = await redeciding("servers.change", once)
+        self._wake()
+        return changed
+
+    async def _read(self, connection: Connection, context: Context, server_id: str) -> Server:
+        found = await store.read_by_ids(connection, [server_id], lock=True)
+        return visible(context, found.get(server_id), server_id)
+
+    async def _check_items(self, connection: Connection, server: Server) -> None:
+        limits = await self._ports.quotas.limits(connection, [server.project_id], ["metadata_items"])
+        limit = limits[server.project_id, "metadata_items"]
+        if len(server.metadata) > limit >= 0:
+            raise Forbidden(f"Maximum number of metadata items exceeds {limit}", code="compute.quota")
+
+
+def without(names: Collection[str], name: str, missing: str) -> None:
+    """Raises NotFound with the message `missing` unless `name` is among `names`."""
+    if name not in names:
+        raise NotFound(missing)
+
+
+def _done(context: Context, server: Server, action: tuple[str, str], now: float) -> InstanceAction:
+    name, request_id = action
+    return InstanceAction(
+        server_id=server.id,
+        action=name,
+        request_id=request_id,
+        user_id=context.user_id,
+        project_id=context.project_id or server.project_id,
+        started_at=now,
+        updated_at=now,
+        finished_at=now,
+    )

@@ -1,0 +1,140 @@
+"""Pages of servers: filters, order and markers. A page costs what it returns where an index has its order."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, case, func, not_, or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from muster.base.errors import NotFound
+from muster.domain.network_listing import TagFilter
+from muster.domain.server_listing import ServerQuery, like
+from muster.domain.servers import Server
+from muster.store.addresses import addresses
+from muster.store.hosts import hosts
+from muster.store.ports import ports
+from muster.store.servers import read_rows, server_tags, servers, with_details
+
+# The columns by which servers can be filtered.
+FILTERS: Mapping[str, Any] = {
+    "access_ip_v4": servers.c.access_ip_v4,
+    "access_ip_v6": servers.c.access_ip_v6,
+    "availability_zone": func.coalesce(hosts.c.availability_zone, servers.c.availability_zone, ""),
+    "config_drive": servers.c.config_drive,
+    "created_at": servers.c.created_at,
+    "description": servers.c.description,
+    "disk_config": servers.c.disk_config,
+    "flavor_id": servers.c.flavor_id,
+    "host": hosts.c.hostname,
+    "hostname": servers.c.hostname,
+    "image_id": servers.c.image_id,
+    "key_name": servers.c.key_name,
+    "launch_index": servers.c.launch_index,
+    "launched_at": servers.c.launched_at,
+    "locked": servers.c.locked,
+    "locked_by": servers.c.locked_by,
+    "name": servers.c.name,
+    "power_state": servers.c.power_state,
+    "reservation_id": servers.c.reservation_id,
+    "server_group_id": servers.c.server_group_id,
+    "task_state": servers.c.task_state,
+    "terminated_at": servers.c.terminated_at,
+    "user_id": servers.c.user_id,
+    "uuid": servers.c.id,
+    "vm_state": servers.c.vm_state,
+}
+# What servers can be sorted by: never NULL, so that a marker has a place in every order on every database.
+SORTS: Mapping[str, Any] = {
+    **{name: func.coalesce(FILTERS[name], 0) for name in ("launched_at", "terminated_at")},
+    **{
+        name: func.coalesce(FILTERS[name], "")
+        for name in ("description", "host", "image_id", "key_name", "locked_by", "task_state")
+    },
+    **{name: case((FILTERS[name], 1), else_=0) for name in ("config_drive", "locked")},
+    **{
+        name: FILTERS[name]
+        for name in ("access_ip_v4", "access_ip_v6", "availability_zone", "created_at", "disk_config", "flavor_id")
+    },
+    **{name: FILTERS[name] for name in ("hostname", "launch_index", "name", "power_state", "user_id", "vm_state")},
+    "project_id": servers.c.project_id,
+    "updated_at": servers.c.updated_at,
+    "uuid": servers.c.id,
+}
+
+
+async def read_page(connection: AsyncConnection, query: ServerQuery) -> list[Server]:
+    """A page of servers. Raises NotFound (`compute.marker`) for an unknown marker. One query, two with a marker, and
+    five more with `interfaces`."""
+    keys = [(SORTS[name], descending) for name, descending in query.sort]
+    if not any(column is servers.c.id for column, _ in keys):
+        keys.append((servers.c.id, keys[0][1] if keys else True))
+    conditions = _conditions(query)
+    if query.marker is not None:
+        conditions.append(await _after(connection, query, keys))
+    order = [column.desc() if descending else column.asc() for column, descending in keys]
+    found = await read_rows(connection, conditions, order=order, limit=query.limit)
+    return await with_details(connection, found) if query.interfaces else found
+
+
+async def _after(
+    connection: AsyncConnection, query: ServerQuery, keys: Sequence[tuple[Any, bool]]
+) -> ColumnElement[bool]:
+    columns = [column for column, _ in keys]
+    statement = select(*columns).select_from(servers.outerjoin(hosts, hosts.c.id == servers.c.host_id))
+    statement = statement.where(servers.c.id == query.marker)
+    if query.project_id is not None:
+        statement = statement.where(servers.c.project_id == query.project_id)
+    row = (await connection.execute(statement)).first()
+    if row is None:
+        raise NotFound(f"marker [{query.marker}] not found", code="compute.marker")
+    terms = []
+    for index, (column, descending) in enumerate(keys):
+        equal = [columns[i] == row[i] for i in range(index)]
+        terms.append(and_(*equal, column < row[index] if descending else column > row[index]))
+    return or_(*terms)
+
+
+def _conditions(query: ServerQuery) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    if query.project_id is not None:
+        conditions.append(servers.c.project_id == query.project_id)
+    if query.changes_since is not None:
+        conditions.append(servers.c.updated_at >= query.changes_since)
+    if query.changes_before is not None:
+        conditions.append(servers.c.updated_at <= query.changes_before)
+    if query.deleted is not None:
+        conditions.append(servers.c.deleted_at.is_not(None) if query.deleted else servers.c.deleted_at.is_(None))
+    if query.vm_states:
+        conditions.append(servers.c.vm_state.in_(query.vm_states))
+    if query.task_states:
+        conditions.append(servers.c.task_state.in_(query.task_states))
+    conditions += [FILTERS[name].in_(values) for name, values in query.filters.items()]
+    conditions += [FILTERS[name].like(like(text), escape="\\") for name, text in query.patterns.items()]
+    for name, moment in query.moments.items():
+        conditions.append(FILTERS[name].between(moment, moment + 1))
+    conditions += [_has_address(text, version) for text, version in ((query.ip, 4), (query.ip6, 6)) if text is not None]
+    return [*conditions, *_tag_conditions(query.tags)]
+
+
+def _has_address(text: str, version: int) -> ColumnElement[bool]:
+    of_version = addresses.c.ip_address.contains(":")
+    having = (
+        select(ports.c.device_id)
+        .join(addresses, addresses.c.port_id == ports.c.id)
+        .where(addresses.c.ip_address.like(like(text), escape="\\"), of_version if version == 6 else not_(of_version))
+    )
+    return servers.c.id.in_(having)
+
+
+def _tag_conditions(tags: TagFilter) -> list[ColumnElement[bool]]:
+    def with_tag(names: Sequence[str]) -> ColumnElement[bool]:
+        return servers.c.id.in_(select(server_tags.c.server_id).where(server_tags.c.tag.in_(names)))
+
+    conditions = [with_tag([name]) for name in tags.all_of]
+    if tags.any_of:
+        conditions.append(with_tag(tags.any_of))
+    if tags.not_all_of:
+        conditions.append(not_(and_(*(with_tag([name]) for name in tags.not_all_of))))
+    if tags.not_any_of:
+        conditions.append(not_(with_tag(tags.not_any_of)))
+    return conditions

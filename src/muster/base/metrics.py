@@ -15,4 +15,5 @@ TRANSACTION_SECONDS = Histogram("muster_transaction_seconds", "Time of a write t
 REDECIDED = Counter("muster_redecided_total", "Batches decided again because what they read had changed", ["what"])
 REQUESTS = Counter("muster_requests_total", "HTTP requests answered", ["api", "method", "status"])
 MESSAGES = Counter("muster_messages_total", "Messages on the bus", ["direction"])
+TASK_FAILURES = Counter("muster_task_failures_total", "Background tasks that failed and began anew", ["task"])
 STATE_CHANGES = Counter("muster_server_states_total", "Servers that reached a state", ["state"])

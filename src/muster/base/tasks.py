@@ -1,7 +1,16 @@
-"""Work that must not stop half-way."""
+"""Work that must not stop half-way, and work that must not stop at all."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+
+from muster.base.log import get_logger
+from muster.base.metrics import TASK_FAILURES
+
+log = get_logger(__name__)
+
+_FIRST_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 30.0
+_GOOD_AFTER_S = 60.0
 
 
 async def to_its_end(work: Coroutine[object, object, None]) -> None:
@@ -15,3 +24,25 @@ async def to_its_end(work: Coroutine[object, object, None]) -> None:
     except asyncio.CancelledError:
         await task
         raise
+
+
+async def kept_running(name: str, work: Callable[[], Coroutine[object, object, None]]) -> None:
+    """Run `work` for ever: when it fails, or just ends, say so and begin it anew after a pause.
+
+    The pause doubles from half a second to 30 s, and is short again after a minute without a failure. For background
+    work whose silent end would be noticed only by what does not happen any more.
+    """
+    loop = asyncio.get_running_loop()
+    pause_s = _FIRST_PAUSE_S
+    while True:
+        began = loop.time()
+        try:
+            await work()
+            log.error("background work ended", action="task.ended", task=name)
+        except Exception as error:  # whatever it is, it must not be the end
+            log.error("background work failed", action="task.failed", task=name, error=repr(error), exc_info=True)
+        TASK_FAILURES.labels(name).inc()
+        if loop.time() - began > _GOOD_AFTER_S:
+            pause_s = _FIRST_PAUSE_S
+        await asyncio.sleep(pause_s)
+        pause_s = min(_LONGEST_PAUSE_S, 2 * pause_s)

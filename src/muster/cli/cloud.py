@@ -1,8 +1,9 @@
 """The wiring of a cloud on one machine: every part is made here, once, and handed to those that need it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from random import Random, SystemRandom
 from typing import Any
@@ -27,6 +28,7 @@ from muster.api.network.services import assemble as assemble_network
 from muster.base.clock import system_clock
 from muster.base.ids import new_uuid
 from muster.base.log import get_logger
+from muster.base.tasks import kept_running
 from muster.bus.memory import MemoryBus
 from muster.domain.context import Context
 from muster.domain.flavors import DEFAULT_FLAVORS
@@ -57,6 +59,8 @@ log = get_logger(__name__)
 
 _HOSTS = UUID("5b0c1c5e-8f5a-4c0f-9c57-3d5b8a1f0a01")
 _REFRESH_S = 3.0
+# How often deletions that a dead process began are looked for; the first time is at the start.
+_FINISH_S = 10.0
 DEFAULT_CIDR = "10.77.0.0/16"
 
 
@@ -94,7 +98,7 @@ async def running(settings: CloudSettings, admin_password: str) -> AsyncIterator
     hosts = HostGroup(bus)
     try:
         cloud, background = await _assemble(settings, database, locks, bus, passwords, admin_password)
-        tasks += [asyncio.create_task(work) for work in background]
+        tasks += [asyncio.create_task(kept_running(name, work), name=name) for name, work in background.items()]
         await hosts.start([_simulated(index, settings.sim) for index in range(settings.sim_hosts)])
         yield cloud
     finally:
@@ -114,7 +118,7 @@ async def _assemble(
     bus: MemoryBus,
     passwords: Passwords,
     admin_password: str,
-) -> tuple[Cloud, list[Coroutine[Any, Any, None]]]:
+) -> tuple[Cloud, Mapping[str, Callable[[], Coroutine[Any, Any, None]]]]:
     clock = system_clock
     keys = KeyRepository(settings.folder / "keys", max_active_keys=3)
     await asyncio.to_thread(keys.prepare)
@@ -163,7 +167,13 @@ async def _assemble(
         compute=compute,
         database=database,
     )
-    return cloud, [dispatcher.run(), reports.run(), compute.server_consoles.run(), _refreshing(revocations)]
+    return cloud, {
+        "outbox": dispatcher.run,
+        "reports": reports.run,
+        "revocations": partial(_repeating, revocations.refresh, _REFRESH_S),
+        "consoles": compute.server_consoles.run,
+        "deletions": partial(_repeating, compute.orders.finish_left, _FINISH_S),
+    }
 
 
 async def _ensure_default_network(network: NetworkServices, admin: Context) -> None:
@@ -194,7 +204,7 @@ def _simulated(index: int, sim: SimSettings) -> HostParts:
     return HostParts(identity=identity, hypervisor=hypervisor, plumbing=NullPlumbing(), leases=leases)
 
 
-async def _refreshing(revocations: Revocations) -> None:
+async def _repeating(work: Callable[[], Awaitable[None]], every_s: float) -> None:
     while True:
-        await asyncio.sleep(_REFRESH_S)
-        await revocations.refresh()
+        await work()
+        await asyncio.sleep(every_s)

@@ -48,7 +48,8 @@ class ConsoleRequest(Struct, frozen=True, kw_only=True, tag="console"):
 class Hello(Struct, frozen=True, kw_only=True, tag="hello"):
     """From a host whose agent has started (or lost count): here I am, send everything.
 
-    `firewall` says whether the host wants security groups: a simulated one does not.
+    `firewall` says whether the host wants security groups: a simulated one does not. `report_seq` is the number after
+    which this agent's reports begin.
     """
 
     host_id: str
@@ -61,6 +62,7 @@ class Hello(Struct, frozen=True, kw_only=True, tag="hello"):
     firewall: bool = True
     cpu_info: str = ""
     nonce: int = 0
+    report_seq: int = 0
 
 
 class Beat(Struct, frozen=True, kw_only=True):

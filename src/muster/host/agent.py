@@ -108,6 +108,7 @@ class HostAgent:
         self._nonce = process.rng.getrandbits(62) + 1
         # Greater than any number of an earlier life, so that its reports cannot be taken for these.
         first_seq = int(process.clock() * 1000)
+        self._first_seq = first_seq
         self.reporter = Reporter(self._id, first_seq, process.courier, self._snapshot)
         self.reconciler = Reconciler(
             (parts.hypervisor, parts.plumbing),
@@ -242,6 +243,7 @@ class HostAgent:
             firewall=identity.firewall,
             cpu_info=identity.cpu_info,
             nonce=self._nonce,
+            report_seq=self._first_seq,
         )
         process.courier.send(f"hello {self._id}", CONTROL_TOPIC, hello)
         self._hello_after_s = min(settings.hello_max_s, max(settings.hello_first_s, 2 * self._hello_after_s))

@@ -1,11 +1,13 @@
 """What hosts say, written in batches: who is there, who is alive, and what became of servers.
 
 One batch of messages, however many, is one transaction. A gap in a host's numbers makes it report everything; a host
-whose heartbeat shows that it missed a message is sent everything.
+whose heartbeat shows that it missed a message is sent everything. A report's number is written with its last effect,
+so that one which a dying process left half written is asked for again. A message that cannot be taken in, whatever is
+wrong with it, spoils no other.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 
@@ -38,6 +40,8 @@ from muster.store.engine import Connection, Database
 
 log = get_logger(__name__)
 
+_ASK_AGAIN_S = 1.0
+
 
 class HostReports:
     """Reads the control topic; runs as one task per process."""
@@ -58,6 +62,7 @@ class HostReports:
         self._orders = orders
         self._overcommit = overcommit or Overcommit()
         self._behind: dict[str, tuple[int, int]] = {}
+        self._asked: dict[str, float] = {}
 
     async def run(self) -> None:
         """Serve for ever. What could not be written because the database is away is asked for again by numbers."""
@@ -66,10 +71,23 @@ class HostReports:
             messages = [message for message in map(_decoded, await subscription.next_batch()) if message is not None]
             MESSAGES.labels("from_hosts").inc(len(messages))
             try:
-                await self.take(messages)
+                await self._take_apart(messages)
             except MusterError as error:
                 log.warning("reports not written", action="reports.delayed", error=error.message)
                 await asyncio.sleep(0.5)
+
+    async def _take_apart(self, messages: Sequence[Message]) -> None:
+        """Take all in together; if a mistake prevents it, one by one. Raises MusterError when the database is away."""
+        try:
+            await self.take(messages)
+        except MusterError:
+            raise
+        except Exception as error:
+            if len(messages) > 1:
+                for message in messages:
+                    await self._take_apart([message])
+            else:
+                log.error("message lost", action="reports.lost", error=repr(error), exc_info=True)
 
     async def take(self, messages: Sequence[Message]) -> None:
         """Write one batch of messages and answer it."""
@@ -99,8 +117,35 @@ class HostReports:
             changed = [server for server in after.values() if server is not before[server.id]]
             gone = [server for server in changed if server.deleted_at is not None]
             await self._write(connection, [server for server in changed if server.deleted_at is None], before, now)
-            await host_store.set_report_seqs(connection, {report.host_id: report.to_seq for report in reports})
-        await self._orders.finish_all(gone)
+            seqs = await self._counted(connection, reports)
+            late = {server.host_id for server in gone}
+            await host_store.raise_report_seqs(connection, {h: seq for h, seq in seqs.items() if h not in late})
+        if gone:
+            await self._orders.finish_all(gone)
+            async with self._database.write() as connection:
+                await host_store.raise_report_seqs(connection, {h: seq for h, seq in seqs.items() if h in late})
+
+    async def _counted(self, connection: Connection, reports: Sequence[Report]) -> dict[str, int]:
+        """How far each host's reports have come, with these; hosts of which one is missing are asked for everything."""
+        seqs = await host_store.read_report_seqs(connection, {report.host_id for report in reports})
+        gaps: set[str] = set()
+        for report in sorted(reports, key=lambda one: one.to_seq):
+            if report.host_id not in seqs:
+                continue
+            if report.everything or report.from_seq == seqs[report.host_id]:
+                seqs[report.host_id] = max(seqs[report.host_id], report.to_seq)
+                gaps.discard(report.host_id)
+            elif report.to_seq > seqs[report.host_id]:
+                gaps.add(report.host_id)
+        await self._ask_everything(gaps)
+        return seqs
+
+    async def _ask_everything(self, host_ids: Collection[str]) -> None:
+        """Ask hosts to report all their servers, each at most once a second: what is on its way may be the answer."""
+        now = self._clock()
+        due = [host_id for host_id in sorted(host_ids) if now - self._asked.get(host_id, 0.0) >= _ASK_AGAIN_S]
+        self._asked |= dict.fromkeys(due, now)
+        await self._bus.publish([(host_topic(host_id), encode(ReportEverything(host_id=host_id))) for host_id in due])
 
     async def _write(
         self, connection: Connection, changed: Sequence[Server], before: dict[str, Server], now: float
@@ -131,9 +176,7 @@ class HostReports:
                 silent.append(host_id)
         if behind:
             await self._dispatcher.send_everything(dict.fromkeys(behind, 0))
-        await self._bus.publish(
-            [(host_topic(host_id), encode(ReportEverything(host_id=host_id))) for host_id in silent]
-        )
+        await self._ask_everything(silent)
 
 
 def _decoded(body: bytes) -> Message | None:

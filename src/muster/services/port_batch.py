@@ -173,17 +173,16 @@ class PortWork:
 
     async def remove(self, port_ids: Sequence[str]) -> None:
         """Ports are gone, their addresses rest; ids of ports already gone are ignored. About ten statements."""
-        projects = await store.read_projects(self.connection, port_ids)
-        # Usages before hosts, as in `insert`: two workers must not take the same rows in opposite orders.
-        asks = [Ask(project_id, {"port": 1}) for project_id in projects.values()]
-        await self._batch.quotas.give_back(self.connection, asks)
         links = await store.read_links(self.connection, port_ids)
+        await address_store.release(self.connection, port_ids, self._batch.clock() + self._batch.settings.rest_s)
+        # Given back is what this very transaction removed: another worker may have been at it (a network without
+        # subnets has no lock). Usages before hosts, as in `insert`: two workers must not take the same rows in
+        # opposite orders.
+        removed = await store.delete_ports(self.connection, port_ids)
+        await self._batch.quotas.give_back(self.connection, [Ask(project_id, {"port": 1}) for project_id in removed])
         await self._batch.changes.groups_changed(
             self.connection, {group_id for groups in links.values() for group_id in groups}
         )
-        now = self._batch.clock()
-        await address_store.release(self.connection, port_ids, now + self._batch.settings.rest_s)
-        await store.delete_ports(self.connection, port_ids)
 
     async def _refuse(self, drafts: Sequence[NewPort]) -> dict[str, MusterError]:
         named = {group_id for draft in drafts for group_id in draft.security_group_ids or ()}

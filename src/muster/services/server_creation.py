@@ -6,7 +6,7 @@ Nova.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from msgspec import Struct
 
@@ -107,7 +107,8 @@ class _Creation:
         self._settings = settings
         self._hosts: dict[str, HostPicture] = {}
         self._groups: dict[str, GroupRule] = {}
-        self._ports: dict[str, list[str]] = defaultdict(list)
+        self._ports: dict[str, list[str]] = defaultdict(list)  # made for a server
+        self._bound: dict[str, list[str]] = defaultdict(list)  # there before, and bound to a server
 
     async def admit(self, requests: Sequence[_Request], ports: PortBatch) -> dict[int, MusterError]:
         """By the request's index: why it is beyond quota, or cannot be in its server group."""
@@ -153,7 +154,7 @@ class _Creation:
     async def drop(self, drafts: Sequence[NewServer], ports: PortBatch) -> None:
         """Take back what was made for requests that are refused after all."""
         if drafts:
-            await self._work.remove([port_id for draft in drafts for port_id in self._ports.get(draft.id, ())])
+            await self._unplug([draft.id for draft in drafts])
             await ports.quotas.give_back(self._connection, [ask_of([draft]) for draft in drafts])
 
     async def write(self, made: Sequence[Server], drafts: Mapping[str, NewServer]) -> None:
@@ -175,6 +176,8 @@ class _Creation:
                 project_id=server.project_id,
                 started_at=drafts[server.id].accepted_at,
                 updated_at=self._now,
+                finished_at=self._now if server.fault else None,
+                message="Error" if server.fault else None,
             )
             for server in made
         ]
@@ -212,7 +215,9 @@ class _Creation:
             self._connection, [(port_id, draft.id, placed[draft.id]) for draft, port_id in named], self._now
         )
         for draft, port_id in named:
-            if port_id not in bound:
+            if (port_id, draft.id) in bound:
+                self._bound[draft.id].append(port_id)
+            else:
                 errors[draft.id] = Conflict(f"Port {port_id} is still in use.", code="compute.port_in_use")
         new = [
             (draft, self._new_port(draft, nic, placed[draft.id]))
@@ -227,8 +232,14 @@ class _Creation:
                 self._ports[draft.id].append(outcome.id)
             else:
                 errors[draft.id] = outcome
-        await self._work.remove([port_id for server_id in errors for port_id in self._ports.pop(server_id, ())])
+        await self._unplug(errors)
         return errors
+
+    async def _unplug(self, server_ids: Collection[str]) -> None:
+        """Remove the ports that were made for these servers, and let go of those that were there before."""
+        await self._work.remove([port_id for server_id in server_ids for port_id in self._ports.pop(server_id, ())])
+        bound = [port_id for server_id in server_ids for port_id in self._bound.pop(server_id, ())]
+        await port_store.unbind(self._connection, bound, server_ids, self._now)
 
     def _new_port(self, draft: NewServer, nic: WantedNic, host_id: str) -> NewPort:
         return NewPort(

@@ -56,7 +56,7 @@ class ServerOrders:
         kept = {port_id for server in gone for port_id in server.kept_port_ids}
         removed = [port_id for port_ids in ports.values() for port_id in port_ids if port_id not in kept]
         await connection_work.remove(removed)
-        await port_store.unbind(connection, sorted(kept), self._ports.clock())
+        await port_store.unbind(connection, sorted(kept), [server.id for server in gone], self._ports.clock())
         await self._ports.quotas.give_back(connection, [ask_of([server]) for server in gone])
         for host_id, members in by_host(gone).items():
             await host_store.release(connection, host_id, total_of(members), len(members))
@@ -69,6 +69,12 @@ class ServerOrders:
         if gone:
             await redeciding("servers.finish", lambda: self._finish_once([server.id for server in gone]))
             self._wake()
+
+    async def finish_left(self) -> None:
+        """Finish the servers without a host whose deletion was taken by a process that died before it ended it."""
+        async with self._database.read() as connection:
+            left = await store.read_ending(connection)
+        await self.finish_all(list(left))
 
     async def _finish_once(self, server_ids: Sequence[str]) -> None:
         async with self._database.read() as connection:
@@ -103,6 +109,8 @@ class ServerOrders:
                     check_unlocked(order.context, server)
                     if server.power is Power.ABSENT and order.asked.verb is Verb.DELETE:
                         outcomes.append(server)  # being deleted already: once is enough
+                        if server.host_id is None:
+                            ended[server.id] = server  # unless nobody is at it
                         continue
                     after = ask(server, order.asked, now)
                 except MusterError as error:

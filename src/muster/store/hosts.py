@@ -7,7 +7,7 @@ report written.
 
 from collections.abc import Collection, Mapping, Sequence
 
-from sqlalchemy import Column, Float, String, Table, select, update
+from sqlalchemy import Column, Float, String, Table, case, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.base.errors import Stale
@@ -56,9 +56,11 @@ async def write_hellos(
     """Register hosts, or write anew what they have. One statement, executed for many."""
     rows = [_row(hello, overcommit, now) for hello in hellos]
     statement = upsert(connection, hosts)
-    kept = {"id", "created_at", "desired_seq", "report_seq"}
-    changed = {name: statement.excluded[name] for name in rows[0] if name not in kept}
-    statement = statement.on_conflict_do_update(index_elements=["id"], set_={**changed, "report_seq": 0})
+    changed = {name: statement.excluded[name] for name in rows[0] if name not in ("id", "created_at", "report_seq")}
+    # A new agent's numbers begin above those of the one before it; the same agent's Hello forgets no report.
+    begun = statement.excluded.report_seq
+    newer = case((hosts.c.report_seq < begun, begun), else_=hosts.c.report_seq)
+    statement = statement.on_conflict_do_update(index_elements=["id"], set_={**changed, "report_seq": newer})
     await connection.execute(statement, rows)
 
 
@@ -82,6 +84,7 @@ def _row(hello: Hello, overcommit: Overcommit, now: float) -> dict[str, object]:
         "ram_limit_mib": limits.ram_mib,
         "disk_limit_gib": limits.disk_gib,
         "last_seen_at": now,
+        "report_seq": hello.report_seq,
         "created_at": now,
         "updated_at": now,
     }
@@ -102,10 +105,20 @@ async def touch(connection: AsyncConnection, host_ids: Collection[str], now: flo
     return seqs
 
 
-async def set_report_seqs(connection: AsyncConnection, seqs: Mapping[str, int]) -> None:
-    """The newest report written of each host. One statement per host: a report brings a batch of servers."""
+async def raise_report_seqs(connection: AsyncConnection, seqs: Mapping[str, int]) -> None:
+    """The newest report written of each host, if it is newer. A statement per host: a report is a batch of servers."""
     for host_id, seq in sorted(seqs.items()):
-        await connection.execute(update(hosts).where(hosts.c.id == host_id).values(report_seq=seq))
+        older = (hosts.c.id == host_id) & (hosts.c.report_seq < seq)
+        await connection.execute(update(hosts).where(older).values(report_seq=seq))
+
+
+async def read_report_seqs(connection: AsyncConnection, host_ids: Collection[str]) -> dict[str, int]:
+    """`report_seq` of these hosts, as far as they are known. One query per chunk."""
+    seqs: dict[str, int] = {}
+    for part in chunks(sorted(host_ids)):
+        rows = await connection.execute(select(hosts.c.id, hosts.c.report_seq).where(hosts.c.id.in_(part)))
+        seqs.update((row[0], row[1]) for row in rows)
+    return seqs
 
 
 async def read_desired_seqs(connection: AsyncConnection, host_ids: Collection[str]) -> dict[str, int]:

@@ -1,6 +1,6 @@
 """Ports as servers need them: found by server, bound and unbound in batches."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -28,9 +28,14 @@ async def read_network_ids(connection: AsyncConnection, server_ids: Sequence[str
     return found
 
 
-async def bind(connection: AsyncConnection, wanted: Sequence[tuple[str, str, str]], now: float) -> set[str]:
-    """Bind existing ports, given as (port, server, host); returns those that were free. One statement per port."""
-    bound: set[str] = set()
+async def bind(
+    connection: AsyncConnection, wanted: Sequence[tuple[str, str, str]], now: float
+) -> set[tuple[str, str]]:
+    """Bind existing ports, given as (port, server, host); returns (port, server) of those that were free.
+
+    One statement per port.
+    """
+    bound: set[tuple[str, str]] = set()
     for port_id, server_id, host_id in wanted:
         statement = (
             update(ports)
@@ -44,15 +49,18 @@ async def bind(connection: AsyncConnection, wanted: Sequence[tuple[str, str, str
             )
         )
         if (await connection.execute(statement)).rowcount == 1:
-            bound.add(port_id)
+            bound.add((port_id, server_id))
     return bound
 
 
-async def unbind(connection: AsyncConnection, port_ids: Sequence[str], now: float) -> None:
-    """These ports belong to no server any more. One statement per chunk."""
+async def unbind(
+    connection: AsyncConnection, port_ids: Sequence[str], server_ids: Collection[str], now: float
+) -> None:
+    """Those of these ports that belong to one of the servers belong to none any more. One statement per chunk."""
     for part in chunks(port_ids):
         values = {"device_id": "", "device_owner": "", "binding_host_id": "", "status": "DOWN", "updated_at": now}
-        await connection.execute(update(ports).where(ports.c.id.in_(part)).values(**values))
+        mine = ports.c.id.in_(part) & ports.c.device_id.in_(server_ids)
+        await connection.execute(update(ports).where(mine).values(**values, revision=ports.c.revision + 1))
 
 
 async def set_status(connection: AsyncConnection, server_ids: Sequence[str], status: str) -> None:

@@ -167,6 +167,12 @@ async def read_by_ids(
     return found
 
 
+async def read_ending(connection: AsyncConnection) -> list[Server]:
+    """Servers to be deleted that are on no host, so that no host will report their end. One query."""
+    where = servers.c.host_id.is_(None) & servers.c.deleted_at.is_(None) & (servers.c.power == Power.ABSENT.value)
+    return [_server(row) for row in await connection.execute(_base().where(where))]
+
+
 async def read_of_hosts(connection: AsyncConnection, host_ids: Collection[str]) -> list[Server]:
     """All servers that these hosts should know of. One query per chunk."""
     found: list[Server] = []

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "2ba1f2abd0c9"
+revision = "1596487380d8"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -444,6 +444,8 @@ def upgrade() -> None:
         sa.Column("launch_index", sa.Integer(), nullable=False),
         sa.Column("locked", sa.Boolean(), nullable=False),
         sa.Column("locked_reason", sa.Text(), nullable=True),
+        sa.Column("locked_by", sa.Text(), nullable=True),
+        sa.Column("interface_tags", sa.JSON(), nullable=False),
         sa.Column("host_id", sa.String(length=64), nullable=True),
         sa.Column("vm_state", sa.Text(), nullable=False),
         sa.Column("task_state", sa.Text(), nullable=True),

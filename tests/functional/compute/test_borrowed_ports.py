@@ -1,0 +1,70 @@
+"""Ports that were there before a server: one server has each, and whoever fails or is refused lets go of it."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from muster.base.errors import Conflict, NotFound
+from muster.base.ids import new_uuid
+from muster.domain.ports import NewPort, Port
+from muster.domain.servers import Server, WantedNic
+from muster.domain.subnets import Pool
+from tests.audit import ledger
+
+from .beds import Bed, a_cloud, bed_in
+
+
+async def _port(bed: Bed) -> Port:
+    project_id = bed.context.project_id or ""
+    draft = NewPort(id=new_uuid(), project_id=project_id, network_id=bed.network_id)
+    return await bed.cloud.network.ports.create(bed.context, draft)
+
+
+async def _free(bed: Bed, port: Port) -> bool:
+    found = await bed.cloud.network.ports.get(bed.context, port.id)
+    return (found.device_id, found.device_owner, found.binding_host_id) == ("", "", "")
+
+
+async def test_two_requests_at_once_for_one_port_have_one_winner(tmp_path: Path) -> None:
+    async with a_cloud(tmp_path, 2) as cloud:
+        bed = await bed_in(cloud, "10.0.0.0/24")
+        port = await _port(bed)
+        outcomes: list[Any] = await asyncio.gather(
+            *(bed.create(nics=(WantedNic(port_id=port.id),)) for _ in range(5)), return_exceptions=True
+        )
+        [winner] = [one for one in outcomes if isinstance(one, Server)]
+        assert len([one for one in outcomes if isinstance(one, Conflict)]) == 4
+        await bed.settled(1)
+        found = await bed.cloud.network.ports.get(bed.context, port.id)
+        assert found.device_id == winner.id
+        assert ledger.audit(tmp_path / "muster.db") == []
+
+
+async def test_a_refused_request_lets_go_of_its_port(tmp_path: Path) -> None:
+    async with a_cloud(tmp_path, 1) as cloud:
+        bed = await bed_in(cloud, "10.0.0.0/24")
+        port = await _port(bed)
+        with pytest.raises(NotFound):
+            await bed.create(nics=(WantedNic(port_id=port.id), WantedNic(network_id=new_uuid())))
+        assert await _free(bed, port)
+        assert ledger.audit(tmp_path / "muster.db") == []
+
+
+async def test_a_server_in_error_lets_go_of_its_port_and_never_takes_it_from_another(tmp_path: Path) -> None:
+    async with a_cloud(tmp_path, 1) as cloud:
+        bed = await bed_in(cloud, "10.0.0.0/24", (Pool("10.0.0.10", "10.0.0.10"),))
+        port = await _port(bed)  # has the only address, so that the second interface finds none
+        failed = await bed.create(nics=(WantedNic(port_id=port.id), WantedNic(network_id=bed.network_id)))
+        assert failed.status == "ERROR"
+        assert await _free(bed, port)
+        good = await bed.create(nics=(WantedNic(port_id=port.id),))
+        await bed.settled(2)
+        await bed.delete(failed.id)
+        await bed.settled(1)
+        assert (await bed.cloud.network.ports.get(bed.context, port.id)).device_id == good.id
+        await bed.delete(good.id)
+        await bed.settled(0)
+        assert await _free(bed, port)
+        assert ledger.audit(tmp_path / "muster.db") == []

@@ -1,0 +1,45 @@
+"""Background work goes on after whatever it raises, with pauses that grow and are forgotten again."""
+
+import asyncio
+import contextlib
+
+from muster.base.tasks import kept_running
+from muster.base.virtual_time import run
+
+
+def _starts(*lives_s: float, ends: bool = False) -> list[float]:
+    """When work was begun that lives so long each time, and then fails (or just ends)."""
+    began: list[float] = []
+
+    async def work() -> None:
+        began.append(asyncio.get_running_loop().time())
+        if len(began) > len(lives_s):
+            await asyncio.Event().wait()
+        await asyncio.sleep(lives_s[len(began) - 1])
+        if not ends:
+            raise RuntimeError("a mistake")
+
+    async def main() -> None:
+        task = asyncio.create_task(kept_running("test", work))
+        while len(began) <= len(lives_s):
+            await asyncio.sleep(1)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    run(main())
+    return began
+
+
+def test_it_begins_anew_after_pauses_that_double() -> None:
+    assert _starts(0, 0, 0) == [0, 0.5, 1.5, 3.5]
+
+
+def test_it_begins_anew_when_it_just_ends() -> None:
+    assert _starts(0, 0, ends=True) == [0, 0.5, 1.5]
+
+
+def test_pauses_are_bounded_and_short_again_after_a_good_time() -> None:
+    began = _starts(*[0] * 10, 100, 0)
+    assert began[10] - began[9] == 30
+    assert began[11] - began[10] == 100.5

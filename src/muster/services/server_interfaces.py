@@ -110,7 +110,7 @@ class ServerInterfaces:
                 done.append(_action(order, "detach_interface", now))
                 outcomes.append(None)
             await work.remove(removed)
-            await port_store.unbind(work.connection, kept, now)
+            await port_store.unbind(work.connection, kept, server_ids, now)
             await _write(work, self._ports, changed, done)
         return outcomes
 

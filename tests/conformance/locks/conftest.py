@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from muster.locks.open import open_locks
 from muster.locks.protocol import LockService
-from muster.locks.tooz import ToozLocks
 from tests.engines.etcd import Etcd
 from tests.engines.redis import Redis
 
@@ -52,6 +52,18 @@ def etcd() -> Iterator[Etcd]:
             cluster.stop()
 
 
+@pytest.fixture(scope="session")
+def three_etcd() -> Iterator[Etcd]:
+    """Three members. Whoever kills one starts it again."""
+    with folder("etcd-3") as path:
+        cluster = Etcd(path, members=3)
+        try:
+            cluster.start()
+            yield cluster
+        finally:
+            cluster.stop()
+
+
 class Backend:
     """One engine. `locks` opens a service as another process would; `url` and `tokens` say how."""
 
@@ -69,12 +81,6 @@ class Backend:
         await asyncio.gather(*(service.close() for service in self._opened))
 
 
-async def open_locks(url: str, member: str, tokens: Path) -> ToozLocks:
-    service = ToozLocks(url, member, tokens)
-    await service.start()
-    return service
-
-
 def _file(_request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return f"file://{tmp_path}/locks"
 
@@ -88,10 +94,20 @@ def _tooz_etcd(request: pytest.FixtureRequest, _tmp_path: Path) -> str:
     return f"etcd3+http://{member.endpoint}?lock_timeout={LEASE_S}&membership_timeout={LEASE_S}&api_version=v3"
 
 
+def _etcd(request: pytest.FixtureRequest, _tmp_path: Path) -> str:
+    return f"etcd://{request.getfixturevalue('etcd').endpoints}?lease_s={LEASE_S}"
+
+
+def _three(request: pytest.FixtureRequest, _tmp_path: Path) -> str:
+    return f"etcd://{request.getfixturevalue('three_etcd').endpoints}?lease_s={LEASE_S}"
+
+
 BACKENDS: dict[str, Callable[[pytest.FixtureRequest, Path], str]] = {
     "tooz-file": _file,
     "tooz-redis": _redis,
     "tooz-etcd": _tooz_etcd,
+    "etcd": _etcd,
+    "etcd-3": _three,
 }
 
 

@@ -9,6 +9,7 @@ from muster.api.network.services import Services, assemble
 from muster.base.clock import system_clock
 from muster.domain.context import Context
 from muster.domain.quotas import NETWORK_DEFAULTS
+from muster.locks.protocol import LockService
 from muster.locks.tooz import ToozLocks
 from muster.services.outbox import Outbox
 from muster.services.port_batch import PortBatch
@@ -21,10 +22,13 @@ ADMIN = Context(user_id="a", project_id="adm", roles=frozenset({"admin"}))
 
 
 @asynccontextmanager
-async def network_cloud(database: Database, directory: Path, name: str = "one") -> AsyncIterator[Services]:
-    """One worker's services; two workers share `directory` for their locks."""
-    locks = ToozLocks(f"file://{directory}/locks", name, directory / "tokens")
-    await locks.start()
+async def network_cloud(
+    database: Database, directory: Path, name: str = "one", locks: LockService | None = None
+) -> AsyncIterator[Services]:
+    """One worker's services; two workers share `directory` for their locks, unless they are given others to close."""
+    if locks is None:
+        locks = ToozLocks(f"file://{directory}/locks", name, directory / "tokens")
+        await locks.start()
     quotas = Quotas(dict.fromkeys(NETWORK_DEFAULTS, -1))
     outbox = Outbox(system_clock)
     groups = SecurityGroups(database, system_clock, quotas, outbox)

@@ -163,6 +163,7 @@ async def claim(connection: AsyncConnection, host_id: str, demand: Demand, serve
         .where(
             hosts.c.id == host_id,
             hosts.c.disabled.is_(False),
+            hosts.c.forced_down.is_(False),
             hosts.c.vcpus_used + demand.vcpus <= hosts.c.vcpus_limit,
             hosts.c.ram_used_mib + demand.ram_mib <= hosts.c.ram_limit_mib,
             hosts.c.disk_used_gib + demand.disk_gib <= hosts.c.disk_limit_gib,

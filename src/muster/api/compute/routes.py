@@ -1,9 +1,12 @@
 """The compute API's whole route table."""
 
 from muster.api.compute import versions
+from muster.api.compute.availability_zones import availability_zone_routes
+from muster.api.compute.compute_services import compute_service_routes
 from muster.api.compute.flavor_access import flavor_access_routes
 from muster.api.compute.flavor_extra_specs import flavor_extra_spec_routes
 from muster.api.compute.flavors import flavor_routes
+from muster.api.compute.hypervisors import hypervisor_routes
 from muster.api.compute.keypairs import keypair_routes
 from muster.api.compute.limits import limit_routes
 from muster.api.compute.quotas import quota_routes
@@ -22,6 +25,9 @@ def routes(services: Services) -> Routes:
         **flavor_routes(services.flavors),
         **flavor_extra_spec_routes(services.flavors),
         **flavor_access_routes(services.flavors),
+        **availability_zone_routes(services.hypervisors),
+        **compute_service_routes(services.hypervisors),
+        **hypervisor_routes(services.hypervisors),
         **keypair_routes(services.keypairs),
         **limit_routes(services.quotas),
         **quota_routes(services.quotas),

@@ -8,6 +8,7 @@ from muster.base.clock import Clock
 from muster.bus.protocol import Bus
 from muster.services.compute_quotas import ComputeQuotas
 from muster.services.flavors import Flavors
+from muster.services.hypervisors import Hypervisors
 from muster.services.images import ImageService
 from muster.services.keypairs import Keypairs
 from muster.services.networks import Networks
@@ -36,6 +37,7 @@ class Services(Struct, frozen=True, kw_only=True):
     server_lookups: ServerLookups
     server_security_groups: ServerSecurityGroups
     flavors: Flavors
+    hypervisors: Hypervisors
     keypairs: Keypairs
     quotas: ComputeQuotas
     server_groups: ServerGroups
@@ -61,6 +63,7 @@ def assemble(
 ) -> Services:
     """All services over one database and one port batch. `wake` is called when hosts have something to hear."""
     servers, lookups = Servers(database), ServerLookups(database, batch)
+    settings = settings or ServerSettings()
     return Services(
         servers=servers,
         creation=ServerCreation(batch, wake, settings),
@@ -72,6 +75,7 @@ def assemble(
         server_security_groups=ServerSecurityGroups(database, batch, servers, lookups, wake),
         flavors=Flavors(database, batch.clock),
         quotas=ComputeQuotas(database, batch.quotas),
+        hypervisors=Hypervisors(database, batch.clock, settings.host_timeout_s),
         keypairs=Keypairs(database, batch.quotas, batch.clock),
         server_groups=ServerGroups(database, batch.quotas, batch.clock),
         images=neighbours.images,

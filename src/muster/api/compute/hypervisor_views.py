@@ -1,0 +1,103 @@
+"""Hypervisors as Nova shows them, by microversion. What is used of a host is what is claimed of it."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from muster.api.compute.hosts import UUIDS, shown_id
+from muster.api.http.requests import Request
+from muster.domain.hypervisors import Guest, Hypervisor, Statistics
+from muster.services.hypervisors import Hypervisors
+
+_CPU_INFO_IS_OBJECT, _NO_FIGURES = (2, 28), (2, 88)
+
+Guests = Mapping[str, Sequence[Guest]]
+
+
+class Views:
+    """How hypervisors are shown."""
+
+    def __init__(self, hypervisors: Hypervisors) -> None:
+        self._hypervisors = hypervisors
+
+    def brief(self, request: Request, host: Hypervisor, guests: Guests | None = None) -> dict[str, Any]:
+        """A hypervisor in `GET /os-hypervisors`, with its servers if these are given and there are any."""
+        shown: dict[str, Any] = {
+            "id": shown_id(request, host),
+            "hypervisor_hostname": host.hostname,
+            "state": "up" if self._hypervisors.is_up(host) else "down",
+            "status": "disabled" if host.disabled else "enabled",
+        }
+        if guests and guests.get(host.id):
+            shown["servers"] = [{"name": guest.name, "uuid": guest.id} for guest in guests[host.id]]
+        return shown
+
+    def full(self, request: Request, host: Hypervisor, guests: Guests | None = None) -> dict[str, Any]:
+        """A hypervisor in full."""
+        shown = {
+            **self.brief(request, host, guests),
+            "hypervisor_type": host.hypervisor_type,
+            "hypervisor_version": host.hypervisor_version,
+            "host_ip": host.host_ip,
+            "service": {
+                "id": shown_id(request, host),
+                "host": host.hostname,
+                "disabled_reason": host.disabled_reason,
+            },
+        }
+        if request.version >= UUIDS and guests is not None:
+            shown.setdefault("servers", [])
+        if request.version >= _NO_FIGURES:
+            return shown | {"uptime": self.uptime(host) if self._hypervisors.is_up(host) else None}
+        return shown | _figures(request, host)
+
+    def together(self, all_hosts: Statistics) -> dict[str, int]:
+        """All hypervisors' figures added up."""
+        return {
+            "count": all_hosts.count,
+            "vcpus": all_hosts.vcpus,
+            "memory_mb": all_hosts.ram_mib,
+            "local_gb": all_hosts.disk_gib,
+            "vcpus_used": all_hosts.vcpus_used,
+            "memory_mb_used": all_hosts.ram_taken_mib,
+            "local_gb_used": all_hosts.disk_used_gib,
+            "free_ram_mb": all_hosts.ram_mib - all_hosts.ram_taken_mib,
+            "free_disk_gb": all_hosts.disk_gib - all_hosts.disk_used_gib,
+            "current_workload": 0,
+            "running_vms": all_hosts.servers,
+            "disk_available_least": all_hosts.disk_gib - all_hosts.disk_used_gib,
+        }
+
+    def uptime(self, host: Hypervisor) -> str:
+        """For how long the host's agent has been there, in the words of `uptime`."""
+        now = self._hypervisors.now()
+        minutes = int(max(0.0, now - host.updated_at)) // 60
+        days, hours = minutes // 1440, minutes // 60 % 24
+        return f"{datetime.fromtimestamp(now, UTC):%H:%M:%S} up {days} days, {hours:2}:{minutes % 60:02}"
+
+
+def _figures(request: Request, host: Hypervisor) -> dict[str, Any]:
+    return {
+        "vcpus": host.vcpus,
+        "memory_mb": host.ram_mib,
+        "local_gb": host.disk_gib,
+        "vcpus_used": host.vcpus_used,
+        "memory_mb_used": host.ram_taken_mib,
+        "local_gb_used": host.disk_used_gib,
+        "free_ram_mb": host.ram_mib - host.ram_taken_mib,
+        "free_disk_gb": host.disk_gib - host.disk_used_gib,
+        "current_workload": 0,
+        "running_vms": host.servers_used,
+        "disk_available_least": host.disk_gib - host.disk_used_gib,
+        "cpu_info": _cpu_info(host.cpu_info) if request.version >= _CPU_INFO_IS_OBJECT else host.cpu_info,
+    }
+
+
+def _cpu_info(text: str) -> Any:
+    """What a host says of its processor: an object, as far as it says it as one."""
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except msgspec.MsgspecError:
+        return {"model": text} if text else {}

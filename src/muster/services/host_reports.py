@@ -7,7 +7,7 @@ wrong with it, spoils no other.
 """
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
@@ -117,6 +117,7 @@ class HostReports:
             changed = [server for server in after.values() if server is not before[server.id]]
             gone = [server for server in changed if server.deleted_at is not None]
             await self._write(connection, [server for server in changed if server.deleted_at is None], before, now)
+            await port_store.set_status(connection, _plugged(reports, before, after), "ACTIVE")
             seqs = await self._counted(connection, reports)
             late = {server.host_id for server in gone}
             await host_store.raise_report_seqs(connection, {h: seq for h, seq in seqs.items() if h not in late})
@@ -177,6 +178,17 @@ class HostReports:
         if behind:
             await self._dispatcher.send_everything(dict.fromkeys(behind, 0))
         await self._ask_everything(silent)
+
+
+def _plugged(reports: Sequence[Report], before: Mapping[str, Server], after: Mapping[str, Server]) -> list[str]:
+    """The servers that ran before and whose hosts have brought about the newest of them, new interfaces included."""
+    newest = {one.server_id: one.generation for report in reports for one in report.servers}
+    return [
+        server.id
+        for server in after.values()
+        if (server.vm_state, server.task_state, before[server.id].vm_state) == ("active", None, "active")
+        and newest[server.id] >= server.generation
+    ]
 
 
 def _decoded(body: bytes) -> Message | None:

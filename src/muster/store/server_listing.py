@@ -111,7 +111,7 @@ def _conditions(query: ServerQuery) -> list[ColumnElement[bool]]:
     conditions += [FILTERS[name].in_(values) for name, values in query.filters.items()]
     conditions += [FILTERS[name].like(like(text), escape="\\") for name, text in query.patterns.items()]
     for name, moment in query.moments.items():
-        conditions.append(FILTERS[name].between(moment, moment + 1))
+        conditions += [FILTERS[name] >= moment, FILTERS[name] < moment + 1]
     conditions += [_has_address(text, version) for text, version in ((query.ip, 4), (query.ip6, 6)) if text is not None]
     return [*conditions, *_tag_conditions(query.tags)]
 

@@ -63,7 +63,7 @@ def build_image(output: Path, cache_dir: Path, progress: Progress | None = None)
     say = progress or (lambda step: None)
     tools.require()
     with _prepared(output, cache_dir):
-        known = _described(output)
+        known = built_image(output)
         say("asking apt for packages")
         chosen = _resolve(known)
         wanted = recipe(chosen) if chosen else ""
@@ -78,6 +78,15 @@ def build_image(output: Path, cache_dir: Path, progress: Progress | None = None)
 def description_path(output: Path) -> Path:
     """Where the description of an image stands: beside it."""
     return output.with_name(output.name + ".json")
+
+
+def built_image(output: Path) -> ImageInfo | None:
+    """The description of an image that is there and is what it says; otherwise None. Reads the whole image."""
+    try:
+        info = msgspec.json.decode(description_path(output).read_bytes(), type=ImageInfo)
+        return info if _sha512(output) == info.sha512 else None
+    except (OSError, msgspec.MsgspecError):
+        return None
 
 
 def recipe(chosen: list[Package]) -> str:
@@ -120,15 +129,6 @@ def _prepared(output: Path, cache_dir: Path) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
-
-
-def _described(output: Path) -> ImageInfo | None:
-    """The description of an image that is there and is what it says; otherwise None."""
-    try:
-        info = msgspec.json.decode(description_path(output).read_bytes(), type=ImageInfo)
-        return info if _sha512(output) == info.sha512 else None
-    except (OSError, msgspec.MsgspecError):
-        return None
 
 
 def _build(output: Path, debs: dict[str, Path], chosen: list[Package], say: Progress) -> ImageInfo:

@@ -75,20 +75,34 @@ def write_overlay(path: Path, *, virtual_size: int, backing: Path, backing_forma
     `virtual_size` is in bytes and rounded up to sectors. Raises Invalid (size or name that qcow2 does not hold),
     OSError. Five writes of a few bytes and one fsync.
     """
-    size = -(-virtual_size // 512) * 512
     name = os.fsencode(backing)
-    if not 0 < size <= MAX_VIRTUAL_BYTES:
-        raise Invalid(f"a disk of {virtual_size / GIB:.0f} GiB is not possible")
     # QEMU would take a name with a colon before its first slash for a protocol's.
     if len(name) > _MAX_NAME_BYTES or not name.startswith(b"/"):
         raise Invalid("the backing file's path must be absolute and at most 1,023 bytes long")
+    _write(path, virtual_size, _Backing(name, backing_format.encode()))
+
+
+def write_empty(path: Path, *, virtual_size: int) -> None:
+    """Make a new image at `path` on which nothing is written yet; as `write_overlay`, without another file."""
+    _write(path, virtual_size, None)
+
+
+class _Backing(Struct, frozen=True):
+    name: bytes
+    format: bytes
+
+
+def _write(path: Path, virtual_size: int, backing: _Backing | None) -> None:
+    size = -(-virtual_size // 512) * 512
+    if not 0 < size <= MAX_VIRTUAL_BYTES:
+        raise Invalid(f"a disk of {virtual_size / GIB:.0f} GiB is not possible")
     l1_entries = -(-size // _L1_ENTRY_BYTES)
     # Header, refcount table, refcount block, L1 table: a cluster each, the last as many as it needs.
     clusters = 3 + -(-l1_entries * 8 // CLUSTER_BYTES)
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         os.ftruncate(file, clusters * CLUSTER_BYTES)
-        os.pwrite(file, _header(size, l1_entries, name, backing_format.encode()), 0)
+        os.pwrite(file, _header(size, l1_entries, backing), 0)
         os.pwrite(file, struct.pack(">Q", 2 * CLUSTER_BYTES), CLUSTER_BYTES)
         os.pwrite(file, struct.pack(">H", 1) * clusters, 2 * CLUSTER_BYTES)
         os.fsync(file)
@@ -96,13 +110,14 @@ def write_overlay(path: Path, *, virtual_size: int, backing: Path, backing_forma
         os.close(file)
 
 
-def _header(size: int, l1_entries: int, backing: bytes, backing_format: bytes) -> bytes:
+def _header(size: int, l1_entries: int, backing: _Backing | None) -> bytes:
     length = _V2.size + _V3.size
-    padded = backing_format.ljust(-(-len(backing_format) // 8) * 8, b"\0")
-    extensions = struct.pack(">II", _BACKING_FORMAT, len(backing_format)) + padded + bytes(8)
+    extensions, place = bytes(8), (0, 0)
+    if backing is not None:
+        padded = backing.format.ljust(-(-len(backing.format) // 8) * 8, b"\0")
+        extensions = struct.pack(">II", _BACKING_FORMAT, len(backing.format)) + padded + bytes(8)
+        place = (length + len(extensions), len(backing.name))
     offsets = (3 * CLUSTER_BYTES, CLUSTER_BYTES)
-    fixed = _V2.pack(
-        MAGIC, 3, length + len(extensions), len(backing), _CLUSTER_BITS, size, 0, l1_entries, *offsets, 1, 0, 0
-    )
+    fixed = _V2.pack(MAGIC, 3, *place, _CLUSTER_BITS, size, 0, l1_entries, *offsets, 1, 0, 0)
     # No features; refcounts of 1 << 4 bits.
-    return fixed + _V3.pack(0, 0, 0, 4, length) + extensions + backing
+    return fixed + _V3.pack(0, 0, 0, 4, length) + extensions + (backing.name if backing else b"")

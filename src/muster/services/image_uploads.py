@@ -9,7 +9,7 @@ runs beside a living upload, here or in another process, leaves it alone.
 import asyncio
 import hashlib
 import uuid
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -30,7 +30,8 @@ log = get_logger(__name__)
 _KEPT = (Status.ACTIVE, Status.DEACTIVATED)
 # Files that come with the cloud have the same id wherever they are registered.
 _NAMESPACE = uuid.UUID("5d0c8a3e-6d0b-5a4e-9a54-3f6a2f0e7a11")
-_REGISTERED = "muster_registered"
+#: The property that names a file that comes with the cloud.
+REGISTERED_AS = "muster_registered"
 _OPERATOR = Context(user_id="", roles=frozenset({"admin"}))
 
 
@@ -86,7 +87,15 @@ class ImageUploads:
         async with self._database.write() as connection:
             return len(await self._clear(connection, suspects))
 
-    async def register_file(self, path: Path, *, name: str, disk_format: str = "qcow2", min_ram: int = 0) -> Image:
+    async def register_file(
+        self,
+        path: Path,
+        *,
+        name: str,
+        disk_format: str = "qcow2",
+        min_ram: int = 0,
+        properties: Mapping[str, str] | None = None,
+    ) -> Image:
         """A file that comes with the cloud is a public image, owned by nobody; its content decides its id.
 
         Idempotent, also between processes. An older version of the same name is hidden. Raises Invalid, Unsupported,
@@ -94,7 +103,18 @@ class ImageUploads:
         """
         digest, size = await asyncio.to_thread(_sha512, path)
         image_id = str(uuid.uuid5(_NAMESPACE, f"{name}/{disk_format}/{digest}"))
-        image = await self._registered(image_id, name, disk_format, min_ram)
+        image = await self._registered(
+            Image(
+                id=image_id,
+                owner=None,
+                name=name,
+                visibility=Visibility.PUBLIC,
+                disk_format=disk_format,
+                container_format="bare",
+                min_ram=min_ram,
+                properties={**(properties or {}), REGISTERED_AS: name},
+            )
+        )
         if image.status is not Status.QUEUED:
             return image
         try:
@@ -188,26 +208,15 @@ class ImageUploads:
         log.info("image folder swept", action="image_sweep", cleared=len(cleared), requeued=len(dead))
         return cleared
 
-    async def _registered(self, image_id: str, name: str, disk_format: str, min_ram: int) -> Image:
+    async def _registered(self, draft: Image) -> Image:
         now = self._clock()
-        image = Image(
-            id=image_id,
-            owner=None,
-            name=name,
-            visibility=Visibility.PUBLIC,
-            disk_format=disk_format,
-            container_format="bare",
-            min_ram=min_ram,
-            properties={_REGISTERED: name},
-            created_at=now,
-            updated_at=now,
-        )
+        image, image_id = replace(draft, created_at=now, updated_at=now), draft.id
         has_file = await self._files.exists(image_id)
         try:
             async with self._database.write() as connection:
                 found = (await store.read(connection, [image_id], lock=True)).get(image_id)
                 if found is None:
-                    await store.hide_others(connection, _REGISTERED, name, now)
+                    await store.hide_others(connection, REGISTERED_AS, image.properties[REGISTERED_AS], now)
                     await store.insert(connection, [image])
                 elif found.status is Status.ACTIVE and not has_file:
                     await store.set_status(connection, [image_id], Status.QUEUED, now)

@@ -29,6 +29,7 @@ from muster.domain.messages import (
 )
 from muster.domain.reports import HostCapacity, ServerReport
 from muster.host.agenda import Agenda, Entry
+from muster.host.desired import Changes, DesiredState
 from muster.host.ports import Hypervisor, Plumbing
 from muster.host.pressure import BootSettings, PressureReader, PsiReader
 from muster.host.reconciler import Outlet, Reconciler, ReconcilerSettings
@@ -49,6 +50,12 @@ class Lease(Protocol):
     def at_s(self) -> float: ...
 
 
+class Watcher(Protocol):
+    """Hears of each change of what should be, before anything is done about it."""
+
+    def learn(self, desired: DesiredState, changes: Changes) -> None: ...
+
+
 class HostIdentity(Struct, frozen=True, kw_only=True):
     """Who a host is, as its Hello says. `host_id` must stay the same over restarts."""
 
@@ -66,6 +73,7 @@ class HostParts(Struct, frozen=True, kw_only=True):
     """What an agent is made of; it owns the adapters from then on and closes them.
 
     `leases` tells of guests that got their lease (it ends a boot). `boots` None: any number boots at a time.
+    `watcher` hears what should be (the metadata service describes servers by it).
     """
 
     identity: HostIdentity
@@ -74,6 +82,7 @@ class HostParts(Struct, frozen=True, kw_only=True):
     leases: AsyncIterator[Lease] | None = None
     boots: BootSettings | None = None
     pressure: PressureReader | None = None
+    watcher: Watcher | None = None
 
 
 class AgentSettings(Struct, frozen=True, kw_only=True):
@@ -201,6 +210,8 @@ class HostAgent:
         if message.nonce not in (0, self._nonce):
             return  # the answer to a Hello of an agent before this one
         changes = self._desired.apply(message)
+        if self._parts.watcher is not None:
+            self._parts.watcher.learn(self._desired, changes)
         self.reconciler.learn(changes, everything=message.everything)
         if message.everything:
             self._missing = False

@@ -82,8 +82,12 @@ class MetadataService:
 
     async def set_networks(self, network_ids: Collection[str]) -> None:
         """Listen on exactly these networks' bridges. Raises as `add_networks`."""
-        await self.remove_networks([known for known in self._listeners if known not in network_ids])
+        await self.keep_networks(network_ids)
         await self.add_networks(list(network_ids))
+
+    async def keep_networks(self, network_ids: Collection[str]) -> None:
+        """Stop listening on all other networks' bridges."""
+        await self.remove_networks([known for known in self._listeners if known not in network_ids])
 
     async def add_networks(self, network_ids: Sequence[str]) -> None:
         """Listen on these networks' bridges too; one whose bridge was made anew is listened on anew.

@@ -5,7 +5,7 @@ state out; nothing here knows the control plane.
 """
 
 from muster.host.network.leases import LeaseSeen
-from muster.host.network.plumbing import LinuxPlumbing
+from muster.host.network.plumbing import LinuxPlumbing, TornDown
 from muster.host.network.settings import Conntrack, NetworkSettings
 
-__all__ = ["Conntrack", "LeaseSeen", "LinuxPlumbing", "NetworkSettings"]
+__all__ = ["Conntrack", "LeaseSeen", "LinuxPlumbing", "NetworkSettings", "TornDown"]

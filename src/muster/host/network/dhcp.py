@@ -83,14 +83,16 @@ class Dhcp:
                 self._retire(network_id, {p for p in server.entries if server.entries[p] != entries.get(p)})
                 server.replace(entries)
 
-    def teardown(self) -> None:
-        """No server and no file of any is left."""
+    def teardown(self) -> int:
+        """No server and no file of any is left; how many ran."""
         self._load()
+        n_running = sum(server.running for server in self._servers.values())
         for network_id in list(self._servers):
             self._end(network_id)
         with contextlib.suppress(OSError):
             self._folder.rmdir()
         self._loaded = False
+        return n_running
 
     def who(self, network_id: str, address: str) -> tuple[str, str] | None:
         """Port and MAC that an address of a network is served to; may be asked from any thread."""

@@ -115,14 +115,16 @@ class Firewall:
 
         self._transact(plan)
 
-    def teardown(self) -> None:
-        """Both tables are gone. Raises NftFailed."""
-        nft = self._engine()
-        for family in ("bridge", "inet"):
+    def teardown(self) -> bool:
+        """Both tables are gone; whether one was there. Raises NftFailed."""
+        nft, families = self._engine(), ("bridge", "inet")
+        stood = any(nft.table(family, TABLE) is not None for family in families)
+        for family in families:
             nft.run(f"add table {family} {TABLE}\ndelete table {family} {TABLE}\n")
         self._mirror = Mirror()
         self._loaded = False
         self._ports, self._zones, self._rendered = {}, {}, {}
+        return stood
 
     def close(self) -> None:
         """Give libnftables' context back; the rules stay."""

@@ -100,14 +100,22 @@ class Links:
 
     def bridges(self) -> dict[str, str]:
         """Names of Muster's bridges that exist, by network id."""
-        found = (link for link in self._talk().links() if link.alias.startswith("muster:network:"))
-        return {link.alias.removeprefix("muster:network:"): link.name for link in found}
+        return self._names("network")
+
+    def taps(self) -> dict[str, str]:
+        """Names of Muster's taps that exist, by port id."""
+        return self._names("port")
 
     def close(self) -> None:
         """Leave; interfaces stay."""
         if self._rtnl is not None:
             self._rtnl.close()
             self._rtnl = None
+
+    def _names(self, kind: str) -> dict[str, str]:
+        prefix = f"muster:{kind}:"
+        found = (link for link in self._talk().links() if link.alias.startswith(prefix))
+        return {link.alias.removeprefix(prefix): link.name for link in found}
 
     def _talk(self) -> Rtnl:
         if self._rtnl is None:

@@ -12,6 +12,7 @@ import msgspec
 
 from muster.base.errors import Transient, Unsupported
 
+LIBRARY = "libnftables.so.1"
 _JSON = 1 << 4  # NFT_CTX_OUTPUT_JSON
 
 
@@ -26,9 +27,9 @@ class Nftables:
 
     def __init__(self) -> None:
         try:
-            self._lib = ctypes.CDLL("libnftables.so.1", use_errno=True)
+            self._lib = ctypes.CDLL(LIBRARY, use_errno=True)
         except OSError as error:
-            raise Unsupported("libnftables.so.1 is missing; install nftables (Debian: libnftables1)") from error
+            raise Unsupported(f"{LIBRARY} is missing; install nftables (Debian: libnftables1)") from error
         self._lib.nft_ctx_new.restype = ctypes.c_void_p
         for name in ("nft_ctx_get_output_buffer", "nft_ctx_get_error_buffer"):
             getattr(self._lib, name).restype = ctypes.c_char_p

@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from msgspec import Struct
+
 from muster.base.errors import Invalid
 from muster.domain.specs import NetworkSpec, PortSpec, SecurityGroupSpec
 from muster.host.network.checks import uuid_of
@@ -22,6 +24,15 @@ from muster.host.network.settings import NetworkSettings
 from muster.host.ports import PlumbedPort
 
 _T = TypeVar("_T")
+
+
+class TornDown(Struct, frozen=True, kw_only=True):
+    """What was there of Muster's: how many of each, and whether the firewall's tables were."""
+
+    dhcp_servers: int
+    bridges: int
+    taps: int
+    rules: bool
 
 
 class LinuxPlumbing:
@@ -93,16 +104,18 @@ class LinuxPlumbing:
         """Leases as guests get and renew them, until `close`; for one consumer. Some may be lost under load."""
         return self._watch.leases()
 
-    async def teardown(self) -> None:
-        """Nothing of Muster's is left: DHCP servers, interfaces, tables. Raises Transient."""
-        await self._run(self._servers, self._dhcp.teardown)
+    async def teardown(self) -> TornDown:
+        """Nothing of Muster's is left: DHCP servers, interfaces, tables; what there was of them. Raises Transient."""
+        n_servers = await self._run(self._servers, self._dhcp.teardown)
 
-        def work() -> None:
+        def work() -> TornDown:
+            bridges, taps = self._links.bridges(), self._links.taps()
             self._links.keep([], [])
-            self._firewall.teardown()
+            rules = self._firewall.teardown()
+            return TornDown(dhcp_servers=n_servers, bridges=len(bridges), taps=len(taps), rules=rules)
 
-        await self._run(self._kernel, work)
         self._networks = {}
+        return await self._run(self._kernel, work)
 
     async def close(self) -> None:
         """Leave; bridges, rules and DHCP servers keep working."""

@@ -91,6 +91,10 @@ class LibvirtHypervisor:
         await self._files.run(lambda: directory.mkdir(mode=0o711, parents=True, exist_ok=True))
         return await self._connection.call(domains.capacity(directory, self._settings.reserved_ram_mib), 2)
 
+    async def version(self) -> int:
+        """QEMU's version: 7.2.17 is 7002017. Raises Transient. One call; the first one asks QEMU what it can do."""
+        return await self._connection.call(lambda connection: int(connection.getVersion()))
+
     async def observe(self) -> Mapping[str, Guest]:
         """All guests and leftovers. Raises Transient. One call, and a small file per guest."""
         # Folders first: a guest that is made meanwhile is then seen without its folder, and asked for its mark.

@@ -174,6 +174,10 @@ class PrivateLibvirtd:
         os.close(lock)
         return False
 
+    def count_guests(self) -> int:
+        """How many guests run, whether libvirtd answers or not: libvirt keeps a file of each one's state."""
+        return sum(1 for _ in (self._directory / "run" / "qemu").glob("*.xml")) if self.is_running() else 0
+
     def stop(self) -> None:
         """It has ended, and its guests with it (as when their power fails). Raises Transient when it will not end."""
         until = time.monotonic() + self._settings.stop_timeout_s
@@ -286,12 +290,15 @@ class PrivateLibvirtd:
         return None
 
 
+def missing_packages() -> set[str]:
+    """Names of the Debian packages with what libvirt and QEMU need and is not here."""
+    missing = {package for program, package in _PROGRAMS.items() if shutil.which(program) is None}
+    return missing if _driver_dir() is not None else missing | {_DRIVER_PACKAGE}
+
+
 def require_installed() -> None:
     """Raises Unsupported, naming the Debian packages, when something that libvirt and QEMU need is missing."""
-    missing = {package for program, package in _PROGRAMS.items() if shutil.which(program) is None}
-    if _driver_dir() is None:
-        missing.add(_DRIVER_PACKAGE)
-    if missing:
+    if missing := missing_packages():
         names = " ".join(sorted(missing))
         raise Unsupported(f"libvirt and QEMU are not complete; run: apt-get install --no-install-recommends {names}")
 

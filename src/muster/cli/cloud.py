@@ -2,11 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from random import Random, SystemRandom
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID, uuid5
 
 from msgspec import Struct
@@ -30,6 +30,7 @@ from muster.base.ids import new_uuid
 from muster.base.log import get_logger
 from muster.base.tasks import kept_running
 from muster.bus.memory import MemoryBus
+from muster.cli.guest_image import ensure_guest
 from muster.domain.context import Context
 from muster.domain.flavors import DEFAULT_FLAVORS
 from muster.domain.network_listing import ListQuery
@@ -39,17 +40,20 @@ from muster.domain.subnets import NewSubnet
 from muster.host.agent import HostIdentity, HostParts
 from muster.host.group import HostGroup
 from muster.host.hypervisor.sim import NullPlumbing, SimHypervisor, SimSettings
+from muster.host.ports import ImageSource
 from muster.locks.tooz import ToozLocks
 from muster.services.dispatcher import Dispatcher
 from muster.services.host_reports import HostReports
 from muster.services.identity_bootstrap import bootstrap
 from muster.services.image_files import ImageFiles
+from muster.services.image_source import LocalImageSource
 from muster.services.outbox import Outbox
 from muster.services.passwords import Passwords, PasswordSettings
 from muster.services.port_batch import PortBatch
 from muster.services.quotas import Quotas
 from muster.services.revocations import Revocations
 from muster.services.security_groups import SecurityGroups
+from muster.services.server_creation import ServerSettings
 from muster.services.token_authority import TokenAuthority
 from muster.services.token_keys import KeyRepository
 from muster.store.engine import Database
@@ -64,12 +68,30 @@ _FINISH_S = 10.0
 DEFAULT_CIDR = "10.77.0.0/16"
 
 
+#: The database's file in a cloud's folder.
+DATABASE = "muster.db"
+ZONE = "nova"
+SIM_ZONE_BESIDE_REAL = "sim"
+
+
 class CloudSettings(Struct, frozen=True, kw_only=True):
-    """What `muster up` may be told."""
+    """What `muster up` may be told.
+
+    `real_host`: this machine is one more host, in the zone `nova`, and simulated ones are in the zone `sim`; a server
+    that names no zone gets a real guest. `guest_image` is the built test guest's file.
+    """
 
     folder: Path
     sim_hosts: int = 0
     sim: SimSettings = SimSettings()
+    real_host: "RealHost | None" = None
+    guest_image: Path | None = None
+
+
+class RealHost(Protocol):
+    """A host with real guests, which opens its adapters when the event loop runs."""
+
+    def parts(self, images: ImageSource) -> AbstractAsyncContextManager[HostParts]: ...
 
 
 class Cloud(Struct, frozen=True, kw_only=True):
@@ -88,21 +110,24 @@ class Cloud(Struct, frozen=True, kw_only=True):
 async def running(settings: CloudSettings, admin_password: str) -> AsyncIterator[Cloud]:
     """A cloud in `settings.folder`, started and, at the end of the block, stopped; its state stays in the folder."""
     folder = settings.folder
-    database = Database(f"sqlite:///{folder / 'muster.db'}")
+    database = Database(f"sqlite:///{folder / DATABASE}")
     await bring_to_head(database)
     locks = ToozLocks(f"file://{folder / 'locks'}", "muster", folder / "locks" / "tokens")
     await locks.start()
     bus = MemoryBus()
     passwords = Passwords(PasswordSettings())
     tasks: list[asyncio.Task[None]] = []
-    hosts = HostGroup(bus)
     try:
         cloud, background = await _assemble(settings, database, locks, bus, passwords, admin_password)
         tasks += [asyncio.create_task(kept_running(name, work), name=name) for name, work in background.items()]
-        await hosts.start([_simulated(index, settings.sim) for index in range(settings.sim_hosts)])
-        yield cloud
+        async with _hosts_of(settings) as parts:
+            hosts = HostGroup(bus)
+            try:
+                await hosts.start(parts)
+                yield cloud
+            finally:
+                await hosts.close()
     finally:
-        await hosts.close()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -143,10 +168,12 @@ async def _assemble(
     )
     network = assemble_network(database, batch, groups)
     dispatcher = Dispatcher(database, bus, clock)
-    image = assemble_image(database, clock, ImageFiles(settings.folder / "images"))
+    image = assemble_image(database, clock, _image_files(settings))
     await image.uploads.sweep()
+    await ensure_guest(image, settings.guest_image)
     neighbours = Neighbours(images=image.images, networks=network.networks, bus=bus)
-    compute = assemble_compute(database, batch, dispatcher.wake, neighbours)
+    placing = ServerSettings(default_availability_zone=ZONE if settings.real_host else None)
+    compute = assemble_compute(database, batch, dispatcher.wake, neighbours, placing)
     await compute.flavors.ensure(DEFAULT_FLAVORS)
     reports = HostReports(database, bus, clock, dispatcher, compute.orders)
     admin = Context(user_id=ids.admin_user_id, project_id=ids.admin_project_id, roles=frozenset({"admin"}))
@@ -194,10 +221,29 @@ async def _ensure_default_network(network: NetworkServices, admin: Context) -> N
     await network.subnets.create(admin, [subnet])
 
 
-def _simulated(index: int, sim: SimSettings) -> HostParts:
+def _image_files(settings: CloudSettings) -> ImageFiles:
+    return ImageFiles(settings.folder / "images")
+
+
+@asynccontextmanager
+async def _hosts_of(settings: CloudSettings) -> AsyncIterator[list[HostParts]]:
+    zone = SIM_ZONE_BESIDE_REAL if settings.real_host else ZONE
+    parts = [_simulated(index, settings.sim, zone) for index in range(settings.sim_hosts)]
+    async with AsyncExitStack() as stack:
+        if settings.real_host is not None:
+            source = LocalImageSource(_image_files(settings))
+            parts.append(await stack.enter_async_context(settings.real_host.parts(source)))
+        yield parts
+
+
+def _simulated(index: int, sim: SimSettings, zone: str) -> HostParts:
     hostname = f"sim-{index:04d}"
     identity = HostIdentity(
-        host_id=str(uuid5(_HOSTS, hostname)), hostname=hostname, hypervisor_type="sim", firewall=False
+        host_id=str(uuid5(_HOSTS, hostname)),
+        hostname=hostname,
+        hypervisor_type="sim",
+        availability_zone=zone,
+        firewall=False,
     )
     hypervisor = SimHypervisor(Random(index), sim)  # noqa: S311 - boot times of simulated guests
     leases = hypervisor.leases() if sim.boot_s else None

@@ -1,27 +1,80 @@
-"""A cloud's data folder belongs to one process at a time."""
+"""A cloud's data folder belongs to one process at a time.
 
+Invariant: the right to it is a lock that the kernel takes back when the process ends, however it ends.
+"""
+
+import contextlib
 import fcntl
 import os
+import select
+import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from muster.base.errors import Conflict
+from muster.base.errors import Conflict, Invalid, Transient
+
+_LOCK = "lock"
 
 
-@contextmanager
+@contextlib.contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Make the folder, readable by its owner only, and hold it. Raises Conflict if another process has it.
-
-    The kernel lets go of it when the process ends, however it ends.
-    """
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    """Make the folder, readable by its owner only, and hold it. Raises Conflict if another process has it, Invalid."""
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise Conflict(f"Another muster runs in {folder}. Stop it, or choose another --data.") from error
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise Invalid(f"{folder} cannot be used: {error.strerror}") from error
+    try:
+        if not _locked(descriptor):
+            raise Conflict(
+                f"Another muster runs in {folder} (process {_owner(descriptor)}). "
+                f"Stop it with `muster down --data {folder}`, or choose another --data."
+            )
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(descriptor)
+
+
+def stop_owner(folder: Path, timeout_s: float) -> bool:
+    """The process that has the folder has ended, asked by SIGTERM; False when none has it. Raises Transient."""
+    try:
+        descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        process = _owning_process(descriptor)
+        if process is None:
+            return False
+        try:
+            signal.pidfd_send_signal(process, signal.SIGTERM)
+            if not select.select([process], [], [], timeout_s)[0]:
+                raise Transient(f"muster (process {_owner(descriptor)}) does not end; end it with kill -9")
+        finally:
+            os.close(process)
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _owning_process(descriptor: int) -> int | None:
+    """A pidfd of the process that has the lock: opened first, and the lock looked at after, since pids are reused."""
+    with contextlib.suppress(ValueError, ProcessLookupError):
+        process = os.pidfd_open(int(_owner(descriptor)))
+        if not _locked(descriptor):
+            return process
+        os.close(process)
+    return None
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _owner(descriptor: int) -> str:
+    return os.pread(descriptor, 20, 0).decode(errors="replace").strip()

@@ -9,6 +9,7 @@ from muster import __version__
 # Name, module and attribute of each subcommand, and what `muster --help` says of it.
 _COMMANDS = {
     "up": ("muster.cli.up", "up", "Run a whole cloud on this machine, in the foreground."),
+    "down": ("muster.cli.down", "down", "Stop a cloud and remove what runs or stands on this machine for it."),
     "bench": ("muster.cli.bench", "bench", "Measure a cloud from its users' side."),
     "guest": ("muster.cli.guest", "guest", "Build the test guest's image."),
 }

@@ -1,19 +1,30 @@
 """`muster up`: a whole cloud on this machine, in the foreground."""
 
 import asyncio
+import contextlib
+import importlib
+import signal
 import socket
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import click
 import uvicorn
 import uvloop
+from msgspec.structs import replace
+from starlette.types import ASGIApp
 
-from muster.base.errors import Conflict
+from muster.base.errors import MusterError
 from muster.base.log import configure
-from muster.cli.cloud import CloudSettings, running
+from muster.cli.cloud import DATABASE, CloudSettings, RealHost, running
 from muster.cli.data_folder import held
+from muster.cli.guest import image_for_cloud
 from muster.cli.secrets import admin_password, write_clouds_yaml
 from muster.host.hypervisor.sim import SimSettings
+
+_SHUTDOWN_TIMEOUT_S = 5
 
 
 @click.command()
@@ -22,44 +33,115 @@ from muster.host.hypervisor.sim import SimSettings
 @click.option("--bind", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--sim-hosts", type=click.IntRange(0, 20_000), default=10, show_default=True, help="Simulated hosts.")
 @click.option("--sim-boot-s", type=click.FloatRange(0, 3600), default=0.0, show_default=True, help="Their boot time.")
+@click.option("--libvirt", is_flag=True, help="This machine is one more host, with real guests; needs root.")
 @click.option("--log-level", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]), default="WARNING")
-def up(data: Path, port: int, bind: str, sim_hosts: int, sim_boot_s: float, log_level: str) -> None:
+def up(  # noqa: PLR0913 - one per option
+    *, data: Path, port: int, bind: str, sim_hosts: int, sim_boot_s: float, libvirt: bool, log_level: str
+) -> None:
     """Run a whole cloud on this machine, in the foreground, until it is interrupted.
 
     Its state is kept in the folder DATA; DATA/clouds.yaml tells clients how to reach it.
+
+    With --libvirt, a server that names no availability zone is a real guest, and simulated hosts are in the zone
+    `sim`. Guests go on running when this ends, and the next start takes them up again; `muster down` ends them.
     """
     configure(level=log_level)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the event loop hears of it
     data = data.absolute()
     settings = CloudSettings(folder=data, sim_hosts=sim_hosts, sim=SimSettings(boot_s=sim_boot_s))
     try:
-        with held(data):
-            uvloop.run(_serve(settings, bind, port))
-    except Conflict as error:
+        opened_host = _real_host_opener() if libvirt else None
+        with held(data), _bound(bind, port) as listener, contextlib.ExitStack() as stack:
+            if opened_host is not None:
+                image = image_for_cloud(is_new=not (data / DATABASE).exists())
+                host = stack.enter_context(opened_host(data))
+                settings = replace(settings, real_host=host, guest_image=image)
+            uvloop.run(_until_interrupted(_serve(settings, listener)))
+    except MusterError as error:
         raise click.ClickException(error.message) from error
 
 
-async def _serve(settings: CloudSettings, bind: str, port: int) -> None:
-    listener = socket.socket(socket.AF_INET6 if ":" in bind else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((bind, port))
-    except OSError as error:
-        raise click.ClickException(
-            f"Cannot listen on {bind} port {port}: {error.strerror}. Choose another --port."
-        ) from error
-    listener.listen(4096)
-    listener.setblocking(False)
-    base_url = f"http://{bind}:{listener.getsockname()[1]}"
+def _real_host_opener() -> Callable[[Path], AbstractContextManager[RealHost]]:
+    """As in `requirements`, which is imported only where it is wanted: it weighs as much as all the rest."""
+    opener: Callable[[], Callable[[Path], AbstractContextManager[RealHost]]]
+    opener = importlib.import_module("muster.cli.requirements").real_host_opener
+    return opener()
+
+
+async def _serve(settings: CloudSettings, listener: socket.socket) -> None:
+    address, port = listener.getsockname()[:2]
+    base_url = f"http://{f'[{address}]' if ':' in address else address}:{port}"
     password = admin_password(settings.folder)
     async with running(settings, password) as cloud:
         path = write_clouds_yaml(settings.folder, base_url, password)
-        config = uvicorn.Config(
-            cloud.application, lifespan="off", access_log=False, log_level="error", backlog=4096, timeout_keep_alive=30
-        )
-        server = uvicorn.Server(config)
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        async with _listening(cloud.application, listener) as serving:
+            click.echo(f"Muster is ready at {base_url}")
+            click.echo(f"  export OS_CLIENT_CONFIG_FILE={path} OS_CLOUD=muster")
+            await asyncio.wait([serving])
+
+
+@contextlib.contextmanager
+def _bound(bind: str, port: int) -> Iterator[socket.socket]:
+    """A socket that has its address, but does not listen yet. Raises ClickException."""
+    with socket.socket(socket.AF_INET6 if ":" in bind else socket.AF_INET) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((bind, port))
+        except OSError as error:
+            raise click.ClickException(
+                f"Cannot listen on {bind} port {port}: {error.strerror}. Choose another --port."
+            ) from error
+        listener.setblocking(False)
+        yield listener
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals to the process: what follows its end must run as well."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _listening(application: ASGIApp, listener: socket.socket) -> AsyncIterator[asyncio.Task[None]]:
+    """The application is served meanwhile; at the end, what is being answered gets a few seconds."""
+    config = uvicorn.Config(
+        application,
+        lifespan="off",
+        access_log=False,
+        log_level="error",
+        backlog=4096,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT_S,
+    )
+    listener.listen(4096)
+    server = _Server(config)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
         while not server.started and not serving.done():  # noqa: ASYNC110
             await asyncio.sleep(0.01)  # uvicorn tells of its start in no other way
-        click.echo(f"Muster is ready at {base_url}")
-        click.echo(f"  export OS_CLIENT_CONFIG_FILE={path} OS_CLOUD=muster")
+        yield serving
+    finally:
+        server.should_exit = True
         await serving
+
+
+async def _until_interrupted(work: Coroutine[Any, Any, None]) -> None:
+    """Do the work, until SIGTERM or SIGINT ends it in order. Another one meanwhile changes nothing."""
+    task = asyncio.ensure_future(work)
+    interrupted = False
+
+    def interrupt() -> None:
+        nonlocal interrupted
+        if not interrupted:
+            interrupted = True
+            task.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, interrupt)
+    try:
+        await task
+    except asyncio.CancelledError:
+        if not interrupted:
+            raise

@@ -33,9 +33,13 @@ from muster.store.outbox import Change
 
 
 class ServerSettings(Struct, frozen=True, kw_only=True):
-    """A host not heard of for `host_timeout_s` gets no new servers."""
+    """A host not heard of for `host_timeout_s` gets no new servers.
+
+    `default_availability_zone` is where servers go that name none (Nova's default_schedule_zone); None is anywhere.
+    """
 
     host_timeout_s: float = 60.0
+    default_availability_zone: str | None = None
 
 
 class _Request(Struct, frozen=True):
@@ -199,7 +203,7 @@ class _Creation:
                 Request(
                     server_id=draft.id,
                     demand=demand(draft),
-                    availability_zone=draft.availability_zone,
+                    availability_zone=draft.availability_zone or self._settings.default_availability_zone,
                     hostname=draft.wanted_hostname,
                     group=groups.get(draft.server_group_id or ""),
                 )

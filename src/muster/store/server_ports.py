@@ -28,9 +28,7 @@ async def read_network_ids(connection: AsyncConnection, server_ids: Sequence[str
     return found
 
 
-async def bind(
-    connection: AsyncConnection, wanted: Sequence[tuple[str, str, str]], now: float
-) -> set[tuple[str, str]]:
+async def bind(connection: AsyncConnection, wanted: Sequence[tuple[str, str, str]], now: float) -> set[tuple[str, str]]:
     """Bind existing ports, given as (port, server, host); returns (port, server) of those that were free.
 
     One statement per port.
@@ -53,9 +51,7 @@ async def bind(
     return bound
 
 
-async def unbind(
-    connection: AsyncConnection, port_ids: Sequence[str], server_ids: Collection[str], now: float
-) -> None:
+async def unbind(connection: AsyncConnection, port_ids: Sequence[str], server_ids: Collection[str], now: float) -> None:
     """Those of these ports that belong to one of the servers belong to none any more. One statement per chunk."""
     for part in chunks(port_ids):
         values = {"device_id": "", "device_owner": "", "binding_host_id": "", "status": "DOWN", "updated_at": now}

@@ -1,0 +1,104 @@
+"""This machine as a host of the cloud: its libvirtd, its network namespace, and the adapters over them.
+
+Invariant: leaving keeps guests and their network as they are, so that the next start takes them up again, unless none
+runs: then nothing is left standing.
+"""
+
+import os
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+
+from muster.base.errors import MusterError
+from muster.cli.guest import cache_dir
+from muster.host.agent import HostIdentity, HostParts
+from muster.host.hypervisor.libvirt.accelerator import ProbeSettings, choose_accelerator
+from muster.host.hypervisor.libvirt.hypervisor import LibvirtHypervisor
+from muster.host.hypervisor.libvirt.libvirtd import LibvirtdSettings, PrivateLibvirtd
+from muster.host.hypervisor.libvirt.settings import Accelerator, LibvirtSettings
+from muster.host.images import ImageCache
+from muster.host.machine import Layout, Machine, claimed_namespace, this_machine
+from muster.host.metadata.guests import GuestDescriptions, PlumbingWithMetadata
+from muster.host.metadata.service import MetadataService
+from muster.host.network import LinuxPlumbing, NetworkSettings
+from muster.host.ports import ImageSource
+from muster.host.pressure import BootSettings
+from muster.host.takedown import take_down
+
+_LIBVIRT_THREADS = 5
+
+
+class RealHost:
+    """This machine, ready to be a host; see `opened_host`."""
+
+    def __init__(self, layout: Layout, machine: Machine, daemon: PrivateLibvirtd, accelerator: Accelerator) -> None:
+        self._layout = layout
+        self._machine = machine
+        self._daemon = daemon
+        self.accelerator = accelerator
+        self.hostname = socket.gethostname()
+
+    @asynccontextmanager
+    async def parts(self, images: ImageSource) -> AsyncIterator[HostParts]:
+        """What an agent is made of. Its adapters are the agent's to close, before the end of the block."""
+        cache = ImageCache(images, self._layout.images)
+        service = MetadataService()
+        guests = GuestDescriptions(service)
+        hypervisor = LibvirtHypervisor(self._libvirt_settings(), cache, guests.network_of)
+        plumbing = LinuxPlumbing(NetworkSettings(state_dir=self._layout.network))
+        with suppress(MusterError):  # what cannot be told to be unused is kept
+            await hypervisor.evict_images()
+        try:
+            yield HostParts(
+                identity=HostIdentity(
+                    host_id=self._machine.host_id,
+                    hostname=self.hostname,
+                    hypervisor_type="QEMU",
+                    hypervisor_version=await hypervisor.version(),
+                ),
+                hypervisor=hypervisor,
+                plumbing=PlumbingWithMetadata(plumbing, service),
+                leases=plumbing.leases(),
+                boots=boot_settings(self.accelerator, os.cpu_count() or 1),
+                watcher=guests,
+            )
+        finally:
+            await cache.close()
+
+    def _libvirt_settings(self) -> LibvirtSettings:
+        return LibvirtSettings(
+            instances_dir=self._layout.instances,
+            uri=self._daemon.uri,
+            owner=self._machine.host_id,
+            accelerator=self.accelerator,
+            threads=_LIBVIRT_THREADS,
+            qemu_log_dir=self._daemon.qemu_log_dir,
+        )
+
+
+def boot_settings(accelerator: Accelerator, n_cpus: int) -> BootSettings:
+    """How many guests boot at a time. An emulated boot is nothing but work for one processor: more at a time than there
+    are processors make all of them slower and none faster, and pressure says nothing about it."""
+    if accelerator is Accelerator.KVM:
+        return BootSettings(limit=n_cpus, limit_max=8 * n_cpus)
+    return BootSettings(limit=n_cpus, limit_min=n_cpus, limit_max=n_cpus)
+
+
+@contextmanager
+def opened_host(folder: Path) -> Iterator[RealHost]:
+    """This machine as the host of the cloud in `folder`, in this thread's network namespace; waits for libvirtd.
+
+    Raises Unsupported (see `requirements`), Conflict (another cloud's host is here), Transient.
+    """
+    layout = Layout(folder)
+    with claimed_namespace(layout):
+        machine = this_machine(layout)
+        daemon = PrivateLibvirtd(LibvirtdSettings(directory=layout.libvirtd(machine.host_id)))
+        try:
+            daemon.start()
+            verdict = choose_accelerator(ProbeSettings(cache=cache_dir() / "accelerator.json"))
+            yield RealHost(layout, machine, daemon, verdict.accelerator)
+        finally:
+            if not daemon.count_guests():
+                take_down(layout, machine)

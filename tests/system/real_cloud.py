@@ -1,0 +1,263 @@
+"""A cloud with real guests in a network namespace of its own, as its user sees it: HTTP, ping, ssh.
+
+`muster up --libvirt` runs as a process inside the namespace, so bridges, rules and DHCP servers are kept from
+everything else on the machine. Requests are made by a thread that has entered the namespace.
+"""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+from namespaces import enter
+
+START_S = 180.0
+BOOT_S = 180.0
+SSH_OPTIONS = {
+    "BatchMode": "yes",
+    "StrictHostKeyChecking": "no",
+    "UserKnownHostsFile": "/dev/null",
+    "LogLevel": "ERROR",
+    "ConnectTimeout": "10",
+    "ServerAliveInterval": "10",
+}
+
+
+def eventually(what: str, check: Callable[[], Any], timeout_s: float = BOOT_S, every_s: float = 0.25) -> Any:
+    """Wait until `check` is true; its value."""
+    deadline = time.monotonic() + timeout_s
+    while not (value := check()):
+        assert time.monotonic() < deadline, f"not within {timeout_s:.0f} s: {what}"
+        time.sleep(every_s)
+    return value
+
+
+class RealCloud:
+    """The cloud in `folder`. `start` and `kill` as often as wanted; `remove` at the end."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self.folder = folder
+        self.namespace = f"muster-real-{uuid.uuid4().hex[:8]}"
+        self.key = folder.parent / f"{folder.name}-key"
+        self.base_url = self.token = ""
+        self._arguments = arguments
+        self._process: subprocess.Popen[str] | None = None
+        self._inside = ThreadPoolExecutor(1, initializer=lambda: enter(self.namespace))
+        sh("ip", "netns", "add", self.namespace)
+        sh("ip", "-n", self.namespace, "link", "set", "lo", "up")
+        sh("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.key))
+
+    # The process
+
+    def start(self) -> None:
+        """Start, or start again, and wait until it says that it is ready."""
+        said = self.start_refused(expected=False)
+        assert "ready at" in said, said
+        self.base_url = said.rsplit(" ", 1)[1].strip()
+        if not self.token:
+            self.token = self._log_in()
+
+    def start_refused(self, *, expected: bool = True) -> str:
+        """Start it; the first line that it says, or, if it is expected to refuse, its error."""
+        command = [sys.executable, "-m", "muster", "up", "--data", str(self.folder), "--port", "0", *self._arguments]
+        log = self.folder.with_name(self.folder.name + ".log")
+        with log.open("ab") as errors:
+            self._process = subprocess.Popen(
+                ["ip", "netns", "exec", self.namespace, *command],
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                start_new_session=True,
+            )
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if line and not expected:
+            return line
+        self._process.wait(START_S)
+        self._process.stdout.close()
+        return log.read_text()
+
+    def end(self, number: signal.Signals) -> None:
+        """Send it a signal and wait until it is no more."""
+        assert self._process is not None
+        assert self._process.stdout is not None
+        self._process.send_signal(number)
+        self._process.wait(60)
+        self._process.stdout.close()
+        self._process = None
+
+    def down(self) -> str:
+        """`muster down`, from outside of the namespace; what it says."""
+        command = [sys.executable, "-m", "muster", "down", "--data", str(self.folder)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def remove(self) -> None:
+        """Whatever the test did, nothing is left."""
+        self.down()
+        if self._process is not None:
+            self.end(signal.SIGKILL)
+        self._inside.shutdown()
+        subprocess.run(["ip", "netns", "del", self.namespace], capture_output=True, timeout=30, check=False)
+
+    # Its APIs
+
+    def ask(self, method: str, path: str, body: Any = None, version: str = "2.90") -> Any:
+        """One request as the admin; the answer's document. Fails for any other status than a success."""
+        answer = self._request(method, path, body, version)
+        assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text}"
+        return answer.json() if answer.content else None
+
+    def exists(self, path: str) -> bool:
+        return self._request("GET", path, None, "2.90").status_code != 404
+
+    def named(self, path: str, name: str) -> dict[str, Any]:
+        """The one thing of a list with this name."""
+        [items] = [value for value in self.ask("GET", path).values() if isinstance(value, list)]
+        [item] = [item for item in items if item["name"] == name]
+        return item
+
+    def create_server(self, name: str, **more: Any) -> str:
+        """Ask for a guest on the default network; its id."""
+        body = {
+            "name": name,
+            "imageRef": self.named("/image/v2/images", "guest")["id"],
+            "flavorRef": "guest.tiny",
+            "networks": [{"uuid": self.named("/network/v2.0/networks", "default")["id"]}],
+        }
+        return self.ask("POST", "/compute/v2.1/servers", {"server": body | more})["server"]["id"]
+
+    def server(self, server_id: str) -> dict[str, Any]:
+        return self.ask("GET", f"/compute/v2.1/servers/{server_id}")["server"]
+
+    def act(self, server_id: str, action: dict[str, Any]) -> None:
+        self.ask("POST", f"/compute/v2.1/servers/{server_id}/action", action)
+
+    def becomes(self, server_id: str, status: str) -> dict[str, Any]:
+        """Wait for a status."""
+
+        def there() -> dict[str, Any] | None:
+            server = self.server(server_id)
+            assert status == "ERROR" or server["status"] != "ERROR", server.get("fault")
+            return server if server["status"] == status and server["OS-EXT-STS:task_state"] is None else None
+
+        return eventually(f"server becomes {status}", there)
+
+    def delete(self, server_id: str) -> None:
+        self.ask("DELETE", f"/compute/v2.1/servers/{server_id}")
+        eventually("server is gone", lambda: not self.exists(f"/compute/v2.1/servers/{server_id}"))
+
+    def timeline(self, server_id: str) -> dict[str, float]:
+        """When each step of a server's way was done; kept in the cloud's database."""
+        with sqlite3.connect(f"file:{self.folder / 'muster.db'}?mode=ro", uri=True) as database:
+            [(text,)] = database.execute("SELECT timeline FROM servers WHERE id = ?", (server_id,))
+        return json.loads(text)
+
+    def _log_in(self) -> str:
+        [auth] = [yaml.safe_load((self.folder / "clouds.yaml").read_text())["clouds"]["muster"]["auth"]]
+        user = {"name": "admin", "domain": {"id": "default"}, "password": auth["password"]}
+        scope = {"project": {"name": "admin", "domain": {"id": "default"}}}
+        identity = {"methods": ["password"], "password": {"user": user}}
+        answer = self._request("POST", "/identity/v3/auth/tokens", {"auth": {"identity": identity, "scope": scope}}, "")
+        return answer.headers["X-Subject-Token"]
+
+    def _request(self, method: str, path: str, body: Any, version: str) -> httpx.Response:
+        headers = {"X-Auth-Token": self.token, "OpenStack-API-Version": f"compute {version}"}
+        if not version:
+            headers.clear()
+
+        def work() -> httpx.Response:
+            with httpx.Client(base_url=self.base_url, timeout=60, trust_env=False) as client:
+                return client.request(method, path, json=body, headers=headers)
+
+        return self._inside.submit(work).result(90)
+
+    # Its guests, from the host
+
+    def inside(self, *command: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+        """Run a command in the namespace."""
+        line = ["ip", "netns", "exec", self.namespace, *command]
+        return subprocess.run(line, capture_output=True, text=True, timeout=timeout_s, check=False)
+
+    def answers_ping(self, address: str) -> bool:
+        return self.inside("ping", "-c1", "-W2", address).returncode == 0
+
+    def ssh(self, address: str, command: str) -> str | None:
+        """What a command says in a guest, or None where there is no way in."""
+        options = [f"-o{name}={value}" for name, value in SSH_OPTIONS.items()]
+        done = self.inside("ssh", "-F", "none", *options, "-i", str(self.key), f"root@{address}", command)
+        return done.stdout if done.returncode == 0 else None
+
+    def reach(self, address: str, command: str) -> str:
+        """The same, once the guest is up."""
+        [said] = eventually(
+            f"ssh to {address}", lambda: [said for said in [self.ssh(address, command)] if said is not None]
+        )
+        return said
+
+    def is_open(self, address: str, port: int) -> bool:
+        """Whether a TCP connection can be made from outside."""
+        return self.inside("timeout", "3", "bash", "-c", f"exec 3<>/dev/tcp/{address}/{port}").returncode == 0
+
+    # What stands
+
+    def links(self) -> set[str]:
+        """Interfaces in the namespace but loopback."""
+        return {link["ifname"] for link in json.loads(self.inside("ip", "-j", "link").stdout)} - {"lo"}
+
+    def rules(self) -> str:
+        return self.inside("nft", "list", "ruleset").stdout
+
+    def processes(self) -> list[str]:
+        """Command lines of all that runs for this cloud: whatever names its folder, or is in its namespace."""
+        inside = os.stat(f"/run/netns/{self.namespace}")
+        return [command for command, place in _processes() if place == inside.st_ino or str(self.folder) in command]
+
+    def leftovers(self) -> list[str]:
+        """All that runs or stands."""
+        return [*self.processes(), *sorted(self.links()), *self.rules().splitlines()]
+
+
+def address_of(server: dict[str, Any]) -> str:
+    """The first address that the API says a server has."""
+    return server["addresses"]["default"][0]["addr"]
+
+
+def sh(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout
+
+
+def _processes() -> Iterator[tuple[str, int]]:
+    """Command line and network namespace of each process but this one and what has ended."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal() and int(entry.name) != os.getpid():
+            try:
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                if command:
+                    yield command, (entry / "ns" / "net").stat().st_ino
+            except OSError:
+                continue
+
+
+@contextmanager
+def real_cloud(folder: Path, *arguments: str) -> Iterator[RealCloud]:
+    """A cloud with real guests that has started; nothing is left of it at the end."""
+    folder.mkdir(parents=True, exist_ok=True)
+    cloud = RealCloud(folder / "cloud", "--libvirt", *arguments)
+    try:
+        cloud.start()
+        yield cloud
+    finally:
+        cloud.remove()

@@ -1,0 +1,203 @@
+"""Real guests through the HTTP API: what a user of `muster up --libvirt` does, and what an operator does to it."""
+
+import base64
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("libvirt")
+
+from real_cloud import RealCloud, address_of, eventually, real_cloud
+
+from muster.host.names import tap_name
+
+pytestmark = [pytest.mark.system, pytest.mark.root, pytest.mark.timeout(600)]
+
+USER_DATA = "#!/bin/sh\necho user data has run\necho told > /root/told\n"
+SIMULATED = 2
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealCloud]:
+    """A cloud whose admin has a key, and whose default group lets in ping and ssh."""
+    with real_cloud(tmp_path_factory.mktemp("real"), "--sim-hosts", str(SIMULATED)) as cloud:
+        public = cloud.key.with_suffix(".pub").read_text()
+        cloud.ask("POST", "/compute/v2.1/os-keypairs", {"keypair": {"name": "mine", "public_key": public}})
+        allow(cloud, protocol="icmp")
+        allow(cloud, protocol="tcp", port_range_min=22, port_range_max=22)
+        yield cloud
+
+
+@pytest.fixture(scope="module")
+def guests(cloud: RealCloud) -> tuple[str, str]:
+    """Two guests that are up: one told by the metadata service, one by its config drive."""
+    encoded = base64.b64encode(USER_DATA.encode()).decode()
+    served = cloud.create_server("served", key_name="mine", metadata={"colour": "green"})
+    driven = cloud.create_server("driven", key_name="mine", user_data=encoded, config_drive=True)
+    for server_id in (served, driven):
+        cloud.reach(address_of(cloud.becomes(server_id, "ACTIVE")), "true")
+    return served, driven
+
+
+def allow(cloud: RealCloud, **rule: Any) -> str:
+    """A rule in the admin's default group; its id."""
+    project_id = cloud.named("/identity/v3/projects", "admin")["id"]
+    [group] = cloud.ask("GET", f"/network/v2.0/security-groups?project_id={project_id}")["security_groups"]
+    body = {"security_group_rule": {"security_group_id": group["id"], "direction": "ingress"} | rule}
+    return cloud.ask("POST", "/network/v2.0/security-group-rules", body)["security_group_rule"]["id"]
+
+
+def port_id_of(cloud: RealCloud, server_id: str) -> str:
+    [port] = cloud.ask("GET", f"/network/v2.0/ports?device_id={server_id}")["ports"]
+    return port["id"]
+
+
+def boot_id(cloud: RealCloud, address: str) -> str:
+    """What is new with each boot of a guest."""
+    return cloud.reach(address, "cat /proc/sys/kernel/random/boot_id")
+
+
+def reboots(cloud: RealCloud, address: str, before: str) -> None:
+    eventually("the guest has booted again", lambda: (cloud.ssh(address, BOOT_ID) or before) != before)
+
+
+BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
+
+
+def test_guests_are_reached_and_know_who_they_are(cloud: RealCloud, guests: tuple[str, str]) -> None:
+    served, driven = map(cloud.server, guests)
+    for server in (served, driven):
+        address = address_of(server)
+        assert cloud.answers_ping(address)
+        said = cloud.reach(address, "hostname; ip -4 -o address show eth0; cat /sys/class/net/eth0/address")
+        name, shown, mac = said.splitlines()
+        assert name == server["name"]
+        assert f" {address}/16 " in shown
+        assert mac == server["addresses"]["default"][0]["OS-EXT-IPS-MAC:mac_addr"]
+        assert server["OS-EXT-AZ:availability_zone"] == "nova"
+    document = cloud.reach(address_of(served), "wget -qO- http://169.254.169.254/openstack/latest/meta_data.json")
+    assert '"colour":"green"' in document
+    assert served["id"] in document
+    assert cloud.reach(address_of(driven), "cat /root/told") == "told\n"
+    assert served["config_drive"] == ""
+    assert driven["config_drive"] == "True"
+
+
+def test_a_guest_starts_only_after_its_network_is_ready(cloud: RealCloud, guests: tuple[str, str]) -> None:
+    for server_id in guests:
+        steps = eventually("the lease was seen", lambda id_=server_id: (t := cloud.timeline(id_)).get("dhcp") and t)
+        order = ["accepted", "placed", "received", "imaged", "plumbed", "leasable", "admitted", "started", "dhcp"]
+        times = [steps[step] for step in order]
+        assert times == sorted(times), steps
+
+
+def test_a_port_is_closed_until_a_rule_opens_it(cloud: RealCloud, guests: tuple[str, str]) -> None:
+    address = address_of(cloud.server(guests[0]))
+    cloud.reach(address, "(while true; do nc -l -p 8080 </dev/null; done) >/dev/null 2>&1 & echo")
+    assert cloud.is_open(address, 22)
+    assert not cloud.is_open(address, 8080)
+    rule = allow(cloud, protocol="tcp", port_range_min=8080, port_range_max=8080)
+    eventually("the port is open", lambda: cloud.is_open(address, 8080), 60)
+    cloud.ask("DELETE", f"/network/v2.0/security-group-rules/{rule}")
+    eventually("the port is closed again", lambda: not cloud.is_open(address, 8080), 60)
+
+
+def test_stop_start_reboot_and_rebuild(cloud: RealCloud, guests: tuple[str, str]) -> None:
+    served, driven = guests
+    addresses = [address_of(cloud.server(server_id)) for server_id in guests]
+    before = [cloud.reach(address, f"echo kept > /root/mark; sync; {BOOT_ID}") for address in addresses]
+    cloud.act(served, {"reboot": {"type": "SOFT"}})
+    cloud.act(driven, {"reboot": {"type": "HARD"}})
+    for server_id, address, boot in zip(guests, addresses, before, strict=True):
+        cloud.becomes(server_id, "ACTIVE")
+        reboots(cloud, address, boot)
+        assert cloud.reach(address, "cat /root/mark") == "kept\n"
+    cloud.act(served, {"os-stop": None})
+    cloud.act(driven, {"rebuild": {"imageRef": cloud.named("/image/v2/images", "guest")["id"]}})
+    cloud.becomes(served, "SHUTOFF")
+    assert not cloud.answers_ping(addresses[0])
+    cloud.act(served, {"os-start": None})
+    for server_id in guests:
+        cloud.becomes(server_id, "ACTIVE")
+    assert cloud.reach(addresses[0], "cat /root/mark") == "kept\n"
+    assert cloud.reach(addresses[1], "cat /root/mark 2>/dev/null || hostname") == "driven\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "kill -9"])
+def test_guests_outlive_muster(cloud: RealCloud, guests: tuple[str, str], number: signal.Signals) -> None:
+    addresses = [address_of(cloud.server(server_id)) for server_id in guests]
+    before = [boot_id(cloud, address) for address in addresses]
+    cloud.end(number)
+    assert all(map(cloud.answers_ping, addresses))
+    cloud.start()
+    for server_id, address, boot in zip(guests, addresses, before, strict=True):
+        assert cloud.becomes(server_id, "ACTIVE")
+        assert boot_id(cloud, address) == boot
+        assert served_document(cloud, address, server_id)
+    # It is in command again: what it is asked for now reaches the guests' host.
+    third = cloud.create_server("third")
+    cloud.becomes(third, "ACTIVE")
+    cloud.delete(third)
+
+
+def served_document(cloud: RealCloud, address: str, server_id: str) -> bool:
+    said = eventually(
+        "the metadata service answers",
+        lambda: cloud.ssh(address, "wget -qO- http://169.254.169.254/openstack/latest/meta_data.json"),
+        60,
+    )
+    return server_id in said
+
+
+def test_nothing_of_a_deleted_guest_is_left(cloud: RealCloud, guests: tuple[str, str]) -> None:
+    doomed = cloud.create_server("doomed", key_name="mine", config_drive=True)
+    address = address_of(cloud.becomes(doomed, "ACTIVE"))
+    tap = tap_name(port_id_of(cloud, doomed))
+    assert traces(cloud, doomed, tap, address) == {"tap", "rules", "folder", "DHCP entry", "QEMU"}
+    cloud.delete(doomed)
+    eventually("nothing is left", lambda: not traces(cloud, doomed, tap, address), 60)
+    assert cloud.answers_ping(address_of(cloud.server(guests[0])))
+
+
+def traces(cloud: RealCloud, server_id: str, tap: str, address: str) -> set[str]:
+    """What there is of a guest on its host."""
+    host = cloud.folder / "host"
+    entries = "".join(path.read_text() for path in host.glob("network/dhcp/*/hosts/*"))
+    found = {
+        "tap": tap in cloud.links(),
+        "rules": tap in cloud.rules(),
+        "folder": (host / "instances" / server_id).exists(),
+        "DHCP entry": address + "," in entries,
+        "QEMU": any(server_id in command for command in cloud.processes()),
+    }
+    return {name for name, there in found.items() if there}
+
+
+def test_simulated_hosts_are_a_zone_beside_the_real_one(cloud: RealCloud) -> None:
+    simulated = cloud.create_server("simulated", availability_zone="sim")
+    server = cloud.becomes(simulated, "ACTIVE")
+    assert server["OS-EXT-AZ:availability_zone"] == "sim"
+    assert not any(simulated in command for command in cloud.processes())
+    cloud.delete(simulated)
+
+
+def test_one_cloud_in_a_namespace_and_nothing_left_of_it(tmp_path: Path) -> None:
+    with real_cloud(tmp_path / "one", "--sim-hosts", "0") as cloud:
+        other = RealCloud(tmp_path / "other", "--libvirt", "--sim-hosts", "0")
+        other_namespace, other.namespace = other.namespace, cloud.namespace
+        assert f"the cloud in {cloud.folder} has its host in this network namespace" in other.start_refused()
+        cloud.end(signal.SIGTERM)
+        eventually("nothing is left standing where no guest runs", lambda: not cloud.leftovers(), 60)
+
+        cloud.start()
+        cloud.becomes(cloud.create_server("left"), "ACTIVE")
+        cloud.end(signal.SIGKILL)
+        assert f"muster down --data {cloud.folder}" in other.start_refused()
+        other.namespace = other_namespace
+        other.remove()
+        assert cloud.down() == "Removed: 1 guest, 1 DHCP server, 1 tap, 1 bridge, libvirtd, nftables rules\n"
+        eventually("nothing stands", lambda: not cloud.leftovers(), 60)
+        assert cloud.down() == "Nothing of its host runs or stands on this machine.\n"

@@ -32,6 +32,7 @@ from muster.domain.placement import Overcommit
 from muster.domain.servers import Server, observe
 from muster.services.dispatcher import Dispatcher
 from muster.services.server_orders import ServerOrders
+from muster.store import aggregates as aggregate_store
 from muster.store import hosts as host_store
 from muster.store import instance_actions as action_store
 from muster.store import server_ports as port_store
@@ -95,6 +96,7 @@ class HostReports:
         if hellos:
             async with self._database.write() as connection:
                 await host_store.write_hellos(connection, list(hellos.values()), self._overcommit, self._clock())
+                await aggregate_store.apply_zones(connection, hellos)
             await self._dispatcher.send_everything({host_id: hello.nonce for host_id, hello in hellos.items()})
         await self._take_reports([message for message in messages if isinstance(message, Report)])
         beats = {beat.host_id: beat for m in messages if isinstance(m, Heartbeat) for beat in m.beats}

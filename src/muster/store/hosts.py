@@ -27,6 +27,7 @@ hosts = Table(
     text("host_ip"),
     text("cpu_info", default=""),
     text("availability_zone", default="nova"),
+    text("own_zone", default="nova"),  # what the host's agent says; an aggregate may have moved the host
     flag("firewall", default=True),
     integer("vcpus"),
     integer("ram_mib"),
@@ -75,6 +76,7 @@ def _row(hello: Hello, overcommit: Overcommit, now: float) -> dict[str, object]:
         "host_ip": hello.host_ip,
         "cpu_info": hello.cpu_info,
         "availability_zone": hello.availability_zone,
+        "own_zone": hello.availability_zone,
         "firewall": hello.firewall,
         "vcpus": capacity.vcpus,
         "ram_mib": capacity.ram_mib,

@@ -5,6 +5,7 @@ Invariant: every module of the store that holds a table is imported here (a test
 
 from muster.store import (
     addresses,
+    aggregates,
     application_credentials,
     assignments,
     catalog,
@@ -33,6 +34,7 @@ from muster.store.engine import metadata
 
 MODULES = (
     addresses,
+    aggregates,
     application_credentials,
     assignments,
     catalog,

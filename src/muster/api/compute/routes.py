@@ -1,6 +1,7 @@
 """The compute API's whole route table."""
 
 from muster.api.compute import versions
+from muster.api.compute.aggregates import aggregate_routes
 from muster.api.compute.availability_zones import availability_zone_routes
 from muster.api.compute.compute_services import compute_service_routes
 from muster.api.compute.flavor_access import flavor_access_routes
@@ -22,6 +23,7 @@ def routes(services: Services) -> Routes:
     return {
         ("GET", "/"): Route(versions.index, Rule.PUBLIC),
         ("GET", "/v2.1"): Route(versions.show, Rule.PUBLIC),
+        **aggregate_routes(services.aggregates),
         **flavor_routes(services.flavors),
         **flavor_extra_spec_routes(services.flavors),
         **flavor_access_routes(services.flavors),

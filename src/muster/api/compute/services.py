@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from muster.base.clock import Clock
 from muster.bus.protocol import Bus
+from muster.services.aggregates import Aggregates
 from muster.services.compute_quotas import ComputeQuotas
 from muster.services.flavors import Flavors
 from muster.services.hypervisors import Hypervisors
@@ -36,6 +37,7 @@ class Services(Struct, frozen=True, kw_only=True):
     server_interfaces: ServerInterfaces
     server_lookups: ServerLookups
     server_security_groups: ServerSecurityGroups
+    aggregates: Aggregates
     flavors: Flavors
     hypervisors: Hypervisors
     keypairs: Keypairs
@@ -73,6 +75,7 @@ def assemble(
         server_interfaces=ServerInterfaces(database, batch, servers, wake),
         server_lookups=lookups,
         server_security_groups=ServerSecurityGroups(database, batch, servers, lookups, wake),
+        aggregates=Aggregates(database, batch.clock),
         flavors=Flavors(database, batch.clock),
         quotas=ComputeQuotas(database, batch.quotas),
         hypervisors=Hypervisors(database, batch.clock, settings.host_timeout_s),

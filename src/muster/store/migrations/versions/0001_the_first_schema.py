@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "1596487380d8"
+revision = "fc7f2a56afbc"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -11,6 +11,19 @@ depends_on = None
 
 def upgrade() -> None:
     """Bring a database from the revision before to this one."""
+    op.create_table(
+        "aggregates",
+        sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column("uuid", sa.String(length=64), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("availability_zone", sa.Text(), nullable=True),
+        sa.Column("metadata", sa.JSON(), nullable=False),
+        sa.Column("created_at", sa.Float(precision=53), nullable=False),
+        sa.Column("updated_at", sa.Float(precision=53), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_aggregates")),
+        sa.UniqueConstraint("name", name=op.f("uq_aggregates_name")),
+        sa.UniqueConstraint("uuid", name=op.f("uq_aggregates_uuid")),
+    )
     op.create_table(
         "catalog_regions",
         sa.Column("id", sa.String(length=255), nullable=False),
@@ -59,6 +72,7 @@ def upgrade() -> None:
         sa.Column("host_ip", sa.Text(), nullable=False),
         sa.Column("cpu_info", sa.Text(), nullable=False),
         sa.Column("availability_zone", sa.Text(), nullable=False),
+        sa.Column("own_zone", sa.Text(), nullable=False),
         sa.Column("firewall", sa.Boolean(), nullable=False),
         sa.Column("vcpus", sa.Integer(), nullable=False),
         sa.Column("ram_mib", sa.Integer(), nullable=False),
@@ -264,6 +278,17 @@ def upgrade() -> None:
         sa.Column("in_use", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("project_id", "resource", name=op.f("pk_usages")),
     )
+    op.create_table(
+        "aggregate_hosts",
+        sa.Column("aggregate_id", sa.Integer(), nullable=False),
+        sa.Column("host_id", sa.String(length=64), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["aggregate_id"], ["aggregates.id"], name=op.f("fk_aggregate_hosts_aggregate_id"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(["host_id"], ["hosts.id"], name=op.f("fk_aggregate_hosts_host_id"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("aggregate_id", "host_id", name=op.f("pk_aggregate_hosts")),
+    )
+    op.create_index(op.f("ix_aggregate_hosts_host_id"), "aggregate_hosts", ["host_id"], unique=False)
     op.create_table(
         "catalog_endpoints",
         sa.Column("id", sa.String(length=64), nullable=False),

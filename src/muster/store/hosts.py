@@ -203,3 +203,12 @@ async def release(connection: AsyncConnection, host_id: str, demand: Demand, ser
 async def any_firewall(connection: AsyncConnection) -> bool:
     """Whether any host enforces security groups; a cloud of simulated hosts has none, and is spared their cost."""
     return (await connection.execute(select(hosts.c.id).where(hosts.c.firewall).limit(1))).first() is not None
+
+
+async def read_firewalls(connection: AsyncConnection, host_ids: Collection[str]) -> set[str]:
+    """Which of these hosts enforce security groups. One query per chunk."""
+    found: set[str] = set()
+    for part in chunks(sorted(host_ids)):
+        statement = select(hosts.c.id).where(hosts.c.id.in_(part), hosts.c.firewall)
+        found.update((await connection.execute(statement)).scalars())
+    return found

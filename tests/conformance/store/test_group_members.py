@@ -67,15 +67,16 @@ async def test_members_are_logged_for_the_hosts_that_name_the_group(database, tm
             assert len(members) == 3
             [member] = (await store.read_of_ports(connection, [first, "none"])).values()
             assert sorted(member.addresses) == sorted(changes[default.id][1].joined)
+        await port("with")
         await cloud.ports.delete(MEMBER, first)
         async with database.write() as connection:
-            changes = await store.read_changes(connection, {default.id: {3}})
-            assert changes[default.id][3].left == tuple(sorted(member.addresses))
+            changes = await store.read_changes(connection, {default.id: {4}})
+            assert changes[default.id][4].left == tuple(sorted(member.addresses))
             # A server that waits in a note does not count as told.
             await port_of_waiting(connection)
-            assert await store.raise_generations(connection, [default.id, "gone"]) == {default.id: 4}
+            assert await store.raise_generations(connection, [default.id, "gone"]) == {default.id: 5}
             await store.forget(connection, 1e12)
-            assert await store.read_changes(connection, {default.id: {1, 2, 3}}) == {}
+            assert await store.read_changes(connection, {default.id: {1, 4}}) == {}
         async with database.read() as connection:
             assert (await group_store.read(connection, [default.id]))[default.id].revision == default.revision
             assert await outbox_store.read_hosts_told(connection, default.id, ["without"]) == set()

@@ -22,6 +22,7 @@ from muster.domain.messages import CONTROL_TOPIC, Hello, Message, decode, encode
 from muster.domain.networks import NewNetwork
 from muster.domain.quotas import COMPUTE_DEFAULTS, NETWORK_DEFAULTS, UNLIMITED
 from muster.domain.reports import HostCapacity
+from muster.domain.server_listing import ServerQuery
 from muster.domain.servers import Asked, FlavorPicture, NewServer, Server, Verb, WantedNic
 from muster.domain.subnets import NewSubnet
 from muster.locks.tooz import ToozLocks
@@ -34,7 +35,6 @@ from muster.services.security_groups import SecurityGroups
 from muster.store import tables
 from muster.store.engine import Database
 from muster.store.hosts import hosts
-from muster.store.servers import ServerQuery
 
 PROJECT = "f" * 32
 TINY = FlavorPicture(id="1", name="m1.tiny", vcpus=1, ram_mib=512, disk_gib=1)
@@ -61,7 +61,7 @@ class Loop:
         )
         self.network = assemble_network(database, self.batch, self.groups)
         self.dispatcher = Dispatcher(database, bus, system_clock)
-        neighbours: Any = Neighbours(images=None, networks=self.network.networks)  # type: ignore[arg-type]
+        neighbours: Any = Neighbours(images=None, networks=self.network.networks, bus=bus)  # type: ignore[arg-type]
         self.compute = assemble_compute(database, self.batch, self.dispatcher.wake, neighbours)
         self.reports = HostReports(database, bus, system_clock, self.dispatcher, self.compute.orders)
         self.context = Context(user_id="u" * 32, project_id=PROJECT, roles=frozenset({"admin"}))

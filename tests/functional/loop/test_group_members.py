@@ -256,3 +256,18 @@ async def test_a_port_that_moves_a_server_to_a_new_group_brings_the_group(tmp_pa
         [to_a] = await world.a.learn()
         assert group.id in {one.id for one in to_a.groups}
         await world.check()
+
+
+async def test_a_server_that_leaves_and_joins_a_group_changes_its_members(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
+        server = await world.loop.create("a")
+        await world.check()
+        before = await world.truth(world.default)
+        groups = world.loop.compute.server_security_groups
+        for verb, count in ((groups.remove, -1), (groups.add, 1)):
+            await verb(world.loop.context, server.id, "default")
+            [to_b] = await world.b.learn()
+            assert to_b.groups == ()
+            assert [len(change.joined) - len(change.left) for change in to_b.members] == [count]
+            await world.check()
+        assert await world.truth(world.default) == before

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from muster.store.columns import moment, reference
 from muster.store.dialects import chunks
 from muster.store.engine import metadata
-from muster.store.hosts import hosts
+from muster.store.hosts import hosts, in_order
 from muster.store.ports import port_security_groups, ports
 from muster.store.servers import servers
 
@@ -101,7 +101,7 @@ async def raise_seqs(connection: AsyncConnection, host_ids: Collection[str]) -> 
     for part in chunks(sorted(host_ids)):
         statement = (
             update(hosts)
-            .where(hosts.c.id.in_(part))
+            .where(hosts.c.id.in_(in_order(part)))
             .values(desired_seq=hosts.c.desired_seq + 1)
             .returning(hosts.c.id, hosts.c.desired_seq)
         )

@@ -16,11 +16,12 @@ from muster.services.networks import Networks
 from muster.services.port_batch import PortBatch
 from muster.services.server_changes import ServerChanges
 from muster.services.server_consoles import ServerConsoles
-from muster.services.server_creation import ServerCreation, ServerSettings
+from muster.services.server_creation import ServerCreation
 from muster.services.server_groups import ServerGroups
 from muster.services.server_interfaces import ServerInterfaces
 from muster.services.server_lookups import ServerLookups
 from muster.services.server_orders import ServerOrders
+from muster.services.server_placement import ServerSettings
 from muster.services.server_security_groups import ServerSecurityGroups
 from muster.services.servers import Servers
 from muster.store.engine import Database

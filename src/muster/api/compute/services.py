@@ -24,6 +24,7 @@ from muster.services.server_orders import ServerOrders
 from muster.services.server_placement import ServerSettings
 from muster.services.server_security_groups import ServerSecurityGroups
 from muster.services.servers import Servers
+from muster.services.tenant_usages import TenantUsages
 from muster.store.engine import Database
 
 
@@ -44,6 +45,7 @@ class Services(Struct, frozen=True, kw_only=True):
     keypairs: Keypairs
     quotas: ComputeQuotas
     server_groups: ServerGroups
+    tenant_usages: TenantUsages
     images: ImageService
     networks: Networks
     clock: Clock
@@ -81,6 +83,7 @@ def assemble(
         quotas=ComputeQuotas(database, batch.quotas),
         hypervisors=Hypervisors(database, batch.clock, settings.host_timeout_s),
         keypairs=Keypairs(database, batch.quotas, batch.clock),
+        tenant_usages=TenantUsages(database, batch.clock),
         server_groups=ServerGroups(database, batch.quotas, batch.clock),
         images=neighbours.images,
         networks=neighbours.networks,

@@ -187,22 +187,16 @@ def servers(made: dict[str, str]) -> list[Sample]:
         "adminPass": "p",
     }
     one = f"/compute/v2.1/servers/{made['server']}"
-    actions = [
-        {"os-resetState": {"state": "active"}},
-        {"rebuild": rebuild},
-        {"os-resetState": {"state": "active"}},
-        {"reboot": {"type": "HARD"}},
-        {"lock": {"locked_reason": "x"}},
-        {"unlock": None},
-        {"addSecurityGroup": {"name": "default"}},
-    ]
+    quiet = [{"lock": {"locked_reason": "x"}}, {"unlock": None}, {"addSecurityGroup": {"name": "default"}}]
+    busy = [{"os-resetState": {"state": "active"}}, {"rebuild": rebuild}, {"reboot": {"type": "HARD"}}]
     change = {"name": "q", "accessIPv4": "1.1.1.1", "accessIPv6": "::1", "description": "x", "hostname": "host"}
     return [
         ("POST", "/compute/v2.1/servers", {"server": server, "os:scheduler_hints": {"group": made["server_group"]}}),
-        *[("POST", f"{one}/action", action) for action in actions],
+        *[("POST", f"{one}/action", action) for action in quiet],
         ("PUT", one, {"server": change}),
         ("POST", f"{one}/metadata", {"metadata": {"a": "b"}}),
         ("PUT", f"{one}/metadata/a", {"meta": {"a": "b"}}),
         ("PUT", f"{one}/tags", {"tags": ["a"]}),
         ("POST", f"{one}/os-interface", {"interfaceAttachment": {"net_id": made["network"], "tag": "x"}}),
+        *[("POST", f"{one}/action", action) for action in busy],
     ]

@@ -4,7 +4,6 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from muster.api.compute.bodies import parse
 from muster.api.compute.paging import asked, next_link, page_asked
 from muster.api.http.requests import Request
 from muster.api.http.responses import Response
@@ -64,7 +63,7 @@ class KeypairHandlers:
 
     async def create(self, request: Request) -> Response:
         """Keep a public key, or make a pair and tell the private key this once."""
-        body = (await parse(request, CreateBody)).keypair
+        body = (await request.json(CreateBody)).keypair
         _check(request, body)
         user_id = body.user_id or request.context.user_id
         made = await self._keypairs.create(request.context, user_id, body.name, body.public_key)

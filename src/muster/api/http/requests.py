@@ -1,6 +1,7 @@
 """A request as a handler sees it: validated caller, path parameters, query, typed body."""
 
 from collections.abc import AsyncIterator
+from functools import cached_property
 from typing import TypeVar
 from urllib.parse import parse_qsl
 
@@ -43,7 +44,7 @@ class Request:
         except (UnicodeDecodeError, ValueError) as error:
             raise Invalid("The query string is malformed") from error
 
-    @property
+    @cached_property
     def base_url(self) -> str:
         """Scheme, host and the prefix under which this API is served, as the client sees them."""
         scheme = self.headers.get("x-forwarded-proto", self.scope["scheme"])

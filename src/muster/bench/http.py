@@ -1,7 +1,7 @@
 """The benchmark's HTTP client: little CPU per request, since it often shares the machine with what it measures.
 
 Plain HTTP/1.1 with connection reuse, and nothing else: no redirects, cookies, proxies, compression or retries. The
-decision record 0015 says why it is not httpx or aiohttp.
+decision record 0004 says why it is not httpx or aiohttp.
 
 Invariants: a request is sent at most once; what it could not complete is raised, never repeated here. A connection that
 has been idle longer than `MAX_IDLE_S` is not used again, since servers close idle ones and the request would be lost.

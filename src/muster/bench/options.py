@@ -25,6 +25,7 @@ class ServersOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_alive     servers that exist and are not ready yet, at a time; None: no limit
     image, flavor None: the only one there is; for flavors the smallest
     network       "auto": the only one that is not external
+    availability_zone None: the cloud's choice
     security_group None: one with ICMP and ssh is made, if ping or ssh is measured
     key           make and register an ed25519 key pair; `login` needs one
     login         the ssh phase ends with a command run in the guest, not with the banner
@@ -41,6 +42,7 @@ class ServersOptions(msgspec.Struct, frozen=True, kw_only=True):
     image: str | None = None
     flavor: str | None = None
     network: str = "auto"
+    availability_zone: str | None = None
     security_group: str | None = None
     key: bool = False
     login: bool = False

@@ -113,6 +113,8 @@ class _Run:
             "flavorRef": ingredients.flavor_id,
             "networks": [{"uuid": ingredients.network_id}],
         }
+        if options.availability_zone is not None:
+            template["availability_zone"] = options.availability_zone
         name = self._prefix.rstrip("-")
         if options.wants_key:
             key_file = await make_key_pair(self._api, name, self._undo)

@@ -3,6 +3,7 @@
 import importlib
 
 import click
+from click.shell_completion import CompletionItem
 
 from muster import __version__
 
@@ -10,7 +11,9 @@ from muster import __version__
 _COMMANDS = {
     "up": ("muster.cli.up", "up", "Run a whole cloud on this machine, in the foreground."),
     "down": ("muster.cli.down", "down", "Stop a cloud and remove what runs or stands on this machine for it."),
+    "demo": ("muster.cli.demo", "demo", "Show a cloud at work: thousands of servers at once, and real ones."),
     "bench": ("muster.cli.bench", "bench", "Measure a cloud from its users' side."),
+    "completion": ("muster.cli.completion", "completion", "Let the shell complete `muster` by the Tab key."),
     "guest": ("muster.cli.guest", "guest", "Build the test guest's image."),
 }
 
@@ -28,6 +31,14 @@ class _Lazy(click.Group):
         command = getattr(importlib.import_module(module), attribute)
         assert isinstance(command, click.Command)  # noqa: S101 - our own table
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Names of commands without importing any: a person waits for them."""
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        return [
+            CompletionItem(name, help=text) for name, (_, _, text) in _COMMANDS.items() if name.startswith(incomplete)
+        ]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

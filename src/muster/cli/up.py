@@ -25,6 +25,7 @@ from muster.cli.secrets import admin_password, write_clouds_yaml
 from muster.host.hypervisor.sim import SimSettings
 
 _SHUTDOWN_TIMEOUT_S = 5
+_LEVELS = click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"])
 
 
 @click.command()
@@ -34,7 +35,7 @@ _SHUTDOWN_TIMEOUT_S = 5
 @click.option("--sim-hosts", type=click.IntRange(0, 20_000), default=10, show_default=True, help="Simulated hosts.")
 @click.option("--sim-boot-s", type=click.FloatRange(0, 3600), default=0.0, show_default=True, help="Their boot time.")
 @click.option("--libvirt", is_flag=True, help="This machine is one more host, with real guests; needs root.")
-@click.option("--log-level", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]), default="WARNING")
+@click.option("--log-level", type=_LEVELS, default="WARNING", show_default=True, help="The least that is written.")
 def up(  # noqa: PLR0913 - one per option
     *, data: Path, port: int, bind: str, sim_hosts: int, sim_boot_s: float, libvirt: bool, log_level: str
 ) -> None:

@@ -1,0 +1,132 @@
+"""A cloud shown at work: thousands of simulated servers at once, then real guests through the same API.
+
+It is started for the purpose in a fresh folder and known by its public API alone. Invariant: at the end, however it
+comes about, the cloud is gone and so is everything that it made on this machine.
+"""
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import msgspec
+from msgspec.structs import replace
+
+from muster.base.errors import Invalid, Transient
+from muster.base.tasks import to_its_end
+from muster.bench.launch import Launched, cloud_launch, launched
+from muster.bench.observer import Observer
+from muster.bench.options import Phase, ServersOptions
+from muster.bench.records import ServersResult
+from muster.bench.run import run_servers
+
+SCHEMA = "muster.demo/1"
+CLOUD = "muster"
+# With real guests a first start builds their image and finds out what this machine can do.
+START_S = 900.0
+# Simulated hosts stand in this zone when the cloud has a real one beside them.
+SIM_ZONE = "sim"
+
+
+class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What is shown. `left_out` says why there are no real guests; None: there are."""
+
+    servers: int = 2_000
+    hosts: int = 500
+    guests: int = 10
+    guests_at_once: int = 2
+    left_out: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raises Invalid for what cannot be shown."""
+        if self.hosts < 1:
+            raise Invalid("simulated servers need at least one simulated host")
+
+
+class DemoPart(msgspec.Struct, frozen=True):
+    """One half: what it is called, and what came out of it."""
+
+    title: str
+    result: ServersResult
+
+
+class DemoResult(msgspec.Struct, frozen=True, kw_only=True):
+    """All of it. `start_s` is how long the cloud took to be ready."""
+
+    schema: str = SCHEMA
+    parts: list[DemoPart]
+    left_out: str | None
+    start_s: float
+    duration_s: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether every server went through every phase without an error, and nothing is left."""
+        return all(part.result.ok for part in self.parts)
+
+
+Watching = Callable[[], AbstractContextManager[Observer]]
+
+
+async def run_demo(options: DemoOptions, watching: Watching) -> DemoResult:
+    """Start a cloud, show its servers, and take everything away again. `watching` gives an observer for each half.
+
+    Raises Transient, with what the cloud said, when it does not start; otherwise as `run_servers`.
+    """
+    began_s = time.monotonic()
+    parts = []
+    with TemporaryDirectory(prefix="muster-demo-", ignore_cleanup_errors=True) as folder:
+        async with _cloud(options, Path(folder)) as cloud:
+            start_s = time.monotonic() - began_s
+            for title, wanted in _parts(options, cloud.clouds_yaml):
+                with watching() as observer:
+                    parts.append(DemoPart(title, await run_servers(wanted, observer)))
+    return DemoResult(parts=parts, left_out=options.left_out, start_s=start_s, duration_s=time.monotonic() - began_s)
+
+
+@asynccontextmanager
+async def _cloud(options: DemoOptions, folder: Path) -> AsyncIterator[Launched]:
+    real = options.left_out is None
+    launch = cloud_launch(folder, sim_hosts=options.hosts, more=("--libvirt",) if real else ())
+    try:
+        async with launched(replace(launch, start_s=START_S)) as cloud:
+            yield cloud
+    finally:
+        if real:
+            await to_its_end(_take_down(folder))
+
+
+async def _take_down(folder: Path) -> None:
+    """Whatever the cloud has left on this machine goes. Raises Transient when it does not."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "muster", "down", "--data", str(folder)),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
+    )
+    said, _ = await process.communicate()
+    if process.returncode:
+        raise Transient(f"what the cloud left could not be removed: {said.decode(errors='replace').strip()}")
+
+
+def _parts(options: DemoOptions, clouds_yaml: Path) -> list[tuple[str, ServersOptions]]:
+    common = ServersOptions(cloud=CLOUD, config_files=(str(clouds_yaml),), network="default", image="guest")
+    real = options.left_out is None
+    simulated = replace(
+        common,
+        count=options.servers,
+        flavor="m1.tiny",
+        phases=(Phase.CREATE, Phase.DELETE),
+        availability_zone=SIM_ZONE if real else None,
+    )
+    parts = [(f"{options.servers:,} simulated server{'s' * (options.servers > 1)}", simulated)]
+    if real:
+        guests = replace(
+            common, count=options.guests, flavor="guest.tiny", max_alive=options.guests_at_once, login=True
+        )
+        parts.append((f"{options.guests:,} real guest{'s' * (options.guests > 1)}", guests))
+    return parts

@@ -1,0 +1,126 @@
+"""`muster demo`: a cloud shown at work, with a table and a chart at the end."""
+
+import asyncio
+import importlib.util
+import os
+import signal
+import sys
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import msgspec
+import uvloop
+from rich.console import Console
+
+from muster.base.errors import Invalid, MusterError
+from muster.bench.chart import draw
+from muster.bench.console import PlainObserver, ProgressObserver
+from muster.bench.demo import DemoOptions, DemoResult, run_demo
+from muster.bench.demo_console import report
+from muster.bench.observer import Observer
+
+T = TypeVar("T")
+
+_INTERRUPTED = 130  # 128 + SIGINT, as shells count
+
+
+@click.command()
+@click.option("--servers", type=click.IntRange(1, 100_000), default=2_000, show_default=True, help="Simulated ones.")
+@click.option("--sim-hosts", type=click.IntRange(1, 20_000), default=500, show_default=True, help="For those.")
+@click.option("--guests", type=click.IntRange(0, 1_000), default=10, show_default=True, help="Real ones; 0 for none.")
+@click.option("--guests-at-once", type=click.IntRange(1), help="Real ones that start at a time.  [default: CPUs]")
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("var/demo"),
+    show_default=True,
+    help="Where charts and demo.json go.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON instead of a table.")
+def demo(*, servers: int, sim_hosts: int, guests: int, guests_at_once: int | None, output: Path, as_json: bool) -> None:
+    """Start a cloud, create thousands of simulated servers at once, then boot real guests; delete all.
+
+    Each request is sent once. Real guests run under libvirt and QEMU and need root: each is pinged and logged into by
+    ssh. Nothing is left behind but the results. Exit status 0: all went well.
+    """
+    console = Console(stderr=True)
+    options = DemoOptions(
+        servers=servers,
+        hosts=sim_hosts,
+        guests=guests,
+        guests_at_once=guests_at_once or len(os.sched_getaffinity(0)),
+        left_out=_why_no_guests(guests),
+    )
+    try:
+        _ensure_folder(output)
+        console.print(_announcement(options), style="dim", highlight=False)
+        result = uvloop.run(_until_told(run_demo(options, lambda: _watching(console))))
+        charts = _write(result, output)
+    except MusterError as error:
+        raise click.ClickException(error.message) from error
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        click.echo("interrupted; everything has been removed", err=True)
+        sys.exit(_INTERRUPTED)
+    if as_json:
+        sys.stdout.buffer.write(msgspec.json.encode(result) + b"\n")
+    else:
+        Console().print(report(result))
+        for chart in charts:
+            click.echo(f"Chart: {chart}")
+    sys.exit(0 if result.ok else 1)
+
+
+def _why_no_guests(guests: int) -> str | None:
+    """Why real guests cannot be had here, and what to do about it; None: they can."""
+    if guests == 0:
+        return "None were asked for."
+    if os.geteuid() != 0:
+        return "They need root (libvirt, bridges, nftables): run this as root to see them."
+    if importlib.util.find_spec("libvirt") is None:
+        return "libvirt's Python binding is not installed: run scripts/install as root."
+    return None
+
+
+def _announcement(options: DemoOptions) -> str:
+    if options.left_out is None:
+        return "Starting a cloud with simulated hosts and this machine (the first time, the guest's image is built) ..."
+    return "Starting a cloud with simulated hosts ..."
+
+
+def _ensure_folder(output: Path) -> None:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Invalid(f"{output} cannot be made: {error.strerror}; choose another --output") from error
+    if not os.access(output, os.W_OK):
+        raise Invalid(f"{output} cannot be written to; choose another --output")
+
+
+@contextmanager
+def _watching(console: Console) -> Iterator[Observer]:
+    if not console.is_terminal:
+        yield PlainObserver(console)
+        return
+    with ProgressObserver(console) as observer:
+        yield observer
+
+
+async def _until_told(work: Coroutine[Any, Any, T]) -> T:
+    """Do the work; SIGTERM and SIGHUP end it in order, as Ctrl-C does."""
+    task = asyncio.ensure_future(work)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    return await task
+
+
+def _write(result: DemoResult, output: Path) -> list[Path]:
+    """demo.json and a chart for each half; the charts' paths."""
+    (output / "demo.json").write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
+    charts = []
+    for part, name in zip(result.parts, ("simulated.png", "guests.png"), strict=False):
+        draw(part.result, output / name)
+        charts.append(output / name)
+    return charts

@@ -13,17 +13,21 @@ from pathlib import Path
 import host_network_lab as lab_kit
 import pytest
 from host_network_lab import Guest, Lab, network, plumbed, port
+from msgspec import structs
 
 from muster.base.errors import Conflict, Invalid
+from muster.domain.messages import Desired
 from muster.domain.specs import (
     AddressPair,
     FixedIp,
+    GroupMembers,
     HostRoute,
     NetworkSpec,
     PortSpec,
     RuleSpec,
     SecurityGroupSpec,
 )
+from muster.host.desired import DesiredState
 from muster.host.names import bridge_name, tap_name
 from muster.host.network import Conntrack, LinuxPlumbing, NetworkSettings
 from muster.host.network.nft import NftFailed
@@ -283,6 +287,36 @@ def test_a_remote_group_follows_its_members(lab: Lab) -> None:
     assert two.ping(one.address)
     members(4, "10.80.0.0/25")
     assert one.ping(two.address)
+
+
+def test_members_that_join_and_leave_one_by_one_are_let_in_and_shut_out(lab: Lab) -> None:
+    """As they come by messages: what the agent makes of them is what the firewall does."""
+    inward = group(*everything_out(), rule("ingress", remote_group_id=OTHER))
+    _, one, two = two_guests(lab, [inward, group(group_id=OTHER)])
+    desired = DesiredState()
+    others = tuple(f"10.90.{number // 250}.{number % 250 + 1}" for number in range(2_000))
+    told = group(group_id=OTHER, generation=2, members=others)
+
+    def hear(seq: int, *groups: SecurityGroupSpec, joined: tuple[str, ...] = (), left: tuple[str, ...] = ()) -> None:
+        change = GroupMembers(id=OTHER, generation=seq, joined=joined, left=left)
+        changes = desired.apply(
+            Desired(host_id="h", from_seq=seq - 1, to_seq=seq, everything=seq == 1, groups=groups, members=(change,))
+        )
+        assert changes.groups == (OTHER,)
+
+        async def scenario(plumbing: LinuxPlumbing) -> None:
+            await plumbing.firewall([], [desired.groups.specs[OTHER]])
+
+        lab.run(scenario)
+
+    hear(1, structs.replace(told, member_generation=0))
+    assert not one.ping(two.address)
+    hear(2, joined=(one.address, "10.91.0.1"))
+    assert one.ping(two.address)
+    assert not two.ping(one.address)
+    hear(3, joined=(two.address,), left=(one.address, others[7]))
+    assert not one.ping(two.address)
+    assert two.ping(one.address)
 
 
 def test_a_withdrawn_rule_ends_a_living_connection_and_another_change_does_not(lab: Lab) -> None:

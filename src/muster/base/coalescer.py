@@ -7,8 +7,8 @@ guards has at most one waiter per process.
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import islice
 from typing import Generic, TypeVar
 
 from muster.base.errors import Bug, Transient
@@ -36,7 +36,7 @@ class Coalescer(Generic[Item, Result]):
         self._name = name
         self._max_batch = max_batch
         self._max_waiting = max_waiting
-        self._waiting: deque[tuple[Item, asyncio.Future[Result], float]] = deque()
+        self._waiting: dict[asyncio.Future[Result], tuple[Item, float]] = {}
         self._worker: asyncio.Task[None] | None = None
 
     async def submit(self, item: Item) -> Result:
@@ -49,10 +49,13 @@ class Coalescer(Generic[Item, Result]):
         if len(self._waiting) >= self._max_waiting:
             raise Transient(f"{self._name}: too many requests are waiting", retry_after_s=2.0)
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, future, time.monotonic()))
+        self._waiting[future] = (item, time.monotonic())
         if self._worker is None:
             self._worker = asyncio.create_task(self._work(), name=f"coalescer {self._name}")
-        return await future
+        try:
+            return await future
+        finally:
+            self._waiting.pop(future, None)  # a cancelled caller leaves
 
     async def _work(self) -> None:
         # One turn of the loop first: requests that are read from their sockets in this turn join the first batch.
@@ -62,13 +65,16 @@ class Coalescer(Generic[Item, Result]):
                 await self._serve(batch)
         finally:
             self._worker = None
+            # Only the end of the process leaves somebody waiting here; nobody would serve them any more.
+            for future in self._waiting:
+                if not future.done():
+                    future.set_exception(_ending())
 
     def _take(self) -> list[tuple[Item, asyncio.Future[Result], float]]:
-        batch: list[tuple[Item, asyncio.Future[Result], float]] = []
-        while self._waiting and len(batch) < self._max_batch:
-            entry = self._waiting.popleft()
-            if not entry[1].done():  # a cancelled caller has left
-                batch.append(entry)
+        alive = ((future, entry) for future, entry in self._waiting.items() if not future.done())
+        batch = [(item, future, since) for future, (item, since) in islice(alive, self._max_batch)]
+        for _, future, _ in batch:
+            del self._waiting[future]
         return batch
 
     async def _serve(self, batch: list[tuple[Item, asyncio.Future[Result], float]]) -> None:
@@ -83,7 +89,7 @@ class Coalescer(Generic[Item, Result]):
         except BaseException as error:
             for _, future, _ in batch:
                 if not future.done():
-                    future.set_exception(error if isinstance(error, Exception) else Transient("shutting down"))
+                    future.set_exception(error if isinstance(error, Exception) else _ending())
             if not isinstance(error, Exception):
                 raise
         else:
@@ -91,6 +97,10 @@ class Coalescer(Generic[Item, Result]):
                 _settle(future, outcome)
         finally:
             BATCH_SECONDS.labels(self._name).observe(time.monotonic() - began)
+
+
+def _ending() -> Transient:
+    return Transient("shutting down")
 
 
 def _settle(future: "asyncio.Future[Result]", outcome: Result | BaseException) -> None:

@@ -53,7 +53,7 @@ from muster.services.port_batch import PortBatch
 from muster.services.quotas import Quotas
 from muster.services.revocations import Revocations
 from muster.services.security_groups import SecurityGroups
-from muster.services.server_creation import ServerSettings
+from muster.services.server_placement import ServerSettings
 from muster.services.token_authority import TokenAuthority
 from muster.services.token_keys import KeyRepository
 from muster.store.engine import Database

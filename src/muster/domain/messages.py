@@ -9,12 +9,13 @@ work is constant per host, however many servers it has.
 from msgspec import Struct, msgpack
 
 from muster.domain.reports import HostCapacity, ServerReport
-from muster.domain.specs import NetworkSpec, SecurityGroupSpec, ServerSpec
+from muster.domain.specs import GroupMembers, NetworkSpec, SecurityGroupSpec, ServerSpec
 
 
 class Desired(Struct, frozen=True, kw_only=True, tag="desired"):
     """To a host: what changed in (`from_seq`, `to_seq`]. With `everything`, all that the host should have.
 
+    `members` are changes to the members of groups that the host knows, or that come whole with this message.
     `nonce` is that of the Hello that this answers (0: none), so that an agent that has just started does not take a
     late answer to its predecessor for the present.
     """
@@ -27,6 +28,7 @@ class Desired(Struct, frozen=True, kw_only=True, tag="desired"):
     servers: tuple[ServerSpec, ...] = ()
     networks: tuple[NetworkSpec, ...] = ()
     groups: tuple[SecurityGroupSpec, ...] = ()
+    members: tuple[GroupMembers, ...] = ()
 
 
 class ReportEverything(Struct, frozen=True, kw_only=True, tag="report-everything"):

@@ -88,9 +88,16 @@ class Request(Struct, frozen=True, kw_only=True):
 def place(hosts: Sequence[HostPicture], requests: Sequence[Request]) -> dict[str, str]:
     """Server ids to host ids, for all that fit; spread over the hosts with the most memory left.
 
-    Requests alike share one heap of the hosts that can take them, so N servers cost O(N log hosts).
+    Requests alike share one heap of the hosts that can take them, so N servers cost O(N log hosts): a host that cannot
+    take even the least that is asked for is not looked at again.
     """
-    table = _Table(hosts)
+    demands = [request.demand for request in requests]
+    least = Demand(
+        vcpus=min((demand.vcpus for demand in demands), default=0),
+        ram_mib=min((demand.ram_mib for demand in demands), default=0),
+        disk_gib=min((demand.disk_gib for demand in demands), default=0),
+    )
+    table = _Table([host for host in hosts if least.fits(host.free)], least)
     placed: dict[str, str] = {}
     for request in requests:
         host_id = table.place(request)
@@ -100,7 +107,8 @@ def place(hosts: Sequence[HostPicture], requests: Sequence[Request]) -> dict[str
 
 
 class _Table:
-    def __init__(self, hosts: Sequence[HostPicture]) -> None:
+    def __init__(self, hosts: Sequence[HostPicture], least: Demand) -> None:
+        self._least = least
         self._hosts = {host.id: host for host in hosts}
         self._free = {host.id: host.free for host in hosts}
         self._members: defaultdict[str, dict[str, int]] = defaultdict(dict)
@@ -133,7 +141,8 @@ class _Table:
                 if -rank[0] < request.demand.ram_mib:
                     break  # the host with the most memory has too little: so have all others
         for rank in skipped:
-            heapq.heappush(heap, rank)
+            if self._least.fits(self._free[rank[2]]):
+                heapq.heappush(heap, rank)
         if found is not None:
             after = self._free[found].minus(request.demand)
             heapq.heappush(heap, (-after.ram_mib, -after.vcpus, found))

@@ -42,6 +42,15 @@ class Ask(Struct, frozen=True):
     amounts: Mapping[str, int]
 
 
+class Share(Struct, frozen=True):
+    """What a request takes that wants between `least` and `most` of something, each of which takes `each`."""
+
+    project_id: str
+    each: Mapping[str, int]
+    most: int
+    least: int
+
+
 class Refusal(Struct, frozen=True):
     """Why a request does not fit: the first resource that is short."""
 
@@ -68,6 +77,37 @@ def admit(
                 key = (ask.project_id, resource)
                 used[key] = used.get(key, 0) + amount
     return outcomes
+
+
+def admit_shares(
+    shares: Sequence[Share], in_use: Mapping[tuple[str, str], int], limits: Mapping[tuple[str, str], int]
+) -> list[int | Refusal]:
+    """Take the requests in order and say how many each gets: as many as fit, if that is enough for it.
+
+    `in_use` is without any of them; `limits` as for `admit`.
+    """
+    used = dict(in_use)
+    outcomes: list[int | Refusal] = []
+    for share in shares:
+        count = _fitting(share, used, limits)
+        if count < max(1, share.least):
+            whole = {resource: amount * share.most for resource, amount in share.each.items()}
+            outcomes.append(_refusal(Ask(share.project_id, whole), used, limits) or Refusal("", share.most, 0, 0))
+            continue
+        outcomes.append(count)
+        for resource, amount in share.each.items():
+            key = (share.project_id, resource)
+            used[key] = used.get(key, 0) + amount * count
+    return outcomes
+
+
+def _fitting(share: Share, used: Mapping[tuple[str, str], int], limits: Mapping[tuple[str, str], int]) -> int:
+    count = share.most
+    for resource, amount in share.each.items():
+        limit = limits.get((share.project_id, resource), UNLIMITED)
+        if limit != UNLIMITED and amount > 0:
+            count = min(count, (limit - used.get((share.project_id, resource), 0)) // amount)
+    return count
 
 
 def _refusal(ask: Ask, used: Mapping[tuple[str, str], int], limits: Mapping[tuple[str, str], int]) -> Refusal | None:

@@ -95,13 +95,25 @@ class SecurityGroupSpec(Struct, frozen=True, kw_only=True):
     """A security group: its rules, and the addresses of its members wherever they are.
 
     `members` is filled for groups that a rule on the host names as its remote group; a group may be sent only for that.
+    It holds an address once for each member that has it, and has a generation of its own; where that is -1, members are
+    not told.
     """
 
     id: str
     generation: int
+    member_generation: int = -1
     stateful: bool = True
     rules: tuple[RuleSpec, ...] = ()
     members: tuple[str, ...] = ()
+
+
+class GroupMembers(Struct, frozen=True, kw_only=True):
+    """How the members of a group changed in the step to `generation`: for who has the list before it."""
+
+    id: str
+    generation: int
+    joined: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
 
 
 class ImageSpec(Struct, frozen=True, kw_only=True):

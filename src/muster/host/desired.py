@@ -1,16 +1,19 @@
 """What a host should have, kept from messages that may be lost, doubled, late or out of order. No I/O.
 
-Invariants: of each server, network and group the highest generation seen is kept; a snapshot of everything removes
-only what was told before it was taken; `seq` is the newest number up to which nothing is missing.
+Invariants: of each server, network and group the highest generation seen is kept (a group's rules and its members
+have one each, and a change of members waits for the one before it); a snapshot of everything removes only what was told
+before it was taken; `seq` is the newest number up to which nothing is missing.
 """
 
 from collections.abc import Iterable, Mapping
 from typing import Generic, Protocol, TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from muster.domain.group_members import with_members
 from muster.domain.messages import Desired
-from muster.domain.specs import NetworkSpec, SecurityGroupSpec, ServerSpec
+from muster.domain.specs import GroupMembers, NetworkSpec, SecurityGroupSpec, ServerSpec
 
 
 class _Numbered(Protocol):
@@ -53,11 +56,12 @@ class Shelf(Generic[Spec]):
         changed = []
         for spec in specs:
             known = self._specs.get(spec.id)
-            if (known is None and only_known) or (known is not None and spec.generation < known.generation):
+            if known is None and only_known:
                 continue
             self._told[spec.id] = max(seq, self._told.get(spec.id, 0))
-            if known is None or spec.generation > known.generation:
-                self._specs[spec.id] = spec
+            newest = spec if known is None else self._newest(known, spec)
+            if newest is not known:
+                self._specs[spec.id] = newest
                 changed.append(spec.id)
         return tuple(changed)
 
@@ -68,6 +72,61 @@ class Shelf(Generic[Spec]):
             del self._specs[id_], self._told[id_]
         return gone
 
+    def _newest(self, known: Spec, spec: Spec) -> Spec:
+        return spec if spec.generation > known.generation else known
+
+
+class GroupShelf(Shelf[SecurityGroupSpec]):
+    """Security groups. Changes of members come one by one; those that do not fit yet are kept for a while."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._early: dict[str, dict[int, tuple[int, GroupMembers]]] = {}  # by group and generation, with its `seq`
+
+    @property
+    def behind(self) -> bool:
+        """A change of members before one that was seen is missing."""
+        return bool(self._early)
+
+    def learn_members(self, changes: Iterable[GroupMembers], seq: int) -> tuple[str, ...]:
+        """Take in how members changed. Returns the ids of the groups that changed."""
+        for change in changes:
+            waiting = self._early.setdefault(change.id, {})
+            if len(waiting) < _AHEAD_MAX:
+                waiting[change.generation] = (seq, change)
+        return tuple(group_id for group_id in list(self._early) if self._catch_up(group_id))
+
+    def forget_others(self, ids: frozenset[str], seq: int) -> tuple[str, ...]:
+        """See `Shelf`. A change of members that is older than the snapshot need not wait any more."""
+        for group_id, waiting in list(self._early.items()):
+            self._wait(group_id, {number: early for number, early in waiting.items() if early[0] > seq})
+        return super().forget_others(ids, seq)
+
+    def _newest(self, known: SecurityGroupSpec, spec: SecurityGroupSpec) -> SecurityGroupSpec:
+        rules = spec if spec.generation > known.generation else known
+        members = spec if spec.member_generation > known.member_generation else known
+        if rules is members:
+            return rules
+        return replace(rules, member_generation=members.member_generation, members=members.members)
+
+    def _catch_up(self, group_id: str) -> bool:
+        before = spec = self._specs.get(group_id)
+        if spec is None or spec.member_generation < 0:
+            return False
+        waiting = self._early[group_id]
+        while (early := waiting.get(spec.member_generation + 1)) is not None:
+            spec = with_members(spec, early[1])
+        reached = spec.member_generation
+        self._wait(group_id, {number: early for number, early in waiting.items() if number > reached})
+        self._specs[group_id] = spec
+        return spec is not before
+
+    def _wait(self, group_id: str, waiting: dict[int, tuple[int, GroupMembers]]) -> None:
+        if waiting:
+            self._early[group_id] = waiting
+        else:
+            del self._early[group_id]
+
 
 class DesiredState:
     """All that one host should have; see the module."""
@@ -75,7 +134,7 @@ class DesiredState:
     def __init__(self) -> None:
         self.servers: Shelf[ServerSpec] = Shelf()
         self.networks: Shelf[NetworkSpec] = Shelf()
-        self.groups: Shelf[SecurityGroupSpec] = Shelf()
+        self.groups = GroupShelf()
         # False until a snapshot of everything has come: before it, nothing is known to be superfluous or outdated.
         self.complete = False
         self._seq = _NO_BASE
@@ -89,7 +148,7 @@ class DesiredState:
     @property
     def behind(self) -> bool:
         """Something before what was seen is missing, or everything is."""
-        return not self.complete or bool(self._ahead)
+        return not self.complete or bool(self._ahead) or self.groups.behind
 
     def apply(self, message: Desired) -> Changes:
         """Take in a message; it may be any message ever sent to this host. Costs what it holds (a snapshot: what is
@@ -102,11 +161,15 @@ class DesiredState:
         changes = Changes(
             servers=self.servers.learn(message.servers, message.to_seq, only_known=old),
             networks=self.networks.learn(message.networks, message.to_seq, only_known=old),
-            groups=self.groups.learn(message.groups, message.to_seq, only_known=old),
+            groups=self._learn_groups(message, only_known=old),
             gone=gone,
         )
         self._count(message)
         return changes
+
+    def _learn_groups(self, message: Desired, *, only_known: bool) -> tuple[str, ...]:
+        changed = self.groups.learn(message.groups, message.to_seq, only_known=only_known)
+        return tuple(dict.fromkeys((*changed, *self.groups.learn_members(message.members, message.to_seq))))
 
     def _forget_others(self, message: Desired) -> tuple[str, ...]:
         seq = message.to_seq

@@ -4,6 +4,9 @@ from collections.abc import Collection
 from typing import Protocol
 
 from muster.base.clock import Clock
+from muster.domain.group_members import Member, member_changes
+from muster.store import group_members as member_store
+from muster.store import hosts as host_store
 from muster.store import outbox as store
 from muster.store.engine import Connection
 from muster.store.outbox import Change
@@ -17,6 +20,10 @@ class ChangeSink(Protocol):
     async def networks_changed(self, connection: Connection, network_ids: Collection[str]) -> None: ...
 
     async def groups_changed(self, connection: Connection, group_ids: Collection[str]) -> None: ...
+
+    async def members_changed(
+        self, connection: Connection, before: Collection[Member], after: Collection[Member]
+    ) -> None: ...
 
 
 class Outbox:
@@ -36,8 +43,44 @@ class Outbox:
         await self.note(connection, await store.read_network_hosts(connection, network_ids))
 
     async def groups_changed(self, connection: Connection, group_ids: Collection[str]) -> None:
-        """Note security groups whose rules or members changed for the hosts that enforce them or refer to them."""
-        await self.note(connection, await store.read_group_hosts(connection, group_ids))
+        """Note security groups whose rules changed, for the hosts that enforce them or refer to them.
+
+        They are told anew as a whole, with all members: where only members changed, `members_changed` costs less.
+        """
+        if not group_ids or not await host_store.any_firewall(connection):
+            return
+        await member_store.raise_generations(connection, group_ids)
+        referring = await member_store.read_referring(connection, group_ids)
+        changes = []
+        for group_id in sorted(group_ids):
+            hearers = await store.read_hosts_in_groups(connection, {group_id, *referring.get(group_id, ())})
+            changes += [Change(host_id=host_id, security_group_id=group_id) for host_id in hearers]
+        await self.note(connection, changes)
+
+    async def members_changed(
+        self, connection: Connection, before: Collection[Member], after: Collection[Member]
+    ) -> None:
+        """Ports were made, changed or removed: note how this changes their groups' members.
+
+        Only hosts with a rule that names such a group hear of it, and only what changed. Two statements per group, and
+        three for the batch; one where no host enforces groups. None depends on the number of members.
+        """
+        changed = member_changes(before, after)
+        if not changed or not await host_store.any_firewall(connection):
+            return
+        generations = await member_store.raise_generations(connection, changed)
+        referring = await member_store.read_referring(connection, generations)
+        changes = []
+        for group_id, its_referring in sorted(referring.items()):
+            hearers = await store.read_hosts_in_groups(connection, its_referring)
+            changes += [
+                Change(host_id=host_id, security_group_id=group_id, member_generation=generations[group_id])
+                for host_id in hearers
+            ]
+        heard = {change.security_group_id for change in changes}
+        logged = {group_id: change for group_id, change in changed.items() if group_id in heard}
+        await member_store.insert(connection, logged, generations, self._clock())
+        await self.note(connection, changes)
 
     async def note(self, connection: Connection, changes: Collection[Change]) -> None:
         """Write the changes, raising each host's `desired_seq` once."""

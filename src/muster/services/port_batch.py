@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from muster.base.clock import Clock
 from muster.base.errors import Conflict, Exhausted, MusterError, NotFound, Stale
 from muster.domain.addresses import to_text
+from muster.domain.group_members import member_of
 from muster.domain.port_batch import (
     NetworkPicture,
     check_visible,
@@ -32,6 +33,7 @@ from muster.services.addresses import Asker, Granted, allocate
 from muster.services.outbox import ChangeSink
 from muster.services.quotas import Quotas
 from muster.store import addresses as address_store
+from muster.store import group_members as member_store
 from muster.store import port_batch as store
 from muster.store.engine import Connection, Database, Violation
 
@@ -173,16 +175,16 @@ class PortWork:
 
     async def remove(self, port_ids: Sequence[str]) -> None:
         """Ports are gone, their addresses rest; ids of ports already gone are ignored. About ten statements."""
-        links = await store.read_links(self.connection, port_ids)
+        members = await member_store.read_of_ports(self.connection, port_ids)
         await address_store.release(self.connection, port_ids, self._batch.clock() + self._batch.settings.rest_s)
         # Given back is what this very transaction removed: another worker may have been at it (a network without
         # subnets has no lock). Usages before hosts, as in `insert`: two workers must not take the same rows in
         # opposite orders.
         removed = await store.delete_ports(self.connection, port_ids)
-        await self._batch.quotas.give_back(self.connection, [Ask(project_id, {"port": 1}) for project_id in removed])
-        await self._batch.changes.groups_changed(
-            self.connection, {group_id for groups in links.values() for group_id in groups}
-        )
+        asks = [Ask(project_id, {"port": 1}) for project_id in removed.values()]
+        await self._batch.quotas.give_back(self.connection, asks)
+        gone = [member for port_id, member in members.items() if port_id in removed]
+        await self._batch.changes.members_changed(self.connection, before=gone, after=())
 
     async def _refuse(self, drafts: Sequence[NewPort]) -> dict[str, MusterError]:
         named = {group_id for draft in drafts for group_id in draft.security_group_ids or ()}
@@ -297,10 +299,8 @@ class PortWork:
             )
 
     async def _tell(self, outcomes: Collection[Port | MusterError]) -> None:
-        joined = {
-            group_id for outcome in outcomes if isinstance(outcome, Port) for group_id in outcome.security_group_ids
-        }
-        await self._batch.changes.groups_changed(self.connection, joined)
+        members = [member_of(outcome) for outcome in outcomes if isinstance(outcome, Port)]
+        await self._batch.changes.members_changed(self.connection, before=(), after=members)
 
 
 def _unknown_group(draft: NewPort, projects: Mapping[str, str]) -> MusterError | None:

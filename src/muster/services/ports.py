@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from muster.base.coalescer import Coalescer
 from muster.base.errors import MusterError, Stale
 from muster.domain.context import Context
+from muster.domain.group_members import member_of
 from muster.domain.network_errors import network_error
 from muster.domain.network_listing import ListQuery
 from muster.domain.networks import changed_fields, dhcp_device_id
@@ -30,7 +31,6 @@ from muster.services.redecide import redeciding
 from muster.store import networks as network_store
 from muster.store import port_batch as picture_store
 from muster.store import ports as store
-from muster.store import security_groups as group_store
 from muster.store.engine import Connection, Database, Violation
 from muster.store.network_listing import MarkerNotFound
 from muster.store.violations import FOREIGN_KEY
@@ -161,7 +161,7 @@ class Ports:
         if isinstance(changes.security_group_ids, tuple):
             await self._check_groups(connection, context, port, changes.security_group_ids)
             await store.set_groups(connection, port_id, changes.security_group_ids)
-        await self._tell(connection, port, changes)
+        await self._tell(connection, port, await self._seen(connection, context, port_id))
 
     async def _check_groups(
         self, connection: Connection, context: Context, port: Port, group_ids: Sequence[str]
@@ -171,18 +171,12 @@ class Ports:
             if group_id not in groups or not (context.is_admin or groups[group_id] == port.project_id):
                 raise network_error("SecurityGroupNotFound", id=group_id)
 
-    async def _tell(self, connection: Connection, port: Port, changes: PortChanges) -> None:
-        changed = changed_fields(changes).keys()
-        if not changed & SEEN_BY_HOSTS:
+    async def _tell(self, connection: Connection, before: Port, after: Port) -> None:
+        if not any(getattr(before, name) != getattr(after, name) for name in SEEN_BY_HOSTS):
             return
-        groups: set[str] = set()
-        if changed & {"fixed_ips", "security_group_ids"}:
-            now_in = changes.security_group_ids if isinstance(changes.security_group_ids, tuple) else ()
-            groups = {*port.security_group_ids, *now_in}
-            await group_store.touch(connection, groups, self._batch.clock())
-        if port.device_owner.startswith(SERVER_OWNER_PREFIX):
-            await self._batch.changes.servers_changed(connection, [port.device_id])
-        await self._batch.changes.groups_changed(connection, groups)
+        if before.device_owner.startswith(SERVER_OWNER_PREFIX):
+            await self._batch.changes.servers_changed(connection, [before.device_id])
+        await self._batch.changes.members_changed(connection, [member_of(before)], [member_of(after)])
 
     async def _remove(self, items: list[_Removing]) -> list[MusterError | None]:
         async def decide() -> list[MusterError | None]:

@@ -140,11 +140,14 @@ class SecurityGroups:
             raise network_error("SecurityGroupInUse", id=group_id, reason="in use")
 
     async def _delete(self, connection: Connection, group: SecurityGroup) -> None:
+        # Its project's figures first: whoever is adding a rule has them, and that rule must be found here, not cascade.
+        gone = Ask(group.project_id, {"security_group": 1, "security_group_rule": 0})
+        await self._quotas.give_back(connection, [gone])
         rules = await store.find_referring(connection, group.id)
         others = {group_id for _, group_id in rules if group_id != group.id}
         projects = await store.remove_rules(connection, [rule_id for rule_id, _ in rules])
         freed = [Ask(project_id, {"security_group_rule": 1}) for project_id in projects]
-        await self._quotas.give_back(connection, [Ask(group.project_id, {"security_group": 1}), *freed])
+        await self._quotas.give_back(connection, freed)
         await store.touch(connection, others, self._clock())
         if not await store.remove(connection, group.id):
             raise network_error("SecurityGroupNotFound", id=group.id)

@@ -8,45 +8,24 @@ Nova.
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from msgspec import Struct
-
 from muster.base.coalescer import Coalescer
-from muster.base.errors import Conflict, Exhausted, Forbidden, Invalid, MusterError, NotFound
+from muster.base.errors import Conflict, Exhausted, Invalid, MusterError, NotFound
 from muster.base.ids import new_uuid
-from muster.domain.placement import GroupRule, HostPicture, Request, place
 from muster.domain.ports import NewPort, Port, WantedIp
-from muster.domain.server_shares import ask_of, by_host, demand, total_of
+from muster.domain.server_shares import ask_of
 from muster.domain.servers import Fault, NewServer, Server, WantedNic
 from muster.domain.specs import Power
 from muster.domain.timeline import ACCEPTED, PLACED
 from muster.services.port_batch import PortBatch, PortWork
 from muster.services.redecide import redeciding
-from muster.services.server_groups import Joining, refuse_joining
-from muster.store import hosts as host_store
+from muster.services.server_admission import Wanted, admit
+from muster.services.server_placement import Placement, ServerSettings
 from muster.store import instance_actions as action_store
 from muster.store import outbox as outbox_store
-from muster.store import server_groups as group_store
 from muster.store import server_ports as port_store
 from muster.store import servers as store
 from muster.store.instance_actions import InstanceAction
 from muster.store.outbox import Change
-
-
-class ServerSettings(Struct, frozen=True, kw_only=True):
-    """A host not heard of for `host_timeout_s` gets no new servers.
-
-    `default_availability_zone` is where servers go that name none (Nova's default_schedule_zone); None is anywhere.
-    """
-
-    host_timeout_s: float = 60.0
-    default_availability_zone: str | None = None
-
-
-class _Request(Struct, frozen=True):
-    """One POST: all its servers are admitted by quota together or not at all."""
-
-    drafts: tuple[NewServer, ...]
-
 
 # Port errors for which the request itself is to blame: it is refused before anything is made.
 _CALLERS_FAULT = (NotFound, Invalid)
@@ -59,46 +38,42 @@ class ServerCreation:
         self._ports = ports
         self._wake = wake
         self._settings = settings or ServerSettings()
-        self._creates: Coalescer[_Request, list[Server]] = Coalescer(self._create, name="servers.create")
+        self._creates: Coalescer[Wanted, list[Server]] = Coalescer(self._create, name="servers.create")
 
-    async def create(self, drafts: Sequence[NewServer]) -> list[Server]:
-        """Make the servers of one request. Raises Forbidden beyond quota, NotFound or Invalid for wrong names.
+    async def create(self, drafts: Sequence[NewServer], *, least: int | None = None) -> list[Server]:
+        """Make the servers of one request, all alike: as many as quotas allow, but at least `least` (None: all).
 
-        Costs a share of one batch: its locks, one transaction of about 25 statements, one commit.
+        Raises Forbidden beyond quota, NotFound or Invalid for wrong names. Costs a share of one batch: its locks, one
+        transaction of about 30 statements, one commit.
         """
-        return await self._creates.submit(_Request(tuple(drafts)))
+        return await self._creates.submit(Wanted(tuple(drafts), len(drafts) if least is None else least))
 
-    async def _create(self, requests: list[_Request]) -> list[list[Server] | BaseException]:
+    async def _create(self, requests: list[Wanted]) -> list[list[Server] | BaseException]:
         outcomes = await redeciding("servers.create", lambda: self._create_once(requests))
         self._wake()
         return outcomes
 
-    async def _create_once(self, requests: list[_Request]) -> list[list[Server] | BaseException]:
-        drafts = [draft for request in requests for draft in request.drafts]
-        network_ids = {nic.network_id for draft in drafts for nic in draft.nics if nic.network_id}
+    async def _create_once(self, requests: list[Wanted]) -> list[list[Server] | BaseException]:
+        network_ids = {nic.network_id for request in requests for nic in request.drafts[0].nics if nic.network_id}
         async with self._ports.transaction(network_ids) as work:
+            admitted = await admit(work.connection, self._ports.quotas, requests)
+            drafts = {draft.id: draft for one in admitted if not isinstance(one, MusterError) for draft in one}
             creation = _Creation(work, self._ports.clock(), self._settings)
-            refused = await creation.admit(requests, self._ports)
-            wanted = [
-                draft for index, request in enumerate(requests) if index not in refused for draft in request.drafts
-            ]
-            made, blamed = await creation.make(wanted)
-            for index, request in enumerate(requests):
-                error = next((blamed[draft.id] for draft in request.drafts if draft.id in blamed), None)
-                if error is not None:
-                    refused[index] = error
-            kept = [
-                draft.id for index, request in enumerate(requests) if index not in refused for draft in request.drafts
-            ]
-            dropped = [
-                draft for index in refused for draft in requests[index].drafts if draft.id in made or draft.id in blamed
-            ]
+            made, blamed = await creation.make(list(drafts.values()))
+            outcomes: list[list[Server] | BaseException] = []
+            dropped: list[NewServer] = []
+            for one in admitted:
+                if isinstance(one, MusterError):
+                    outcomes.append(one)
+                elif error := next((blamed[draft.id] for draft in one if draft.id in blamed), None):
+                    outcomes.append(error)
+                    dropped += one
+                else:
+                    outcomes.append([made[draft.id] for draft in one])
             await creation.drop(dropped, self._ports)
-            await creation.write([made[server_id] for server_id in kept], {draft.id: draft for draft in drafts})
-        return [
-            refused[index] if index in refused else [made[draft.id] for draft in request.drafts]
-            for index, request in enumerate(requests)
-        ]
+            kept = [server for one in outcomes if isinstance(one, list) for server in one]
+            await creation.write(kept, drafts)
+        return outcomes
 
 
 class _Creation:
@@ -108,35 +83,14 @@ class _Creation:
         self._work = work
         self._connection = work.connection
         self._now = now
-        self._settings = settings
-        self._hosts: dict[str, HostPicture] = {}
-        self._groups: dict[str, GroupRule] = {}
+        self._places = Placement(work.connection, now, settings)
+        self._placed: dict[str, str] = {}  # servers whose claims stand, and their hosts
         self._ports: dict[str, list[str]] = defaultdict(list)  # made for a server
         self._bound: dict[str, list[str]] = defaultdict(list)  # there before, and bound to a server
 
-    async def admit(self, requests: Sequence[_Request], ports: PortBatch) -> dict[int, MusterError]:
-        """By the request's index: why it is beyond quota, or cannot be in its server group."""
-        asks = [ask_of(request.drafts) for request in requests]
-        refused: dict[int, MusterError] = {}
-        for index, refusal in enumerate(await ports.quotas.admit(self._connection, asks)):
-            if refusal is not None:
-                refused[index] = Forbidden(
-                    f"Quota exceeded for {refusal.resource}: Requested {refusal.asked}, but already used "
-                    f"{refusal.in_use} of {refusal.limit} {refusal.resource}",
-                    code="compute.quota",
-                )
-        joining = {
-            index: Joining(request.drafts[0].project_id, request.drafts[0].server_group_id, len(request.drafts))
-            for index, request in enumerate(requests)
-            if index not in refused and request.drafts[0].server_group_id
-        }
-        crowded = await refuse_joining(self._connection, ports.quotas, joining)
-        await ports.quotas.give_back(self._connection, [asks[index] for index in crowded])
-        return refused | crowded
-
     async def make(self, drafts: Sequence[NewServer]) -> tuple[dict[str, Server], dict[str, MusterError]]:
         """The servers as they will be written, by id, and those whose request is to blame for an error."""
-        placed = await self._place(drafts)
+        placed = self._placed = await self._places.claim(drafts)
         failed: dict[str, MusterError] = {
             draft.id: Exhausted("No valid host was found. There are not enough hosts available.")
             for draft in drafts
@@ -147,6 +101,7 @@ class _Creation:
             server_id: error for server_id, error in errors.items() if isinstance(error, _CALLERS_FAULT)
         }
         blamed |= {server_id: error for server_id, error in errors.items() if error.code == "compute.port_in_use"}
+        await self._give_up([draft for draft in drafts if draft.id in errors])
         failed |= {server_id: error for server_id, error in errors.items() if server_id not in blamed}
         made = {
             draft.id: self._server(draft, None if draft.id in failed else placed[draft.id], failed.get(draft.id))
@@ -159,17 +114,12 @@ class _Creation:
         """Take back what was made for requests that are refused after all."""
         if drafts:
             await self._unplug([draft.id for draft in drafts])
+            await self._give_up(drafts)
             await ports.quotas.give_back(self._connection, [ask_of([draft]) for draft in drafts])
 
     async def write(self, made: Sequence[Server], drafts: Mapping[str, NewServer]) -> None:
-        """Claims, rows, actions and what hosts must hear of."""
-        told: list[Change] = []
-        seqs: dict[str, int] = {}
-        for host_id, members in sorted(by_host(made).items()):
-            seqs[host_id] = await host_store.claim(self._connection, host_id, total_of(members), len(members))
-            told += [Change(host_id=host_id, server_id=server.id) for server in members]
-        joined = {server.server_group_id for server in made if server.server_group_id and server.host_id}
-        await group_store.raise_generations(self._connection, [self._groups[group_id] for group_id in joined])
+        """Rows, actions and what hosts must hear of."""
+        await self._places.close_groups({s.server_group_id for s in made if s.server_group_id and s.host_id})
         await store.insert_servers(self._connection, made)
         actions = [
             InstanceAction(
@@ -186,30 +136,16 @@ class _Creation:
             for server in made
         ]
         await action_store.insert(self._connection, actions)
+        told = [Change(host_id=server.host_id, server_id=server.id) for server in made if server.host_id]
         if told:
+            seqs = await outbox_store.raise_seqs(self._connection, {change.host_id for change in told})
             await outbox_store.insert(self._connection, told, seqs, self._now)
 
-    async def _place(self, drafts: Sequence[NewServer]) -> dict[str, str]:
-        seen_after = self._now - self._settings.host_timeout_s
-        pictures = await host_store.read_pictures(self._connection, seen_after=seen_after)
-        self._hosts = {picture.id: picture for picture in pictures}
-        groups = await group_store.read_rules(
-            self._connection, {draft.server_group_id for draft in drafts if draft.server_group_id}
-        )
-        self._groups = groups
-        return place(
-            pictures,
-            [
-                Request(
-                    server_id=draft.id,
-                    demand=demand(draft),
-                    availability_zone=draft.availability_zone or self._settings.default_availability_zone,
-                    hostname=draft.wanted_hostname,
-                    group=groups.get(draft.server_group_id or ""),
-                )
-                for draft in drafts
-            ],
-        )
+    async def _give_up(self, drafts: Sequence[NewServer]) -> None:
+        """These servers go to no host after all."""
+        await self._places.release(drafts, self._placed)
+        for draft in drafts:
+            self._placed.pop(draft.id, None)
 
     async def _plug(self, drafts: Sequence[NewServer], placed: Mapping[str, str]) -> dict[str, MusterError]:
         """Make or bind each server's ports; returns the error of each server that cannot have them."""
@@ -253,13 +189,13 @@ class _Creation:
             fixed_ips=(WantedIp(ip_address=nic.fixed_ip),) if nic.fixed_ip else None,
             security_group_ids=draft.security_group_ids,
             device_id=draft.id,
-            device_owner=f"compute:{self._hosts[host_id].availability_zone}",
+            device_owner=f"compute:{self._places.hosts[host_id].availability_zone}",
             binding_host_id=host_id,
             dns_name=draft.hostname,
         )
 
     def _server(self, draft: NewServer, host_id: str | None, error: MusterError | None) -> Server:
-        host = self._hosts.get(host_id or "")
+        host = self._places.hosts.get(host_id or "")
         timeline = {ACCEPTED: draft.accepted_at}
         if error is None:
             timeline[PLACED] = self._now

@@ -2,8 +2,11 @@
 
 from collections.abc import Callable, Sequence
 
+from msgspec.structs import replace
+
 from muster.base.errors import Invalid, NotFound
 from muster.domain.context import Context
+from muster.domain.group_members import Member, member_of
 from muster.domain.ports import Port
 from muster.domain.security_groups import SecurityGroup
 from muster.domain.server_changes import check_unlocked
@@ -62,14 +65,17 @@ class ServerSecurityGroups:
                 check_unlocked(context, server)
                 picture = await self._lookups.group_picture(connection, server.project_id, name)
                 group_id = find_group(name, server.project_id, picture)
-                await self._move(connection, server, group_id, change)
+                before, after = await self._move(connection, server, group_id, change)
                 await self._ports.changes.servers_changed(connection, [server_id])
-                await self._ports.changes.groups_changed(connection, [group_id])
+                await self._ports.changes.members_changed(connection, before, after)
 
         await redeciding("servers.groups", once)
         self._wake()
 
-    async def _move(self, connection: Connection, server: Server, group_id: str, change: "_Change") -> None:
+    async def _move(
+        self, connection: Connection, server: Server, group_id: str, change: "_Change"
+    ) -> tuple[list[Member], list[Member]]:
+        """What the server's ports were to their groups before, and what they are now."""
         now = self._ports.clock()
         port_ids = (await server_ports.read_port_ids(connection, [server.id])).get(server.id, [])
         if not port_ids:
@@ -82,7 +88,10 @@ class ServerSecurityGroups:
             if group_ids is not None:
                 await port_store.set_groups(connection, port_id, group_ids)
                 await port_store.change(connection, port_id, {}, now)
-        await group_store.touch(connection, [group_id], now)
+        moved = {
+            id_: replace(ports[id_], security_group_ids=tuple(ids)) for id_, ids in groups.items() if ids is not None
+        }
+        return [member_of(ports[id_]) for id_ in moved], [member_of(port) for port in moved.values()]
 
 
 # The groups of a port afterwards; None if nothing changes.

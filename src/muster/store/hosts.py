@@ -7,10 +7,9 @@ report written.
 
 from collections.abc import Collection, Mapping, Sequence
 
-from sqlalchemy import Column, Float, String, Table, case, select, update
+from sqlalchemy import Column, Float, Select, String, Table, case, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from muster.base.errors import Stale
 from muster.domain.messages import Hello
 from muster.domain.placement import Demand, HostPicture, Overcommit
 from muster.store.columns import counter, flag, identity_column, integer, moment, text
@@ -55,7 +54,7 @@ async def write_hellos(
     connection: AsyncConnection, hellos: Sequence[Hello], overcommit: Overcommit, now: float
 ) -> None:
     """Register hosts, or write anew what they have. One statement, executed for many."""
-    rows = [_row(hello, overcommit, now) for hello in hellos]
+    rows = [_row(hello, overcommit, now) for hello in sorted(hellos, key=lambda one: one.host_id)]
     statement = upsert(connection, hosts)
     changed = {name: statement.excluded[name] for name in rows[0] if name not in ("id", "created_at", "report_seq")}
     # A new agent's numbers begin above those of the one before it; the same agent's Hello forgets no report.
@@ -92,13 +91,18 @@ def _row(hello: Hello, overcommit: Overcommit, now: float) -> dict[str, object]:
     }
 
 
+def in_order(host_ids: Collection[str]) -> Select[tuple[str]]:
+    """These hosts' ids, for a statement that changes many: whose rows everybody takes in this order."""
+    return select(hosts.c.id).where(hosts.c.id.in_(host_ids)).order_by(hosts.c.id).with_for_update()
+
+
 async def touch(connection: AsyncConnection, host_ids: Collection[str], now: float) -> dict[str, tuple[int, int]]:
     """These hosts are alive; returns (desired_seq, report_seq) of each. One statement per chunk."""
     seqs: dict[str, tuple[int, int]] = {}
     for part in chunks(sorted(host_ids)):
         statement = (
             update(hosts)
-            .where(hosts.c.id.in_(part))
+            .where(hosts.c.id.in_(in_order(part)))
             .values(last_seen_at=now)
             .returning(hosts.c.id, hosts.c.desired_seq, hosts.c.report_seq)
         )
@@ -155,10 +159,10 @@ async def read_pictures(connection: AsyncConnection, *, seen_after: float) -> li
     ]
 
 
-async def claim(connection: AsyncConnection, host_id: str, demand: Demand, servers: int) -> int:
-    """Claim for `servers` new servers together and raise `desired_seq`, which is returned. One conditional statement.
+async def claim(connection: AsyncConnection, host_id: str, demand: Demand, servers: int) -> bool:
+    """Claim for `servers` new servers together; False, and nothing claimed, if the host has not that much left.
 
-    Raises Stale if the host has not that much left: nothing is ever claimed beyond its limits.
+    One conditional statement: nothing is ever claimed beyond a host's limits.
     """
     statement = (
         update(hosts)
@@ -175,14 +179,9 @@ async def claim(connection: AsyncConnection, host_id: str, demand: Demand, serve
             ram_used_mib=hosts.c.ram_used_mib + demand.ram_mib,
             disk_used_gib=hosts.c.disk_used_gib + demand.disk_gib,
             servers_used=hosts.c.servers_used + servers,
-            desired_seq=hosts.c.desired_seq + 1,
         )
-        .returning(hosts.c.desired_seq)
     )
-    seq = (await connection.execute(statement)).scalar_one_or_none()
-    if seq is None:
-        raise Stale(f"Host {host_id} has not that much left any more")
-    return int(seq)
+    return (await connection.execute(statement)).rowcount == 1
 
 
 async def release(connection: AsyncConnection, host_id: str, demand: Demand, servers: int) -> None:
@@ -203,3 +202,12 @@ async def release(connection: AsyncConnection, host_id: str, demand: Demand, ser
 async def any_firewall(connection: AsyncConnection) -> bool:
     """Whether any host enforces security groups; a cloud of simulated hosts has none, and is spared their cost."""
     return (await connection.execute(select(hosts.c.id).where(hosts.c.firewall).limit(1))).first() is not None
+
+
+async def read_firewalls(connection: AsyncConnection, host_ids: Collection[str]) -> set[str]:
+    """Which of these hosts enforce security groups. One query per chunk."""
+    found: set[str] = set()
+    for part in chunks(sorted(host_ids)):
+        statement = select(hosts.c.id).where(hosts.c.id.in_(part), hosts.c.firewall)
+        found.update((await connection.execute(statement)).scalars())
+    return found

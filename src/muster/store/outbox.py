@@ -6,16 +6,15 @@
 from collections.abc import Collection, Mapping, Sequence
 
 from msgspec import Struct
-from sqlalchemy import BigInteger, Column, Integer, Table, delete, select, update
+from sqlalchemy import BigInteger, Column, ColumnElement, Integer, Table, delete, exists, select, update
 from sqlalchemy import insert as insert_into
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.store.columns import moment, reference
 from muster.store.dialects import chunks
 from muster.store.engine import metadata
-from muster.store.hosts import hosts
+from muster.store.hosts import hosts, in_order
 from muster.store.ports import port_security_groups, ports
-from muster.store.security_groups import security_group_rules
 from muster.store.servers import servers
 
 outbox = Table(
@@ -27,21 +26,23 @@ outbox = Table(
     reference("server_id", nullable=True),
     reference("network_id", nullable=True),
     reference("security_group_id", nullable=True),
+    Column("member_generation", BigInteger, nullable=True),
     moment("created_at"),
     sqlite_autoincrement=True,
 )
 
 
 class Change(Struct, frozen=True, kw_only=True):
-    """One thing that one host must hear of."""
+    """One thing that one host must hear of. Of a group either all, or the change that made its `member_generation`."""
 
     host_id: str
     server_id: str | None = None
     network_id: str | None = None
     security_group_id: str | None = None
+    member_generation: int | None = None
 
 
-class Note(Struct, frozen=True, kw_only=True):
+class Note(Struct, frozen=True):
     """A change as the outbox holds it."""
 
     id: int
@@ -50,6 +51,7 @@ class Note(Struct, frozen=True, kw_only=True):
     server_id: str | None
     network_id: str | None
     security_group_id: str | None
+    member_generation: int | None
 
 
 async def insert(connection: AsyncConnection, changes: Collection[Change], seqs: Mapping[str, int], now: float) -> None:
@@ -61,6 +63,7 @@ async def insert(connection: AsyncConnection, changes: Collection[Change], seqs:
             "server_id": change.server_id,
             "network_id": change.network_id,
             "security_group_id": change.security_group_id,
+            "member_generation": change.member_generation,
             "created_at": now,
         }
         for change in changes
@@ -78,14 +81,12 @@ async def read(connection: AsyncConnection, limit: int) -> list[Note]:
             outbox.c.server_id,
             outbox.c.network_id,
             outbox.c.security_group_id,
+            outbox.c.member_generation,
         )
         .order_by(outbox.c.id)
         .limit(limit)
     )
-    return [
-        Note(id=row[0], host_id=row[1], seq=row[2], server_id=row[3], network_id=row[4], security_group_id=row[5])
-        for row in await connection.execute(statement)
-    ]
+    return [Note(*row) for row in await connection.execute(statement)]
 
 
 async def remove(connection: AsyncConnection, ids: Sequence[int]) -> None:
@@ -100,7 +101,7 @@ async def raise_seqs(connection: AsyncConnection, host_ids: Collection[str]) -> 
     for part in chunks(sorted(host_ids)):
         statement = (
             update(hosts)
-            .where(hosts.c.id.in_(part))
+            .where(hosts.c.id.in_(in_order(part)))
             .values(desired_seq=hosts.c.desired_seq + 1)
             .returning(hosts.c.id, hosts.c.desired_seq)
         )
@@ -145,33 +146,31 @@ async def read_network_hosts(connection: AsyncConnection, network_ids: Collectio
     return changes
 
 
-async def read_group_hosts(connection: AsyncConnection, group_ids: Collection[str]) -> list[Change]:
-    """A change per group and host with a firewall that has a port in it, or in a group with a rule that refers to it.
+async def read_hosts_in_groups(connection: AsyncConnection, group_ids: Collection[str]) -> list[str]:
+    """The hosts that enforce security groups and have a port in any of these.
 
-    Nothing is read where no host has a firewall (a cloud of simulated hosts).
+    One query; it looks at each host's ports until it finds one, not at the members of a group.
     """
-    if not group_ids or not (await connection.execute(select(hosts.c.id).where(hosts.c.firewall).limit(1))).first():
-        return []
-    changes: set[tuple[str, str]] = set()
-    for part in chunks(sorted(group_ids)):
-        mine = select(port_security_groups.c.security_group_id.label("group_id"), port_security_groups.c.port_id).where(
-            port_security_groups.c.security_group_id.in_(part)
+    port = exists().where(ports.c.binding_host_id == hosts.c.id, _in_groups(group_ids))
+    statement = select(hosts.c.id).where(hosts.c.firewall, port).order_by(hosts.c.id)
+    return list((await connection.execute(statement)).scalars())
+
+
+async def read_hosts_told(connection: AsyncConnection, group_id: str, host_ids: Collection[str]) -> set[str]:
+    """Which of these hosts have been told of a group: those with a port in it whose server waits in no note.
+
+    One query per chunk, as `read_hosts_in_groups`.
+    """
+    told: set[str] = set()
+    waiting = select(outbox.c.server_id).where(outbox.c.server_id.is_not(None))
+    for part in chunks(sorted(host_ids)):
+        port = exists().where(
+            ports.c.binding_host_id == hosts.c.id, ports.c.device_id.not_in(waiting), _in_groups([group_id])
         )
-        referring = (
-            select(security_group_rules.c.remote_group_id.label("group_id"), port_security_groups.c.port_id)
-            .join(
-                port_security_groups,
-                port_security_groups.c.security_group_id == security_group_rules.c.security_group_id,
-            )
-            .where(security_group_rules.c.remote_group_id.in_(part))
-        )
-        concerned = mine.union(referring).subquery()
-        statement = (
-            select(ports.c.binding_host_id, concerned.c.group_id)
-            .join(concerned, concerned.c.port_id == ports.c.id)
-            .join(hosts, hosts.c.id == ports.c.binding_host_id)
-            .where(hosts.c.firewall)
-            .distinct()
-        )
-        changes.update((await connection.execute(statement)).all())
-    return [Change(host_id=host_id, security_group_id=group_id) for host_id, group_id in sorted(changes)]
+        told.update((await connection.execute(select(hosts.c.id).where(hosts.c.id.in_(part), port))).scalars())
+    return told
+
+
+def _in_groups(group_ids: Collection[str]) -> ColumnElement[bool]:
+    links = port_security_groups.c
+    return exists().where(links.port_id == ports.c.id, links.security_group_id.in_(group_ids))

@@ -104,17 +104,17 @@ async def read_links(connection: AsyncConnection, port_ids: Sequence[str]) -> di
     return found
 
 
-async def delete_ports(connection: AsyncConnection, port_ids: Sequence[str]) -> list[str]:
-    """Ports, their links and tags are gone; returns the project of each that was there until now.
+async def delete_ports(connection: AsyncConnection, port_ids: Sequence[str]) -> dict[str, str]:
+    """Ports, their links and tags are gone; returns the project of each that was there until now, by id.
 
     Their addresses must have been released. Three statements per chunk.
     """
-    projects: list[str] = []
+    projects: dict[str, str] = {}
     for part in chunks(port_ids):
         await connection.execute(delete(tags).where(tags.c.resource_id.in_(part)))
         await connection.execute(delete(port_security_groups).where(port_security_groups.c.port_id.in_(part)))
-        statement = delete(ports).where(ports.c.id.in_(part)).returning(ports.c.project_id)
-        projects += (await connection.execute(statement)).scalars()
+        statement = delete(ports).where(ports.c.id.in_(part)).returning(ports.c.id, ports.c.project_id)
+        projects.update((await connection.execute(statement)).all())
     return projects
 
 

@@ -26,7 +26,8 @@ security_groups = Table(
     text("description", default=""),
     flag("is_default"),
     flag("stateful", default=True),
-    counter("revision"),  # raised by each change of the group, its rules or its members
+    counter("revision"),  # raised by each change of the group or its rules
+    counter("member_generation"),  # raised by each change of its members that hosts may have to hear of
     moment("created_at"),
     moment("updated_at"),
     # One default group per project, also when two requests make it at the same time.
@@ -206,9 +207,7 @@ async def _whole(connection: AsyncConnection, rows: Sequence[Any]) -> list[Secur
         for row in await connection.execute(statement.order_by(columns.created_at, columns.id)):
             group_id = row.security_group_id
             rules.setdefault(group_id, []).append(_rule(row, is_default=group_id in defaults))
-    return [
-        SecurityGroup(**row._mapping, rules=tuple(rules.get(row.id, ())), tags=tagged.get(row.id, ())) for row in rows
-    ]
+    return [_group(row, rules.get(row.id, ()), tagged.get(row.id, ())) for row in rows]
 
 
 async def _whole_rules(connection: AsyncConnection, rows: Sequence[Any]) -> list[SecurityGroupRule]:
@@ -219,6 +218,12 @@ async def _whole_rules(connection: AsyncConnection, rows: Sequence[Any]) -> list
     return [_rule(row, is_default=row.security_group_id in defaults) for row in rows]
 
 
+def _group(row: Any, rules: Sequence[SecurityGroupRule], tags: tuple[str, ...]) -> SecurityGroup:
+    fields = dict(row._mapping)
+    del fields["member_generation"]  # the hosts' alone
+    return SecurityGroup(**fields, rules=tuple(rules), tags=tags)
+
+
 def _rule(row: Any, *, is_default: bool) -> SecurityGroupRule:
     fields = dict(row._mapping)
     del fields["fingerprint"]
@@ -226,4 +231,4 @@ def _rule(row: Any, *, is_default: bool) -> SecurityGroupRule:
 
 
 def _group_row(group: NewSecurityGroup, now: float) -> dict[str, Any]:
-    return {**asdict(group), "revision": 0, "created_at": now, "updated_at": now}
+    return {**asdict(group), "revision": 0, "member_generation": 0, "created_at": now, "updated_at": now}

@@ -21,9 +21,10 @@ from muster.domain.specs import (
 )
 from muster.store.addresses import addresses, read_by_port
 from muster.store.dialects import chunks
+from muster.store.group_members import read_members, read_referring
 from muster.store.networks import networks
 from muster.store.port_batch import read_links
-from muster.store.ports import port_security_groups, ports
+from muster.store.ports import ports
 from muster.store.security_groups import security_group_rules, security_groups
 from muster.store.subnets import subnets
 
@@ -78,7 +79,10 @@ async def read_networks(connection: AsyncConnection, network_ids: Collection[str
 
 
 async def read_groups(connection: AsyncConnection, group_ids: Collection[str]) -> dict[str, SecurityGroupSpec]:
-    """These security groups, and those that their rules name, with rules and members. Four queries per chunk."""
+    """These security groups, and those that their rules name, with rules and members. Six queries per chunk.
+
+    Members are told of groups that some rule names as remote; the cost grows with them.
+    """
     rules: dict[str, list[RuleSpec]] = {}
     remote: set[str] = set()
     for part in chunks(sorted(group_ids)):
@@ -87,21 +91,15 @@ async def read_groups(connection: AsyncConnection, group_ids: Collection[str]) -
             rules.setdefault(row.security_group_id, []).append(_rule(row))
             if row.remote_group_id:
                 remote.add(row.remote_group_id)
-    members: dict[str, list[str]] = {}
-    for part in chunks(sorted(remote)):
-        statement = (
-            select(port_security_groups.c.security_group_id, addresses.c.ip_address)
-            .join(addresses, addresses.c.port_id == port_security_groups.c.port_id)
-            .where(port_security_groups.c.security_group_id.in_(part))
-        )
-        for group_id, ip_address in await connection.execute(statement):
-            members.setdefault(group_id, []).append(ip_address)
+    named = remote | (await read_referring(connection, group_ids)).keys()
+    members = await read_members(connection, named)
     found: dict[str, SecurityGroupSpec] = {}
     for part in chunks(sorted(remote | set(group_ids))):
         for row in await connection.execute(select(security_groups).where(security_groups.c.id.in_(part))):
             found[row.id] = SecurityGroupSpec(
                 id=row.id,
                 generation=row.revision,
+                member_generation=row.member_generation if row.id in named else -1,
                 stateful=row.stateful,
                 rules=tuple(rules.get(row.id, ())),
                 members=tuple(sorted(members.get(row.id, ()))),

@@ -10,15 +10,19 @@ from sqlalchemy import func, select
 from muster.base.errors import Conflict, Forbidden, NotFound
 from muster.domain.context import Context
 from muster.domain.reports import HostCapacity
-from muster.domain.servers import Asked, Verb
+from muster.domain.servers import Asked, FlavorPicture, NewServer, Verb
 from muster.domain.subnets import Pool
 from muster.store.addresses import addresses
 from muster.store.hosts import hosts
 from muster.store.instance_actions import ActionQuery
 from muster.store.ports import ports
+from muster.store.quotas import set_limits
 from muster.store.usages import usages
 
 from .beds import TINY, a_cloud, bed_in
+
+SIX_CORES = FlavorPicture(id="6", name="six", vcpus=6, ram_mib=512, disk_gib=1)
+TWO_CORES = FlavorPicture(id="2", name="two", vcpus=2, ram_mib=512, disk_gib=1)
 
 
 async def test_two_thousand_single_requests_with_exactly_as_many_addresses(tmp_path: Path) -> None:
@@ -64,6 +68,43 @@ async def test_one_request_for_many_is_all_or_nothing_by_quota(tmp_path: Path) -
         with pytest.raises(Forbidden, match="Quota exceeded for instances"):
             await cloud.compute.creation.create([bed.draft(project_id=poor) for _ in range(11)])
         assert await bed.scalar(select(func.count()).where(ports.c.project_id == poor)) == 0
+
+
+async def test_a_request_gets_as_many_servers_as_quotas_allow_if_that_is_enough_for_it(tmp_path: Path) -> None:
+    async with a_cloud(tmp_path, 2) as cloud:
+        bed = await bed_in(cloud, "10.0.0.0/24")
+        poor = "f" * 32  # may have 10 instances, 20 cores
+
+        def drafts(count: int, **changes: Any) -> list[NewServer]:
+            return [
+                bed.draft(project_id=poor, name=f"vm-{n + 1}", hostname=f"vm-{n + 1}", **changes) for n in range(count)
+            ]
+
+        made = await cloud.compute.creation.create(drafts(15, flavor=SIX_CORES), least=2)
+        assert [server.name for server in made] == ["vm-1", "vm-2", "vm-3"]
+        with pytest.raises(Forbidden, match="Quota exceeded for instances: Requested 8-15, but already used 3 of 10"):
+            await cloud.compute.creation.create(drafts(15), least=8)
+        [alone] = await cloud.compute.creation.create(drafts(2, flavor=TWO_CORES), least=1)
+        assert (alone.name, alone.hostname) == ("vm", "vm")  # 20 cores are in use now
+        used = {"instances": 4, "cores": 20, "ram": 4 * TINY.ram_mib, "port": 4}
+        for resource, number in used.items():
+            mine = (usages.c.project_id == poor) & (usages.c.resource == resource)
+            assert await bed.scalar(select(usages.c.in_use).where(mine)) == number
+
+
+async def test_ports_beyond_quota_are_refused_before_anything_is_made(tmp_path: Path) -> None:
+    async with a_cloud(tmp_path, 2) as cloud:
+        bed = await bed_in(cloud, "10.0.0.0/24")
+        poor = "f" * 32
+        async with cloud.database.write() as connection:
+            await set_limits(connection, poor, {"port": 3})
+        made = await cloud.compute.creation.create([bed.draft(project_id=poor) for _ in range(5)], least=1)
+        assert len(made) == 3
+        with pytest.raises(Forbidden, match="Maximum number of ports exceeded"):
+            await cloud.compute.creation.create([bed.draft(project_id=poor)])
+        assert await bed.scalar(select(func.count()).where(ports.c.project_id == poor)) == 3
+        mine = (usages.c.project_id == poor) & (usages.c.resource == "instances")
+        assert await bed.scalar(select(usages.c.in_use).where(mine)) == 3
 
 
 async def test_what_no_host_can_hold_is_in_error_and_holds_nothing(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from muster.api.network.services import assemble
 from muster.base.clock import system_clock
 from muster.base.errors import Unauthenticated
 from muster.domain.context import Context
+from muster.domain.group_members import member_changes
 from muster.domain.networks import NetworkSettings
 from muster.domain.quotas import NETWORK_DEFAULTS, UNLIMITED
 from muster.locks.tooz import ToozLocks
@@ -98,6 +99,10 @@ class RecordingOutbox(Outbox):
     async def groups_changed(self, connection, group_ids) -> None:
         self._remember("group", group_ids)
         await super().groups_changed(connection, group_ids)
+
+    async def members_changed(self, connection, before, after) -> None:
+        self._remember("members", member_changes(before, after))
+        await super().members_changed(connection, before, after)
 
     def _remember(self, kind: str, ids) -> None:
         if ids:

@@ -123,3 +123,80 @@ def image(made: dict[str, str]) -> list[Sample]:
         ("PATCH", f"{v2}/{made['image']}", patch),
         ("PUT", f"{v2}/{made['shared_image']}/members/{made['project']}", {"status": "accepted"}),
     ]
+
+
+def compute(made: dict[str, str]) -> list[Sample]:
+    """Bodies of the compute API, of everything but servers."""
+    flavor = {
+        "name": "f%d",
+        "ram": 1,
+        "vcpus": 1,
+        "disk": 1,
+        "id": "auto",
+        "swap": 0,
+        "rxtx_factor": 1.0,
+        "os-flavor-access:is_public": True,
+        "OS-FLV-EXT-DATA:ephemeral": 0,
+        "description": "d",
+    }
+    keypair = {"name": "k%d", "public_key": made["public_key"], "type": "ssh", "user_id": made["me"]}
+    group = {"name": "g", "policy": "anti-affinity", "rules": {"max_server_per_host": 3}}
+    v2 = "/compute/v2.1"
+    return [
+        ("POST", f"{v2}/os-keypairs", {"keypair": keypair}),
+        ("POST", f"{v2}/flavors", {"flavor": flavor}),
+        ("POST", f"{v2}/flavors/{made['flavor']}/os-extra_specs", {"extra_specs": {"hw:cpu_policy": "shared"}}),
+        ("PUT", f"{v2}/os-quota-sets/{made['project']}", {"quota_set": {"instances": 3, "cores": 4, "force": True}}),
+        ("POST", f"{v2}/os-server-groups", {"server_group": group}),
+        ("POST", f"{v2}/os-aggregates", {"aggregate": {"name": "g%d"}}),
+    ]
+
+
+def servers(made: dict[str, str]) -> list[Sample]:
+    """Bodies of the compute API about servers."""
+    image = {"uuid": made["guest"], "source_type": "image", "destination_type": "local", "boot_index": 0}
+    server = {
+        "name": "s",
+        "flavorRef": "1",
+        "imageRef": made["guest"],
+        "networks": [{"uuid": made["network"]}],
+        "metadata": {"a": "b"},
+        "user_data": "aGVsbG8=",
+        "config_drive": True,
+        "availability_zone": "nova",
+        "min_count": 1,
+        "max_count": 1,
+        "key_name": made["key"],
+        "security_groups": [{"name": "default"}],
+        "description": "d",
+        "tags": ["x"],
+        "hostname": "host",
+        "block_device_mapping_v2": [{**image, "delete_on_termination": True}],
+        "OS-DCF:diskConfig": "AUTO",
+        "accessIPv4": "1.2.3.4",
+        "adminPass": "x",
+    }
+    rebuild = {
+        "imageRef": made["guest"],
+        "name": "x",
+        "metadata": {"a": "b"},
+        "key_name": made["key"],
+        "user_data": "aGk=",
+        "hostname": "quest",
+        "description": "z",
+        "adminPass": "p",
+    }
+    one = f"/compute/v2.1/servers/{made['server']}"
+    quiet = [{"lock": {"locked_reason": "x"}}, {"unlock": None}, {"addSecurityGroup": {"name": "default"}}]
+    busy = [{"os-resetState": {"state": "active"}}, {"rebuild": rebuild}, {"reboot": {"type": "HARD"}}]
+    change = {"name": "q", "accessIPv4": "1.1.1.1", "accessIPv6": "::1", "description": "x", "hostname": "host"}
+    return [
+        ("POST", "/compute/v2.1/servers", {"server": server, "os:scheduler_hints": {"group": made["server_group"]}}),
+        *[("POST", f"{one}/action", action) for action in quiet],
+        ("PUT", one, {"server": change}),
+        ("POST", f"{one}/metadata", {"metadata": {"a": "b"}}),
+        ("PUT", f"{one}/metadata/a", {"meta": {"a": "b"}}),
+        ("PUT", f"{one}/tags", {"tags": ["a"]}),
+        ("POST", f"{one}/os-interface", {"interfaceAttachment": {"net_id": made["network"], "tag": "x"}}),
+        *[("POST", f"{one}/action", action) for action in busy],
+    ]

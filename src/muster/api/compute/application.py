@@ -22,11 +22,16 @@ _NAMES = {
 }
 
 
+_MESSAGE_LIMIT = 1_000
+
+
 def error_body(error: MusterError, status: HTTPStatus) -> dict[str, Any]:
     """An error as Nova writes it. A missing or bad token is answered in the words of Keystone's middleware."""
     if isinstance(error, Unauthenticated):
         return {"error": {"code": int(status), "title": status.phrase, "message": error.message}}
     message = error.message or status.phrase
+    if len(message) > _MESSAGE_LIMIT:  # what was sent is not sent back whole
+        message = message[:_MESSAGE_LIMIT] + "..."
     if status is HTTPStatus.INTERNAL_SERVER_ERROR:
         message = "Unexpected API Error. The request id tells the operator where to look."
     return {_NAMES.get(status, "computeFault"): {"code": int(status), "message": message}}

@@ -48,17 +48,17 @@ def is_true(value: bool | str) -> bool:
     return value is True or str(value).lower() in ("true", "1", "on", "yes")
 
 
-async def parse(request: Request, kind: type[Body]) -> Body:
+async def parse(request: Request, kind: type[Body], *, strict: bool = True) -> Body:
     """The request's body as a `kind`. Raises Invalid in Nova's words, TooLarge."""
-    return decode(await request.body(), kind)
+    return decode(await request.body(), kind, strict=strict)
 
 
-def decode(data: bytes, kind: type[Body]) -> Body:
-    """JSON as a `kind`. Raises Invalid."""
+def decode(data: bytes, kind: type[Body], *, strict: bool = True) -> Body:
+    """JSON as a `kind`; without `strict`, "2" is taken for 2 as Nova does in places. Raises Invalid."""
     try:
         if b"\\u0000" in data and _has_nul(msgspec.json.decode(data)):
             raise Invalid("Malformed request body: text may not contain NUL characters.")
-        return msgspec.json.decode(data, type=kind)
+        return msgspec.json.decode(data, type=kind, strict=strict)
     except msgspec.ValidationError as error:
         raise Invalid(_in_words(str(error))) from error
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:

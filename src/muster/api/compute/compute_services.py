@@ -4,6 +4,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from muster.api.compute.bodies import parse
 from muster.api.compute.fields import boolean, check_text, refused
 from muster.api.compute.hosts import UUIDS, named_host, shown_id
 from muster.api.compute.paging import asked
@@ -58,7 +59,7 @@ class ComputeServiceHandlers:
 
     async def update(self, request: Request) -> Response:
         """Enable or disable a service, or say that it is down, by its id."""
-        body = await request.json(UpdateBody)
+        body = await parse(request, UpdateBody)
         values = _values(body)
         host = await self._named(request)
         return Response({"service": self._view(request, await self._hosts.change(host, values))})
@@ -68,7 +69,7 @@ class ComputeServiceHandlers:
         verb = request.parameters["service_id"]
         if verb not in _VERBS or (verb == "force-down" and request.version < _FORCED_DOWN):
             raise NotFound("Unknown action", code="compute.service_action")
-        body = await request.json(OldBody)
+        body = await parse(request, OldBody)
         values = _old_values(verb, body)
         host = await self._hosts.named(_plain(body.host, "host")) if body.binary == BINARY else None
         if host is None:

@@ -2,6 +2,7 @@
 
 from msgspec import UNSET, Struct, UnsetType
 
+from muster.api.compute.bodies import parse
 from muster.api.http.requests import Request
 from muster.api.http.responses import Response
 from muster.api.http.routing import Route, Routes
@@ -38,7 +39,7 @@ class FlavorAccessHandlers:
     async def act(self, request: Request) -> Response:
         """Give a flavor to a project, or take it away."""
         flavor_id = request.parameters["flavor_id"]
-        body = await request.json(ActionBody)
+        body = await parse(request, ActionBody)
         flavor = await self._flavors.get(request.context, flavor_id)
         if isinstance(body.add, TenantBody) and body.remove is UNSET:
             if flavor.is_public and request.version >= (2, 7):

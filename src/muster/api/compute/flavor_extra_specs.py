@@ -2,6 +2,7 @@
 
 from msgspec import Struct
 
+from muster.api.compute.bodies import parse
 from muster.api.http.requests import Request
 from muster.api.http.responses import Response
 from muster.api.http.routing import Route, Routes
@@ -39,13 +40,13 @@ class FlavorExtraSpecHandlers:
 
     async def create(self, request: Request) -> Response:
         """Add some, or change them."""
-        specs = (await request.json(ExtraSpecsBody)).extra_specs
+        specs = (await parse(request, ExtraSpecsBody)).extra_specs
         await self._merge(request, specs)
         return Response({"extra_specs": specs})
 
     async def update(self, request: Request) -> Response:
         """Add one, or change it."""
-        specs = await request.json(dict[str, str])
+        specs = await parse(request, dict[str, str])
         if len(specs) != 1:
             raise Invalid("Invalid input for field/attribute extra_specs: exactly one is needed.")
         if request.parameters["key"] not in specs:

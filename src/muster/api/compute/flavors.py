@@ -6,6 +6,7 @@ from typing import Any
 
 from msgspec import UNSET, Struct, UnsetType
 
+from muster.api.compute.bodies import parse
 from muster.api.compute.fields import boolean, check_name, check_range, check_text, refused
 from muster.api.compute.flavor_views import brief, view
 from muster.api.compute.paging import asked, next_link, page_asked
@@ -82,13 +83,13 @@ class FlavorHandlers:
 
     async def create(self, request: Request) -> Response:
         """Make a flavor."""
-        body = (await request.json(CreateBody, strict=False)).flavor
+        body = (await parse(request, CreateBody, strict=False)).flavor
         flavor = await self._flavors.create(_parsed(request, body))
         return Response({"flavor": view(request, flavor)})
 
     async def update(self, request: Request) -> Response:
         """Change a flavor's description."""
-        text = (await request.json(UpdateBody)).flavor.description
+        text = (await parse(request, UpdateBody)).flavor.description
         description = check_text(text, "description", limit=_DESCRIPTION_LIMIT)
         flavor = await self._flavors.describe(request.parameters["flavor_id"], description)
         return Response({"flavor": view(request, flavor)})

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from muster.api.compute.bodies import parse
 from muster.api.compute.paging import asked, next_link, page_asked
 from muster.api.http.requests import Request
 from muster.api.http.responses import Response
@@ -63,7 +64,7 @@ class KeypairHandlers:
 
     async def create(self, request: Request) -> Response:
         """Keep a public key, or make a pair and tell the private key this once."""
-        body = (await request.json(CreateBody)).keypair
+        body = (await parse(request, CreateBody)).keypair
         _check(request, body)
         user_id = body.user_id or request.context.user_id
         made = await self._keypairs.create(request.context, user_id, body.name, body.public_key)

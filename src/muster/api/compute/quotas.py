@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 from msgspec import Struct
 
+from muster.api.compute.bodies import parse
 from muster.api.compute.fields import boolean, check_range, refused
 from muster.api.compute.paging import asked
 from muster.api.http.requests import Request
@@ -59,7 +60,7 @@ class QuotaHandlers:
     async def update(self, request: Request) -> Response:
         """Set limits of a project."""
         _refuse_user(request)
-        body = (await request.json(QuotaSetBody)).quota_set
+        body = (await parse(request, QuotaSetBody)).quota_set
         force = boolean(_truth_in(body.pop("force", False)), "force")
         limits = _limits(body, _names(request))
         await self._quotas.update(request.parameters["project_id"], limits, force=force)
@@ -92,7 +93,7 @@ class QuotaClassHandlers:
     async def update(self, request: Request) -> Response:
         """Set them."""
         _class_id(request)
-        body = (await request.json(QuotaClassBody)).quota_class_set
+        body = (await parse(request, QuotaClassBody)).quota_class_set
         await self._quotas.update_defaults(_limits(body, _class_names(request)))
         return Response({"quota_class_set": await self._limits(request)})
 

@@ -27,9 +27,13 @@ COUNT_LIMIT = 10_000
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
-    """A request, parsed and looked up. `groups` are the security groups as the request named them."""
+    """A request, parsed and looked up: `drafts` or, where quotas allow no more, at least `least` of them.
+
+    `groups` are the security groups as the request named them.
+    """
 
     drafts: list[NewServer]
+    least: int
     admin_password: str
     reservation_id: str
     answers_reservation: bool
@@ -52,7 +56,7 @@ class Lookups:
         document = await parse(request, CreateBody)
         body, context = document.server, request.context
         check_create(body, request.version)
-        count = _count(body)
+        least, count = _counts(body)
         named = _named(body, context, request.version)
         _check_single(body, named, count)
         _check_devices(body)
@@ -63,6 +67,7 @@ class Lookups:
         first = _draft(body, request, named, resolved)
         first = replace(first, flavor=flavor, image=image, server_group_id=group_id, accepted_at=accepted_at)
         return Wanted(
+            least=least,
             drafts=[_numbered(first, index, count, own_hostname=body.hostname is not UNSET) for index in range(count)],
             admin_password=body.adminPass if isinstance(body.adminPass, str) else new_password(),
             reservation_id=first.reservation_id,
@@ -239,15 +244,15 @@ def _place(body: ServerBody, context: Context) -> tuple[str | None, str | None]:
     return zone or None, next(iter(hostnames), None)
 
 
-def _count(body: ServerBody) -> int:
-    """How many servers: as many as `max_count` says, which quota admits together or not at all."""
+def _counts(body: ServerBody) -> tuple[int, int]:
+    """How many servers, at least and at most: as many as quotas allow."""
     low = 1 if body.min_count is UNSET else int(body.min_count)
     high = low if body.max_count is UNSET else int(body.max_count)
     if not 1 <= low <= high:
         raise Invalid("min_count must be <= max_count" if low > high else "min_count must be at least 1")
     if high > COUNT_LIMIT:
         raise Invalid(f"At most {COUNT_LIMIT} servers can be asked for at once.")
-    return high
+    return low, high
 
 
 def _check_single(body: ServerBody, named: Named, count: int) -> None:

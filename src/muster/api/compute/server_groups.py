@@ -4,6 +4,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from muster.api.compute.bodies import parse
 from muster.api.compute.fields import check_name, check_range, refused
 from muster.api.compute.paging import PAGE_LIMIT, asked, number
 from muster.api.http.requests import Request
@@ -123,7 +124,7 @@ def view(request: Request, group: ServerGroup) -> dict[str, Any]:
 
 
 async def _old(request: Request) -> tuple[str, str, int | None]:
-    body = (await request.json(OldCreateBody)).server_group
+    body = (await parse(request, OldCreateBody)).server_group
     if len(body.policies) != 1:
         raise refused("policies", str(body.policies), "there must be exactly one")
     [policy] = body.policies
@@ -132,7 +133,7 @@ async def _old(request: Request) -> tuple[str, str, int | None]:
 
 
 async def _new(request: Request) -> tuple[str, str, int | None]:
-    body = (await request.json(CreateBody, strict=False)).server_group
+    body = (await parse(request, CreateBody, strict=False)).server_group
     _check_policy(body.policy, POLICIES)
     most = body.rules.max_server_per_host if body.rules is not None else None
     if most is None:

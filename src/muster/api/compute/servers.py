@@ -42,7 +42,7 @@ class ServerHandlers:
     async def create(self, request: Request) -> Response:
         """Take a request for one or many servers."""
         wanted = await self._lookups.wanted(request)
-        [first, *_] = await self._creation.create(wanted.drafts)
+        [first, *_] = await self._creation.create(wanted.drafts, least=wanted.least)
         if wanted.answers_reservation:
             return Response({"reservation_id": wanted.reservation_id}, status=202)
         server = {

@@ -7,6 +7,7 @@ Invariant: a rule that cannot be said in nft is left out, so a group never allow
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import collapse_addresses
 
 from muster.base.errors import Invalid
@@ -85,15 +86,22 @@ def member_elements(group_id: str, members: Iterable[str]) -> dict[str, frozense
     elements: dict[str, set[str]] = {set_name: set() for set_name in member_sets(group_id)}
     ranges: dict[str, list[object]] = {"4": [], "6": []}
     for member in members:
-        interface = interface_of(member)
-        family = str(interface.version)
-        if interface.network.prefixlen == interface.network.max_prefixlen:
-            elements[f"m{family}_{name}"].add(str(interface.ip))
+        family, address, network = _read_member(member)
+        if network is None:
+            elements[f"m{family}_{name}"].add(address)
         else:
-            ranges[family].append(interface.network)
+            ranges[family].append(network)
     for family, networks in ranges.items():
         elements[f"r{family}_{name}"] = {str(network) for network in collapse_addresses(networks)}  # type: ignore[type-var]
     return {set_name: frozenset(values) for set_name, values in elements.items()}
+
+
+@lru_cache(maxsize=100_000)
+def _read_member(member: str) -> tuple[str, str, object | None]:
+    """A member's family, address, and network if it is a CIDR. The same ones come again with each change of a group."""
+    interface = interface_of(member)
+    alone = interface.network.prefixlen == interface.network.max_prefixlen
+    return str(interface.version), str(interface.ip), None if alone else interface.network
 
 
 def _family(ethertype: str) -> str:

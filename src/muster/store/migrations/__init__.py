@@ -4,4 +4,4 @@
 there already starts without loading Alembic. A test keeps HEAD, the revisions and the tables in step.
 """
 
-HEAD = "fc7f2a56afbc"
+HEAD = "87fc2b0c3660"

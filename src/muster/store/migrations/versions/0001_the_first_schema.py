@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "fc7f2a56afbc"
+revision = "87fc2b0c3660"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -178,6 +178,7 @@ def upgrade() -> None:
         sa.Column("server_id", sa.String(length=64), nullable=True),
         sa.Column("network_id", sa.String(length=64), nullable=True),
         sa.Column("security_group_id", sa.String(length=64), nullable=True),
+        sa.Column("member_generation", sa.BigInteger(), nullable=True),
         sa.Column("created_at", sa.Float(precision=53), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_outbox")),
         sqlite_autoincrement=True,
@@ -238,6 +239,7 @@ def upgrade() -> None:
         sa.Column("is_default", sa.Boolean(), nullable=False),
         sa.Column("stateful", sa.Boolean(), nullable=False),
         sa.Column("revision", sa.BigInteger(), nullable=False),
+        sa.Column("member_generation", sa.BigInteger(), nullable=False),
         sa.Column("created_at", sa.Float(precision=53), nullable=False),
         sa.Column("updated_at", sa.Float(precision=53), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_security_groups")),
@@ -313,6 +315,27 @@ def upgrade() -> None:
             ["flavor_id"], ["flavors.id"], name=op.f("fk_flavor_access_flavor_id"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("flavor_id", "project_id", name=op.f("pk_flavor_access")),
+    )
+    op.create_table(
+        "group_member_changes",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("security_group_id", sa.String(length=64), nullable=False),
+        sa.Column("generation", sa.BigInteger(), nullable=False),
+        sa.Column("ip_address", sa.Text(), nullable=False),
+        sa.Column("joined", sa.Boolean(), nullable=False),
+        sa.Column("created_at", sa.Float(precision=53), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["security_group_id"],
+            ["security_groups.id"],
+            name=op.f("fk_group_member_changes_security_group_id"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_group_member_changes")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_group_member_changes_created_at", "group_member_changes", ["created_at"], unique=False)
+    op.create_index(
+        "ix_group_member_changes_generation", "group_member_changes", ["security_group_id", "generation"], unique=False
     )
     op.create_table(
         "image_members",

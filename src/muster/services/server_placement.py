@@ -1,0 +1,106 @@
+"""Where new servers go: placed by a picture of the hosts, claimed by conditional writes, in the transaction of a batch.
+
+Invariant: nothing is ever claimed beyond a host's limits, whoever else claims at the same time. A host that turns out
+to have less than its picture said costs a new plan for the servers that were to go there, and for no other.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+
+from msgspec import Struct
+
+from muster.base.errors import Stale
+from muster.domain.placement import Demand, GroupRule, HostPicture, Request, place
+from muster.domain.server_shares import demand
+from muster.domain.servers import NewServer
+from muster.store import hosts as host_store
+from muster.store import server_groups as group_store
+from muster.store.engine import Connection
+
+_ROUNDS = 10
+
+
+class ServerSettings(Struct, frozen=True, kw_only=True):
+    """A host not heard of for `host_timeout_s` gets no new servers.
+
+    `default_availability_zone` is where servers go that name none (Nova's default_schedule_zone); None is anywhere.
+    """
+
+    host_timeout_s: float = 60.0
+    default_availability_zone: str | None = None
+
+
+class Placement:
+    """Places and claims for one batch. `hosts` are the hosts as last seen, by id."""
+
+    def __init__(self, connection: Connection, now: float, settings: ServerSettings) -> None:
+        self._connection = connection
+        self._now = now
+        self._settings = settings
+        self._groups: dict[str, GroupRule] = {}
+        self.hosts: dict[str, HostPicture] = {}
+
+    async def claim(self, drafts: Sequence[NewServer]) -> dict[str, str]:
+        """Server ids to host ids, claimed, for all that fit. Raises Stale if hosts change all the time.
+
+        Costs two queries, one statement per host, and the same again for what others were faster with.
+        """
+        self._groups = await group_store.read_rules(
+            self._connection, {draft.server_group_id for draft in drafts if draft.server_group_id}
+        )
+        placed: dict[str, str] = {}
+        left = list(drafts)
+        for _ in range(_ROUNDS):
+            planned = place(await self._pictures(), [self._request(draft) for draft in left])
+            mine = [draft for draft in left if draft.id in planned]
+            full = await self._claim_all(mine, planned)
+            placed |= {server_id: host_id for server_id, host_id in planned.items() if host_id not in full}
+            left = [draft for draft in mine if planned[draft.id] in full]
+            if not left:
+                return placed
+        raise Stale("Hosts' capacity changes faster than servers can be placed")
+
+    async def release(self, drafts: Collection[NewServer], placed: Mapping[str, str]) -> None:
+        """Give the claims of these servers back. One statement per host."""
+        for host_id, (total, count) in sorted(_by_host(drafts, placed).items()):
+            await host_store.release(self._connection, host_id, total, count)
+
+    async def close_groups(self, group_ids: Collection[str]) -> None:
+        """Note that members of these groups were placed. Raises Stale if another placed members meanwhile."""
+        await group_store.raise_generations(self._connection, [self._groups[group_id] for group_id in group_ids])
+
+    async def _pictures(self) -> list[HostPicture]:
+        seen_after = self._now - self._settings.host_timeout_s
+        pictures = await host_store.read_pictures(self._connection, seen_after=seen_after)
+        self.hosts |= {picture.id: picture for picture in pictures}
+        return pictures
+
+    def _request(self, draft: NewServer) -> Request:
+        return Request(
+            server_id=draft.id,
+            demand=demand(draft),
+            availability_zone=draft.availability_zone or self._settings.default_availability_zone,
+            hostname=draft.wanted_hostname,
+            group=self._groups.get(draft.server_group_id or ""),
+        )
+
+    async def _claim_all(self, drafts: Sequence[NewServer], planned: Mapping[str, str]) -> set[str]:
+        """Claim for these servers; returns the hosts that have not that much left."""
+        full: set[str] = set()
+        for host_id, (total, count) in sorted(_by_host(drafts, planned).items()):
+            if not await host_store.claim(self._connection, host_id, total, count):
+                full.add(host_id)
+        for draft in drafts:
+            if draft.server_group_id in self._groups and planned[draft.id] not in full:
+                members = self._groups[draft.server_group_id].members
+                members[planned[draft.id]] = members.get(planned[draft.id], 0) + 1
+        return full
+
+
+def _by_host(drafts: Collection[NewServer], placed: Mapping[str, str]) -> dict[str, tuple[Demand, int]]:
+    totals: defaultdict[str, tuple[Demand, int]] = defaultdict(lambda: (Demand(), 0))
+    for draft in drafts:
+        if draft.id in placed:
+            total, count = totals[placed[draft.id]]
+            totals[placed[draft.id]] = (total.plus(demand(draft)), count + 1)
+    return totals

@@ -1,0 +1,148 @@
+"""Released addresses rest before they are given out again, unless the subnet runs dry; nothing is lost on the way."""
+
+from collections.abc import AsyncIterator
+from ipaddress import ip_address
+from random import Random
+
+import pytest
+
+from muster.api.network.services import assemble
+from muster.base.errors import MusterError
+from muster.base.ids import new_uuid
+from muster.domain.addresses import to_number
+from muster.domain.networks import NewNetwork
+from muster.domain.ports import NewPort, Port, WantedIp
+from muster.domain.subnets import NewSubnet, Pool, SubnetChanges
+from muster.locks.tooz import ToozLocks
+from muster.services.outbox import Outbox
+from muster.services.port_batch import PortBatch, PortSettings
+from muster.services.quotas import Quotas
+from muster.services.security_groups import SecurityGroups
+from muster.store import addresses as store
+from muster.store.engine import Database
+
+from .workers import ADMIN
+
+REST_S = 100.0
+POOL = Pool("10.0.0.10", "10.0.0.14")
+
+
+class Bed:
+    """A subnet with a pool of five addresses, and a clock that a test sets."""
+
+    def __init__(self, database: Database, locks: ToozLocks) -> None:
+        self.now = 1_000.0
+        self.database = database
+        quotas, outbox = Quotas({}), Outbox(self.clock)
+        groups = SecurityGroups(database, self.clock, quotas, outbox)
+        batch = PortBatch(
+            database=database,
+            locks=locks,
+            clock=self.clock,
+            rng=Random(1),
+            quotas=quotas,
+            changes=outbox,
+            default_groups=groups,
+            settings=PortSettings(rest_s=REST_S),
+        )
+        self.services = assemble(database, batch, groups)
+        self.network_id = self.subnet_id = ""
+
+    def clock(self) -> float:
+        return self.now
+
+    async def prepare(self) -> None:
+        [network] = await self.services.networks.create(ADMIN, [NewNetwork(id=new_uuid(), project_id="adm")])
+        draft = NewSubnet(
+            id=new_uuid(),
+            project_id="adm",
+            network_id=network.id,
+            ip_version=4,
+            cidr="10.0.0.0/24",
+            allocation_pools=(POOL,),
+            enable_dhcp=False,
+        )
+        [subnet] = await self.services.subnets.create(ADMIN, [draft])
+        self.network_id, self.subnet_id = network.id, subnet.id
+
+    async def make(self, address: str | None = None) -> Port:
+        wanted = (WantedIp(ip_address=address),) if address else None
+        draft = NewPort(id=new_uuid(), project_id="adm", network_id=self.network_id, fixed_ips=wanted)
+        return await self.services.ports.create(ADMIN, draft)
+
+    async def delete(self, port: Port) -> None:
+        await self.services.ports.delete(ADMIN, port.id)
+
+
+@pytest.fixture
+async def bed(database, tmp_path) -> AsyncIterator[Bed]:
+    locks = ToozLocks(f"file://{tmp_path}/locks", "one", tmp_path / "tokens")
+    await locks.start()
+    made = Bed(database, locks)
+    await made.prepare()
+    yield made
+    await locks.close()
+
+
+def _address(port: Port) -> str:
+    return port.fixed_ips[0].ip_address
+
+
+async def test_a_released_address_rests_while_others_are_free(bed):
+    first = await bed.make()
+    assert _address(first) == "10.0.0.10"
+    await bed.delete(first)
+    assert [_address(await bed.make()) for _ in range(4)] == [f"10.0.0.{n}" for n in (11, 12, 13, 14)]
+
+
+async def test_a_dry_subnet_reuses_what_has_rested_longest(bed):
+    ports = [await bed.make() for _ in range(5)]
+    for index in (3, 1, 4):
+        await bed.delete(ports[index])
+        bed.now += 1
+    with_rest_over = [_address(await bed.make()) for _ in range(3)]
+    assert with_rest_over == ["10.0.0.13", "10.0.0.11", "10.0.0.14"]
+    with pytest.raises(MusterError, match="No more IP addresses"):
+        await bed.make()
+
+
+async def test_a_resting_address_can_be_had_by_name(bed):
+    first = await bed.make()
+    await bed.delete(first)
+    assert _address(await bed.make("10.0.0.10")) == "10.0.0.10"
+
+
+async def test_rest_over_or_not_every_address_is_given_once(bed):
+    """Ports come, go and ask for addresses by name, and the pools change: every address is in one place."""
+    rng = Random(7)
+    ports: list[Port] = []
+    for _ in range(60):
+        bed.now += rng.choice([0, 1, REST_S])
+        try:
+            if ports and rng.random() < 0.4:
+                await bed.delete(ports.pop(rng.randrange(len(ports))))
+            elif rng.random() < 0.1:
+                last = rng.choice([12, 14, 16])
+                pools = (Pool("10.0.0.10", f"10.0.0.{last}"),)
+                await bed.services.subnets.update(ADMIN, bed.subnet_id, SubnetChanges(allocation_pools=pools))
+            else:
+                ports.append(await bed.make(rng.choice([None, None, f"10.0.0.{rng.randrange(9, 18)}"])))
+        except MusterError as error:
+            if error.code not in ("network.IpAddressGenerationFailure", "network.IpAddressAlreadyAllocated"):
+                raise
+        await _check(bed, ports)
+
+
+async def _check(bed: Bed, ports: list[Port]) -> None:
+    subnet = await bed.services.subnets.get(ADMIN, bed.subnet_id)
+    async with bed.database.read() as connection:
+        free = await store.read_all_ranges(connection, bed.subnet_id)
+        given = await store.read_all_given(connection, bed.subnet_id)
+    pools = [
+        number for pool in subnet.allocation_pools for number in range(to_number(pool.start), to_number(pool.end) + 1)
+    ]
+    placed = [number for one in free for number in range(one.first, one.last + 1)]
+    placed += [number for number, port_id, pooled in given if pooled]
+    assert sorted(placed) == pools
+    held = {number: port_id for number, port_id, _ in given if port_id is not None}
+    assert held == {int(ip_address(_address(port))): port.id for port in ports}

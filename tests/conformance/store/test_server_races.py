@@ -1,0 +1,145 @@
+"""Several workers place, delete and count the same things at once: never beyond capacity, nothing counted twice."""
+
+import asyncio
+import time
+from collections import Counter
+
+from sqlalchemy import func, select, update
+
+from muster.base.errors import NotFound
+from muster.base.ids import new_uuid
+from muster.domain.ports import NewPort
+from muster.domain.reports import HostCapacity
+from muster.domain.servers import Asked, Server, Verb
+from muster.services.server_placement import Placement, ServerSettings
+from muster.store import usages
+from muster.store.engine import Database
+from muster.store.hosts import hosts
+from muster.store.ports import ports
+from muster.store.servers import servers
+
+from .compute_cloud import FLAVOR, add_hosts
+from .workers import ADMIN, a_network, a_server, workers
+
+# With the overcommit of 1.2 a host has memory for three servers of the flavor.
+SMALL = HostCapacity(vcpus=8, ram_mib=1_400, disk_gib=100)
+A_HOST_HOLDS = 3
+HOSTS = 5
+
+
+async def _hosts(database: Database, count: int = HOSTS) -> None:
+    async with database.write() as connection:
+        await add_hosts(connection, *(f"h{index}" for index in range(count)), now=time.time(), capacity=SMALL)
+
+
+async def _claimed(database: Database) -> dict[str, tuple[int, int]]:
+    """(servers, memory) claimed of each host."""
+    async with database.read() as connection:
+        rows = await connection.execute(select(hosts.c.id, hosts.c.servers_used, hosts.c.ram_used_mib))
+        return {row[0]: (row[1], row[2]) for row in rows}
+
+
+async def _check(database: Database) -> None:
+    """Claims and counts are what lives."""
+    async with database.read() as connection:
+        live = (await connection.execute(select(servers).where(servers.c.deleted_at.is_(None)))).all()
+        there = (await connection.execute(select(ports.c.project_id, func.count()).group_by(ports.c.project_id))).all()
+        counted = await usages.read(connection, ["p0", "p1", "adm"])
+    on = Counter(server.host_id for server in live if server.host_id)
+    claimed = await _claimed(database)
+    assert claimed == {host_id: (on[host_id], on[host_id] * FLAVOR.ram_mib) for host_id in claimed}
+    assert max(on.values(), default=0) <= A_HOST_HOLDS
+    owned = Counter(server.project_id for server in live)
+    for project_id in ("p0", "p1"):
+        assert counted.get((project_id, "instances"), 0) == owned[project_id]
+        assert counted.get((project_id, "ram"), 0) == owned[project_id] * FLAVOR.ram_mib
+    assert {key[0]: number for key, number in counted.items() if key[1] == "port" and number} == dict(map(tuple, there))
+
+
+async def test_two_workers_fill_the_hosts_and_no_more(database, tmp_path):
+    await _hosts(database)
+    async with workers(database, tmp_path) as both:
+        network_ids = [await a_network(both[0]), await a_network(both[0])]
+        for _ in range(2):
+            # Each worker has a project and a network of its own, so that nothing but the hosts is shared.
+            made = await asyncio.gather(
+                *(
+                    both[index % 2].creation.create([a_server(f"p{index % 2}", network_ids[index % 2])])
+                    for index in range(HOSTS * A_HOST_HOLDS + 10)
+                )
+            )
+            found = [server for one in made for server in one]
+            assert Counter(server.status for server in found) == {"BUILD": HOSTS * A_HOST_HOLDS, "ERROR": 10}
+            await _check(database)
+            await _delete_by_both(both, found)
+            await _check(database)
+            assert set((await _claimed(database)).values()) == {(0, 0)}
+
+
+async def _delete_by_both(both, found: list[Server]) -> None:
+    """Both workers are asked for the deletion of every server, and both hear from its host that it is gone."""
+    delete = Asked(verb=Verb.DELETE)
+    outcomes = await asyncio.gather(
+        *(worker.orders.ask(ADMIN, server.id, delete, "req") for server in found for worker in both),
+        return_exceptions=True,
+    )
+    odd = [outcome for outcome in outcomes if not isinstance(outcome, Server | NotFound)]
+    assert not odd
+    await asyncio.gather(*(worker.orders.finish_all(found) for worker in both))
+
+
+async def test_a_port_that_two_workers_delete_is_given_back_once(database, tmp_path):
+    async with workers(database, tmp_path) as both:
+        network_id = await a_network(both[0], None)  # without a subnet there is no lock
+        for _ in range(3):
+            made = [
+                await both[0].network.ports.create(
+                    ADMIN, NewPort(id=new_uuid(), project_id="p0", network_id=network_id)
+                )
+                for _ in range(4)
+            ]
+            await asyncio.gather(
+                *(worker.network.ports.delete(ADMIN, port.id) for port in made for worker in both),
+                return_exceptions=True,
+            )
+            await _check(database)
+
+
+class Outdated(Placement):
+    """Sees at first what the hosts were before others claimed: `before` changes them after the first look."""
+
+    def __init__(self, *arguments, before) -> None:
+        super().__init__(*arguments)
+        self._before = before
+        self.looks = 0
+
+    async def _pictures(self):
+        found = await super()._pictures()
+        self.looks += 1
+        if self.looks == 1:
+            await self._connection.execute(self._before)
+        return found
+
+
+async def _placed_after(database: Database, change, count: int) -> tuple[Outdated, dict[str, str]]:
+    async with database.write() as connection:
+        placement = Outdated(connection, time.time(), ServerSettings(), before=change)
+        return placement, await placement.claim([a_server() for _ in range(count)])
+
+
+async def test_only_servers_of_a_host_that_others_filled_are_placed_anew(database):
+    await _hosts(database, 3)
+    filled = update(hosts).where(hosts.c.id == "h1").values(ram_used_mib=FLAVOR.ram_mib * 3)
+    placement, placed = await _placed_after(database, filled, 6)
+    assert Counter(placed.values()) == {"h0": 3, "h2": 3}
+    assert placement.looks == 2
+    claimed = await _claimed(database)
+    assert (claimed["h0"], claimed["h1"][0], claimed["h2"]) == ((3, 3 * 512), 0, (3, 3 * 512))
+
+
+async def test_a_host_that_was_disabled_meanwhile_gets_nothing(database):
+    await _hosts(database, 2)
+    disabled = update(hosts).where(hosts.c.id == "h0").values(disabled=True)
+    _, placed = await _placed_after(database, disabled, 5)
+    assert Counter(placed.values()) == {"h1": 3}  # and two have no place
+    assert (await _claimed(database))["h0"] == (0, 0)

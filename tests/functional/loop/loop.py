@@ -1,0 +1,171 @@
+"""A control plane over SQLite without its APIs, and a bus between it and hosts that a test may spoil or read along."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from msgspec import UNSET
+from sqlalchemy import select
+
+from muster.api.compute.services import Neighbours
+from muster.api.compute.services import assemble as assemble_compute
+from muster.api.network.services import assemble as assemble_network
+from muster.base.clock import system_clock
+from muster.base.ids import new_uuid
+from muster.bus.memory import MemoryBus
+from muster.domain.context import Context
+from muster.domain.messages import CONTROL_TOPIC, Hello, Message, decode, encode, host_topic
+from muster.domain.networks import NewNetwork
+from muster.domain.quotas import COMPUTE_DEFAULTS, NETWORK_DEFAULTS, UNLIMITED
+from muster.domain.reports import HostCapacity
+from muster.domain.server_listing import ServerQuery
+from muster.domain.servers import Asked, FlavorPicture, NewServer, Server, Verb, WantedNic
+from muster.domain.subnets import NewSubnet
+from muster.locks.tooz import ToozLocks
+from muster.services.dispatcher import Dispatcher
+from muster.services.host_reports import HostReports
+from muster.services.outbox import Outbox
+from muster.services.port_batch import PortBatch
+from muster.services.quotas import Quotas
+from muster.services.security_groups import SecurityGroups
+from muster.store import tables
+from muster.store.engine import Database
+from muster.store.hosts import hosts
+
+PROJECT = "f" * 32
+TINY = FlavorPicture(id="1", name="m1.tiny", vcpus=1, ram_mib=512, disk_gib=1)
+CAPACITY = HostCapacity(vcpus=64, ram_mib=131_072, disk_gib=2_000)
+DEADLINE_S = 60.0
+
+
+class Loop:
+    """The services, wired; `run` is for the tasks that a process runs."""
+
+    def __init__(self, database: Database, locks: ToozLocks, bus: MemoryBus) -> None:
+        self.database, self.bus = database, bus
+        quotas = Quotas(dict.fromkeys({**COMPUTE_DEFAULTS, **NETWORK_DEFAULTS}, UNLIMITED))
+        self.changes = Outbox(system_clock)
+        self.groups = SecurityGroups(database, system_clock, quotas, self.changes)
+        self.batch = PortBatch(
+            database=database,
+            locks=locks,
+            clock=system_clock,
+            rng=Random(1),
+            quotas=quotas,
+            changes=self.changes,
+            default_groups=self.groups,
+        )
+        self.network = assemble_network(database, self.batch, self.groups)
+        self.dispatcher = Dispatcher(database, bus, system_clock)
+        neighbours: Any = Neighbours(images=None, networks=self.network.networks, bus=bus)  # type: ignore[arg-type]
+        self.compute = assemble_compute(database, self.batch, self.dispatcher.wake, neighbours)
+        self.reports = HostReports(database, bus, system_clock, self.dispatcher, self.compute.orders)
+        self.context = Context(user_id="u" * 32, project_id=PROJECT, roles=frozenset({"admin"}))
+        self.network_id = ""
+
+    async def make_network(self, cidr: str) -> str:
+        """A network with one subnet without DHCP; servers are made on it from now on."""
+        draft = NewNetwork(id=new_uuid(), project_id=PROJECT, name="net")
+        [network] = await self.network.networks.create(self.context, [draft])
+        subnet = NewSubnet(
+            id=new_uuid(),
+            project_id=PROJECT,
+            network_id=network.id,
+            ip_version=4,
+            cidr=cidr,
+            enable_dhcp=False,
+            allocation_pools=UNSET,
+        )
+        await self.network.subnets.create(self.context, [subnet])
+        self.network_id = network.id
+        return network.id
+
+    def draft(self, zone: str | None = None, **changes: object) -> NewServer:
+        values: dict[str, Any] = {
+            "id": new_uuid(),
+            "project_id": PROJECT,
+            "user_id": self.context.user_id,
+            "name": "vm",
+            "hostname": "vm",
+            "flavor": TINY,
+            "reservation_id": "r-1",
+            "request_id": "req-1",
+            "accepted_at": time.time(),
+            "availability_zone": zone,
+            "nics": (WantedNic(network_id=self.network_id),),
+            **changes,
+        }
+        return NewServer(**values)
+
+    async def create(self, zone: str | None = None, **changes: object) -> Server:
+        [server] = await self.compute.creation.create([self.draft(zone, **changes)])
+        return server
+
+    async def ask(self, server_id: str, verb: Verb, **details: Any) -> None:
+        await self.compute.orders.ask(self.context, server_id, Asked(verb=verb, **details), "req-2")
+
+    async def servers(self) -> list[Server]:
+        return await self.compute.servers.page(ServerQuery(limit=10_000))
+
+    async def until(self, holds: Callable[[], Any], what: str, timeout_s: float = DEADLINE_S) -> None:
+        end = time.monotonic() + timeout_s
+        while not await holds():
+            assert time.monotonic() < end, f"{what}: not in time"
+            await asyncio.sleep(0.02)
+
+    async def host_ids(self) -> set[str]:
+        async with self.database.read() as connection:
+            return set((await connection.execute(select(hosts.c.id))).scalars())
+
+
+@asynccontextmanager
+async def a_loop(folder: Path, bus: MemoryBus | None = None, cidr: str = "10.0.0.0/16") -> AsyncIterator[Loop]:
+    database = Database(f"sqlite:///{folder / 'loop.db'}")
+    async with database.alter() as connection:
+        await connection.run_sync(tables.metadata.create_all)
+    locks = ToozLocks(f"file://{folder / 'locks'}", "loop", folder / "locks" / "tokens")
+    await locks.start()
+    loop = Loop(database, locks, bus or MemoryBus())
+    try:
+        await loop.make_network(cidr)
+        yield loop
+    finally:
+        await locks.close()
+        await database.close()
+
+
+class Ear:
+    """A host without an agent: says hello, and hears what it is told."""
+
+    def __init__(self, loop: Loop, name: str, *, firewall: bool) -> None:
+        self.loop, self.name, self.id, self.firewall = loop, name, new_uuid(), firewall
+        self.bytes = 0
+
+    async def say_hello(self) -> None:
+        hello = Hello(
+            host_id=self.id,
+            hostname=self.name,
+            hypervisor_type="sim",
+            hypervisor_version=1,
+            capacity=CAPACITY,
+            availability_zone=self.name,
+            firewall=self.firewall,
+        )
+        await self.loop.reports.take([hello])
+
+    async def hear(self) -> list[Message]:
+        """All that has been said to it since the last call, outbox included."""
+        while await self.loop.dispatcher.publish():
+            pass
+        topic = self.loop.bus._topics[host_topic(self.id)]
+        bodies = list(topic.messages)
+        topic.messages.clear()
+        self.bytes += sum(map(len, bodies))
+        return [decode(body) for body in bodies]
+
+
+__all__ = ["CONTROL_TOPIC", "Ear", "Loop", "a_loop", "encode"]

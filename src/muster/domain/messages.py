@@ -76,9 +76,10 @@ class Beat(Struct, frozen=True, kw_only=True):
 
 
 class Heartbeat(Struct, frozen=True, kw_only=True, tag="heartbeat"):
-    """From a process: all its hosts are alive."""
+    """From a process: all its hosts are alive. `sent_at` is its clock, in Unix seconds."""
 
     beats: tuple[Beat, ...]
+    sent_at: float = 0.0
 
 
 class Report(Struct, frozen=True, kw_only=True, tag="report"):

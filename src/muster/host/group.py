@@ -84,7 +84,8 @@ class HostGroup:
         """One message says for all hosts that they are alive, and how far they are."""
         beats = tuple(beat for agent in self._agents.values() if (beat := agent.beat) is not None)
         if beats:
-            self._process.courier.send("heartbeat", CONTROL_TOPIC, Heartbeat(beats=beats))
+            heartbeat = Heartbeat(beats=beats, sent_at=self._process.clock())
+            self._process.courier.send("heartbeat", CONTROL_TOPIC, heartbeat)
         self._process.agenda.after(self._process.settings.heartbeat_every_s, self._beat)
 
 

@@ -21,7 +21,6 @@ from muster.store.engine import Database
 log = get_logger(__name__)
 
 _NOTES = 5_000
-_SWEEP_S = 5.0
 # How long a change of a group's members may wait to be published; after it, hosts are sent everything instead.
 _MEMBERS_KEPT_S = 600.0
 
@@ -29,10 +28,11 @@ _MEMBERS_KEPT_S = 600.0
 class Dispatcher:
     """Runs as one task per process; `wake` may be called from anywhere on its loop."""
 
-    def __init__(self, database: Database, bus: Bus, clock: Clock) -> None:
+    def __init__(self, database: Database, bus: Bus, clock: Clock, sweep_s: float = 5.0) -> None:
         self._database = database
         self._bus = bus
         self._clock = clock
+        self._sweep_s = sweep_s
         self._due = asyncio.Event()
 
     def wake(self) -> None:
@@ -50,7 +50,7 @@ class Dispatcher:
                 log.warning("outbox not published", action="outbox.delayed", error=error.message)
                 await asyncio.sleep(1.0)
             try:
-                async with asyncio.timeout(_SWEEP_S):
+                async with asyncio.timeout(self._sweep_s):
                     await self._due.wait()
             except TimeoutError:
                 continue

@@ -29,19 +29,24 @@ from muster.domain.messages import (
     host_topic,
 )
 from muster.domain.placement import Overcommit
+from muster.domain.report_order import in_order
 from muster.domain.servers import Server, observe
 from muster.services.dispatcher import Dispatcher
 from muster.services.server_orders import ServerOrders
 from muster.store import aggregates as aggregate_store
 from muster.store import hosts as host_store
 from muster.store import instance_actions as action_store
+from muster.store import outbox as outbox_store
 from muster.store import server_ports as port_store
 from muster.store import servers as server_store
 from muster.store.engine import Connection, Database
+from muster.store.hosts import Progress
 
 log = get_logger(__name__)
 
 _ASK_AGAIN_S = 1.0
+# What a host should have heard of this long before its heartbeat, and has not, is lost.
+_LOST_AFTER_S = 2.0
 
 
 class HostReports:
@@ -99,19 +104,19 @@ class HostReports:
                 await aggregate_store.apply_zones(connection, hellos)
             await self._dispatcher.send_everything({host_id: hello.nonce for host_id, hello in hellos.items()})
         await self._take_reports([message for message in messages if isinstance(message, Report)])
-        beats = {beat.host_id: beat for m in messages if isinstance(m, Heartbeat) for beat in m.beats}
-        if beats:
-            await self._take_beats(beats)
+        await self._take_beats([message for message in messages if isinstance(message, Heartbeat)])
 
     async def _take_reports(self, reports: Sequence[Report]) -> None:
         if not reports:
             return
         now = self._clock()
         async with self._database.write() as connection:
-            ids = {server.server_id for report in reports for server in report.servers}
+            seqs = await host_store.read_report_seqs(connection, {report.host_id for report in reports})
+            order = in_order(reports, seqs)
+            ids = {server.server_id for report in order.news for server in report.servers}
             before = await server_store.read_by_ids(connection, ids, lock=True)
             after = dict(before)
-            for report in reports:
+            for report in order.news:
                 for one in report.servers:
                     server = after.get(one.server_id)
                     if server is not None and server.host_id == report.host_id:
@@ -119,29 +124,14 @@ class HostReports:
             changed = [server for server in after.values() if server is not before[server.id]]
             gone = [server for server in changed if server.deleted_at is not None]
             await self._write(connection, [server for server in changed if server.deleted_at is None], before, now)
-            await port_store.set_status(connection, _plugged(reports, before, after), "ACTIVE")
-            seqs = await self._counted(connection, reports)
+            await port_store.set_status(connection, _plugged(order.news, before, after), "ACTIVE")
             late = {server.host_id for server in gone}
-            await host_store.raise_report_seqs(connection, {h: seq for h, seq in seqs.items() if h not in late})
+            await host_store.raise_report_seqs(connection, {h: seq for h, seq in order.seqs.items() if h not in late})
+        await self._ask_everything(order.gaps)
         if gone:
             await self._orders.finish_all(gone)
             async with self._database.write() as connection:
-                await host_store.raise_report_seqs(connection, {h: seq for h, seq in seqs.items() if h in late})
-
-    async def _counted(self, connection: Connection, reports: Sequence[Report]) -> dict[str, int]:
-        """How far each host's reports have come, with these; hosts of which one is missing are asked for everything."""
-        seqs = await host_store.read_report_seqs(connection, {report.host_id for report in reports})
-        gaps: set[str] = set()
-        for report in sorted(reports, key=lambda one: one.to_seq):
-            if report.host_id not in seqs:
-                continue
-            if report.everything or report.from_seq == seqs[report.host_id]:
-                seqs[report.host_id] = max(seqs[report.host_id], report.to_seq)
-                gaps.discard(report.host_id)
-            elif report.to_seq > seqs[report.host_id]:
-                gaps.add(report.host_id)
-        await self._ask_everything(gaps)
-        return seqs
+                await host_store.raise_report_seqs(connection, {h: seq for h, seq in order.seqs.items() if h in late})
 
     async def _ask_everything(self, host_ids: Collection[str]) -> None:
         """Ask hosts to report all their servers, each at most once a second: what is on its way may be the answer."""
@@ -163,23 +153,30 @@ class HostReports:
         for server in ended:
             STATE_CHANGES.labels(server.vm_state).inc()
 
-    async def _take_beats(self, beats: dict[str, Beat]) -> None:
+    async def _take_beats(self, heartbeats: Sequence[Heartbeat]) -> None:
+        beats = {beat.host_id: (beat, message.sent_at) for message in heartbeats for beat in message.beats}
+        if not beats:
+            return
         async with self._database.write() as connection:
-            seqs = await host_store.touch(connection, beats, self._clock())
-        behind: set[str] = set()
-        silent: list[str] = []
-        for host_id, (desired_seq, report_seq) in seqs.items():
-            beat = beats[host_id]
-            lag = (desired_seq, beat.desired_seq)
-            # Behind at two beats in a row by the same numbers: the message is lost, not on its way.
-            if beat.desired_seq < desired_seq and self._behind.get(host_id) == lag:
-                behind.add(host_id)
-            self._behind[host_id] = lag
-            if beat.report_seq > report_seq:
-                silent.append(host_id)
-        if behind:
-            await self._dispatcher.send_everything(dict.fromkeys(behind, 0))
-        await self._ask_everything(silent)
+            hosts = await host_store.touch(connection, beats, self._clock())
+            missed = {host_id for host_id, progress in hosts.items() if self._has_missed(*beats[host_id], progress)}
+            if missed:
+                missed -= await outbox_store.read_waiting_hosts(connection, missed)
+        if missed:
+            log.info("hosts have missed messages", action="reports.behind", hosts=len(missed))
+            await self._dispatcher.send_everything(dict.fromkeys(missed, 0))
+        await self._ask_everything([id_ for id_, host in hosts.items() if beats[id_][0].report_seq > host.report_seq])
+
+    def _has_missed(self, beat: Beat, sent_at: float, progress: Progress) -> bool:
+        """Whether a message to a host is lost, not on its way: it was due a while before the beat that lacks it.
+
+        Where clocks do not agree, two beats in a row that lack the same say so too.
+        """
+        lag = (progress.desired_seq, beat.desired_seq)
+        again = self._behind.get(beat.host_id) == lag
+        self._behind[beat.host_id] = lag
+        due = progress.desired_at is not None and progress.desired_at + _LOST_AFTER_S <= sent_at
+        return beat.desired_seq < progress.desired_seq and (due or again)
 
 
 def _plugged(reports: Sequence[Report], before: Mapping[str, Server], after: Mapping[str, Server]) -> list[str]:

@@ -85,5 +85,6 @@ class Outbox:
     async def note(self, connection: Connection, changes: Collection[Change]) -> None:
         """Write the changes, raising each host's `desired_seq` once."""
         if changes:
-            seqs = await store.raise_seqs(connection, {change.host_id for change in changes})
-            await store.insert(connection, changes, seqs, self._clock())
+            now = self._clock()
+            seqs = await store.raise_seqs(connection, {change.host_id for change in changes}, now)
+            await store.insert(connection, changes, seqs, now)

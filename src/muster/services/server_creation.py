@@ -138,7 +138,7 @@ class _Creation:
         await action_store.insert(self._connection, actions)
         told = [Change(host_id=server.host_id, server_id=server.id) for server in made if server.host_id]
         if told:
-            seqs = await outbox_store.raise_seqs(self._connection, {change.host_id for change in told})
+            seqs = await outbox_store.raise_seqs(self._connection, {change.host_id for change in told}, self._now)
             await outbox_store.insert(self._connection, told, seqs, self._now)
 
     async def _give_up(self, drafts: Sequence[NewServer]) -> None:

@@ -149,5 +149,5 @@ class ServerOrders:
         )
         told = [Change(host_id=server.host_id, server_id=server.id) for server in changed if server.host_id]
         if told:
-            seqs = await outbox_store.raise_seqs(connection, {change.host_id for change in told})
+            seqs = await outbox_store.raise_seqs(connection, {change.host_id for change in told}, now)
             await outbox_store.insert(connection, told, seqs, now)

@@ -7,6 +7,7 @@ report written.
 
 from collections.abc import Collection, Mapping, Sequence
 
+from msgspec import Struct
 from sqlalchemy import Column, Float, Select, String, Table, case, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -44,6 +45,7 @@ hosts = Table(
     flag("forced_down"),
     Column("last_seen_at", Float(53), nullable=False),
     counter("desired_seq"),
+    moment("desired_at", nullable=True),  # when `desired_seq` was raised
     counter("report_seq"),
     moment("created_at"),
     moment("updated_at"),
@@ -96,19 +98,27 @@ def in_order(host_ids: Collection[str]) -> Select[tuple[str]]:
     return select(hosts.c.id).where(hosts.c.id.in_(host_ids)).order_by(hosts.c.id).with_for_update()
 
 
-async def touch(connection: AsyncConnection, host_ids: Collection[str], now: float) -> dict[str, tuple[int, int]]:
-    """These hosts are alive; returns (desired_seq, report_seq) of each. One statement per chunk."""
-    seqs: dict[str, tuple[int, int]] = {}
+class Progress(Struct, frozen=True):
+    """How far the messages with a host have come; `desired_at` is when `desired_seq` was raised."""
+
+    desired_seq: int
+    desired_at: float | None
+    report_seq: int
+
+
+async def touch(connection: AsyncConnection, host_ids: Collection[str], now: float) -> dict[str, Progress]:
+    """These hosts are alive; returns how far each is. One statement per chunk."""
+    found: dict[str, Progress] = {}
     for part in chunks(sorted(host_ids)):
         statement = (
             update(hosts)
             .where(hosts.c.id.in_(in_order(part)))
             .values(last_seen_at=now)
-            .returning(hosts.c.id, hosts.c.desired_seq, hosts.c.report_seq)
+            .returning(hosts.c.id, hosts.c.desired_seq, hosts.c.desired_at, hosts.c.report_seq)
         )
-        for host_id, desired_seq, report_seq in await connection.execute(statement):
-            seqs[host_id] = (desired_seq, report_seq)
-    return seqs
+        for host_id, *progress in await connection.execute(statement):
+            found[host_id] = Progress(*progress)
+    return found
 
 
 async def raise_report_seqs(connection: AsyncConnection, seqs: Mapping[str, int]) -> None:

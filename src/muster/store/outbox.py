@@ -89,20 +89,29 @@ async def read(connection: AsyncConnection, limit: int) -> list[Note]:
     return [Note(*row) for row in await connection.execute(statement)]
 
 
+async def read_waiting_hosts(connection: AsyncConnection, host_ids: Collection[str]) -> set[str]:
+    """Which of these hosts have a note that is still to be published. One query per chunk."""
+    found: set[str] = set()
+    for part in chunks(sorted(host_ids)):
+        statement = select(outbox.c.host_id).where(outbox.c.host_id.in_(part)).distinct()
+        found.update((await connection.execute(statement)).scalars())
+    return found
+
+
 async def remove(connection: AsyncConnection, ids: Sequence[int]) -> None:
     """These notes have been published. One statement per chunk."""
     for part in chunks(ids):
         await connection.execute(delete(outbox).where(outbox.c.id.in_(part)))
 
 
-async def raise_seqs(connection: AsyncConnection, host_ids: Collection[str]) -> Mapping[str, int]:
+async def raise_seqs(connection: AsyncConnection, host_ids: Collection[str], now: float) -> Mapping[str, int]:
     """Raise each host's `desired_seq` by one and return the new numbers. One statement per chunk."""
     seqs: dict[str, int] = {}
     for part in chunks(sorted(host_ids)):
         statement = (
             update(hosts)
             .where(hosts.c.id.in_(in_order(part)))
-            .values(desired_seq=hosts.c.desired_seq + 1)
+            .values(desired_seq=hosts.c.desired_seq + 1, desired_at=now)
             .returning(hosts.c.id, hosts.c.desired_seq)
         )
         seqs.update((await connection.execute(statement)).all())

@@ -40,7 +40,7 @@ class Bed:
     async def note(self, *server_ids: str) -> None:
         """Servers on host h have changed."""
         async with self.database.write() as connection:
-            seqs = await store.raise_seqs(connection, {"h"})
+            seqs = await store.raise_seqs(connection, {"h"}, 1.0)
             changes = [Change(host_id="h", server_id=server_id) for server_id in server_ids]
             await store.insert(connection, changes, seqs, 1.0)
 

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "87fc2b0c3660"
+revision = "fc4232deb523"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -90,6 +90,7 @@ def upgrade() -> None:
         sa.Column("forced_down", sa.Boolean(), nullable=False),
         sa.Column("last_seen_at", sa.Float(precision=53), nullable=False),
         sa.Column("desired_seq", sa.BigInteger(), nullable=False),
+        sa.Column("desired_at", sa.Float(precision=53), nullable=True),
         sa.Column("report_seq", sa.BigInteger(), nullable=False),
         sa.Column("created_at", sa.Float(precision=53), nullable=False),
         sa.Column("updated_at", sa.Float(precision=53), nullable=False),

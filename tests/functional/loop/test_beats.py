@@ -1,0 +1,49 @@
+"""What a heartbeat tells the control plane: that a message to its host is lost, or only on its way."""
+
+from pathlib import Path
+
+from muster.domain.messages import Beat, Desired, Heartbeat
+
+from .loop import Ear, Loop, a_loop
+
+
+async def beat(loop: Loop, host: Ear, desired_seq: int, *, later_s: float) -> list[Desired]:
+    """What the host hears when its heartbeat, sent `later_s` from now, says how far it is."""
+    told = Beat(host_id=host.id, desired_seq=desired_seq, report_seq=0)
+    await loop.reports.take([Heartbeat(beats=(told,), sent_at=loop.batch.clock() + later_s)])
+    return [message for message in await host.read() if isinstance(message, Desired)]
+
+
+async def test_a_lost_message_is_noticed_at_the_first_beat_and_a_lost_answer_at_the_next(tmp_path: Path) -> None:
+    async with a_loop(tmp_path) as loop:
+        host = Ear(loop, "a", firewall=False)
+        await host.say_hello()
+        await loop.create()
+        [lost] = [message for message in await host.hear() if isinstance(message, Desired) and not message.everything]
+        for _ in range(2):
+            [answer] = await beat(loop, host, lost.from_seq, later_s=5.0)
+            assert answer.everything
+            assert (answer.to_seq, len(answer.servers)) == (lost.to_seq, 1)
+        assert await beat(loop, host, lost.to_seq, later_s=5.0) == []
+
+
+async def test_a_message_on_its_way_is_not_sent_again_until_the_second_beat_without_it(tmp_path: Path) -> None:
+    async with a_loop(tmp_path) as loop:
+        host = Ear(loop, "a", firewall=False)
+        await host.say_hello()
+        await loop.create()
+        await host.hear()
+        assert await beat(loop, host, 0, later_s=0.0) == []
+        # Also where the host's clock is far behind.
+        assert len(await beat(loop, host, 0, later_s=-3_600.0)) == 1
+
+
+async def test_what_waits_in_the_outbox_is_not_lost(tmp_path: Path) -> None:
+    async with a_loop(tmp_path) as loop:
+        host = Ear(loop, "a", firewall=False)
+        await host.say_hello()
+        await host.hear()
+        await loop.create()
+        assert await beat(loop, host, 0, later_s=5.0) == []
+        assert await beat(loop, host, 0, later_s=5.0) == []
+        assert len(await host.hear()) == 1

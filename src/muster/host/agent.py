@@ -15,6 +15,7 @@ from muster.base.admission import Admission
 from muster.base.clock import Clock
 from muster.base.errors import MusterError, Transient
 from muster.base.log import get_logger
+from muster.base.tasks import kept_running
 from muster.bus.protocol import Bus, Subscription
 from muster.domain.messages import (
     CONTROL_TOPIC,
@@ -152,7 +153,7 @@ class HostAgent:
             self._subscription = await self._process.bus.subscribe(host_topic(self._id))
         self._capacity = await self._parts.hypervisor.capacity()
         self._spawn(self._listen(self._subscription))
-        self._spawn(self._watch_guests())
+        self._spawn(kept_running("guests' events", self._watch_guests))
         if self._parts.leases is not None:
             self.reconciler.executor.track_leases()
             self._spawn(self._watch_leases(self._parts.leases))
@@ -188,7 +189,11 @@ class HostAgent:
                 await asyncio.sleep(max(0.1, error.retry_after_s))
                 continue
             for body in bodies:
-                self._hear(body)
+                try:
+                    self._hear(body)
+                except Exception as error:  # a mistake with one message is no reason to be deaf to the others
+                    get_logger(__name__).error("message lost", action="agent.bug", error=repr(error), exc_info=True)
+                    self._miss()
 
     def _hear(self, body: bytes) -> None:
         try:

@@ -19,6 +19,7 @@ from muster.domain.servers import Asked, FlavorPicture, NewServer, Server, Verb,
 from muster.domain.subnets import NewSubnet, Pool
 from muster.host.hypervisor.sim import SimSettings
 from muster.store.hosts import hosts
+from muster.store.outbox import outbox
 from muster.store.ports import ports
 
 TINY = FlavorPicture(id="1", name="m1.tiny", vcpus=1, ram_mib=512, disk_gib=1)
@@ -72,6 +73,13 @@ class Bed:
                 return found
             await asyncio.sleep(0.05)
         raise AssertionError(f"not settled: {[(s.vm_state, s.task_state) for s in found][:10]} of {len(found)}")
+
+    async def rest(self) -> None:
+        """Wait until the outbox is published as well."""
+        end = time.monotonic() + DEADLINE_S
+        while await self.scalar(select(func.count()).select_from(outbox)):
+            assert time.monotonic() < end, "the outbox is not published"
+            await asyncio.sleep(0.02)
 
     async def scalar(self, statement: object) -> int:
         async with self.cloud.database.read() as connection:

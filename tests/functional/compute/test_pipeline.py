@@ -18,6 +18,7 @@ from muster.store.instance_actions import ActionQuery
 from muster.store.ports import ports
 from muster.store.quotas import set_limits
 from muster.store.usages import usages
+from tests.audit import ledger
 
 from .beds import TINY, a_cloud, bed_in
 
@@ -56,6 +57,35 @@ async def test_two_thousand_single_requests_with_exactly_as_many_addresses(tmp_p
         assert await bed.scalar(in_use) == 0
         every = await bed.scalar(select(func.count()).select_from(ports))
         assert await bed.scalar(select(func.sum(usages.c.in_use)).where(usages.c.resource == "port")) == every
+
+
+async def test_the_same_again_and_again_with_exactly_as_many_addresses(tmp_path: Path) -> None:
+    """One request for all of them, then single ones; every address has just been released and rests."""
+    async with a_cloud(tmp_path, 50) as cloud:
+        bed = await bed_in(cloud, "10.0.0.0/16", (Pool("10.0.1.0", "10.0.2.143"),))  # 400 addresses
+        for number in range(6):
+            if number % 2:
+                asked = await asyncio.gather(*(bed.create() for _ in range(400)))
+            else:
+                asked = await cloud.compute.creation.create([bed.draft(launch_index=n) for n in range(400)])
+            found = await bed.settled(400)
+            assert {server.status for server in found} == {"ACTIVE"}
+            assert len({ip.ip_address for server in found for i in server.interfaces for ip in i.fixed_ips}) == 400
+            await asyncio.gather(*(bed.delete(server.id) for server in asked))
+            await bed.settled(0)
+        await bed.rest()
+        assert ledger.audit(tmp_path / "muster.db") == []
+
+
+async def test_one_request_for_two_thousand_servers(tmp_path: Path) -> None:
+    async with a_cloud(tmp_path, 500) as cloud:
+        bed = await bed_in(cloud, "10.0.0.0/16", (Pool("10.0.1.0", "10.0.8.207"),))
+        made = await cloud.compute.creation.create([bed.draft(launch_index=n) for n in range(2_000)])
+        assert len(made) == 2_000
+        found = await bed.settled(2_000)
+        assert {server.status for server in found} == {"ACTIVE"}
+        await bed.rest()
+        assert ledger.audit(tmp_path / "muster.db") == []
 
 
 async def test_one_request_for_many_is_all_or_nothing_by_quota(tmp_path: Path) -> None:

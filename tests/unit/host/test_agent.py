@@ -76,6 +76,54 @@ def test_a_gap_is_acted_on_and_asked_about_once() -> None:
     world.run(story)
 
 
+def test_a_mistake_with_one_message_makes_nobody_deaf_and_everything_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(resync_delay_s=0.5, hello_first_s=5.0)
+
+    async def story() -> None:
+        def fail(*_: object, **__: object) -> None:
+            raise KeyError("a mistake")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(world.agent.reconciler, "learn", fail)
+            await world.tell(server("a"))
+        await world.tell(server("b"))
+        assert "b" in await world.states()
+        await asyncio.sleep(3.0)
+        assert await world.hellos()
+        await world.tell(server("a"), server("b"), everything=True)
+        await world.tell(server("a", 2), server("b"), everything=True)
+        assert "a" in await world.states()
+
+    world.run(story)
+
+
+def test_events_of_guests_are_heard_again_after_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    calls: list[float] = []
+    real = world.hypervisor.events
+
+    def events() -> object:
+        calls.append(asyncio.get_running_loop().time())
+        if len(calls) == 1:
+            raise Transient("away")
+        return real()
+
+    monkeypatch.setattr(world.hypervisor, "events", events)
+
+    async def story() -> None:
+        await world.tell(server("a"))
+        await asyncio.sleep(10.0)
+        await world.hear()
+        world.hypervisor.halt("a")
+        await asyncio.sleep(5.0)
+        assert (await world.states())["a"].state is GuestState.STOPPED
+
+    world.run(story)
+    assert len(calls) == 2
+
+
 def test_what_was_only_late_is_not_asked_about() -> None:
     world = World()
 

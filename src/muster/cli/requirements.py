@@ -4,6 +4,7 @@ import ctypes
 import importlib
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -67,3 +68,10 @@ def _lacking_capabilities() -> list[str]:
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     effective = next(int(line.split()[1], 16) for line in lines if line.startswith("CapEff:"))
     return [name for name, number in _CAPABILITIES.items() if not effective >> number & 1]
+
+
+if __name__ == "__main__":
+    try:
+        real_host_opener()
+    except Unsupported as unmet:
+        sys.exit(unmet.message)

@@ -54,8 +54,8 @@ def up(  # noqa: PLR0913 - one per option
         opened_host = _real_host_opener() if libvirt else None
         with held(data), _bound(bind, port) as listener, contextlib.ExitStack() as stack:
             if opened_host is not None:
-                image = image_for_cloud(is_new=not (data / DATABASE).exists())
                 host = stack.enter_context(opened_host(data))
+                image = image_for_cloud(is_new=not (data / DATABASE).exists())
                 settings = replace(settings, real_host=host, guest_image=image)
             uvloop.run(_until_interrupted(_serve(settings, listener)))
     except MusterError as error:

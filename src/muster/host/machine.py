@@ -119,9 +119,9 @@ def give_up_namespace(runtime: Path = RUNTIME) -> None:
     (runtime / own_namespace().name).unlink(missing_ok=True)
 
 
-def forget_libvirtd(layout: Layout, machine: Machine) -> None:
+def forget_libvirtd(layout: Layout, machine: Machine, runtime: Path = RUNTIME) -> None:
     """What a libvirtd that has ended left outside the cloud's folder is gone."""
-    directory = layout.libvirtd(machine.host_id)
+    directory = layout.libvirtd(machine.host_id, runtime)
     if not directory.is_relative_to(layout.folder):
         shutil.rmtree(directory, ignore_errors=True)
 

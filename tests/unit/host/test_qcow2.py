@@ -9,7 +9,7 @@ import pytest
 
 from muster.base.errors import Invalid
 from muster.base.units import GIB, MIB
-from muster.host.qcow2 import Header, read_header, require_self_contained, write_overlay
+from muster.host.qcow2 import Header, read_header, require_self_contained, write_empty, write_overlay
 
 needs_qemu_img = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="qemu-img is not installed")
 
@@ -50,6 +50,18 @@ def test_an_overlay_shows_its_base_and_keeps_what_is_written(tmp_path: Path) -> 
     qemu_img("bench", "-w", "-c", "8", "-f", "qcow2", "--pattern=7", overlay)
     qemu_img("check", "-q", overlay)
     assert base.read_bytes() == content
+
+
+@needs_qemu_img
+@pytest.mark.parametrize("size", [512, 128 * MIB, 5_000 * GIB])
+def test_an_empty_image_is_one(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "empty"
+    write_empty(path, virtual_size=size)
+    qemu_img("check", "-q", path)
+    described = json.loads(qemu_img("info", "--output=json", path))
+    assert (described["format"], described["virtual-size"]) == ("qcow2", size)
+    assert "backing-filename" not in described
+    require_self_contained(read_header(path))
 
 
 def test_sizes_and_names_that_qcow2_cannot_hold(tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ import httpx
 import yaml
 from namespaces import enter
 
+from muster.host.machine import Layout, known_machine
+
 START_S = 180.0
 BOOT_S = 180.0
 SSH_OPTIONS = {
@@ -219,6 +221,13 @@ class RealCloud:
 
     def rules(self) -> str:
         return self.inside("nft", "list", "ruleset").stdout
+
+    def end_all_guests(self) -> None:
+        """Kill what libvirtd and all guests run under."""
+        layout = Layout(self.folder)
+        machine = known_machine(layout)
+        assert machine is not None
+        os.kill(int((layout.libvirtd(machine.host_id) / "pid").read_text()), signal.SIGKILL)
 
     def processes(self) -> list[str]:
         """Command lines of all that runs for this cloud: whatever names its folder, or is in its namespace."""

@@ -694,3 +694,23 @@ def test_everything_twice_is_everything_once(lab: Lab) -> None:
     hosts = list((lab.settings.state_dir / "dhcp" / net.id / "hosts").iterdir())
     assert [ports[1].id in path.read_text() for path in hosts] == [True]
     assert (lab.settings.state_dir.stat().st_mode & 0o777) == 0o700
+
+
+def test_a_dhcp_server_that_dies_is_missed_before_its_leases_run_out(lab: Lab) -> None:
+    net = network()
+    spec = port(net, 11)
+    guest = lab.guest(spec)
+
+    async def scenario(plumbing: LinuxPlumbing) -> None:
+        await plumb(plumbing, [net], [spec], [])
+        pid_file = lab.settings.state_dir / "dhcp" / net.id / "pid"
+        dead = int(pid_file.read_text())
+        os.kill(dead, signal.SIGKILL)
+        async with asyncio.timeout(60):
+            while not pid_file.exists() or int(pid_file.read_text() or dead) == dead:
+                await asyncio.sleep(0.05)
+
+    lab.run(scenario, structs.replace(lab.settings, dhcp_check_s=0.2))
+    lease = guest.dhcp(30)
+    assert lease is not None
+    assert lease["ip"] == "10.80.0.11"

@@ -4,6 +4,7 @@ Invariant: leaving keeps guests and their network as they are, so that the next 
 runs: then nothing is left standing.
 """
 
+import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator, Iterator
@@ -11,6 +12,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 from muster.base.errors import MusterError
+from muster.base.log import get_logger
 from muster.cli.guest import cache_dir
 from muster.host.agent import HostIdentity, HostParts
 from muster.host.hypervisor.libvirt.accelerator import ProbeSettings, choose_accelerator
@@ -27,6 +29,9 @@ from muster.host.pressure import BootSettings
 from muster.host.takedown import take_down
 
 _LIBVIRT_THREADS = 5
+_CARE_S = 5.0
+
+log = get_logger(__name__)
 
 
 class RealHost:
@@ -49,6 +54,7 @@ class RealHost:
         plumbing = LinuxPlumbing(NetworkSettings(state_dir=self._layout.network))
         with suppress(MusterError):  # what cannot be told to be unused is kept
             await hypervisor.evict_images()
+        caring = asyncio.create_task(self._care_for_libvirtd(), name="libvirtd")
         try:
             yield HostParts(
                 identity=HostIdentity(
@@ -64,7 +70,19 @@ class RealHost:
                 watcher=guests,
             )
         finally:
+            caring.cancel()
             await cache.close()
+
+    async def _care_for_libvirtd(self) -> None:
+        """libvirtd is restarted by what it runs under; when that ends, all guests have, and this is who is left."""
+        while True:
+            await asyncio.sleep(_CARE_S)
+            try:
+                if not await asyncio.to_thread(self._daemon.is_running):
+                    log.error("libvirtd is gone, and all guests with it", action="libvirtd_gone")
+                    await asyncio.to_thread(self._daemon.start)
+            except MusterError as error:
+                log.error("libvirtd cannot be started", action="libvirtd_failed", error=error.message)
 
     def _libvirt_settings(self) -> LibvirtSettings:
         return LibvirtSettings(

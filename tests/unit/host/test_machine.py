@@ -42,13 +42,13 @@ def test_a_libvirtd_is_where_its_sockets_have_names_short_enough(tmp_path: Path)
 
 def test_what_a_libvirtd_left_outside_of_the_folder_goes(tmp_path: Path) -> None:
     runtime = tmp_path / "run"
-    for folder, is_left in [(tmp_path / "short", len(str(tmp_path)) < 60), (tmp_path / ("long" * 30), False)]:
+    for folder in (tmp_path / "c", tmp_path / ("long" * 30)):
         layout = Layout(folder)
         host = this_machine(layout)
         directory = layout.libvirtd(host.host_id, runtime)
         directory.mkdir(parents=True)
         forget_libvirtd(layout, host, runtime)
-        assert directory.exists() == is_left
+        assert directory.exists() == directory.is_relative_to(folder)
 
 
 def test_a_namespace_has_one_cloud_at_a_time(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from ipaddress import ip_address, ip_network
 
-from muster.base.errors import Invalid, Transient
+from muster.base.errors import Invalid, MusterError, Transient
 from muster.base.log import get_logger
 from muster.domain.specs import NetworkSpec
 from muster.host.names import bridge_name
@@ -82,6 +82,17 @@ class Dhcp:
             if server.differs(entries):
                 self._retire(network_id, {p for p in server.entries if server.entries[p] != entries.get(p)})
                 server.replace(entries)
+
+    def revive(self) -> None:
+        """Servers that died run again, with the entries that they had; one that cannot be started is logged."""
+        for network_id, server in self._servers.items():
+            if network_id not in self._networks or server.running:
+                continue
+            self._log.error("a DHCP server has died", action="host.dhcp.died", network=network_id)
+            try:
+                server.start()
+            except MusterError as error:
+                self._log.error("it cannot be started", action="host.dhcp.failed", reason=error.message)
 
     def teardown(self) -> int:
         """No server and no file of any is left; how many ran."""

@@ -47,6 +47,7 @@ class LinuxPlumbing:
         self._networks: dict[str, NetworkSpec] = {}
         self._kernel = ThreadPoolExecutor(1, "plumbing-kernel")
         self._servers = ThreadPoolExecutor(1, "plumbing-dhcp")
+        self._caring = self._loop.create_task(self._care_for_dhcp(settings.dhcp_check_s), name="dhcp-servers")
 
     async def links(self, networks: Sequence[NetworkSpec], ports: Sequence[PlumbedPort]) -> None:
         """Bridges and taps exist, are up and joined; new taps carry nothing yet.
@@ -119,6 +120,7 @@ class LinuxPlumbing:
 
     async def close(self) -> None:
         """Leave; bridges, rules and DHCP servers keep working."""
+        self._caring.cancel()
 
         def work() -> None:
             self._links.close()
@@ -129,6 +131,12 @@ class LinuxPlumbing:
         self._watch.close()
         self._kernel.shutdown()
         self._servers.shutdown()
+
+    async def _care_for_dhcp(self, every_s: float) -> None:
+        """A server that dies is missed by nobody until leases run out, a day later."""
+        while True:
+            await asyncio.sleep(every_s)
+            await self._run(self._servers, self._dhcp.revive)
 
     def _with_theirs(self, networks: Sequence[NetworkSpec], ports: Sequence[PortSpec]) -> list[NetworkSpec]:
         """These networks in their newest form, and those of the ports. Raises Invalid when one is not known."""

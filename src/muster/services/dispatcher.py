@@ -17,6 +17,7 @@ from muster.services.host_messages import changes_for, everything_for
 from muster.store import group_members as member_store
 from muster.store import outbox as store
 from muster.store.engine import Database
+from muster.store.outbox import Note
 
 log = get_logger(__name__)
 
@@ -59,17 +60,43 @@ class Dispatcher:
         """Publish the oldest notes; returns how many. Two transactions and about eight queries for any number."""
         async with self._database.read() as connection:
             notes = await store.read(connection, _NOTES)
-            messages, outdated = await changes_for(connection, notes) if notes else ([], set())
-        if not notes:
-            return 0
+        if notes:
+            await self._publish_apart(notes)
+        return len(notes)
+
+    async def _publish_apart(self, notes: Sequence[Note]) -> None:
+        """Publish these together; if a mistake prevents it, host by host, so that one host's keep no other waiting.
+
+        A host whose notes cannot be published misses them in the numbers, and asks for everything.
+        """
+        try:
+            await self._publish(notes)
+        except MusterError:
+            raise
+        except Exception as error:
+            host_ids = {note.host_id for note in notes}
+            log.error(
+                "notes not published", action="outbox.lost", hosts=len(host_ids), error=repr(error), exc_info=True
+            )
+            if len(host_ids) == 1:
+                await self._remove(notes)
+            else:
+                for host_id in sorted(host_ids):
+                    await self._publish_apart([note for note in notes if note.host_id == host_id])
+
+    async def _publish(self, notes: Sequence[Note]) -> None:
+        async with self._database.read() as connection:
+            messages, outdated = await changes_for(connection, notes)
         await self._send(messages)
         if outdated:
             await self.send_everything(dict.fromkeys(outdated, 0))
+        await self._remove(notes)
+
+    async def _remove(self, notes: Sequence[Note]) -> None:
         async with self._database.write() as connection:
             await store.remove(connection, [note.id for note in notes])
             if any(note.member_generation is not None for note in notes):
                 await member_store.forget(connection, self._clock() - _MEMBERS_KEPT_S)
-        return len(notes)
 
     async def send_everything(self, nonces: Mapping[str, int]) -> None:
         """Send hosts all that they should have; `nonces` maps each to the nonce of the Hello that this answers, or 0.

@@ -10,10 +10,11 @@ from sqlalchemy import func, select
 from muster.base.errors import Transient
 from muster.bus.memory import MemoryBus
 from muster.domain.messages import Desired, decode, host_topic
+from muster.services import dispatcher
 from muster.services.dispatcher import Dispatcher
 from muster.store import outbox as store
-from muster.store.engine import Database
-from muster.store.outbox import Change, outbox
+from muster.store.engine import Connection, Database
+from muster.store.outbox import Change, Note, outbox
 from tests.conformance.store.compute_cloud import add_hosts, add_server
 
 WAIT_S = 30.0
@@ -124,6 +125,27 @@ async def test_a_bus_that_is_away_is_waited_for(bed: Bed) -> None:
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_host_whose_notes_meet_a_mistake_keeps_no_other_waiting(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = dispatcher.changes_for
+
+    async def mistaken(connection: Connection, notes: Sequence[Note]) -> object:
+        if any(note.host_id == "bad" for note in notes):
+            raise KeyError("a mistake")
+        return await real(connection, notes)
+
+    monkeypatch.setattr(dispatcher, "changes_for", mistaken)
+    async with bed.database.write() as connection:
+        await add_hosts(connection, "bad", firewall=False)
+        await store.insert(connection, [Change(host_id="bad", server_id="c")], {"bad": 1}, 1.0)
+    await bed.note("a")
+    assert await bed.dispatcher.publish() == 2
+    [message] = await bed.heard(1)
+    assert [server.id for server in message.servers] == ["a"]
+    assert await bed.left() == 0  # the other host misses its number, and asks
 
 
 async def test_a_note_of_a_server_that_is_gone_still_counts(bed: Bed) -> None:

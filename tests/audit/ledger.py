@@ -115,12 +115,13 @@ def _joined(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
 def _ports(rows: Rows) -> Iterator[str]:
     """A port of a server has a live server on the same host, and an address where its network has a subnet."""
     for row in rows(
-        "SELECT p.id, s.id AS server, s.deleted_at, s.host_id, p.binding_host_id FROM ports p "
-        "LEFT JOIN servers s ON s.id = p.device_id WHERE p.device_owner LIKE 'compute:%'"
+        "SELECT p.id, s.id AS server, s.deleted_at, h.hostname, p.binding_host_id FROM ports p "
+        "LEFT JOIN servers s ON s.id = p.device_id LEFT JOIN hosts h ON h.id = s.host_id "
+        "WHERE p.device_owner LIKE 'compute:%'"
     ):
         if row["server"] is None or row["deleted_at"] is not None:
             yield f"port {row['id']} has no server"
-        elif row["binding_host_id"] != (row["host_id"] or ""):
+        elif row["binding_host_id"] != (row["hostname"] or ""):
             yield f"port {row['id']} is bound to another host than its server"
     for row in rows(
         "SELECT p.id FROM ports p WHERE EXISTS (SELECT 1 FROM subnets s WHERE s.network_id = p.network_id) "

@@ -151,9 +151,9 @@ class _Creation:
         """Make or bind each server's ports; returns the error of each server that cannot have them."""
         errors: dict[str, MusterError] = {}
         named = [(draft, nic.port_id) for draft in drafts for nic in draft.nics if nic.port_id]
-        bound = await port_store.bind(
-            self._connection, [(port_id, draft.id, placed[draft.id]) for draft, port_id in named], self._now
-        )
+        hosts = self._places.hosts
+        triples = [(port_id, draft.id, hosts[placed[draft.id]].hostname) for draft, port_id in named]
+        bound = await port_store.bind(self._connection, triples, self._now)
         for draft, port_id in named:
             if (port_id, draft.id) in bound:
                 self._bound[draft.id].append(port_id)
@@ -182,6 +182,7 @@ class _Creation:
         await port_store.unbind(self._connection, bound, server_ids, self._now)
 
     def _new_port(self, draft: NewServer, nic: WantedNic, host_id: str) -> NewPort:
+        host = self._places.hosts[host_id]
         return NewPort(
             id=nic.new_port_id or new_uuid(),
             project_id=draft.project_id,
@@ -189,8 +190,8 @@ class _Creation:
             fixed_ips=(WantedIp(ip_address=nic.fixed_ip),) if nic.fixed_ip else None,
             security_group_ids=draft.security_group_ids,
             device_id=draft.id,
-            device_owner=f"compute:{self._places.hosts[host_id].availability_zone}",
-            binding_host_id=host_id,
+            device_owner=f"compute:{host.availability_zone}",
+            binding_host_id=host.hostname,
             dns_name=draft.hostname,
         )
 

@@ -159,8 +159,8 @@ class _Attaching:
         outcomes: dict[int, str | BaseException] = {}
         taken: set[str] = set()
         for index, order, port_id in named:
-            host_id = self.changed[order.server_id].host_id or ""
-            triple = (port_id, order.server_id, host_id)
+            hostname = self.changed[order.server_id].hostname_of_host or ""
+            triple = (port_id, order.server_id, hostname)
             bound = port_id not in taken and await port_store.bind(self._work.connection, [triple], self._now)
             taken.add(port_id)
             in_use = Conflict(f"Port {port_id} is still in use.", code="compute.port_in_use")
@@ -217,7 +217,7 @@ def _in_novas_words(error: MusterError, port: NewPort) -> MusterError:
 
 
 def _new_port(server: Server, nic: NicAsked) -> NewPort:
-    if server.host_id is None or nic.network_id is None:
+    if server.hostname_of_host is None or nic.network_id is None:
         raise Bug("an interface without a host or a network")
     return NewPort(
         id=new_uuid(),
@@ -226,7 +226,7 @@ def _new_port(server: Server, nic: NicAsked) -> NewPort:
         fixed_ips=(WantedIp(ip_address=nic.fixed_ip),) if nic.fixed_ip else None,
         device_id=server.id,
         device_owner=f"compute:{server.zone_of_host}",
-        binding_host_id=server.host_id,
+        binding_host_id=server.hostname_of_host,
         dns_name=server.hostname,
     )
 

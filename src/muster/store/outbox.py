@@ -145,8 +145,8 @@ async def read_network_hosts(connection: AsyncConnection, network_ids: Collectio
     changes: list[Change] = []
     for part in chunks(sorted(network_ids)):
         statement = (
-            select(ports.c.binding_host_id, ports.c.network_id)
-            .join(hosts, hosts.c.id == ports.c.binding_host_id)
+            select(hosts.c.id, ports.c.network_id)
+            .join(hosts, hosts.c.hostname == ports.c.binding_host_id)
             .where(ports.c.network_id.in_(part))
             .distinct()
         )
@@ -160,7 +160,7 @@ async def read_hosts_in_groups(connection: AsyncConnection, group_ids: Collectio
 
     One query; it looks at each host's ports until it finds one, not at the members of a group.
     """
-    port = exists().where(ports.c.binding_host_id == hosts.c.id, _in_groups(group_ids))
+    port = exists().where(ports.c.binding_host_id == hosts.c.hostname, _in_groups(group_ids))
     statement = select(hosts.c.id).where(hosts.c.firewall, port).order_by(hosts.c.id)
     return list((await connection.execute(statement)).scalars())
 
@@ -174,7 +174,7 @@ async def read_hosts_told(connection: AsyncConnection, group_id: str, host_ids: 
     waiting = select(outbox.c.server_id).where(outbox.c.server_id.is_not(None))
     for part in chunks(sorted(host_ids)):
         port = exists().where(
-            ports.c.binding_host_id == hosts.c.id, ports.c.device_id.not_in(waiting), _in_groups([group_id])
+            ports.c.binding_host_id == hosts.c.hostname, ports.c.device_id.not_in(waiting), _in_groups([group_id])
         )
         told.update((await connection.execute(select(hosts.c.id).where(hosts.c.id.in_(part), port))).scalars())
     return told

@@ -10,6 +10,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    String,
     Table,
     UniqueConstraint,
     insert,
@@ -48,7 +49,7 @@ ports = Table(
     flag("port_security_enabled", default=True),
     document("allowed_address_pairs", default=list),  # [{"ip_address":, "mac_address":}]
     document("extra_dhcp_opts", default=list),
-    reference("binding_host_id", nullable=False, default=""),
+    Column("binding_host_id", String(255), nullable=False, default=""),  # a host's name, as in Neutron
     text("binding_vnic_type", default="normal"),
     document("binding_profile"),
     text("dns_name", default=""),

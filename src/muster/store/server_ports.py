@@ -29,19 +29,19 @@ async def read_network_ids(connection: AsyncConnection, server_ids: Sequence[str
 
 
 async def bind(connection: AsyncConnection, wanted: Sequence[tuple[str, str, str]], now: float) -> set[tuple[str, str]]:
-    """Bind existing ports, given as (port, server, host); returns (port, server) of those that were free.
+    """Bind existing ports, given as (port, server, host's name); returns (port, server) of those that were free.
 
     One statement per port.
     """
     bound: set[tuple[str, str]] = set()
-    for port_id, server_id, host_id in wanted:
+    for port_id, server_id, hostname in wanted:
         statement = (
             update(ports)
             .where(ports.c.id == port_id, ports.c.device_id == "")
             .values(
                 device_id=server_id,
                 device_owner="compute:nova",
-                binding_host_id=host_id,
+                binding_host_id=hostname,
                 updated_at=now,
                 revision=ports.c.revision + 1,
             )

@@ -20,7 +20,7 @@ from .network_cloud import ADMIN, MEMBER, network_cloud
 def hello(host_id: str, *, firewall: bool) -> Hello:
     return Hello(
         host_id=host_id,
-        hostname=host_id,
+        hostname=f"{host_id}-name",
         hypervisor_type="sim",
         hypervisor_version=1,
         capacity=HostCapacity(vcpus=1, ram_mib=1, disk_gib=1),
@@ -45,7 +45,7 @@ async def test_members_are_logged_for_the_hosts_that_name_the_group(database, tm
                 project_id="p1",
                 network_id=network.id,
                 device_id=f"server-of-{host_id}",
-                binding_host_id=host_id,
+                binding_host_id=f"{host_id}-name",
                 **more,
             )
             return (await cloud.ports.create(ADMIN, draft)).id

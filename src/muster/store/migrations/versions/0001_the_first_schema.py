@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "fc4232deb523"
+revision = "4656d7d1a2cc"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -384,7 +384,7 @@ def upgrade() -> None:
         sa.Column("port_security_enabled", sa.Boolean(), nullable=False),
         sa.Column("allowed_address_pairs", sa.JSON(), nullable=False),
         sa.Column("extra_dhcp_opts", sa.JSON(), nullable=False),
-        sa.Column("binding_host_id", sa.String(length=64), nullable=False),
+        sa.Column("binding_host_id", sa.String(length=255), nullable=False),
         sa.Column("binding_vnic_type", sa.Text(), nullable=False),
         sa.Column("binding_profile", sa.JSON(), nullable=False),
         sa.Column("dns_name", sa.Text(), nullable=False),

@@ -42,6 +42,8 @@ RULES: list[tuple[str, Rule]] = [
     ("GET /v2.1/os-quota-sets", Rule.PROJECT_READER),
     ("GET /v2.1/os-availability-zone/detail", Rule.ADMIN),
     ("GET /v2.1/os-availability-zone", Rule.PROJECT),
+    ("GET /v2.1/os-simple-tenant-usage/{project_id}", Rule.PROJECT_READER),
+    ("GET /v2.1/extensions", Rule.PROJECT),
     ("GET /v2.1/flavors/{flavor_id}/os-flavor-access", Rule.ADMIN),
     (f"GET {SERVER}/diagnostics", Rule.ADMIN),
     (f"GET {SERVER}/migrations", Rule.ADMIN),

@@ -92,6 +92,12 @@ class Report(Struct, frozen=True, kw_only=True, tag="report"):
     servers: tuple[ServerReport, ...] = ()
 
 
+class Reports(Struct, frozen=True, kw_only=True, tag="reports"):
+    """From a process with several hosts: what they observed, in one message."""
+
+    reports: tuple[Report, ...]
+
+
 class ConsoleReply(Struct, frozen=True, kw_only=True, tag="console-reply"):
     """From a host to the topic that a ConsoleRequest named. `error` None means that `output` is good."""
 
@@ -101,7 +107,7 @@ class ConsoleReply(Struct, frozen=True, kw_only=True, tag="console-reply"):
 
 
 ToHost = Desired | ReportEverything | ConsoleRequest
-ToControl = Hello | Heartbeat | Report
+ToControl = Hello | Heartbeat | Report | Reports
 Message = ToHost | ToControl | ConsoleReply
 
 # The topic on which every control-plane worker takes its share of what hosts say.

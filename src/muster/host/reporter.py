@@ -1,7 +1,8 @@
 """Sends what hosts observe: numbered per host, batched per process.
 
 Invariants: what is observed while a publish is in flight goes with the next one, and all hosts of the process share
-it; of each server only the newest state travels; a message that the bus did not take is offered again as it was.
+it, one message for many of them; of each server only the newest state travels; a message that the bus did not take is
+offered again as it was.
 """
 
 import asyncio
@@ -10,8 +11,10 @@ from collections.abc import Callable, Sequence
 from muster.base.errors import Transient
 from muster.base.log import get_logger
 from muster.bus.protocol import Bus
-from muster.domain.messages import CONTROL_TOPIC, Message, Report, encode
+from muster.domain.messages import CONTROL_TOPIC, Message, Report, Reports, encode
 from muster.domain.reports import ServerReport
+
+_REPORTS_IN_ONE = 100
 
 
 class Reporter:
@@ -128,9 +131,9 @@ class Courier:
         self._others.clear()
         reporters = list(self._reporters)
         self._reporters.clear()
-        for reporter in reporters:
-            if (report := reporter.take()) is not None:
-                messages.append((CONTROL_TOPIC, encode(report)))
+        reports = [report for reporter in reporters if (report := reporter.take()) is not None]
+        for first in range(0, len(reports), _REPORTS_IN_ONE):
+            messages.append((CONTROL_TOPIC, encode(_together(reports[first : first + _REPORTS_IN_ONE]))))
         return reporters, messages
 
     async def _publish(self, messages: Sequence[tuple[str, bytes]]) -> None:
@@ -144,3 +147,7 @@ class Courier:
                 return
             else:
                 return
+
+
+def _together(reports: Sequence[Report]) -> Message:
+    return reports[0] if len(reports) == 1 else Reports(reports=tuple(reports))

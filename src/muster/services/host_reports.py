@@ -24,6 +24,7 @@ from muster.domain.messages import (
     Message,
     Report,
     ReportEverything,
+    Reports,
     decode,
     encode,
     host_topic,
@@ -103,7 +104,7 @@ class HostReports:
                 await host_store.write_hellos(connection, list(hellos.values()), self._overcommit, self._clock())
                 await aggregate_store.apply_zones(connection, hellos)
             await self._dispatcher.send_everything({host_id: hello.nonce for host_id, hello in hellos.items()})
-        await self._take_reports([message for message in messages if isinstance(message, Report)])
+        await self._take_reports([report for message in messages for report in _reports_in(message)])
         await self._take_beats([message for message in messages if isinstance(message, Heartbeat)])
 
     async def _take_reports(self, reports: Sequence[Report]) -> None:
@@ -188,6 +189,12 @@ def _plugged(reports: Sequence[Report], before: Mapping[str, Server], after: Map
         if (server.vm_state, server.task_state, before[server.id].vm_state) == ("active", None, "active")
         and newest[server.id] >= server.generation
     ]
+
+
+def _reports_in(message: Message) -> Sequence[Report]:
+    if isinstance(message, Reports):
+        return message.reports
+    return (message,) if isinstance(message, Report) else ()
 
 
 def _decoded(body: bytes) -> Message | None:

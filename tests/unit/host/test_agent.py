@@ -16,7 +16,9 @@ from muster.domain.messages import (
     ConsoleRequest,
     Desired,
     Heartbeat,
+    Report,
     ReportEverything,
+    Reports,
     decode,
     encode,
     host_topic,
@@ -292,6 +294,10 @@ def test_all_hosts_of_a_process_share_a_heartbeat_and_a_timer() -> None:
         assert len(timers) == 1, "the agenda's"
         await asyncio.sleep(20.0)
         messages = [decode(body) for body in await (await bus.subscribe(CONTROL_TOPIC)).next_batch()]
+        reports = [message for message in messages if isinstance(message, Report | Reports)]
+        assert len(reports) == 1, "all that was observed in the same turn"
+        assert isinstance(reports[0], Reports)
+        assert {report.host_id for report in reports[0].reports} == {f"h{number}" for number in range(50)}
         beats = [message for message in messages if isinstance(message, Heartbeat)]
         assert len(beats) == 4
         assert {beat.host_id for beat in beats[-1].beats} == {f"h{number}" for number in range(50)}

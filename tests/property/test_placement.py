@@ -14,7 +14,7 @@ POLICIES = ("affinity", "anti-affinity", "soft-affinity", "soft-anti-affinity")
 @st.composite
 def demands(draw, most: int = 6) -> Demand:
     number = st.integers(0, most)
-    return Demand(vcpus=draw(number), ram_mib=draw(number), disk_gib=draw(number))
+    return Demand(vcpus=draw(number), ram_mib=draw(number), disk_gib=draw(number), servers=draw(number))
 
 
 @st.composite
@@ -104,6 +104,7 @@ def test_of_equal_demands_as_many_are_placed_as_there_is_room_for(hosts, demand,
             (demand.vcpus, host.free.vcpus),
             (demand.ram_mib, host.free.ram_mib),
             (demand.disk_gib, host.free.disk_gib),
+            (demand.servers, host.free.servers),
         )
         room += min((free // each for each, free in amounts if each), default=count)
     assert len(place(hosts, requests)) == min(count, room)

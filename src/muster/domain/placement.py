@@ -8,6 +8,15 @@ from msgspec import Struct
 
 from muster.domain.reports import HostCapacity
 
+# A bridge of Linux has 1,023 ports, and all servers of a host may be on one network.
+SERVERS_PER_BRIDGE = 1_000
+_ANY_NUMBER = 1_000_000
+
+
+def servers_limit(*, firewall: bool) -> int:
+    """How many servers a host may have, whatever it has of memory; one without real networks any number."""
+    return SERVERS_PER_BRIDGE if firewall else _ANY_NUMBER
+
 
 class Demand(Struct, frozen=True, kw_only=True):
     """What a server takes of a host, or a host has left."""
@@ -15,6 +24,7 @@ class Demand(Struct, frozen=True, kw_only=True):
     vcpus: int = 0
     ram_mib: int = 0
     disk_gib: int = 0
+    servers: int = 0
 
     def plus(self, other: "Demand") -> "Demand":
         """Both together."""
@@ -22,6 +32,7 @@ class Demand(Struct, frozen=True, kw_only=True):
             vcpus=self.vcpus + other.vcpus,
             ram_mib=self.ram_mib + other.ram_mib,
             disk_gib=self.disk_gib + other.disk_gib,
+            servers=self.servers + other.servers,
         )
 
     def minus(self, other: "Demand") -> "Demand":
@@ -30,11 +41,17 @@ class Demand(Struct, frozen=True, kw_only=True):
             vcpus=self.vcpus - other.vcpus,
             ram_mib=self.ram_mib - other.ram_mib,
             disk_gib=self.disk_gib - other.disk_gib,
+            servers=self.servers - other.servers,
         )
 
     def fits(self, other: "Demand") -> bool:
         """Whether this is contained in `other`."""
-        return self.ram_mib <= other.ram_mib and self.vcpus <= other.vcpus and self.disk_gib <= other.disk_gib
+        return (
+            self.ram_mib <= other.ram_mib
+            and self.vcpus <= other.vcpus
+            and self.disk_gib <= other.disk_gib
+            and self.servers <= other.servers
+        )
 
 
 class Overcommit(Struct, frozen=True, kw_only=True):
@@ -96,6 +113,7 @@ def place(hosts: Sequence[HostPicture], requests: Sequence[Request]) -> dict[str
         vcpus=min((demand.vcpus for demand in demands), default=0),
         ram_mib=min((demand.ram_mib for demand in demands), default=0),
         disk_gib=min((demand.disk_gib for demand in demands), default=0),
+        servers=min((demand.servers for demand in demands), default=0),
     )
     table = _Table([host for host in hosts if least.fits(host.free)], least)
     placed: dict[str, str] = {}

@@ -22,7 +22,8 @@ def ask_of(members: Sequence[NewServer | Server]) -> Ask:
 def demand(member: NewServer | Server) -> Demand:
     """What a server takes of its host."""
     flavor = member.flavor
-    return Demand(vcpus=flavor.vcpus, ram_mib=flavor.ram_mib, disk_gib=flavor.disk_gib + flavor.ephemeral_gib)
+    disk_gib = flavor.disk_gib + flavor.ephemeral_gib
+    return Demand(vcpus=flavor.vcpus, ram_mib=flavor.ram_mib, disk_gib=disk_gib, servers=1)
 
 
 def total_of(members: Sequence[Server]) -> Demand:

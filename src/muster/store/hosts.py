@@ -8,11 +8,11 @@ report written.
 from collections.abc import Collection, Mapping, Sequence
 
 from msgspec import Struct
-from sqlalchemy import Column, Float, Select, String, Table, case, select, update
+from sqlalchemy import Column, Float, Select, String, Table, case, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.domain.messages import Hello
-from muster.domain.placement import Demand, HostPicture, Overcommit
+from muster.domain.placement import Demand, HostPicture, Overcommit, servers_limit
 from muster.store.columns import counter, flag, identity_column, integer, moment, text
 from muster.store.dialects import chunks, upsert
 from muster.store.engine import metadata
@@ -161,6 +161,7 @@ async def read_pictures(connection: AsyncConnection, *, seen_after: float) -> li
                 vcpus=row.vcpus_limit - row.vcpus_used,
                 ram_mib=row.ram_limit_mib - row.ram_used_mib,
                 disk_gib=row.disk_limit_gib - row.disk_used_gib,
+                servers=servers_limit(firewall=row.firewall) - row.servers_used,
             ),
             ram_limit_mib=row.ram_limit_mib,
             servers=row.servers_used,
@@ -183,6 +184,7 @@ async def claim(connection: AsyncConnection, host_id: str, demand: Demand, serve
             hosts.c.vcpus_used + demand.vcpus <= hosts.c.vcpus_limit,
             hosts.c.ram_used_mib + demand.ram_mib <= hosts.c.ram_limit_mib,
             hosts.c.disk_used_gib + demand.disk_gib <= hosts.c.disk_limit_gib,
+            or_(hosts.c.firewall.is_(False), hosts.c.servers_used + servers <= servers_limit(firewall=True)),
         )
         .values(
             vcpus_used=hosts.c.vcpus_used + demand.vcpus,

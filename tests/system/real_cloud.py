@@ -54,6 +54,7 @@ class RealCloud:
         self.key = folder.parent / f"{folder.name}-key"
         self.base_url = self.token = ""
         self._arguments = arguments
+        self._log = folder.with_name(folder.name + ".log")
         self._process: subprocess.Popen[str] | None = None
         self._inside = ThreadPoolExecutor(1, initializer=lambda: enter(self.namespace))
         sh("ip", "netns", "add", self.namespace)
@@ -73,8 +74,7 @@ class RealCloud:
     def start_refused(self, *, expected: bool = True) -> str:
         """Start it; the first line that it says, or, if it is expected to refuse, its error."""
         command = [sys.executable, "-m", "muster", "up", "--data", str(self.folder), "--port", "0", *self._arguments]
-        log = self.folder.with_name(self.folder.name + ".log")
-        with log.open("ab") as errors:
+        with self._log.open("ab") as errors:
             self._process = subprocess.Popen(
                 ["ip", "netns", "exec", self.namespace, *command],
                 stdout=subprocess.PIPE,
@@ -88,7 +88,11 @@ class RealCloud:
             return line
         self._process.wait(START_S)
         self._process.stdout.close()
-        return log.read_text()
+        return self.log()
+
+    def log(self) -> str:
+        """What it has logged so far."""
+        return self._log.read_text()
 
     def end(self, number: signal.Signals) -> None:
         """Send it a signal and wait until it is no more."""

@@ -2,7 +2,9 @@
 
 import base64
 import signal
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 
 pytest.importorskip("libvirt")
 
-from real_cloud import RealCloud, address_of, eventually, real_cloud
+from real_cloud import RealCloud, address_of, eventually, real_cloud, sh
 
 from muster.host.names import tap_name
 
@@ -55,6 +57,11 @@ def port_id_of(cloud: RealCloud, server_id: str) -> str:
     return port["id"]
 
 
+def console_of(cloud: RealCloud, server_id: str) -> str:
+    action = {"os-getConsoleOutput": {"length": None}}
+    return cloud.ask("POST", f"/compute/v2.1/servers/{server_id}/action", action)["output"]
+
+
 def boot_id(cloud: RealCloud, address: str) -> str:
     """What is new with each boot of a guest."""
     return cloud.reach(address, "cat /proc/sys/kernel/random/boot_id")
@@ -78,8 +85,7 @@ def test_guests_are_reached_and_know_who_they_are(cloud: RealCloud, guests: tupl
         assert f" {address}/16 " in shown
         assert mac == server["addresses"]["default"][0]["OS-EXT-IPS-MAC:mac_addr"]
         assert server["OS-EXT-AZ:availability_zone"] == "nova"
-        action = {"os-getConsoleOutput": {"length": None}}
-        console = cloud.ask("POST", f"/compute/v2.1/servers/{server['id']}/action", action)["output"]
+        console = console_of(cloud, server["id"])
         assert f"muster-guest: ready hostname={name} ip={address}" in console
     document = cloud.reach(address_of(served), "wget -qO- http://169.254.169.254/openstack/latest/meta_data.json")
     assert '"colour":"green"' in document
@@ -186,6 +192,29 @@ def test_simulated_hosts_are_a_zone_beside_the_real_one(cloud: RealCloud) -> Non
     assert server["OS-EXT-AZ:availability_zone"] == "sim"
     assert not any(simulated in command for command in cloud.processes())
     cloud.delete(simulated)
+
+
+def test_a_guest_that_finds_no_room_on_the_hosts_disk_goes_on_when_there_is_some(tmp_path: Path) -> None:
+    folder = tmp_path / "full"
+    instances = folder / "cloud/host/instances"
+    instances.mkdir(parents=True)
+    with tiny_disk(instances) as grow, real_cloud(folder, "--sim-hosts", "0") as cloud:
+        guest = cloud.create_server("squeezed")
+        cloud.becomes(guest, "ACTIVE")
+        eventually("it is paused", lambda: "no room for what guests write" in cloud.log())
+        assert "ready hostname" not in console_of(cloud, guest)
+        grow()
+        eventually("it is up", lambda: "ready hostname" in console_of(cloud, guest))
+
+
+@contextmanager
+def tiny_disk(place: Path) -> Iterator[Callable[[], None]]:
+    """A file system on which a guest's boot finds no room, until it is made to grow."""
+    sh("mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place))
+    try:
+        yield lambda: sh("mount", "-o", "remount,size=64m", str(place)) and None
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=False, timeout=30)
 
 
 def test_one_cloud_in_a_namespace_and_nothing_left_of_it(tmp_path: Path) -> None:

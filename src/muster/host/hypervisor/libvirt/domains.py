@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,25 @@ def destroy(server_id: str) -> Call:
 
     def ask(connection: Any) -> None:
         connection.lookupByUUIDString(server_id).destroy()
+
+    return ask
+
+
+def resume_stalled(server_ids: Collection[str]) -> Callable[[Any], list[str]]:
+    """Let those of these guests go on that QEMU paused because the host's disk was full; who they were.
+
+    One that still finds no room is paused again. One call, two per paused guest and a third for each that goes on.
+    """
+
+    def ask(connection: Any) -> list[str]:
+        resumed = []
+        for domain in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_PAUSED):
+            server_id = domain.UUIDString()
+            with contextlib.suppress(libvirt.libvirtError):  # it has ended meanwhile
+                if server_id in server_ids and domain.state()[1] == libvirt.VIR_DOMAIN_PAUSED_IOERROR:
+                    domain.resume()
+                    resumed.append(server_id)
+        return resumed
 
     return ask
 

@@ -25,7 +25,7 @@ from muster.host.hypervisor.libvirt.disks import Builder, NetworkOf, is_prepared
 from muster.host.hypervisor.libvirt.domainxml.domain import Mark
 from muster.host.hypervisor.libvirt.events import Feed
 from muster.host.hypervisor.libvirt.files import Files
-from muster.host.hypervisor.libvirt.folder import Damaged, Record, folders
+from muster.host.hypervisor.libvirt.folder import Damaged, Folder, Record, folders
 from muster.host.hypervisor.libvirt.guests import Guests
 from muster.host.hypervisor.libvirt.replug import Cards
 from muster.host.hypervisor.libvirt.settings import LibvirtSettings
@@ -78,7 +78,10 @@ class LibvirtHypervisor:
         )
         self._guests = Guests(settings, self._connection, self._files, self._feed, builder)
         self._reconnecting: asyncio.Task[None] | None = None
-        self._bounding = asyncio.create_task(self._bound_consoles(), name="guest-consoles")
+        self._caring = [
+            asyncio.create_task(self._bound_consoles(), name="guest-consoles"),
+            asyncio.create_task(self._resume_stalled(), name="stalled-guests"),
+        ]
 
     @property
     def libvirt_calls(self) -> int:
@@ -171,7 +174,7 @@ class LibvirtHypervisor:
 
     async def close(self) -> None:
         """Leave; guests keep running."""
-        tasks = [task for task in (self._bounding, self._reconnecting) if task is not None]
+        tasks = self._caring + ([self._reconnecting] if self._reconnecting is not None else [])
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -270,6 +273,22 @@ class LibvirtHypervisor:
             await asyncio.sleep(self._settings.console_check_s)
             with contextlib.suppress(Transient):
                 await self._files.run(work)
+
+    async def _resume_stalled(self) -> None:
+        """QEMU pauses a guest that finds no room on the host's disk, and nobody tells it when there is some again.
+
+        One call each time; not counted in `libvirt_calls`, which says what guests cost.
+        """
+        while True:
+            await asyncio.sleep(self._settings.stalled_check_s)
+            with contextlib.suppress(MusterError):
+                ours = {folder.server_id for folder in await self._files.run(self._folders)}
+                stalled = await self._connection.call(domains.resume_stalled(ours), 0)
+                if stalled:
+                    log.error("no room for what guests write", action="guests_stalled", servers=stalled)
+
+    def _folders(self) -> list[Folder]:
+        return list(folders(self._settings.instances_dir))
 
 
 def _seen(server_id: str, record: Record | None, runs: bool) -> Guest:

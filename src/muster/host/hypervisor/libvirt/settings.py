@@ -38,7 +38,8 @@ class LibvirtSettings(Struct, frozen=True, kw_only=True):
     start takes 0.05 s instead of 0.3 s (libvirt 9.0, QEMU 7.2). `tb_cache_mib` is the translation cache per guest
     (TCG). `disk_cache` is QEMU's cache mode: `writeback` lets guests of one image share the host's page cache and
     still obeys their flushes. `card_timeout_s` is how long a guest may take to let go of a network card before others
-    are served and it is asked again. `console_kib` is what is kept of a console. `qemu_log_dir` is where libvirt logs
+    are served and it is asked again. `console_kib` is what is kept of a console.
+    Guests that a full disk has paused are tried again every `stalled_check_s`. `qemu_log_dir` is where libvirt logs
     per domain, if those logs are Muster's to remove.
     """
 
@@ -65,4 +66,5 @@ class LibvirtSettings(Struct, frozen=True, kw_only=True):
     card_timeout_s: float = 5.0
     console_kib: int = 1_024
     console_check_s: float = 10.0
+    stalled_check_s: float = 15.0
     qemu_log_dir: Path | None = None

@@ -3,14 +3,16 @@
 import asyncio
 import time
 from collections import Counter
+from random import Random
 
+import pytest
 from sqlalchemy import func, select, update
 
-from muster.base.errors import NotFound
+from muster.base.errors import Conflict, Exhausted, Forbidden, NotFound
 from muster.base.ids import new_uuid
 from muster.domain.ports import NewPort
 from muster.domain.reports import HostCapacity
-from muster.domain.servers import Asked, Server, Verb
+from muster.domain.servers import Asked, Server, Verb, WantedNic
 from muster.services.server_placement import Placement, ServerSettings
 from muster.store import usages
 from muster.store.engine import Database
@@ -143,3 +145,74 @@ async def test_a_host_that_was_disabled_meanwhile_gets_nothing(database):
     _, placed = await _placed_after(database, disabled, 5)
     assert Counter(placed.values()) == {"h1": 3}  # and two have no place
     assert (await _claimed(database))["h0"] == (0, 0)
+
+
+class Users:
+    """Ask one of the workers for something at random, at the same time as others."""
+
+    def __init__(self, both, network_ids: list[str], rng: Random) -> None:
+        self._both = both
+        self._network_ids = network_ids
+        self._rng = rng
+        self.servers: list[Server] = []
+        self._ports: list[str] = []
+        self._choices = [
+            (self.make_servers, 30),
+            (self.make_server_on_a_port, 10),
+            (self.delete_server, 25),
+            (self.hear_of_the_end, 15),
+            (self.make_port, 15),
+            (self.delete_port, 15),
+        ]
+
+    def act(self):
+        actions, weights = zip(*self._choices, strict=True)
+        return self._rng.choices(actions, weights)[0](self._rng.choice(self._both))
+
+    async def make_servers(self, worker) -> None:
+        project_id, network_id = f"p{self._rng.randrange(2)}", self._rng.choice(self._network_ids)
+        drafts = [a_server(project_id, network_id) for _ in range(self._rng.randrange(1, 4))]
+        self.servers += await worker.creation.create(drafts, least=self._rng.randrange(1, len(drafts) + 1))
+
+    async def make_server_on_a_port(self, worker) -> None:
+        nics = (WantedNic(port_id=self._one(self._ports)), WantedNic(network_id=self._rng.choice(self._network_ids)))
+        self.servers += await worker.creation.create([a_server("p0", nics=nics)])
+
+    async def delete_server(self, worker) -> None:
+        server = self._one(self.servers)
+        await worker.orders.ask(ADMIN, server.id, Asked(verb=Verb.DELETE), "req")
+
+    async def hear_of_the_end(self, worker) -> None:
+        await worker.orders.finish_all(self._rng.sample(self.servers, min(5, len(self.servers))))
+
+    async def make_port(self, worker) -> None:
+        draft = NewPort(id=new_uuid(), project_id="p0", network_id=self._rng.choice(self._network_ids))
+        self._ports.append((await worker.network.ports.create(ADMIN, draft)).id)
+
+    async def delete_port(self, worker) -> None:
+        await worker.network.ports.delete(ADMIN, self._one(self._ports))
+
+    def _one(self, things):
+        if not things:
+            raise NotFound("nothing there yet")
+        return self._rng.choice(things)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_two_workers_do_everything_at_once(database, tmp_path, seed):
+    await _hosts(database)
+    limits = {"instances": 12, "port": 40}
+    async with workers(database, tmp_path, limits=limits) as both:
+        # One of the networks has no subnet, so no lock, and one is too small.
+        cidrs = ("10.0.0.0/22", "10.0.4.0/29", None)
+        users = Users(both, [await a_network(both[0], cidr) for cidr in cidrs], Random(seed))
+        for _ in range(4):
+            outcomes = await asyncio.gather(*(users.act() for _ in range(40)), return_exceptions=True)
+            odd = [
+                one for one in outcomes if not isinstance(one, type(None) | NotFound | Conflict | Forbidden | Exhausted)
+            ]
+            assert not odd, odd
+            await _check(database)
+        await _delete_by_both(both, users.servers)
+        await _check(database)
+        assert set((await _claimed(database)).values()) == {(0, 0)}

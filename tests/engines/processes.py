@@ -1,6 +1,9 @@
 """Starting, awaiting and ending a server process."""
 
+import contextlib
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -46,7 +49,12 @@ class Server:
     def start(self) -> None:
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self._environment,
+                start_new_session=True,  # what it starts itself is ended with it
             )
 
     def await_ready(self, ready: Callable[[], bool]) -> None:
@@ -60,16 +68,22 @@ class Server:
     def kill(self) -> None:
         """End it at once, without a word to anybody."""
         if self.process is not None:
-            self.process.kill()
+            self._signal(signal.SIGKILL)
             self.process.wait()
 
     def stop(self) -> None:
+        """Let it end in its own way."""
         if self.process is not None:
-            self.process.terminate()
+            self._signal(signal.SIGTERM)
             try:
                 self.process.wait(STOP_TIMEOUT_S)
             except subprocess.TimeoutExpired:
                 self.kill()
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)
 
 
 def answers(port: int) -> bool:

@@ -1,16 +1,19 @@
-"""The bus of one process: a queue per topic. What nobody reads is kept up to a bound, then the oldest is dropped."""
+"""The bus of one process: a queue per topic, bounded as the protocol says."""
 
 import asyncio
 from collections import defaultdict, deque
 from collections.abc import Sequence
+
+from muster.base.errors import Transient
+from muster.domain.messages import CONTROL_TOPIC
 
 BATCH_LIMIT = 5_000
 TOPIC_LIMIT = 100_000
 
 
 class _Topic:
-    def __init__(self) -> None:
-        self.messages: deque[bytes] = deque(maxlen=TOPIC_LIMIT)
+    def __init__(self, limit: int) -> None:
+        self.messages: deque[bytes] = deque(maxlen=limit)
         self.arrived = asyncio.Event()
 
 
@@ -34,12 +37,14 @@ class MemorySubscription:
 class MemoryBus:
     """See `bus.protocol.Bus`. Publishing costs an append."""
 
-    def __init__(self) -> None:
-        self._topics: defaultdict[str, _Topic] = defaultdict(_Topic)
+    def __init__(self, *, topic_limit: int = TOPIC_LIMIT) -> None:
+        self._topics: defaultdict[str, _Topic] = defaultdict(lambda: _Topic(topic_limit))
 
     async def publish(self, messages: Sequence[tuple[str, bytes]]) -> None:
         for name, body in messages:
             topic = self._topics[name]
+            if name == CONTROL_TOPIC and len(topic.messages) == topic.messages.maxlen:
+                raise Transient(f"The topic {name} is full", retry_after_s=1.0)
             topic.messages.append(body)
             topic.arrived.set()
 

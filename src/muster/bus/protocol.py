@@ -8,14 +8,22 @@ class Subscription(Protocol):
     """A reader's end of a topic."""
 
     async def next_batch(self) -> list[bytes]:
-        """All messages that have arrived (at least one; waits for it), in order; at most the bus's batch limit."""
+        """All messages that have arrived (at least one; waits for it), in order; at most the bus's batch limit.
+
+        Asking for the next batch says that the one before is done with. What its reader was not done with when it died
+        goes to another, or again to it.
+        """
         ...
 
     async def close(self) -> None: ...
 
 
 class Bus(Protocol):
-    """Named topics. Each message of a topic goes to one of its subscriptions."""
+    """Named topics. Each message of a topic goes to one of its subscriptions.
+
+    Topics are bounded. The control topic, full, refuses: who reports slows down. Any other drops its oldest: a host
+    that does not read must not hold up who writes to all hosts, and finds by the numbers what it missed.
+    """
 
     async def publish(self, messages: Sequence[tuple[str, bytes]]) -> None:
         """Send each (topic, body); returns when the bus has taken responsibility for all of them.
@@ -24,6 +32,8 @@ class Bus(Protocol):
         """
         ...
 
-    async def subscribe(self, topic: str) -> Subscription: ...
+    async def subscribe(self, topic: str) -> Subscription:
+        """Listen. Raises Transient when the bus is away; later it is waited for."""
+        ...
 
     async def close(self) -> None: ...

@@ -12,10 +12,10 @@ from collections.abc import Collection, Mapping, Sequence
 import msgspec
 
 from muster.base.clock import Clock
-from muster.base.errors import MusterError
+from muster.base.errors import MusterError, Transient
 from muster.base.log import get_logger
 from muster.base.metrics import MESSAGES, STATE_CHANGES
-from muster.bus.protocol import Bus
+from muster.bus.protocol import Bus, Subscription
 from muster.domain.messages import (
     CONTROL_TOPIC,
     Beat,
@@ -73,7 +73,7 @@ class HostReports:
 
     async def run(self) -> None:
         """Serve for ever. What could not be written because the database is away is asked for again by numbers."""
-        subscription = await self._bus.subscribe(CONTROL_TOPIC)
+        subscription = await self._listen()
         while True:
             messages = [message for message in map(_decoded, await subscription.next_batch()) if message is not None]
             MESSAGES.labels("from_hosts").inc(len(messages))
@@ -95,6 +95,14 @@ class HostReports:
                     await self._take_apart([message])
             else:
                 log.error("message lost", action="reports.lost", error=repr(error), exc_info=True)
+
+    async def _listen(self) -> Subscription:
+        while True:
+            try:
+                return await self._bus.subscribe(CONTROL_TOPIC)
+            except Transient as error:
+                log.warning("not listening to hosts", action="reports.delayed", error=error.message)
+                await asyncio.sleep(error.retry_after_s)
 
     async def take(self, messages: Sequence[Message]) -> None:
         """Write one batch of messages and answer it."""

@@ -1,0 +1,137 @@
+"""The bus of a cluster: RabbitMQ, a quorum queue per topic.
+
+Invariants: `publish` returns when RabbitMQ has confirmed every message; what a broken connection leaves in doubt is
+sent again or delivered again: doubled, never lost silently; one host's queue never holds up the others for long.
+"""
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from collections.abc import Set as AbstractSet
+from random import Random
+from typing import Any
+
+from aiormq.abc import AbstractChannel
+from aiormq.exceptions import DeliveryError, PublishError
+from pamqp.commands import Basic
+
+from muster.base.errors import Transient
+from muster.base.log import get_logger
+from muster.bus.rabbitmq_link import Link, told
+from muster.bus.rabbitmq_queues import declare, remove
+from muster.bus.rabbitmq_settings import RabbitSettings
+from muster.bus.rabbitmq_subscription import RabbitSubscription
+from muster.domain.messages import CONTROL_TOPIC
+
+log = get_logger(__name__)
+
+_AT_ONCE = 500
+_PERSISTENT = 2
+
+Messages = Sequence[tuple[str, bytes]]
+
+
+class RabbitBus:
+    """See `bus.protocol.Bus`. Two connections: a publisher that is held up must not hold up readers."""
+
+    def __init__(self, settings: RabbitSettings, name: str, rng: Random) -> None:
+        self._settings = settings
+        self._rng = rng
+        self._writing = Link(settings, f"{name} writes", rng)
+        self._reading = Link(settings, f"{name} reads", rng)
+        self._opening = asyncio.Lock()
+        self._channel: AbstractChannel | None = None
+        self._subscriptions: set[RabbitSubscription] = set()
+        self._removing: dict[str, asyncio.Task[None]] = {}
+
+    async def publish(self, messages: Messages) -> None:
+        """See the protocol. Transient may also mean that some were taken and some were not.
+
+        A round trip per 500 messages; Transient when one of them takes longer than `publish_s`.
+        """
+        for first in range(0, len(messages), _AT_ONCE):
+            some = messages[first : first + _AT_ONCE]
+            if nowhere := await self._send(some):  # the first message of a topic that nobody has read yet
+                topics = dict.fromkeys(topic for topic, _ in nowhere)
+                await declare(await self._writing.soon(), self._settings, topics)
+                if await self._send(nowhere):
+                    raise Transient("A queue was deleted as it was made", retry_after_s=1.0)
+
+    async def subscribe(self, topic: str) -> RabbitSubscription:
+        """Raises Transient when RabbitMQ is away."""
+        subscription = RabbitSubscription(self._reading, self._settings, topic, self._rng)
+        try:
+            await subscription.listening()
+        except BaseException:
+            await subscription.close()
+            raise
+        self._subscriptions.add(subscription)
+        return subscription
+
+    async def close(self) -> None:
+        for task in list(self._removing.values()):
+            task.cancel()
+        await asyncio.gather(*(subscription.close() for subscription in self._subscriptions))
+        await asyncio.gather(self._writing.close(), self._reading.close())
+
+    async def _send(self, messages: Messages) -> Messages:
+        """Send all, await all confirms; returns those that have no queue."""
+        channel = await self._publisher()
+        confirms = [asyncio.create_task(self._send_one(channel, topic, body)) for topic, body in messages]
+        try:
+            await asyncio.wait(confirms, timeout=self._settings.publish_s)
+        finally:
+            late = {topic for (topic, _), one in zip(messages, confirms, strict=True) if not one.done()}
+            for one in confirms:
+                one.cancel()
+        outcomes = await asyncio.gather(*confirms, return_exceptions=True)
+        if late:
+            confirmed = any(isinstance(outcome, Basic.Ack) for outcome in outcomes)
+            self._pass_over(late, confirmed)
+        return await _nowhere([pair for pair in zip(messages, outcomes, strict=True) if pair[0][0] not in late])
+
+    def _send_one(self, channel: AbstractChannel, topic: str, body: bytes) -> Coroutine[Any, Any, Any]:
+        properties = Basic.Properties(delivery_mode=_PERSISTENT)
+        key = self._settings.prefix + topic
+        return channel.basic_publish(body, routing_key=key, properties=properties, mandatory=True)
+
+    def _pass_over(self, late: AbstractSet[str], others_confirmed: bool) -> None:
+        """Some queues did not confirm in time. Raises Transient, unless only hosts' queues among others are concerned.
+
+        A host that is passed over is behind in its numbers, and is sent everything when its heartbeat shows that.
+        """
+        if not others_confirmed or CONTROL_TOPIC in late:
+            raise Transient("RabbitMQ did not confirm in time", retry_after_s=1.0)
+        for topic in late - self._removing.keys():
+            self._removing[topic] = asyncio.create_task(self._remove(topic), name=f"remove {topic}")
+
+    async def _remove(self, topic: str) -> None:
+        try:
+            await remove(await self._writing.soon(), self._settings, topic)
+        except Transient as error:
+            log.warning("a queue is stuck", action="bus.remove", topic=topic, error=error.message)
+        finally:
+            del self._removing[topic]
+
+    async def _publisher(self) -> AbstractChannel:
+        async with self._opening:
+            if self._channel is None or self._channel.is_closed:
+                connection = await self._writing.soon()
+                self._channel = await told(connection.channel(publisher_confirms=True))
+            return self._channel
+
+
+async def _nowhere(sent: Sequence[tuple[tuple[str, bytes], object]]) -> Messages:
+    """The messages that came back for want of a queue. Raises Transient for what was refused or left in doubt."""
+    nowhere = []
+    for message, outcome in sent:
+        if isinstance(outcome, PublishError):
+            nowhere.append(message)
+        elif isinstance(outcome, DeliveryError):
+            raise Transient(f"The topic {message[0]} is full", retry_after_s=1.0) from outcome
+        elif isinstance(outcome, BaseException):
+            await told(_raising(outcome))
+    return nowhere
+
+
+async def _raising(outcome: BaseException) -> None:
+    raise outcome

@@ -1,0 +1,50 @@
+"""The queues of RabbitMQ: one per topic, made by whoever comes first, reader or writer."""
+
+import asyncio
+from collections.abc import Collection
+
+from aiormq.abc import AbstractChannel, AbstractConnection
+from aiormq.exceptions import ChannelPreconditionFailed
+
+from muster.base.errors import Transient
+from muster.base.log import get_logger
+from muster.bus.rabbitmq_link import told
+from muster.bus.rabbitmq_settings import RabbitSettings
+
+log = get_logger(__name__)
+
+_REMOVE_S = 30.0  # RabbitMQ itself waits 5 s for a leader before it removes a queue that has none
+
+
+async def declare(connection: AbstractConnection, settings: RabbitSettings, topics: Collection[str]) -> None:
+    """Make the queues of these topics that do not exist. One round trip each. Raises Transient."""
+    channel: AbstractChannel | None = None
+    for topic in topics:
+        if channel is None or channel.is_closed:
+            channel = await told(connection.channel(publisher_confirms=False))
+        try:
+            arguments = settings.queue_arguments(topic)
+            await told(channel.queue_declare(settings.prefix + topic, durable=True, arguments=arguments))
+        except Transient as error:
+            if not isinstance(error.__cause__, ChannelPreconditionFailed):
+                raise
+            # It exists, with other limits: another version of Muster, or an operator, has made it.
+            log.warning("a queue with other limits", action="bus.declare", topic=topic)
+    if channel is not None and not channel.is_closed:
+        await told(channel.close())
+
+
+async def remove(connection: AbstractConnection, settings: RabbitSettings, topic: str) -> None:
+    """Remove a queue that RabbitMQ does not serve any more, so that it is made anew. Raises Transient.
+
+    A broker that is killed right after it made a queue may come back with that queue, but without a leader for it, for
+    ever. What the queue held is lost with it; by their numbers, hosts and workers ask for it again.
+    """
+    log.warning("a queue that does not answer is removed", action="bus.remove", topic=topic)
+    try:
+        async with asyncio.timeout(_REMOVE_S):
+            channel = await told(connection.channel(publisher_confirms=False))
+            await told(channel.queue_delete(settings.prefix + topic))
+            await told(channel.close())
+    except TimeoutError as error:
+        raise Transient("RabbitMQ does not remove a queue", retry_after_s=5.0) from error

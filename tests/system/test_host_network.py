@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -15,7 +16,7 @@ import pytest
 from host_network_lab import Guest, Lab, network, plumbed, port
 from msgspec import structs
 
-from muster.base.errors import Conflict, Invalid
+from muster.base.errors import Conflict, Invalid, Transient
 from muster.domain.messages import Desired
 from muster.domain.specs import (
     AddressPair,
@@ -29,7 +30,7 @@ from muster.domain.specs import (
 )
 from muster.host.desired import DesiredState
 from muster.host.names import bridge_name, tap_name
-from muster.host.network import Conntrack, LinuxPlumbing, NetworkSettings
+from muster.host.network import Conntrack, LinuxPlumbing, NetworkSettings, dhcp_server
 from muster.host.network.nft import NftFailed
 
 pytestmark = [pytest.mark.system, pytest.mark.root]
@@ -710,7 +711,78 @@ def test_a_dhcp_server_that_dies_is_missed_before_its_leases_run_out(lab: Lab) -
             while not pid_file.exists() or int(pid_file.read_text() or dead) == dead:
                 await asyncio.sleep(0.05)
 
-    lab.run(scenario, structs.replace(lab.settings, dhcp_check_s=0.2))
+    lab.run(scenario, structs.replace(lab.settings, check_s=0.2))
     lease = guest.dhcp(30)
     assert lease is not None
     assert lease["ip"] == "10.80.0.11"
+
+
+def test_rules_that_somebody_flushed_return_by_themselves(lab: Lab) -> None:
+    net, one, two = two_guests(lab, [group(*everything_out())])
+    assert not one.ping(two.address)
+    ports = [one.port, two.port]
+
+    async def scenario(plumbing: LinuxPlumbing) -> None:
+        await plumb(plumbing, [net], ports, [group(*everything_out())])
+        await asyncio.to_thread(lab.host.sh, "nft flush ruleset")
+        async with asyncio.timeout(60):
+            while tap_name(two.port.id) not in await asyncio.to_thread(lab.host.sh, "nft list ruleset"):
+                await asyncio.sleep(0.05)
+
+    lab.run(scenario, structs.replace(lab.settings, check_s=0.2))
+    assert not one.ping(two.address)
+
+
+def test_a_host_that_is_short_of_something_fails_no_server(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk under the DHCP servers' files: what is asked is put off, and done once there is room."""
+    net = network()
+    spec = port(net, 11)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async def scenario(plumbing: LinuxPlumbing) -> None:
+        await plumbing.links([net], [plumbed(spec)])
+        with monkeypatch.context() as patch:
+            patch.setattr(dhcp_server, "_write", full)
+            with pytest.raises(Transient):
+                await plumbing.dhcp([net], [plumbed(spec)])
+        await plumbing.dhcp([net], [plumbed(spec)])
+        assert spec.id in served()
+        with monkeypatch.context() as patch:
+            patch.setattr(dhcp_server, "_write", full)
+            with pytest.raises(Transient):
+                await plumbing.unplug([spec.id])
+        await plumbing.unplug([spec.id])
+        assert spec.id not in served()
+
+    def served() -> str:
+        folder = lab.settings.state_dir / "dhcp" / net.id / "hosts"
+        return "".join(path.read_text() for path in folder.iterdir())
+
+    lab.run(scenario)
+
+
+def test_entries_that_nobody_saw_read_are_not_taken_for_served(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    net = network()
+    specs = [port(net, number) for number in (11, 12)]
+    replaced: list[int] = []
+    replace = dhcp_server.DhcpServer.replace
+
+    def counted(server: dhcp_server.DhcpServer, entries: dhcp_server.Entries) -> None:
+        replaced.append(len(entries))
+        replace(server, entries)
+
+    async def scenario(plumbing: LinuxPlumbing) -> None:
+        await plumbing.links([net], [plumbed(spec) for spec in specs])
+        await plumbing.dhcp([net], [plumbed(specs[0])])
+        monkeypatch.setattr(dhcp_server.DhcpServer, "replace", counted)
+        with monkeypatch.context() as patch:
+            patch.setattr(dhcp_server.ReadWatch, "wait", lambda *_: False)
+            with pytest.raises(Transient):
+                await plumbing.dhcp([net], [plumbed(specs[1])])
+        await plumbing.dhcp([net], [plumbed(specs[1])])
+        await plumbing.dhcp([net], [plumbed(specs[1])])
+
+    lab.run(scenario)
+    assert replaced == [2], "once, and only once, all is said and seen read again"

@@ -279,8 +279,15 @@ class HostAgent:
     # Watching and answering
 
     async def _watch_guests(self) -> None:
-        async for event in self._parts.hypervisor.events():
-            self.reconciler.guest_changed(event.server_id, event.state)
+        while True:
+            try:
+                async for event in self._parts.hypervisor.events():
+                    self.reconciler.guest_changed(event.server_id, event.state)
+                return
+            except Exception as error:  # without events, what guests do by themselves is seen a minute late
+                get_logger(__name__).error("events broke off", action="agent.events", error=repr(error))
+                self.reconciler.look()
+                await asyncio.sleep(1.0)
 
     async def _watch_leases(self, leases: AsyncIterator[Lease]) -> None:
         async for lease in leases:

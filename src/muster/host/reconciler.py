@@ -20,6 +20,7 @@ from muster.domain import timeline
 from muster.domain.reports import GuestState, ServerReport
 from muster.host.agenda import Agenda, Entry
 from muster.host.boot import BootQueue
+from muster.host.complaint import Complaint
 from muster.host.desired import Changes, DesiredState
 from muster.host.executor import Executor
 from muster.host.plan import Action, decide
@@ -79,6 +80,7 @@ class Reconciler:
         self._look_entry: Entry | None = None
         self._looking = self._look_again = False
         self._seen = self._closed = self._pumping = False
+        self._blind = Complaint()
         self._snapshots = self._moment = 0
         works = Works(*adapters, self.desired)
         self.boots = BootQueue(settings.boots, agenda, pressure=pressure, wake=self.wake)
@@ -330,12 +332,15 @@ class Reconciler:
         try:
             guests = await self._hypervisor.observe()
         except Exception as error:  # whatever it is, the only cure is to look again
-            get_logger(__name__).warning("cannot observe", action="host.observe", error=repr(error))
+            if self._blind.due(self._agenda.now()):
+                get_logger(__name__).warning("cannot observe", action="host.observe", error=repr(error))
             self._returning |= returning
             self._looking = self._look_again = False
             self.look(max(1.0, error.retry_after_s if isinstance(error, Transient) else 5.0))
             return
         self._looking = False
+        if self._blind.over():
+            get_logger(__name__).info("can observe again", action="host.observed")
         self._take_in(guests, moment)
         for server_id in returning & self._records.keys():
             self._records[server_id].held = None

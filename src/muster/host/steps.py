@@ -23,6 +23,9 @@ class Result(Struct, frozen=True, kw_only=True):
     retry_after_s: float = 0.0
 
 
+_log = get_logger(__name__)
+_NAMED = 5
+
 # A step's work for these servers: what became of each, or None where all are done.
 Work = Callable[[Sequence[str]], Awaitable[Sequence[Outcome] | None]]
 
@@ -32,11 +35,11 @@ async def carry_out(step: str, server_ids: Sequence[str], work: Work) -> Result:
     try:
         outcomes = await work(server_ids)
     except Transient as error:
-        get_logger(__name__).warning("step put off", action="step.transient", step=step, error=str(error))
+        _log.warning("step put off", action="step.transient", step=step, servers=_some(server_ids), error=str(error))
         return Result(later=tuple(server_ids), retry_after_s=error.retry_after_s)
     except Exception as error:  # adapters wrap what they know; what they do not must not stop a host
         if len(server_ids) == 1:
-            return Result(faults={server_ids[0]: fault_of(step, error)})
+            return Result(faults={server_ids[0]: fault_of(step, error, server_ids[0])})
         middle = len(server_ids) // 2
         first = await carry_out(step, server_ids[:middle], work)
         return _joined(first, await carry_out(step, server_ids[middle:], work))
@@ -54,11 +57,17 @@ def _told(server_ids: Sequence[str], outcomes: Sequence[Outcome]) -> Result:
     )
 
 
-def fault_of(step: str, error: Exception) -> Fault:
+def fault_of(step: str, error: Exception, server_id: str) -> Fault:
     """What users and operators are told of an error."""
-    get_logger(__name__).warning("step failed", action="step.failed", step=step, error=repr(error))
+    _log.warning("step failed", action="step.failed", step=step, server=server_id, error=repr(error))
     message = error.message if isinstance(error, MusterError) else ""
     return Fault(500, message or f"The host failed at the step '{step}'", repr(error))
+
+
+def _some(server_ids: Sequence[str]) -> str:
+    """Servers as a log names them: not all of a thousand."""
+    more = len(server_ids) - _NAMED
+    return " ".join(server_ids[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _joined(one: Result, other: Result) -> Result:

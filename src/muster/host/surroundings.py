@@ -86,7 +86,10 @@ class Surroundings:
             except Transient as error:
                 self.give_back(step, part, error.retry_after_s)
             except Exception as error:  # one bad group or network must not stop the others
-                get_logger(__name__).error("change refused", action="host.change", step=step, error=repr(error))
+                ids = [network.id for network in part.networks] + [group.id for group in part.groups]
+                get_logger(__name__).error(
+                    "change refused", action="host.change", step=step, ids=ids, error=repr(error)
+                )
 
     def give_back(self, step: Step, changed: Changed, retry_after_s: float) -> None:
         """This step could not be done for these changes now; they come again after `retry_after_s`."""

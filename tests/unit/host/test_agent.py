@@ -327,3 +327,26 @@ def test_a_host_waits_for_a_hypervisor_that_is_away() -> None:
         await group.close()
 
     virtual_time.run(main())
+
+
+def test_events_that_break_off_are_taken_up_again() -> None:
+    world = World()
+    events, failures = world.hypervisor.events, iter(range(3))
+
+    def broken() -> object:
+        if next(failures, None) is not None:
+            raise RuntimeError("a mistake")
+        return events()
+
+    async def story() -> None:
+        world.hypervisor.events = broken  # type: ignore[method-assign, assignment]
+        await world.group.close()
+        await world.start_agent()
+        await world.tell(server("a"), everything=True)
+        await asyncio.sleep(5.0)
+        await world.hear()
+        world.hypervisor.halt("a")
+        await asyncio.sleep(1.0)
+        assert (await world.states())["a"].state is GuestState.STOPPED, "not only at the next look a minute later"
+
+    world.run(story)

@@ -1,6 +1,10 @@
 from collections.abc import Sequence
 
+import pytest
+
+from muster.base.errors import Invalid, Transient
 from muster.domain.reports import Fault
+from muster.host.complaint import Complaint
 from muster.host.ports import Outcome
 from muster.host.steps import carry_out
 
@@ -19,3 +23,23 @@ async def test_what_is_put_off_is_neither_done_nor_failed() -> None:
     assert result.done == ("a",)
     assert result.faults == {"b": Fault(500, "no")}
     assert (result.later, result.retry_after_s) == (("c", "d"), 5.0)
+
+
+async def test_a_log_names_who_is_concerned(capsys: pytest.CaptureFixture[str]) -> None:
+    async def work(server_ids: Sequence[str]) -> None:
+        raise Transient("away") if len(server_ids) > 1 else Invalid("no such thing")
+
+    await carry_out("image", [f"s{number}" for number in range(7)], work)
+    await carry_out("image", ["s8"], work)
+    said = capsys.readouterr().out
+    assert "s0 s1 s2 s3 s4 and 2 more" in said
+    assert "server=s8" in said
+
+
+def test_what_lasts_is_said_once_a_minute() -> None:
+    complaint = Complaint()
+    assert not complaint.over()
+    assert [complaint.due(float(now_s)) for now_s in (0, 1, 59, 60, 61)] == [True, False, False, True, False]
+    assert complaint.over()
+    assert not complaint.over()
+    assert complaint.due(62.0)

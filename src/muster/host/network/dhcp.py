@@ -63,7 +63,8 @@ class Dhcp:
         self._load()
         gone = {uuid_of(port_id) for port_id in port_ids}
         for network_id, server in self._servers.items():
-            if here := gone & server.entries.keys():
+            here = gone & server.entries.keys()
+            if here or not server.tidy:
                 self._retire(network_id, here)
                 server.replace({port: lines for port, lines in server.entries.items() if port not in here})
 
@@ -166,7 +167,7 @@ class Dhcp:
         addresses = {mac_and_address_of_line(line)[1] for lines in new.values() for line in lines}
         # An address in other hands means that its former port is gone, whoever forgot to say so.
         stale = {server.addresses[address][0] for address in addresses & server.addresses.keys()}
-        if stale or new.keys() & server.entries.keys():
+        if stale or new.keys() & server.entries.keys() or not server.tidy:
             self._retire(network_id, (stale | new.keys()) & server.entries.keys())
             server.replace({p: lines for p, lines in server.entries.items() if p not in stale} | new)
         elif new:

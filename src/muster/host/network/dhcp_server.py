@@ -39,7 +39,7 @@ class DhcpServer:
         self._argument = f"--conf-file={self.files.config}"
         self.entries: dict[str, tuple[str, ...]] = {}
         self.addresses: dict[str, tuple[str, str]] = {}  # address -> (port id, MAC)
-        self._tidy = True
+        self.tidy = True  # False: what is remembered, on disk and served may differ; `replace` sets it right
         self._load()
 
     @property
@@ -91,8 +91,7 @@ class DhcpServer:
         processes.stop(self.files.pid, self._argument, self._settings.dhcp_timeout_s)
 
     def add(self, entries: Entries) -> None:
-        """Serve more entries, of ports and addresses that have none yet. Cost: one file. Raises DhcpFailed."""
-        self._remember(entries)
+        """Serve more entries, of ports and addresses that have none yet. Cost: one file. Raises DhcpFailed, OSError."""
         text = hosts_text(entries)
         if not text:
             return
@@ -100,13 +99,16 @@ class DhcpServer:
         with ReadWatch(self.files.hosts) as watch:
             _write(self.files.hosts / ".new", text)
             (self.files.hosts / ".new").replace(self.files.hosts / name)
+            self._remember(entries)
+            self.tidy = False
             self._await(watch, name)
+        self.tidy = True
 
     def replace(self, entries: Entries) -> None:
-        """Serve these entries and no others. Cost: one file with all entries, one SIGHUP. Raises DhcpFailed."""
+        """Serve these entries and no others. Cost: a file with all entries, one SIGHUP. Raises DhcpFailed, OSError."""
         old = [path for path in self.files.hosts.iterdir() if not path.name.startswith(".")]
         name = self._free_name()
-        self.entries, self.addresses, self._tidy = {}, {}, True
+        self.entries, self.addresses, self.tidy = {}, {}, False
         self._remember(entries)
         with ReadWatch(self.files.hosts) as watch:
             _write(self.files.hosts / ".new", hosts_text(entries))
@@ -116,10 +118,11 @@ class DhcpServer:
                 path.unlink()
             if processes.send(self.files.pid, self._argument, signal.SIGHUP):
                 self._await(watch, None)
+        self.tidy = True
 
     def differs(self, entries: Entries) -> bool:
         """Whether the entries on disk are not exactly these."""
-        return not self._tidy or self.entries != {port: lines for port, lines in entries.items() if lines}
+        return not self.tidy or self.entries != {port: lines for port, lines in entries.items() if lines}
 
     def remove_files(self) -> None:
         """Nothing of the server is left on disk."""
@@ -142,11 +145,11 @@ class DhcpServer:
             try:
                 found = parse_hosts(path.read_text(encoding="ascii"))
             except (Invalid, ValueError):
-                self._tidy = False
+                self.tidy = False
                 continue
             addresses = {mac_and_address_of_line(line)[1] for lines in found.values() for line in lines}
             # A crash between writing all entries anew and removing the old files leaves some twice.
-            self._tidy = self._tidy and not (found.keys() & self.entries.keys() or addresses & self.addresses.keys())
+            self.tidy = self.tidy and not (found.keys() & self.entries.keys() or addresses & self.addresses.keys())
             self._remember(found)
 
     def _remember(self, entries: Entries) -> None:

@@ -21,6 +21,7 @@ from muster.host.network.transaction import BRIDGE_SETS, Mirror, Transaction
 
 _FIRST_ZONE, _LAST_ZONE = 4096, 65_535
 _PROBE = "muster_probe"
+_SIGNS = (("bridge", "spoof"), ("inet", "forward"))  # chains that stand as long as nobody flushed
 
 
 class Firewall:
@@ -91,6 +92,17 @@ class Firewall:
                 self._plan_removal(transaction, tap_name(port_id), f"pr_{hex_of(port_id)}")
 
         self._transact(plan)
+
+    def check(self) -> None:
+        """What somebody has flushed stands again: without rules, guests' taps are open. Raises NftFailed.
+
+        Two looks at one chain each when all is well.
+        """
+        if not self._loaded:
+            return
+        nft = self._engine()
+        if not all(nft.has_chain(family, TABLE, chain) for family, chain in _SIGNS):
+            self._restore("the tables are gone", lambda _: None)
 
     def keep(self, network_ids: Iterable[str], ports: Sequence[PortSpec]) -> None:
         """Read what stands, bring these ports' rules in order and remove everything that is not theirs.
@@ -173,14 +185,26 @@ class Firewall:
         try:
             self._engine().run(text)
         except NftFailed as failure:
-            self._log.warning("firewall", action="host.firewall.reload", reason=failure.message)
-            self._load()
-            transaction = Transaction()
-            self._plan_networks(transaction, self._zones)
-            for port in self._ports.values():
-                self._plan_port(transaction, port_rules(port, self._port_zone(port)))
-            plan(transaction)
-            self._engine().run(transaction.text())
+            self._restore(failure.message, plan)
+        else:
+            self._commit(transaction)
+
+    def _restore(self, reason: str, plan: Callable[[Transaction], None]) -> None:
+        """Read what stands, and say everything that is known again, with a plan on top."""
+        self._log.error(
+            "firewall rules were changed by others and are restored", action="host.firewall.reload", reason=reason
+        )
+        self._load()
+        transaction = Transaction()
+        self._plan_networks(transaction, self._zones)
+        for port in self._ports.values():
+            self._plan_port(transaction, port_rules(port, self._port_zone(port)))
+        plan(transaction)
+        if text := transaction.text():
+            self._engine().run(text)
+        self._commit(transaction)
+
+    def _commit(self, transaction: Transaction) -> None:
         self._mirror.commit(transaction)
         self._rendered |= transaction.chains
 

@@ -55,6 +55,16 @@ class Nftables:
             self._lib.nft_ctx_set_dry_run(self._context, ctypes.c_bool(False))
         return True
 
+    def has_chain(self, family: str, table: str, chain: str) -> bool:
+        """Whether a chain stands. Cost: a look at one chain, whatever else the table holds."""
+        try:
+            self._run(f"list chain {family} {table} {chain}")
+        except NftFailed as failure:
+            if failure.details.get("errno") == errno.ENOENT:
+                return False
+            raise
+        return True
+
     def table(self, family: str, name: str) -> list[dict[str, Any]] | None:
         """All objects of a table as nft's JSON has them (libnftables-json(5)), or None without such a table.
 

@@ -7,13 +7,15 @@ say nothing until its rules stand. One agent per network namespace.
 
 import asyncio
 import contextlib
+import errno
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from msgspec import Struct
 
-from muster.base.errors import Invalid
+from muster.base.errors import Invalid, Transient
+from muster.base.log import get_logger
 from muster.domain.specs import NetworkSpec, PortSpec, SecurityGroupSpec
 from muster.host.network.checks import uuid_of
 from muster.host.network.dhcp import Dhcp
@@ -24,6 +26,9 @@ from muster.host.network.settings import NetworkSettings
 from muster.host.ports import PlumbedPort
 
 _T = TypeVar("_T")
+
+#: What a host may be short of for a while. Nobody's server is to blame.
+_PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EIO, errno.EROFS}
 
 
 class TornDown(Struct, frozen=True, kw_only=True):
@@ -47,7 +52,7 @@ class LinuxPlumbing:
         self._networks: dict[str, NetworkSpec] = {}
         self._kernel = ThreadPoolExecutor(1, "plumbing-kernel")
         self._servers = ThreadPoolExecutor(1, "plumbing-dhcp")
-        self._caring = self._loop.create_task(self._care_for_dhcp(settings.dhcp_check_s), name="dhcp-servers")
+        self._caring = self._loop.create_task(self._care(settings.check_s), name="network-care")
 
     async def links(self, networks: Sequence[NetworkSpec], ports: Sequence[PlumbedPort]) -> None:
         """Bridges and taps exist, are up and joined; new taps carry nothing yet.
@@ -132,11 +137,15 @@ class LinuxPlumbing:
         self._kernel.shutdown()
         self._servers.shutdown()
 
-    async def _care_for_dhcp(self, every_s: float) -> None:
-        """A server that dies is missed by nobody until leases run out, a day later."""
+    async def _care(self, every_s: float) -> None:
+        """A DHCP server that dies is missed by nobody until leases run out, rules that go until somebody is robbed."""
         while True:
             await asyncio.sleep(every_s)
-            await self._run(self._servers, self._dhcp.revive)
+            for where, work in ((self._servers, self._dhcp.revive), (self._kernel, self._firewall.check)):
+                try:
+                    await self._run(where, work)
+                except Exception as error:  # the next look may do better
+                    get_logger(__name__).error("network not checked", action="host.network.check", error=repr(error))
 
     def _with_theirs(self, networks: Sequence[NetworkSpec], ports: Sequence[PortSpec]) -> list[NetworkSpec]:
         """These networks in their newest form, and those of the ports. Raises Invalid when one is not known."""
@@ -150,7 +159,12 @@ class LinuxPlumbing:
         return [self._networks[network_id] for network_id in sorted(wanted)]
 
     async def _run(self, where: ThreadPoolExecutor, work: Callable[[], _T]) -> _T:
-        return await self._loop.run_in_executor(where, work)
+        try:
+            return await self._loop.run_in_executor(where, work)
+        except OSError as error:
+            if error.errno in _PASSING:
+                raise Transient(f"the host is short of something: {error}", retry_after_s=5.0) from error
+            raise
 
     def _log_opened(self, network_id: str, file: int) -> None:
         self._loop.call_soon_threadsafe(self._watch.open, network_id, file)

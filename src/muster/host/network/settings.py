@@ -20,7 +20,8 @@ class NetworkSettings(Struct, frozen=True, kw_only=True):
     `state_dir` is made with mode 0700 and belongs to one agent; one agent per network namespace.
     `mtu_max` caps the networks' MTU (0: no cap). `open_tcp_ports` are host ports that guests may reach;
     `guests_may_route` lets the host forward between guests' bridges and other interfaces.
-    Every `dhcp_check_s` it is looked whether the DHCP servers live: one small file per network.
+    Every `check_s` it is looked whether the DHCP servers live and the firewall's tables stand: one small file per
+    network, and two questions to nftables.
     `tap_uid` owns the taps when the hypervisor does not run as root.
     """
 
@@ -34,4 +35,4 @@ class NetworkSettings(Struct, frozen=True, kw_only=True):
     dnsmasq_path: str = "dnsmasq"
     dnsmasq_user: str = "root"
     dhcp_timeout_s: float = 10.0
-    dhcp_check_s: float = 10.0
+    check_s: float = 10.0

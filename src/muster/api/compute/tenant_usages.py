@@ -15,6 +15,8 @@ from muster.domain.tenant_usages import Period, Usage, UsedServer, usages_of
 from muster.services.tenant_usages import TenantUsages
 
 _PAGES = (2, 40)
+# Nova takes "1" alone; openstacksdk says "True".
+_DETAILED = ("1", "true")
 _NAMES = ("start", "end", "detailed", "limit", "marker")
 
 
@@ -27,7 +29,7 @@ class TenantUsageHandlers:
     async def index(self, request: Request) -> Response:
         """All projects'."""
         period, found, links = await self._read(request, None)
-        detailed = dict(request.query).get("detailed") == "1"
+        detailed = dict(request.query).get("detailed", "").lower() in _DETAILED
         shown = [self._view(one, period, detailed=detailed) for one in usages_of(found, period)]
         return Response({"tenant_usages": shown, **_named("tenant_usages_links", links)})
 

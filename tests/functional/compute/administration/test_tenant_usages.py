@@ -46,7 +46,7 @@ async def test_hours_times_sizes(bed, admin, member, other):
     every = (await admin.get(f"{PATH}?{period}"))["tenant_usages"]
     assert {one["tenant_id"]: one["total_hours"] for one in every} == {P1: 3.0, P2: 2.0}
     assert "server_usages" not in every[0]
-    detailed = (await admin.get(f"{PATH}?{period}&detailed=1"))["tenant_usages"]
+    detailed = (await admin.get(f"{PATH}?{period}&detailed=True"))["tenant_usages"]
     assert sum(len(one["server_usages"]) for one in detailed) == 3
     later = (await member.get(f"{PATH}/{P1}?start=2026-01-01T01:30:00&end=2026-01-01T02:00:00"))["tenant_usage"]
     assert [row["name"] for row in later["server_usages"]] == ["on"]

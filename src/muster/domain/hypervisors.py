@@ -61,7 +61,7 @@ class Statistics(Struct, frozen=True, kw_only=True):
     vcpus_used: int
     ram_taken_mib: int
     disk_used_gib: int
-    servers: int
+    servers_used: int
 
 
 class Guest(Struct, frozen=True):

@@ -44,7 +44,7 @@ async def test_claims_guests_and_statistics(database):
         assert await store.read_guests(connection, ["a", "b"]) == {"a": [Guest("s2", "two"), Guest("s1", "one")]}
         together = await store.read_statistics(connection)
         assert (together.count, together.vcpus, together.vcpus_used, together.ram_taken_mib) == (2, 16, 2, 100)
-        assert (together.disk_used_gib, together.servers, together.ram_mib) == (3, 2, 20_000)
+        assert (together.disk_used_gib, together.servers_used, together.ram_mib) == (3, 2, 20_000)
 
 
 async def test_a_host_is_removed_once_its_servers_are_gone(database):

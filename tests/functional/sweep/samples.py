@@ -142,13 +142,23 @@ def compute(made: dict[str, str]) -> list[Sample]:
     keypair = {"name": "k%d", "public_key": made["public_key"], "type": "ssh", "user_id": made["me"]}
     group = {"name": "g", "policy": "anti-affinity", "rules": {"max_server_per_host": 3}}
     v2 = "/compute/v2.1"
+    aggregate = f"{v2}/os-aggregates/{made['aggregate']}"
     return [
         ("POST", f"{v2}/os-keypairs", {"keypair": keypair}),
         ("POST", f"{v2}/flavors", {"flavor": flavor}),
         ("POST", f"{v2}/flavors/{made['flavor']}/os-extra_specs", {"extra_specs": {"hw:cpu_policy": "shared"}}),
         ("PUT", f"{v2}/os-quota-sets/{made['project']}", {"quota_set": {"instances": 3, "cores": 4, "force": True}}),
+        ("PUT", f"{v2}/flavors/{made['flavor']}", {"flavor": {"description": "d"}}),
+        ("PUT", f"{v2}/flavors/{made['flavor']}/os-extra_specs/hw:cpu_policy", {"hw:cpu_policy": "shared"}),
+        ("POST", f"{v2}/flavors/{made['private_flavor']}/action", {"addTenantAccess": {"tenant": made["project"]}}),
+        ("PUT", f"{v2}/os-quota-class-sets/default", {"quota_class_set": {"instances": 50, "key_pairs": "1000"}}),
         ("POST", f"{v2}/os-server-groups", {"server_group": group}),
-        ("POST", f"{v2}/os-aggregates", {"aggregate": {"name": "g%d"}}),
+        ("PUT", f"{v2}/os-services/{made['compute_service']}", {"status": "disabled", "disabled_reason": "x"}),
+        ("PUT", f"{v2}/os-services/{made['compute_service']}", {"status": "enabled", "forced_down": False}),
+        ("POST", f"{v2}/os-aggregates", {"aggregate": {"name": "g%d", "availability_zone": "nova"}}),
+        ("PUT", aggregate, {"aggregate": {"name": "h%d", "availability_zone": "nova"}}),
+        ("POST", f"{aggregate}/action", {"set_metadata": {"metadata": {"a": "b", "c": None}}}),
+        ("POST", f"{aggregate}/action", {"add_host": {"host": "sim-0001"}}),
     ]
 
 

@@ -94,6 +94,17 @@ NAMES = [
     "parents_as_ids",
     "scope.project.id",
     "effective",
+    "hypervisor_hostname_pattern",
+    "with_servers",
+    "is_public",
+    "minDisk",
+    "offset",
+    "host",
+    "binary",
+    "tenant_id",
+    "start",
+    "end",
+    "detailed",
 ]
 
 
@@ -181,7 +192,13 @@ async def _made_in_compute(caller: Caller, made: dict[str, str]) -> dict[str, st
     server_id = await caller.make("/compute/v2.1/servers", "server", **server)
     while (await caller.call("GET", f"/compute/v2.1/servers/{server_id}")).json()["server"]["status"] != "ACTIVE":
         await asyncio.sleep(0.05)
+    [service] = (await caller.call("GET", "/compute/v2.1/os-services?host=sim-0001")).json()["services"]
+    private = {"name": "g", "ram": 1, "vcpus": 1, "disk": 1, "os-flavor-access:is_public": False}
+    aggregate = await caller.call("POST", "/compute/v2.1/os-aggregates", {"aggregate": {"name": "a"}})
     return made | {
+        "compute_service": service["id"],
+        "private_flavor": await caller.make("/compute/v2.1/flavors", "flavor", **private),
+        "aggregate": str(aggregate.json()["aggregate"]["id"]),
         "guest": guest["id"],
         "public_key": PUBLIC_KEY,
         "key": "k",

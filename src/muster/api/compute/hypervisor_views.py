@@ -51,24 +51,12 @@ class Views:
             shown.setdefault("servers", [])
         if request.version >= _NO_FIGURES:
             return shown | {"uptime": self.uptime(host) if self._hypervisors.is_up(host) else None}
-        return shown | _figures(request, host)
+        as_object = request.version >= _CPU_INFO_IS_OBJECT
+        return shown | _figures(host) | {"cpu_info": _cpu_info(host.cpu_info) if as_object else host.cpu_info}
 
     def together(self, all_hosts: Statistics) -> dict[str, int]:
         """All hypervisors' figures added up."""
-        return {
-            "count": all_hosts.count,
-            "vcpus": all_hosts.vcpus,
-            "memory_mb": all_hosts.ram_mib,
-            "local_gb": all_hosts.disk_gib,
-            "vcpus_used": all_hosts.vcpus_used,
-            "memory_mb_used": all_hosts.ram_taken_mib,
-            "local_gb_used": all_hosts.disk_used_gib,
-            "free_ram_mb": all_hosts.ram_mib - all_hosts.ram_taken_mib,
-            "free_disk_gb": all_hosts.disk_gib - all_hosts.disk_used_gib,
-            "current_workload": 0,
-            "running_vms": all_hosts.servers,
-            "disk_available_least": all_hosts.disk_gib - all_hosts.disk_used_gib,
-        }
+        return {"count": all_hosts.count, **_figures(all_hosts)}
 
     def uptime(self, host: Hypervisor) -> str:
         """For how long the host's agent has been there, in the words of `uptime`."""
@@ -78,20 +66,19 @@ class Views:
         return f"{datetime.fromtimestamp(now, UTC):%H:%M:%S} up {days} days, {hours:2}:{minutes % 60:02}"
 
 
-def _figures(request: Request, host: Hypervisor) -> dict[str, Any]:
+def _figures(has: Hypervisor | Statistics) -> dict[str, int]:
     return {
-        "vcpus": host.vcpus,
-        "memory_mb": host.ram_mib,
-        "local_gb": host.disk_gib,
-        "vcpus_used": host.vcpus_used,
-        "memory_mb_used": host.ram_taken_mib,
-        "local_gb_used": host.disk_used_gib,
-        "free_ram_mb": host.ram_mib - host.ram_taken_mib,
-        "free_disk_gb": host.disk_gib - host.disk_used_gib,
+        "vcpus": has.vcpus,
+        "memory_mb": has.ram_mib,
+        "local_gb": has.disk_gib,
+        "vcpus_used": has.vcpus_used,
+        "memory_mb_used": has.ram_taken_mib,
+        "local_gb_used": has.disk_used_gib,
+        "free_ram_mb": has.ram_mib - has.ram_taken_mib,
+        "free_disk_gb": has.disk_gib - has.disk_used_gib,
         "current_workload": 0,
-        "running_vms": host.servers_used,
-        "disk_available_least": host.disk_gib - host.disk_used_gib,
-        "cpu_info": _cpu_info(host.cpu_info) if request.version >= _CPU_INFO_IS_OBJECT else host.cpu_info,
+        "running_vms": has.servers_used,
+        "disk_available_least": has.disk_gib - has.disk_used_gib,
     }
 
 

@@ -41,12 +41,11 @@ class KeypairHandlers:
 
     async def index(self, request: Request) -> Response:
         """A user's keypairs."""
-        query = asked(request)
-        page = page_asked(query if request.version >= _PAGES else {})
-        found = await self._keypairs.page(request.context, _user(request), limit=page.limit, marker=page.marker)
-        links = next_link(request, "keypairs", found, page, found[-1].name if found else "")
-        shown = [{"keypair": _brief(request, one)} for one in found]
-        return Response({"keypairs": shown, **(links if request.version >= _PAGES else {})})
+        page = page_asked(asked(request)) if request.version >= _PAGES else None
+        limit, marker = (page.limit, page.marker) if page else (None, None)
+        found = await self._keypairs.page(request.context, _user(request), limit=limit, marker=marker)
+        links = next_link(request, "keypairs", found, page, found[-1].name if found else "") if page else {}
+        return Response({"keypairs": [{"keypair": _brief(request, one)} for one in found], **links})
 
     async def show(self, request: Request) -> Response:
         """One keypair."""

@@ -136,6 +136,35 @@ def test_stop_start_reboot_and_rebuild(cloud: RealCloud, guests: tuple[str, str]
     assert cloud.reach(addresses[1], "cat /root/mark 2>/dev/null || hostname") == "driven\n"
 
 
+def test_an_interface_comes_and_goes_while_its_guest_runs(cloud: RealCloud, guests: tuple[str, str]) -> None:
+    server_id = guests[0]
+    address = address_of(cloud.server(server_id))
+    boot = boot_id(cloud, address)
+    network = cloud.ask("POST", "/network/v2.0/networks", {"network": {"name": "second"}})["network"]["id"]
+    subnet = {"network_id": network, "ip_version": 4, "cidr": "10.99.0.0/24", "gateway_ip": None}
+    cloud.ask("POST", "/network/v2.0/subnets", {"subnet": subnet})
+    path = f"/compute/v2.1/servers/{server_id}/os-interface"
+    made = cloud.ask("POST", path, {"interfaceAttachment": {"net_id": network}})["interfaceAttachment"]
+    second = made["fixed_ips"][0]["ip_address"]
+    show = "ip -4 -o address show eth1 2>/dev/null; cat /sys/class/net/eth1/address 2>/dev/null"
+    said = eventually(
+        "the card is there and has its lease",
+        lambda: f" {second}/24 " in (out := cloud.ssh(address, show) or "") and out,
+    )
+    assert made["mac_addr"] in said
+    eventually("the second address answers", lambda: cloud.answers_ping(second))
+    tap = tap_name(made["port_id"])
+    assert tap in cloud.links()
+    cloud.ask("DELETE", f"{path}/{made['port_id']}")
+    eventually(
+        "the card is gone",
+        lambda: cloud.ssh(address, "ls /sys/class/net/eth1 >/dev/null 2>&1 || echo gone") == "gone\n",
+    )
+    eventually("its tap is gone", lambda: tap not in cloud.links())
+    assert boot_id(cloud, address) == boot, "the guest has run on all the while"
+    cloud.ask("DELETE", f"/network/v2.0/networks/{network}")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "kill -9"])
 def test_guests_outlive_muster(cloud: RealCloud, guests: tuple[str, str], number: signal.Signals) -> None:
     addresses = [address_of(cloud.server(server_id)) for server_id in guests]

@@ -204,12 +204,18 @@ async def _assemble(
 
 
 async def _ensure_default_network(network: NetworkServices, admin: Context) -> None:
-    """A shared network `default` with a /16, in a cloud that has no network yet."""
-    if await network.networks.page(admin, ListQuery(limit=1)):
-        return
+    """A shared network `default` with a /16, in a cloud that has no network yet.
+
+    A start that died between network and subnet left a network that nobody has touched since: it gets its subnet now.
+    """
     project_id = admin.project_id or ""
-    draft = NewNetwork(id=new_uuid(), project_id=project_id, name="default", shared=True)
-    [made] = await network.networks.create(admin, [draft])
+    found = await network.networks.page(admin, ListQuery(limit=2))
+    if not found:
+        draft = NewNetwork(id=new_uuid(), project_id=project_id, name="default", shared=True)
+        found = await network.networks.create(admin, [draft])
+    [made, *others] = found
+    if others or (made.name, made.project_id, made.shared, made.revision) != ("default", project_id, True, 1):
+        return
     subnet = NewSubnet(
         id=new_uuid(),
         project_id=project_id,

@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 
+from muster.domain.context import Context
+from muster.domain.flavors import FlavorQuery
+from muster.domain.network_listing import ListQuery
 from muster.domain.reports import HostCapacity
 from muster.domain.servers import Asked, Verb
 from muster.store.engine import Connection, Database
@@ -32,6 +35,7 @@ class Mortal:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, allowed: int | None) -> None:
         self.commits = 0
         self.died = asyncio.Event()
+        self.buried = False
         self._allowed = allowed
         write, read = Database.write, Database.read
 
@@ -56,6 +60,8 @@ class Mortal:
         monkeypatch.setattr(Database, "read", mortal_read)
 
     async def _go_on(self) -> None:
+        if self.buried:
+            raise asyncio.CancelledError  # what is being cancelled cleans up without the database
         if self.died.is_set():
             await asyncio.Event().wait()
 
@@ -83,6 +89,7 @@ async def _first_life(folder: Path, bed: Bed, monkeypatch: pytest.MonkeyPatch, a
             await asyncio.wait({living, dying}, return_when=asyncio.FIRST_COMPLETED)
             if living.done():
                 await living
+            mortal.buried = mortal.died.is_set()
             living.cancel()
             dying.cancel()
             return mortal.commits
@@ -139,3 +146,56 @@ def test_dying_after_any_commit_costs_time_only(tmp_path: Path, monkeypatch: pyt
         except AssertionError as error:
             failures.append((f"after commit {allowed} of {commits}", str(error)[:300]))
     assert not failures, "\n".join(map(str, failures))
+
+
+async def _first_start(folder: Path, monkeypatch: pytest.MonkeyPatch, allowed: int | None) -> int:
+    """Start a cloud in an empty folder until it is up, or 'dies'; returns how many commits there were."""
+    with monkeypatch.context() as patch:
+        mortal = Mortal(patch, allowed)
+
+        async def start() -> None:
+            async with a_cloud(folder, 0):
+                pass
+
+        starting = asyncio.create_task(start())
+        dying = asyncio.create_task(mortal.died.wait())
+        await asyncio.wait({starting, dying}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            await starting
+        mortal.buried = mortal.died.is_set()
+        starting.cancel()
+        dying.cancel()
+        await asyncio.gather(starting, dying, return_exceptions=True)
+        return mortal.commits
+
+
+async def _whole(folder: Path) -> tuple[Any, ...]:
+    """What a fresh cloud has, after another start."""
+    async with a_cloud(folder, 0) as cloud:
+        admin = Context(user_id=cloud.admin_user_id, project_id=cloud.admin_project_id, roles=frozenset({"admin"}))
+        found = await cloud.network.networks.page(admin, ListQuery())
+        subnets = await cloud.network.subnets.page(admin, ListQuery())
+        flavors = await cloud.compute.flavors.page(admin, FlavorQuery())
+    assert ledger.audit(folder / "muster.db") == []
+    return (
+        [(network.name, network.shared) for network in found],
+        [(subnet.name, subnet.cidr) for subnet in subnets],
+        sorted(flavor.name for flavor in flavors),
+    )
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.timeout(300)
+def test_a_first_start_that_dies_after_any_commit_is_made_whole_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def folder(name: str) -> Path:
+        (tmp_path / name).mkdir()
+        return tmp_path / name
+
+    commits = asyncio.run(_first_start(folder("whole"), monkeypatch, None))
+    expected = asyncio.run(_whole(tmp_path / "whole"))
+    assert len(expected[0]) == len(expected[1]) == 1
+    for allowed in range(1, commits):
+        asyncio.run(_first_start(folder(str(allowed)), monkeypatch, allowed))
+        assert asyncio.run(_whole(tmp_path / str(allowed))) == expected, f"after commit {allowed} of {commits}"

@@ -12,7 +12,11 @@ from muster.bench.cloud import Service
 from muster.bench.records import ServerRecord
 
 
-class Seen(msgspec.Struct, frozen=True, rename={"host": "OS-EXT-SRV-ATTR:host"}):
+# The defaults of placement, for memory and processors.
+RAM_OVERCOMMIT, CPU_OVERCOMMIT = 1.2, 2.0
+
+
+class Seen(msgspec.Struct, frozen=True, rename={"host": "OS-EXT-SRV-ATTR:hypervisor_hostname"}):
     """A server as its cloud's administrator sees it."""
 
     id: str
@@ -29,23 +33,43 @@ class SeenPage(msgspec.Struct, frozen=True):
     servers_links: list[Link] = []
 
 
-class Capacity(msgspec.Struct, frozen=True, kw_only=True):
-    """What one host may hold of servers of one flavor, by the default overcommits: memory 1.2, CPU 2.0."""
+class Need(msgspec.Struct, frozen=True, kw_only=True):
+    """What one server takes of a host."""
 
     ram_mib: int
     vcpus: int
 
-    def holds(self, servers: int, flavor: "Capacity") -> bool:
-        """Whether so many servers of the flavor fit."""
-        return servers * flavor.ram_mib <= 1.2 * self.ram_mib and servers * flavor.vcpus <= 2.0 * self.vcpus
+
+class Host(msgspec.Struct, frozen=True, kw_only=True):
+    """A host in its cloud's books: what it has, and what is given away of it."""
+
+    hypervisor_hostname: str
+    memory_mb: int
+    memory_mb_used: int
+    vcpus: int
+    vcpus_used: int
+
+    def may_give(self, ram_mib: int, vcpus: int) -> bool:
+        """Whether so much is within the default overcommits."""
+        return ram_mib <= RAM_OVERCOMMIT * self.memory_mb and vcpus <= CPU_OVERCOMMIT * self.vcpus
+
+    def holds(self, servers: int, need: Need) -> bool:
+        """Whether so many servers fit, and the books are not beyond what fits either."""
+        fits = self.may_give(servers * need.ram_mib, servers * need.vcpus)
+        return fits and self.may_give(self.memory_mb_used, self.vcpus_used)
+
+
+class HostList(msgspec.Struct, frozen=True):
+    """GET /os-hypervisors/detail."""
+
+    hypervisors: list[Host]
 
 
 class Inspection:
-    """Looks at the servers of each round; counts what is wrong over all rounds."""
+    """Looks at the servers of each round, all alike; counts what is wrong over all rounds."""
 
-    def __init__(self, host: Capacity, flavor: Capacity) -> None:
-        self._host = host
-        self._flavor = flavor
+    def __init__(self, need: Need) -> None:
+        self._need = need
         self.missing = 0
         self.not_active = 0
         self.shared_addresses = 0
@@ -61,11 +85,14 @@ class Inspection:
         self.not_active += sum(server.status != "ACTIVE" for server in found)
         given = Counter(one.addr for server in found for ones in server.addresses.values() for one in ones)
         self.shared_addresses += sum(times > 1 for times in given.values()) + max(0, len(found) - len(given))
-        self._count_hosts(Counter(server.host for server in found if server.host))
+        call = Call("GET os-hypervisors", "GET", Service.COMPUTE, "/os-hypervisors/detail")
+        self._count_hosts((await api.get(call, HostList)).hypervisors, Counter(server.host for server in found))
 
-    def _count_hosts(self, on_hosts: Mapping[str, int]) -> None:
-        self.overfull_hosts += sum(not self._host.holds(servers, self._flavor) for servers in on_hosts.values())
-        self.most_on_a_host = max([self.most_on_a_host, *on_hosts.values()])
+    def _count_hosts(self, hosts: Sequence[Host], servers_on: Mapping[str | None, int]) -> None:
+        unknown = servers_on.keys() - {host.hypervisor_hostname for host in hosts}
+        overfull = [host for host in hosts if not host.holds(servers_on.get(host.hypervisor_hostname, 0), self._need)]
+        self.overfull_hosts += len(overfull) + len(unknown)
+        self.most_on_a_host = max([self.most_on_a_host, *servers_on.values()])
 
 
 async def listing(api: Api, prefix: str) -> AsyncIterator[Seen]:

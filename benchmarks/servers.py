@@ -11,7 +11,7 @@ from statistics import median
 import msgspec
 
 from benchmarks.floor import Floor
-from benchmarks.inspection import Capacity, Inspection
+from benchmarks.inspection import Inspection, Need
 from benchmarks.load import burst, post
 from benchmarks.outcome import Aim, Grid, Outcome, machine
 from benchmarks.progress import Teller
@@ -21,7 +21,6 @@ from muster.bench.options import Phase, ServersOptions
 from muster.bench.records import Figure, ServersResult
 from muster.bench.run import run_servers
 from muster.domain.flavors import DEFAULT_FLAVORS
-from muster.host.hypervisor.sim import DEFAULT_CAPACITY
 
 FLAVOR = "m1.tiny"
 YARDSTICK = (
@@ -66,9 +65,7 @@ async def run(teller: Teller, quick: bool) -> Outcome:
     """The whole benchmark."""
     began, where, sizes = time.monotonic(), machine(), QUICK if quick else Sizes()
     tiny = next(flavor for flavor in DEFAULT_FLAVORS if flavor.name == FLAVOR)
-    flavor = Capacity(ram_mib=tiny.ram_mib, vcpus=tiny.vcpus)
-    host = Capacity(ram_mib=DEFAULT_CAPACITY.ram_mib, vcpus=DEFAULT_CAPACITY.vcpus)
-    inspection = Inspection(host, flavor)
+    inspection = Inspection(Need(ram_mib=tiny.ram_mib, vcpus=tiny.vcpus))
     async with AsyncExitStack() as stack:
         stage = await stack.enter_async_context(a_cloud(sizes.hosts))
         urls = {kind: (await stack.enter_async_context(the_floor(kind))).base_url for kind in Floor}

@@ -1,7 +1,6 @@
 """`muster demo`: a cloud shown at work, with a table and a chart at the end."""
 
 import asyncio
-import importlib.util
 import os
 import signal
 import sys
@@ -15,12 +14,13 @@ import msgspec
 import uvloop
 from rich.console import Console
 
-from muster.base.errors import Invalid, MusterError
+from muster.base.errors import Invalid, MusterError, Unsupported
 from muster.bench.chart import draw
 from muster.bench.console import PlainObserver, ProgressObserver
 from muster.bench.demo import DemoOptions, DemoResult, run_demo
 from muster.bench.demo_console import report
 from muster.bench.observer import Observer
+from muster.cli.requirements import real_host_opener
 
 T = TypeVar("T")
 
@@ -77,10 +77,10 @@ def _why_no_guests(guests: int) -> str | None:
     """Why real guests cannot be had here, and what to do about it; None: they can."""
     if guests == 0:
         return "None were asked for."
-    if os.geteuid() != 0:
-        return "They need root (libvirt, bridges, nftables): run this as root to see them."
-    if importlib.util.find_spec("libvirt") is None:
-        return "libvirt's Python binding is not installed: run scripts/install as root."
+    try:
+        real_host_opener()
+    except Unsupported as error:
+        return error.message
     return None
 
 

@@ -4,21 +4,28 @@ from typing import Any, cast
 
 import pytest
 
-from benchmarks.inspection import Capacity, Inspection, Seen, SeenPage
+from benchmarks.inspection import Host, HostList, Inspection, Need, Seen, SeenPage
 from muster.bench.api import Api
 from muster.bench.bodies import Link, ServerAddress
 from muster.bench.records import ServerRecord
 
-HOST, FLAVOR = Capacity(ram_mib=1_000, vcpus=2), Capacity(ram_mib=512, vcpus=1)
+NEED = Need(ram_mib=512, vcpus=1)
+
+
+def host(name: str, used_mib: int = 0) -> Host:
+    return Host(hypervisor_hostname=name, memory_mb=1_000, memory_mb_used=used_mib, vcpus=2, vcpus_used=0)
 
 
 class FakeApi:
-    """Answers with these pages, one after the other."""
+    """Answers with these pages of servers, one after the other, and with these hosts."""
 
-    def __init__(self, *pages: list[Seen]) -> None:
+    def __init__(self, hosts: list[Host], *pages: list[Seen]) -> None:
+        self._hosts = hosts
         self._pages = list(pages)
 
-    async def get(self, call: Any, kind: Any) -> SeenPage:
+    async def get(self, call: Any, kind: Any) -> SeenPage | HostList:
+        if kind is HostList:
+            return HostList(self._hosts)
         servers = self._pages.pop(0)
         return SeenPage(servers, [Link("more", "next")] if self._pages else [])
 
@@ -28,10 +35,10 @@ def seen(number: int, host: str = "a", status: str = "ACTIVE", address: str | No
     return Seen(f"id-{number}", f"bench-0-{number:05d}", status, host, given)
 
 
-async def look(*pages: list[Seen], records: int = 2) -> Inspection:
-    inspection = Inspection(HOST, FLAVOR)
+async def look(*pages: list[Seen], records: int = 2, used_mib: int = 0) -> Inspection:
+    inspection = Inspection(NEED)
     made = [ServerRecord(index=n, name=f"bench-0-{n:05d}", id=f"id-{n}") for n in range(records)]
-    await inspection.look(cast(Api, FakeApi(*pages)), made)
+    await inspection.look(cast(Api, FakeApi([host("a", used_mib), host("full")], *pages)), made)
     return inspection
 
 
@@ -64,7 +71,16 @@ async def test_a_host_beyond_its_memory() -> None:
     assert (await look(over, records=3)).overfull_hosts == 1
 
 
+async def test_a_host_whose_books_are_beyond_its_memory() -> None:
+    assert (await look([seen(0), seen(1)], used_mib=1_200)).overfull_hosts == 0
+    assert (await look([seen(0), seen(1)], used_mib=1_201)).overfull_hosts == 1
+
+
+async def test_a_server_on_a_host_that_nobody_knows() -> None:
+    assert (await look([seen(0), seen(1, host="elsewhere")])).overfull_hosts == 1
+
+
 def test_processors_count_too() -> None:
-    many_cpus = Capacity(ram_mib=1, vcpus=3)
-    assert HOST.holds(1, many_cpus)
-    assert not HOST.holds(2, many_cpus)
+    many_cpus = Need(ram_mib=1, vcpus=3)
+    assert host("a").holds(1, many_cpus)
+    assert not host("a").holds(2, many_cpus)

@@ -52,12 +52,14 @@ class Lifecycle:
         self._not_ready = asyncio.Semaphore(options.max_alive or options.count)
 
     async def live(self, record: ServerRecord) -> None:
-        """Create one server with a POST of its own and follow it until it is ready or has failed."""
+        """Create one server with a POST of its own and follow it until it is ready or has failed; `rolling`: is gone."""
         async with self._not_ready:
             async with self._in_flight:
                 accepted = await self._step(Phase.CREATE, record, self._request(record))
             if accepted:
                 await self._follow(record)
+                if self._options.rolling:
+                    await self.remove(record)
 
     async def live_as_batch(self, records: list[ServerRecord], prefix: str) -> None:
         """Create all servers with one POST and follow them. Which server is which is learnt from the first listings."""

@@ -64,14 +64,14 @@ async def measure(api: Api, plan: Plan, observer: Observer) -> Measured:
         await _bring_up(life, records, plan, observer)
         if plan.inspect is not None:
             await plan.inspect(api, records)
-        if options.wants(Phase.DELETE):
+        if options.wants(Phase.DELETE) and not options.rolling:
             await _take_down(life, records, observer)
     return Measured(records, samples, watcher.polling(), now(), _cpu_s() - start_cpu_s)
 
 
 async def _bring_up(life: Lifecycle, records: list[ServerRecord], plan: Plan, observer: Observer) -> None:
     for phase in plan.options.phases:
-        if phase is not Phase.DELETE:
+        if phase is not Phase.DELETE or plan.options.rolling:
             observer.expects(phase, len(records))
     observer.says("creating")
     if plan.options.batch:

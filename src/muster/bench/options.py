@@ -23,6 +23,7 @@ class ServersOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     concurrency   requests that create or delete a server, in flight at a time; None: all at once
     max_alive     servers that exist and are not ready yet, at a time; None: no limit
+    rolling       each server is deleted as soon as it is ready or has failed; `max_alive` then counts all that exist
     image, flavor None: the only one there is; for flavors the smallest
     network       "auto": the only one that is not external
     availability_zone None: the cloud's choice
@@ -39,6 +40,7 @@ class ServersOptions(msgspec.Struct, frozen=True, kw_only=True):
     count: int = 40
     concurrency: int | None = None
     max_alive: int | None = None
+    rolling: bool = False
     image: str | None = None
     flavor: str | None = None
     network: str = "auto"
@@ -85,6 +87,10 @@ def _problems(options: ServersOptions) -> list[str]:
         (
             not (options.batch and options.max_alive),
             "one batch creates all servers at once: it cannot honour max_alive",
+        ),
+        (
+            not options.rolling or (options.wants(Phase.DELETE) and not options.batch),
+            "rolling needs the phase delete, and a request per server",
         ),
         (not options.login or options.wants(Phase.SSH), "a login needs the phase ssh"),
         (not (options.keep and options.wants(Phase.DELETE)), "keep contradicts the phase delete"),

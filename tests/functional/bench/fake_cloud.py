@@ -101,7 +101,7 @@ class FakeCloud:
         self.bodies: list[dict[str, Any]] = []
         self.polled_bytes = 0
         self.in_flight = self.most_in_flight = 0
-        self.most_building = 0
+        self.most_building = self.most_alive = 0
         self._posts = itertools.count(1)
         self._made = itertools.count(1)
 
@@ -220,6 +220,7 @@ class FakeCloud:
         server = FakeServer(str(uuid.uuid4()), name, now_s, settles_s, error, address, number <= how.immortal)
         self.servers[server.id] = server
         if len(self.servers) <= COUNTED:
+            self.most_alive = max(self.most_alive, len(self.alive()))
             self.most_building = max(self.most_building, sum(one.status(now_s) == "BUILD" for one in self.alive()))
         return server
 

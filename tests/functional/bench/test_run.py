@@ -166,6 +166,17 @@ async def test_servers_that_are_not_ready_are_bounded(lab: Lab) -> None:
     assert cloud.most_building <= 3
 
 
+async def test_rolling_servers_make_room_for_each_other(lab: Lab) -> None:
+    cloud = await lab.cloud(error_every=4)
+    result = await run_servers(lab.options(count=9, max_alive=3, rolling=True))
+    assert rows(result)["delete"] == (9, 9)
+    assert rows(result)["create"] == (7, 9)
+    assert cloud.most_alive <= 3
+    first, last = result.servers[0], result.servers[-1]
+    assert (first.gone_at_s or 0) <= (last.requested_at_s or 0)
+    assert nothing_is_left(cloud)
+
+
 async def test_a_batch_is_one_request(lab: Lab) -> None:
     cloud = await lab.cloud(page=5)
     result = await run_servers(lab.options(count=12, batch=True))

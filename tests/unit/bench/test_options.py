@@ -22,6 +22,8 @@ from muster.bench.options import Phase, ServersOptions, parse_phases
         {"batch": True, "max_alive": 3},
         {"login": True, "phases": (Phase.CREATE,)},
         {"keep": True},
+        {"rolling": True, "phases": (Phase.CREATE,)},
+        {"rolling": True, "batch": True},
         {"ssh_port": 0},
     ],
 )

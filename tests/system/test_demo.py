@@ -48,6 +48,8 @@ def test_a_real_guest_is_shown_and_taken_away(namespace: str, tmp_path: Path) ->
     assert done.returncode == 0, done.stdout + done.stderr
     result = msgspec.json.decode((output / "demo.json").read_bytes(), type=DemoResult)
     assert [part.title for part in result.parts] == ["20 simulated servers", "1 real guest"]
+    # Any number of guests passes through a host that has room for a few.
+    assert result.parts[1].result.options.rolling
     assert {figure.name: figure.ok for figure in result.parts[1].result.figures}["ssh"] == 1
     assert (output / "guests.png").is_file()
     # Nothing is left: no folder, no link but the loopback one, no rules, no process of its.

@@ -126,7 +126,12 @@ def _parts(options: DemoOptions, clouds_yaml: Path) -> list[tuple[str, ServersOp
     parts = [(f"{options.servers:,} simulated server{'s' * (options.servers > 1)}", simulated)]
     if real:
         guests = replace(
-            common, count=options.guests, flavor="guest.tiny", max_alive=options.guests_at_once, login=True
+            common,
+            count=options.guests,
+            flavor="guest.tiny",
+            max_alive=options.guests_at_once,
+            rolling=True,
+            login=True,
         )
         parts.append((f"{options.guests:,} real guest{'s' * (options.guests > 1)}", guests))
     return parts

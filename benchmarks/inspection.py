@@ -11,7 +11,6 @@ from muster.bench.bodies import Link, ServerAddress
 from muster.bench.cloud import Service
 from muster.bench.records import ServerRecord
 
-
 # The defaults of placement, for memory and processors.
 RAM_OVERCOMMIT, CPU_OVERCOMMIT = 1.2, 2.0
 

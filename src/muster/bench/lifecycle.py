@@ -52,7 +52,7 @@ class Lifecycle:
         self._not_ready = asyncio.Semaphore(options.max_alive or options.count)
 
     async def live(self, record: ServerRecord) -> None:
-        """Create one server with a POST of its own and follow it until it is ready or has failed; `rolling`: is gone."""
+        """Create one server with a POST of its own and follow it until it is ready, has failed or, rolling, is gone."""
         async with self._not_ready:
             async with self._in_flight:
                 accepted = await self._step(Phase.CREATE, record, self._request(record))

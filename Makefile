@@ -1,9 +1,9 @@
 # Each target is a plain script of the same name under scripts/, which takes options; `make help` lists them.
-TARGETS := install check test demo up down bench clean
+TARGETS := install check test test-cloud-init demo up down bench clean
 .PHONY: help $(TARGETS)
 
 help: ## say what there is
-	@awk -F ':.*## ' '/^[a-z ]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z -]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: ## install what Muster and its tests need: Debian packages (as root), Python packages in .venv
 	@scripts/install
@@ -13,6 +13,9 @@ check: ## style, types and layers
 
 test: ## the checks and all tests
 	@scripts/test
+
+test-cloud-init: ## a stock Debian cloud image with cloud-init, built here and booted as a guest: some ten minutes, as root
+	@scripts/test-cloud-init
 
 demo: ## 2,000 simulated servers at once, then (as root) 10 real ones: a table and a chart
 	@scripts/demo

@@ -26,6 +26,8 @@ from muster.host.machine import Layout, known_machine
 
 START_S = 180.0
 BOOT_S = 180.0
+#: Says what is new with each boot of a guest.
+BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 SSH_OPTIONS = {
     "BatchMode": "yes",
     "StrictHostKeyChecking": "no",
@@ -53,6 +55,7 @@ class RealCloud:
         self.namespace = f"muster-real-{uuid.uuid4().hex[:8]}"
         self.key = folder.parent / f"{folder.name}-key"
         self.base_url = self.token = ""
+        self.login = "root"
         self._arguments = arguments
         self._log = folder.with_name(folder.name + ".log")
         self._process: subprocess.Popen[str] | None = None
@@ -145,6 +148,26 @@ class RealCloud:
         }
         return self.ask("POST", "/compute/v2.1/servers", {"server": body | more})["server"]["id"]
 
+    def upload_image(self, name: str, path: Path, **more: Any) -> str:
+        """An image of a qcow2 file; its id."""
+        body = {"name": name, "disk_format": "qcow2", "container_format": "bare"} | more
+        image_id = self.ask("POST", "/image/v2/images", body)["id"]
+        url = f"{self.base_url}/image/v2/images/{image_id}/file"
+        headers = {"X-Auth-Token": self.token, "Content-Type": "application/octet-stream"}
+
+        def work() -> httpx.Response:
+            with path.open("rb") as content:
+                return httpx.put(url, content=content, headers=headers, timeout=600, trust_env=False)
+
+        answer = self._inside.submit(work).result()
+        assert answer.is_success, answer.text
+        return image_id
+
+    def console(self, server_id: str) -> str:
+        """All that a guest has said on its serial port."""
+        path = f"/compute/v2.1/servers/{server_id}/action"
+        return self.ask("POST", path, {"os-getConsoleOutput": {}})["output"]
+
     def server(self, server_id: str) -> dict[str, Any]:
         return self.ask("GET", f"/compute/v2.1/servers/{server_id}")["server"]
 
@@ -200,10 +223,11 @@ class RealCloud:
     def answers_ping(self, address: str) -> bool:
         return self.inside("ping", "-c1", "-W2", address).returncode == 0
 
-    def ssh(self, address: str, command: str) -> str | None:
+    def ssh(self, address: str, command: str, timeout_s: float = 60) -> str | None:
         """What a command says in a guest, or None where there is no way in."""
         options = [f"-o{name}={value}" for name, value in SSH_OPTIONS.items()]
-        done = self.inside("ssh", "-F", "none", *options, "-i", str(self.key), f"root@{address}", command)
+        words = ["ssh", "-F", "none", *options, "-i", str(self.key), f"{self.login}@{address}", command]
+        done = self.inside(*words, timeout_s=timeout_s)
         return done.stdout if done.returncode == 0 else None
 
     def reach(self, address: str, command: str) -> str:
@@ -241,6 +265,14 @@ class RealCloud:
     def leftovers(self) -> list[str]:
         """All that runs or stands."""
         return [*self.processes(), *sorted(self.links()), *self.rules().splitlines()]
+
+
+def allow(cloud: RealCloud, **rule: Any) -> str:
+    """A rule in the admin's default group; its id."""
+    project_id = cloud.named("/identity/v3/projects", "admin")["id"]
+    [group] = cloud.ask("GET", f"/network/v2.0/security-groups?project_id={project_id}")["security_groups"]
+    body = {"security_group_rule": {"security_group_id": group["id"], "direction": "ingress"} | rule}
+    return cloud.ask("POST", "/network/v2.0/security-group-rules", body)["security_group_rule"]["id"]
 
 
 def address_of(server: dict[str, Any]) -> str:

@@ -178,6 +178,13 @@ def test_guest_without_key_and_user_data_is_read(cloud_init: Path, tmp_path: Pat
     assert (found["ssh_keys"], found["userdata"]) == ([], "")
 
 
+def test_network_that_the_host_does_not_know_yet_is_asked_by_dhcp(cloud_init: Path, tmp_path: Path) -> None:
+    ports = (msgspec.structs.replace(server().ports[0], network_id=BLUE),)
+    found = from_drive(cloud_init, tmp_path, Description(server=server(ports=ports)))
+    [(name, interface)] = found["network"]["netplan"]["network"]["ethernets"].items()
+    assert (name, interface["dhcp4"], interface.get("mtu")) == ("ens3", True, None)
+
+
 def multipart() -> bytes:
     message = MIMEMultipart()
     message.attach(MIMEText(CLOUD_CONFIG, "cloud-config", "us-ascii"))

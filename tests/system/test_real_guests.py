@@ -6,13 +6,12 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 pytest.importorskip("libvirt")
 
-from real_cloud import RealCloud, address_of, eventually, real_cloud, sh
+from real_cloud import BOOT_ID, RealCloud, address_of, allow, eventually, real_cloud, sh
 
 from muster.host.names import tap_name
 
@@ -44,34 +43,18 @@ def guests(cloud: RealCloud) -> tuple[str, str]:
     return served, driven
 
 
-def allow(cloud: RealCloud, **rule: Any) -> str:
-    """A rule in the admin's default group; its id."""
-    project_id = cloud.named("/identity/v3/projects", "admin")["id"]
-    [group] = cloud.ask("GET", f"/network/v2.0/security-groups?project_id={project_id}")["security_groups"]
-    body = {"security_group_rule": {"security_group_id": group["id"], "direction": "ingress"} | rule}
-    return cloud.ask("POST", "/network/v2.0/security-group-rules", body)["security_group_rule"]["id"]
-
-
 def port_id_of(cloud: RealCloud, server_id: str) -> str:
     [port] = cloud.ask("GET", f"/network/v2.0/ports?device_id={server_id}")["ports"]
     return port["id"]
 
 
-def console_of(cloud: RealCloud, server_id: str) -> str:
-    action = {"os-getConsoleOutput": {"length": None}}
-    return cloud.ask("POST", f"/compute/v2.1/servers/{server_id}/action", action)["output"]
-
-
 def boot_id(cloud: RealCloud, address: str) -> str:
     """What is new with each boot of a guest."""
-    return cloud.reach(address, "cat /proc/sys/kernel/random/boot_id")
+    return cloud.reach(address, BOOT_ID)
 
 
 def reboots(cloud: RealCloud, address: str, before: str) -> None:
     eventually("the guest has booted again", lambda: (cloud.ssh(address, BOOT_ID) or before) != before)
-
-
-BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 
 
 def test_guests_are_reached_and_know_who_they_are(cloud: RealCloud, guests: tuple[str, str]) -> None:
@@ -231,9 +214,9 @@ def test_a_guest_that_finds_no_room_on_the_hosts_disk_goes_on_when_there_is_some
         guest = cloud.create_server("squeezed")
         cloud.becomes(guest, "ACTIVE")
         eventually("it is paused", lambda: "no room for what guests write" in cloud.log())
-        assert "ready hostname" not in console_of(cloud, guest)
+        assert "ready hostname" not in cloud.console(guest)
         grow()
-        eventually("it is up", lambda: "ready hostname" in console_of(cloud, guest))
+        eventually("it is up", lambda: "ready hostname" in cloud.console(guest))
 
 
 @contextmanager

@@ -33,7 +33,8 @@ class LibvirtSettings(Struct, frozen=True, kw_only=True):
     `instances_dir` belongs to one agent and is where guests' folders are. `owner` marks this agent's guests among
     those of a shared libvirt. `threads` bounds the calls that are in flight on the one connection; libvirtd's own
     default limit is 5 requests per client. `cpu` is `host-passthrough`, `host-model` or a model's name, with
-    `cpu_features` required on top; None chooses by accelerator. `emulator` None lets libvirt choose.
+    `cpu_features` required on top; None chooses by accelerator: the host's model, or under emulation an x86-64-v2.
+    `emulator` None lets libvirt choose.
     `few_cpu_questions` makes libvirt look at a guest's processor with two questions to QEMU instead of some 400: a
     start takes 0.05 s instead of 0.3 s (libvirt 9.0, QEMU 7.2). `tb_cache_mib` is the translation cache per guest
     (TCG). `disk_cache` is QEMU's cache mode: `writeback` lets guests of one image share the host's page cache and

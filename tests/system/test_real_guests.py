@@ -68,7 +68,7 @@ def test_guests_are_reached_and_know_who_they_are(cloud: RealCloud, guests: tupl
         assert f" {address}/16 " in shown
         assert mac == server["addresses"]["default"][0]["OS-EXT-IPS-MAC:mac_addr"]
         assert server["OS-EXT-AZ:availability_zone"] == "nova"
-        console = console_of(cloud, server["id"])
+        console = cloud.console(server["id"])
         assert f"muster-guest: ready hostname={name} ip={address}" in console
     document = cloud.reach(address_of(served), "wget -qO- http://169.254.169.254/openstack/latest/meta_data.json")
     assert '"colour":"green"' in document

@@ -35,6 +35,7 @@ class NewPort(Struct, frozen=True, kw_only=True):
     extra_dhcp_opts: tuple[dict[str, str], ...] = ()
     admin_state_up: bool = True
     device_id: str = ""
+    device_position: int = 0
     device_owner: str = ""
     binding_host_id: str = ""
     binding_vnic_type: str = "normal"
@@ -56,6 +57,7 @@ class Port(Struct, frozen=True, kw_only=True):
     status: str
     device_id: str
     device_owner: str
+    device_position: int = 0
     port_security_enabled: bool
     allowed_address_pairs: tuple[AddressPair, ...]
     extra_dhcp_opts: tuple[dict[str, str], ...]

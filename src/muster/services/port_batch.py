@@ -277,6 +277,7 @@ class PortWork:
             status="DOWN",
             device_id=draft.device_id,
             device_owner=draft.device_owner,
+            device_position=draft.device_position,
             port_security_enabled=security,
             allowed_address_pairs=draft.allowed_address_pairs,
             extra_dhcp_opts=draft.extra_dhcp_opts,

@@ -150,21 +150,24 @@ class _Creation:
     async def _plug(self, drafts: Sequence[NewServer], placed: Mapping[str, str]) -> dict[str, MusterError]:
         """Make or bind each server's ports; returns the error of each server that cannot have them."""
         errors: dict[str, MusterError] = {}
-        named = [(draft, nic.port_id) for draft in drafts for nic in draft.nics if nic.port_id]
+        placed_nics = [(draft, place, nic) for draft in drafts for place, nic in enumerate(draft.nics)]
+        named = [(draft, nic.port_id) for draft, _, nic in placed_nics if nic.port_id]
         hosts = self._places.hosts
-        triples = [(port_id, draft.id, hosts[placed[draft.id]].hostname) for draft, port_id in named]
-        bound = await port_store.bind(self._connection, triples, self._now)
+        bindings = [
+            port_store.WantedBinding(nic.port_id, draft.id, hosts[placed[draft.id]].hostname, place)
+            for draft, place, nic in placed_nics
+            if nic.port_id
+        ]
+        bound = await port_store.bind(self._connection, bindings, self._now)
         for draft, port_id in named:
             if (port_id, draft.id) in bound:
                 self._bound[draft.id].append(port_id)
             else:
                 errors[draft.id] = Conflict(f"Port {port_id} is still in use.", code="compute.port_in_use")
         new = [
-            (draft, self._new_port(draft, nic, placed[draft.id]))
-            for draft in drafts
-            if draft.id not in errors
-            for nic in draft.nics
-            if nic.network_id and not nic.port_id
+            (draft, self._new_port(draft, nic, place, placed[draft.id]))
+            for draft, place, nic in placed_nics
+            if draft.id not in errors and nic.network_id and not nic.port_id
         ]
         outcomes = await self._work.insert([port for _, port in new])
         for (draft, _), outcome in zip(new, outcomes, strict=True):
@@ -181,7 +184,7 @@ class _Creation:
         bound = [port_id for server_id in server_ids for port_id in self._bound.pop(server_id, ())]
         await port_store.unbind(self._connection, bound, server_ids, self._now)
 
-    def _new_port(self, draft: NewServer, nic: WantedNic, host_id: str) -> NewPort:
+    def _new_port(self, draft: NewServer, nic: WantedNic, place: int, host_id: str) -> NewPort:
         host = self._places.hosts[host_id]
         return NewPort(
             id=nic.new_port_id or new_uuid(),
@@ -190,6 +193,7 @@ class _Creation:
             fixed_ips=(WantedIp(ip_address=nic.fixed_ip),) if nic.fixed_ip else None,
             security_group_ids=draft.security_group_ids,
             device_id=draft.id,
+            device_position=place,
             device_owner=f"compute:{host.availability_zone}",
             binding_host_id=host.hostname,
             dns_name=draft.hostname,

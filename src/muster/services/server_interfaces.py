@@ -126,6 +126,7 @@ class _Attaching:
         self._now = now
         self.changed = found
         self.done: list[InstanceAction] = []
+        self._positions: dict[str, int] = {}
 
     async def plug(self, wanted: Sequence[tuple[Attach, NicAsked | MusterError]]) -> list[str | BaseException]:
         """The port of each order, or why it gets none."""
@@ -145,6 +146,8 @@ class _Attaching:
                 named.append((index, order, nic.port_id))
             else:
                 new.append((index, order, _new_port(server, nic)))
+        server_ids = [order.server_id for _, order, _ in (*named, *new)]
+        self._positions = await port_store.read_next_positions(self._work.connection, server_ids)
         outcomes |= await self._bind(named)
         outcomes |= await self._make(new)
         for index, (order, nic) in enumerate(wanted):
@@ -155,13 +158,19 @@ class _Attaching:
                 self.done.append(_action(order, "attach_interface", self._now))
         return [outcomes[index] for index in range(len(wanted))]
 
+    def _position(self, order: Attach) -> int:
+        """The place behind all interfaces that the server has by now."""
+        position = self._positions.get(order.server_id, 0)
+        self._positions[order.server_id] = position + 1
+        return position
+
     async def _bind(self, named: Sequence[tuple[int, Attach, str]]) -> dict[int, str | BaseException]:
         outcomes: dict[int, str | BaseException] = {}
         taken: set[str] = set()
         for index, order, port_id in named:
             hostname = self.changed[order.server_id].hostname_of_host or ""
-            triple = (port_id, order.server_id, hostname)
-            bound = port_id not in taken and await port_store.bind(self._work.connection, [triple], self._now)
+            binding = port_store.WantedBinding(port_id, order.server_id, hostname, self._position(order))
+            bound = port_id not in taken and await port_store.bind(self._work.connection, [binding], self._now)
             taken.add(port_id)
             in_use = Conflict(f"Port {port_id} is still in use.", code="compute.port_in_use")
             outcomes[index] = port_id if bound else in_use
@@ -170,7 +179,7 @@ class _Attaching:
     async def _make(self, new: Sequence[tuple[int, Attach, NewPort]]) -> dict[int, str | BaseException]:
         if not new:
             return {}
-        made = await self._work.insert([port for _, _, port in new])
+        made = await self._work.insert([replace(port, device_position=self._position(order)) for _, order, port in new])
         return {
             index: _in_novas_words(one, port) if isinstance(one, MusterError) else one.id
             for (index, _, port), one in zip(new, made, strict=True)

@@ -130,6 +130,7 @@ def _row(port: Port) -> dict[str, object]:
         "status": port.status,
         "device_id": port.device_id,
         "device_owner": port.device_owner,
+        "device_position": port.device_position,
         "port_security_enabled": port.port_security_enabled,
         "allowed_address_pairs": [
             {"ip_address": pair.ip_address, "mac_address": pair.mac_address} for pair in port.allowed_address_pairs

@@ -46,6 +46,7 @@ ports = Table(
     text("status", default="DOWN"),
     text("device_id", default=""),
     text("device_owner", default=""),
+    Column("device_position", Integer, nullable=False, default=0),  # its place among the server's interfaces
     flag("port_security_enabled", default=True),
     document("allowed_address_pairs", default=list),  # [{"ip_address":, "mac_address":}]
     document("extra_dhcp_opts", default=list),

@@ -1,12 +1,25 @@
 """Ports as servers need them: found by server, bound and unbound in batches."""
 
 from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.store.dialects import chunks
 from muster.store.ports import ports
+
+#: A server's interfaces in the order in which its user named them: the first is the guest's first card.
+IN_ORDER = (ports.c.device_position, ports.c.created_at, ports.c.id)
+
+
+class WantedBinding(NamedTuple):
+    """An existing port that shall be a server's interface; `hostname` is of the server's host."""
+
+    port_id: str
+    server_id: str
+    hostname: str
+    position: int
 
 
 async def read_port_ids(connection: AsyncConnection, server_ids: Sequence[str]) -> dict[str, list[str]]:
@@ -28,18 +41,26 @@ async def read_network_ids(connection: AsyncConnection, server_ids: Sequence[str
     return found
 
 
-async def bind(connection: AsyncConnection, wanted: Sequence[tuple[str, str, str]], now: float) -> set[tuple[str, str]]:
-    """Bind existing ports, given as (port, server, host's name); returns (port, server) of those that were free.
+async def read_next_positions(connection: AsyncConnection, server_ids: Sequence[str]) -> dict[str, int]:
+    """The place of the next interface of each of these servers that has one. One query per chunk."""
+    found: dict[str, int] = {}
+    for part in chunks(server_ids):
+        last = func.max(ports.c.device_position)
+        statement = select(ports.c.device_id, last + 1).where(ports.c.device_id.in_(part)).group_by(ports.c.device_id)
+        found.update((await connection.execute(statement)).all())
+    return found
 
-    One statement per port.
-    """
+
+async def bind(connection: AsyncConnection, wanted: Sequence[WantedBinding], now: float) -> set[tuple[str, str]]:
+    """Bind existing ports; returns (port, server) of those that were free. One statement per port."""
     bound: set[tuple[str, str]] = set()
-    for port_id, server_id, hostname in wanted:
+    for port_id, server_id, hostname, position in wanted:
         statement = (
             update(ports)
             .where(ports.c.id == port_id, ports.c.device_id == "")
             .values(
                 device_id=server_id,
+                device_position=position,
                 device_owner="compute:nova",
                 binding_host_id=hostname,
                 updated_at=now,

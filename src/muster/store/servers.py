@@ -30,6 +30,7 @@ from muster.store.hosts import hosts
 from muster.store.networks import networks
 from muster.store.ports import port_security_groups, ports
 from muster.store.security_groups import security_groups
+from muster.store.server_ports import IN_ORDER
 
 servers = Table(
     "servers",
@@ -204,7 +205,7 @@ async def with_details(connection: AsyncConnection, found: Sequence[Server]) -> 
             )
             .join(networks, networks.c.id == ports.c.network_id)
             .where(ports.c.device_id.in_(part))
-            .order_by(ports.c.created_at, ports.c.id)
+            .order_by(*IN_ORDER)
         )
         rows = (await connection.execute(statement)).all()
         port_ids = [row.id for row in rows]

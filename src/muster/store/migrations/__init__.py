@@ -4,4 +4,4 @@
 there already starts without loading Alembic. A test keeps HEAD, the revisions and the tables in step.
 """
 
-HEAD = "4656d7d1a2cc"
+HEAD = "12ec5c7bebdb"

@@ -91,6 +91,30 @@ async def test_attach_by_network_and_detach(scene: Scene) -> None:
     assert names == ["detach_interface", "attach_interface", "create"]
 
 
+async def test_interfaces_keep_the_order_in_which_they_were_asked_for(scene: Scene) -> None:
+    nets = [await scene.network(cidr=f"10.{30 + n}.0.0/24") for n in range(2)]
+    old = await scene.port(nets[1])
+    newer = await scene.port(nets[0])
+    asked = [{"uuid": nets[1]}, {"port": newer}, {"uuid": nets[0]}, {"uuid": nets[1]}, {"port": old}, {"uuid": nets[0]}]
+    server_id = await scene.server(networks=asked)
+    wanted = [nets[1], newer, nets[0], nets[1], old, nets[0]]
+
+    async def order() -> list[str]:
+        async with scene.bed.database.read() as connection:
+            told_to_host = (await read_ports(connection, [server_id]))[server_id]
+        shown = (await scene.reader.get(f"/servers/{server_id}/os-interface"))["interfaceAttachments"]
+        assert [port.id for port in told_to_host] == [one["port_id"] for one in shown]
+        return [one["port_id"] if one["port_id"] in (old, newer) else one["net_id"] for one in shown]
+
+    assert await order() == wanted
+    # What is plugged later comes behind the others, also into a gap.
+    await scene.member.delete(f"/servers/{server_id}/os-interface/{newer}", status=202)
+    wanted.remove(newer)
+    await _attach(scene, server_id, port_id=newer)
+    await _attach(scene, server_id, net_id=nets[1])
+    assert await order() == [*wanted, newer, nets[1]]
+
+
 async def test_a_port_of_the_user_is_unbound_by_detaching(scene: Scene) -> None:
     server_id = await scene.server()
     network_id = await scene.network(cidr="10.21.0.0/24")

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "4656d7d1a2cc"
+revision = "12ec5c7bebdb"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -381,6 +381,7 @@ def upgrade() -> None:
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("device_id", sa.Text(), nullable=False),
         sa.Column("device_owner", sa.Text(), nullable=False),
+        sa.Column("device_position", sa.Integer(), nullable=False),
         sa.Column("port_security_enabled", sa.Boolean(), nullable=False),
         sa.Column("allowed_address_pairs", sa.JSON(), nullable=False),
         sa.Column("extra_dhcp_opts", sa.JSON(), nullable=False),

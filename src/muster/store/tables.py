@@ -3,7 +3,7 @@
 Invariant: every module of the store that holds a table is imported here (a test looks).
 """
 
-from muster.store import (
+from muster.store import (  # noqa: F401 - for the tables that they hold
     addresses,
     aggregates,
     application_credentials,
@@ -33,33 +33,4 @@ from muster.store import (
 )
 from muster.store.engine import metadata
 
-MODULES = (
-    addresses,
-    aggregates,
-    application_credentials,
-    assignments,
-    catalog,
-    flavors,
-    group_members,
-    groups,
-    hosts,
-    images,
-    instance_actions,
-    keypairs,
-    networks,
-    outbox,
-    ports,
-    projects,
-    quotas,
-    revocations,
-    roles,
-    security_groups,
-    server_groups,
-    servers,
-    subnets,
-    tags,
-    usages,
-    users,
-)
-
-__all__ = ["MODULES", "metadata"]
+__all__ = ["metadata"]

@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.util
+import inspect
 import pkgutil
 from collections.abc import AsyncIterator
 
@@ -10,10 +11,10 @@ from sqlalchemy import JSON, Connection, MetaData, Table, text
 
 import muster.store
 from muster.base.errors import Bug, Transient
+from muster.store import tables
 from muster.store.engine import Database
 from muster.store.migrations import HEAD, running
 from muster.store.schema import VERSION_TABLE, SchemaMismatch, bring_to_head
-from muster.store.tables import MODULES
 
 from .pictures import rows_of, schema_of
 
@@ -56,7 +57,7 @@ async def test_the_migrations_make_what_the_tables_say(empty, database_url, requ
 
 
 def test_every_table_is_known_and_head_is_the_newest_revision():
-    holders = {module.__name__ for module in MODULES}
+    holders = {value.__name__ for value in vars(tables).values() if inspect.ismodule(value)}
     defined = {
         name
         for module in pkgutil.iter_modules(muster.store.__path__, "muster.store.")
@@ -77,10 +78,10 @@ def _source(module: str) -> str:
 async def test_an_upgrade_from_the_first_revision_keeps_what_is_there(empty):
     def first(connection: Connection) -> dict:
         running.upgrade(connection, running.revisions()[0])
-        tables = _reflected(connection)
-        for table in tables:
+        found = _reflected(connection)
+        for table in found:
             connection.execute(table.insert().values(_row(table)))
-        return rows_of(connection, [table.name for table in tables])
+        return rows_of(connection, [table.name for table in found])
 
     def now(connection: Connection) -> dict:
         return rows_of(connection, [table.name for table in _reflected(connection)])

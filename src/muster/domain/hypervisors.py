@@ -71,6 +71,15 @@ class Guest(Struct, frozen=True):
     name: str
 
 
+class Share(Struct, frozen=True):
+    """What a project's servers take of a host."""
+
+    project_id: str
+    vcpus: int
+    ram_mib: int
+    disk_gib: int
+
+
 class Zone(Struct, frozen=True):
     """An availability zone with its hosts. It is available while one of them is enabled."""
 

@@ -5,7 +5,16 @@ from typing import Any
 
 from muster.base.clock import Clock
 from muster.base.errors import Conflict, Invalid, NotFound
-from muster.domain.hypervisors import Guest, Hypervisor, HypervisorQuery, Statistics, Zone, id_prefix, zones_of
+from muster.domain.hypervisors import (
+    Guest,
+    Hypervisor,
+    HypervisorQuery,
+    Share,
+    Statistics,
+    Zone,
+    id_prefix,
+    zones_of,
+)
 from muster.store import hypervisors as store
 from muster.store.engine import Database, Violation
 
@@ -50,6 +59,11 @@ class Hypervisors:
         """The servers on these hosts, by the host's id. One query."""
         async with self._database.read() as connection:
             return await store.read_guests(connection, [host.id for host in hosts])
+
+    async def shares(self, host: Hypervisor) -> list[Share]:
+        """What each project's servers take of a host. One query."""
+        async with self._database.read() as connection:
+            return await store.read_shares(connection, host.id)
 
     async def statistics(self) -> Statistics:
         """All enabled hosts together. One query."""

@@ -1,6 +1,6 @@
 """Statements on hosts as administrators see them."""
 
-from muster.domain.hypervisors import Guest, HypervisorQuery, id_prefix, legacy_id
+from muster.domain.hypervisors import Guest, HypervisorQuery, Share, id_prefix, legacy_id
 from muster.domain.placement import Demand
 from muster.store import hosts as host_store
 from muster.store import hypervisors as store
@@ -42,6 +42,7 @@ async def test_claims_guests_and_statistics(database):
         assert await store.write(connection, "c", {"disabled": True, "disabled_reason": "x"})
         assert not await store.write(connection, "none", {"disabled": True})
         assert await store.read_guests(connection, ["a", "b"]) == {"a": [Guest("s2", "two"), Guest("s1", "one")]}
+        assert await store.read_shares(connection, "a") == [Share("x", 2, 1024, 2)]
         together = await store.read_statistics(connection)
         assert (together.count, together.vcpus, together.vcpus_used, together.ram_taken_mib) == (2, 16, 2, 100)
         assert (together.disk_used_gib, together.servers_used, together.ram_mib) == (3, 2, 20_000)

@@ -52,6 +52,7 @@ ADMINISTRATION = (
     "os-quota-sets",
     "os-quota-class-sets",
     "os-hypervisors",
+    "os-hosts",
     "os-services",
     "os-aggregates",
     "os-migrations",
@@ -121,6 +122,7 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
             "class_id": "default",
             "service_id": services[0]["id"],
             "hypervisor_id": hypervisors[0]["id"],
+            "host_name": hypervisors[0]["hypervisor_hostname"],
         }
         yield Stage(bed, values | dict.fromkeys(_unknown(bed, values), "x"))
 

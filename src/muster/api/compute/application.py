@@ -3,9 +3,12 @@
 from http import HTTPStatus
 from typing import Any
 
+from starlette.types import Receive, Scope, Send
+
 from muster.api.compute.microversions import Microversions
 from muster.api.compute.routes import routes
 from muster.api.compute.services import Services
+from muster.api.compute.versions import without_microversions
 from muster.api.http.application import Application, Authenticator
 from muster.base.errors import MusterError, Unauthenticated
 
@@ -37,8 +40,20 @@ def error_body(error: MusterError, status: HTTPStatus) -> dict[str, Any]:
     return {_NAMES.get(status, "computeFault"): {"code": int(status), "message": message}}
 
 
+class ComputeApplication(Application):
+    """The compute API under both of its names, `/v2.1` and the old `/v2`."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await super().__call__(without_microversions(scope), receive, send)
+
+
 def application(services: Services, authenticator: Authenticator) -> Application:
     """The compute API, to be mounted at `/compute`."""
-    return Application(
-        "compute", routes(services), authenticator=authenticator, error_body=error_body, hooks=Microversions()
+    return ComputeApplication(
+        "compute",
+        routes(services),
+        authenticator=authenticator,
+        error_body=error_body,
+        hooks=Microversions(),
+        strict=True,
     )

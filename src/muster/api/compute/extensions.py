@@ -39,6 +39,7 @@ EXTENSIONS = {
         ("os-flavor-manage", "FlavorManage", "Flavor create/delete API support."),
         ("os-flavor-rxtx", "FlavorRxtx", "Support to show the rxtx status of a flavor."),
         ("os-flavor-swap", "FlavorSwap", "Support to show the swap status of a flavor."),
+        ("os-hosts", "Hosts", "Admin-only host administration."),
         ("os-hypervisors", "Hypervisors", "Admin-only hypervisor administration."),
         ("os-instance-actions", "InstanceActions", "View a log of actions and events taken on an instance."),
         ("os-keypairs", "Keypairs", "Keypair Support."),

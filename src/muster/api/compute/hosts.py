@@ -1,9 +1,15 @@
-"""Ids of hosts by microversion: UUIDs from 2.53 on, numbers before."""
+"""Hosts: their ids by microversion (UUIDs from 2.53 on, numbers before), and `os-hosts`, which 2.43 took away."""
 
+from typing import Any
+
+from muster.api.compute.paging import asked
 from muster.api.http.requests import Request
+from muster.api.http.responses import Response
+from muster.api.http.routing import Route, Routes
 from muster.base.errors import Invalid, NotFound
 from muster.base.ids import is_uuid
-from muster.domain.hypervisors import Hypervisor, legacy_id
+from muster.domain.hypervisors import Hypervisor, HypervisorQuery, Share, legacy_id
+from muster.domain.policies import Rule
 from muster.services.hypervisors import Hypervisors
 
 UUIDS = (2, 53)
@@ -26,3 +32,53 @@ async def named_host(request: Request, hosts: Hypervisors, host_id: str, missing
     if found is None:
         raise NotFound(missing, code="compute.host")
     return found
+
+
+class HostHandlers:
+    """Handlers of `/os-hosts`. Hosts are enabled and disabled by `os-services`."""
+
+    def __init__(self, hosts: Hypervisors) -> None:
+        self._hosts = hosts
+
+    async def index(self, request: Request) -> Response:
+        """The hosts, or those of a zone."""
+        zone = asked(request).get("zone")
+        shown = [
+            {"host_name": host.hostname, "service": "compute", "zone": host.availability_zone}
+            for host in await self._hosts.page(HypervisorQuery())
+            if zone in (None, "", host.availability_zone)
+        ]
+        return Response({"hosts": shown})
+
+    async def show(self, request: Request) -> Response:
+        """What a host has, what is taken of it, and by which project."""
+        name = request.parameters["host_name"]
+        host = await self._hosts.named(name)
+        if host is None:
+            raise NotFound(f"Host {name} could not be found.", code="compute.host")
+        shares = await self._hosts.shares(host)
+        whole = Share("(total)", host.vcpus, host.ram_mib, host.disk_gib)
+        now = Share("(used_now)", host.vcpus_used, host.ram_taken_mib, host.disk_used_gib)
+        most = Share("(used_max)", host.vcpus_used, host.ram_used_mib, host.disk_used_gib)
+        return Response({"host": [_share(host, one) for one in (whole, now, most, *shares)]})
+
+
+def host_routes(hosts: Hypervisors) -> Routes:
+    """Method and path to handler and rule."""
+    handlers = HostHandlers(hosts)
+    return {
+        ("GET", "/v2.1/os-hosts"): Route(handlers.index, Rule.ADMIN, until=(2, 42)),
+        ("GET", "/v2.1/os-hosts/{host_name}"): Route(handlers.show, Rule.ADMIN, until=(2, 42)),
+    }
+
+
+def _share(host: Hypervisor, share: Share) -> dict[str, Any]:
+    return {
+        "resource": {
+            "host": host.hostname,
+            "project": share.project_id,
+            "cpu": share.vcpus,
+            "memory_mb": share.ram_mib,
+            "disk_gb": share.disk_gib,
+        }
+    }

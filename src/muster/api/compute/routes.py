@@ -8,6 +8,7 @@ from muster.api.compute.extensions import extension_routes
 from muster.api.compute.flavor_access import flavor_access_routes
 from muster.api.compute.flavor_extra_specs import flavor_extra_spec_routes
 from muster.api.compute.flavors import flavor_routes
+from muster.api.compute.hosts import host_routes
 from muster.api.compute.hypervisors import hypervisor_routes
 from muster.api.compute.keypairs import keypair_routes
 from muster.api.compute.limits import limit_routes
@@ -33,6 +34,7 @@ def routes(services: Services) -> Routes:
         **flavor_access_routes(services.flavors),
         **availability_zone_routes(services.hypervisors),
         **compute_service_routes(services.hypervisors),
+        **host_routes(services.hypervisors),
         **hypervisor_routes(services.hypervisors),
         **keypair_routes(services.keypairs),
         **limit_routes(services.quotas),

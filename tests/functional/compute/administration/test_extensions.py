@@ -24,7 +24,7 @@ async def test_what_nova_gave_away_is_not_found_in_any_version(shared_bed):
     admin = shared_bed.client("admin@p/u")
     paths = ["os-tenant-networks", "os-networks", "os-floating-ips", "os-floating-ip-pools", "os-security-groups"]
     paths += ["os-volumes", "os-snapshots", "os-fping", "os-cells", "os-cloudpipe", "os-certificates", "images"]
-    paths += ["os-hosts", "os-agents", "os-assisted-volume-snapshots", "os-server-external-events"]
+    paths += ["os-agents", "os-assisted-volume-snapshots", "os-server-external-events"]
     for path in paths:
         for version in ("2.1", "2.90"):
             refusal = await admin.refusal("GET", f"/{path}", v=version)

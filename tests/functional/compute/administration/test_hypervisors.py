@@ -297,6 +297,23 @@ async def test_availability_zones(bed, admin, member):
     assert nova["updated_at"] == "1970-01-01T00:00:00.000000"
 
 
+async def test_hosts_until_2_42(bed, admin, member):
+    listed = (await admin.get("/os-hosts", v="2.42"))["hosts"]
+    assert listed[0] == {"host_name": "sim-0000", "service": "compute", "zone": "nova"}
+    assert (await admin.get("/os-hosts?zone=none"))["hosts"] == []
+    assert len((await admin.get("/os-hosts?zone=nova"))["hosts"]) == 2
+    server = await member.post("/servers", await bed.server_body(flavorRef="1"), status=202)
+    host = (await bed.settled(admin, server["server"]["id"]))["OS-EXT-SRV-ATTR:host"]
+    shown = [one["resource"] for one in (await admin.get(f"/os-hosts/{host}"))["host"]]
+    assert [one["project"] for one in shown] == ["(total)", "(used_now)", "(used_max)", "a" * 32]
+    assert shown[3] == {"host": host, "project": "a" * 32, "cpu": 1, "memory_mb": 512, "disk_gb": 1}
+    assert shown[1]["memory_mb"] == 512
+    assert (await admin.refusal("GET", "/os-hosts/none"))[::2] == (404, "Host none could not be found.")
+    for path in ("/os-hosts", f"/os-hosts/{host}"):
+        assert (await admin.refusal("GET", path, v="2.43"))[0] == 404
+        assert (await member.refusal("GET", path))[0] == 403
+
+
 async def test_all_of_it_is_for_admins(member, reader):
     paths = ["/os-hypervisors", "/os-hypervisors/detail", "/os-hypervisors/1", "/os-hypervisors/statistics"]
     paths += ["/os-services", "/os-availability-zone/detail", "/os-hypervisors/1/servers", "/os-hypervisors/1/uptime"]

@@ -10,7 +10,8 @@ async def test_the_version_documents_need_no_token(bed):
     http = bed.client("").http
     root = await http.get("/")
     assert root.status_code == 200
-    [version] = root.json()["versions"]
+    [old, version] = root.json()["versions"]
+    assert (old["id"], old["min_version"], old["version"], old["status"]) == ("v2.0", "", "", "SUPPORTED")
     assert (version["id"], version["min_version"], version["version"]) == ("v2.1", "2.1", "2.90")
     assert version["links"] == [{"rel": "self", "href": "http://cloud/v2.1/"}]
     for path in ("/v2.1", "/v2.1/"):
@@ -25,8 +26,26 @@ async def test_the_version_documents_need_no_token(bed):
 async def test_a_path_outside_of_any_version_is_answered_with_the_choices(bed):
     response = await bed.client("").http.get("/flavors/1")
     assert response.status_code == 300
-    [choice] = response.json()["choices"]
+    [old, choice] = response.json()["choices"]
+    assert old["links"] == [{"rel": "self", "href": "http://cloud/v2/flavors/1"}]
     assert choice["links"] == [{"rel": "self", "href": "http://cloud/v2.1/flavors/1"}]
+
+
+async def test_the_old_name_knows_no_microversions(member):
+    http, token = member.http, {"X-Auth-Token": member.token}
+    for path in ("/v2", "/v2/"):
+        shown = (await http.get(path)).json()["version"]
+        assert (shown["id"], shown["links"][0]["href"]) == ("v2.0", "http://cloud/v2/")
+    answer = await http.get("/v2/flavors/1", headers={**token, "OpenStack-API-Version": "compute 2.61"})
+    assert answer.status_code == 200
+    assert "extra_specs" not in answer.json()["flavor"]
+    assert (await http.get("/v2/flavors/1", headers={**token, "OpenStack-API-Version": "nonsense"})).status_code == 200
+    assert (await http.get("/v2/flavors/1")).status_code == 401
+    assert (await http.get("/v2/nothing", headers=token)).status_code == 404
+
+
+async def test_a_collection_is_not_a_thing_without_a_name(member):
+    assert (await member.call("GET", "/flavors/")).status_code == 404
 
 
 SPOKEN = [

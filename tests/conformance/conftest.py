@@ -17,6 +17,7 @@ import pytest
 
 from muster.store.engine import Database
 from muster.store.tables import metadata  # noqa: F401 - create_all makes the tables of all modules imported
+from tests.engines.fixtures import etcd, rabbitmq, redis, three_etcd  # noqa: F401 - fixtures for all suites here
 
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 20.0

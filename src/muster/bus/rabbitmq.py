@@ -5,7 +5,7 @@ sent again or delivered again: doubled, never lost silently; one host's queue ne
 """
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from random import Random
 from typing import Any
@@ -17,7 +17,7 @@ from pamqp.commands import Basic
 from muster.base.errors import Transient
 from muster.base.log import get_logger
 from muster.bus.rabbitmq_link import Link, told
-from muster.bus.rabbitmq_queues import declare, remove
+from muster.bus.rabbitmq_queues import declare
 from muster.bus.rabbitmq_settings import RabbitSettings
 from muster.bus.rabbitmq_subscription import RabbitSubscription
 from muster.domain.messages import CONTROL_TOPIC
@@ -28,6 +28,7 @@ _AT_ONCE = 500
 _PERSISTENT = 2
 
 Messages = Sequence[tuple[str, bytes]]
+Confirm = asyncio.Task[Any]
 
 
 class RabbitBus:
@@ -41,12 +42,12 @@ class RabbitBus:
         self._opening = asyncio.Lock()
         self._channel: AbstractChannel | None = None
         self._subscriptions: set[RabbitSubscription] = set()
-        self._removing: dict[str, asyncio.Task[None]] = {}
+        self._silent: set[str] = set()
 
     async def publish(self, messages: Messages) -> None:
         """See the protocol. Transient may also mean that some were taken and some were not.
 
-        A round trip per 500 messages; Transient when one of them takes longer than `publish_s`.
+        A round trip per 500 messages; Transient when no confirm comes for `publish_s`.
         """
         for first in range(0, len(messages), _AT_ONCE):
             some = messages[first : first + _AT_ONCE]
@@ -68,8 +69,6 @@ class RabbitBus:
         return subscription
 
     async def close(self) -> None:
-        for task in list(self._removing.values()):
-            task.cancel()
         await asyncio.gather(*(subscription.close() for subscription in self._subscriptions))
         await asyncio.gather(self._writing.close(), self._reading.close())
 
@@ -78,15 +77,13 @@ class RabbitBus:
         channel = await self._publisher()
         confirms = [asyncio.create_task(self._send_one(channel, topic, body)) for topic, body in messages]
         try:
-            await asyncio.wait(confirms, timeout=self._settings.publish_s)
-        finally:
+            await self._confirmed({one: topic for (topic, _), one in zip(messages, confirms, strict=True)})
             late = {topic for (topic, _), one in zip(messages, confirms, strict=True) if not one.done()}
+        finally:
             for one in confirms:
                 one.cancel()
         outcomes = await asyncio.gather(*confirms, return_exceptions=True)
-        if late:
-            confirmed = any(isinstance(outcome, Basic.Ack) for outcome in outcomes)
-            self._pass_over(late, confirmed)
+        self._pass_over(late, others_confirmed=any(isinstance(outcome, Basic.Ack) for outcome in outcomes))
         return await _nowhere([pair for pair in zip(messages, outcomes, strict=True) if pair[0][0] not in late])
 
     def _send_one(self, channel: AbstractChannel, topic: str, body: bytes) -> Coroutine[Any, Any, Any]:
@@ -94,23 +91,30 @@ class RabbitBus:
         key = self._settings.prefix + topic
         return channel.basic_publish(body, routing_key=key, properties=properties, mandatory=True)
 
-    def _pass_over(self, late: AbstractSet[str], others_confirmed: bool) -> None:
-        """Some queues did not confirm in time. Raises Transient, unless only hosts' queues among others are concerned.
+    async def _confirmed(self, confirms: Mapping[Confirm, str]) -> None:
+        """Wait for the confirms as long as some come within `publish_s`; for queues that are silent just as long."""
+        waiting = {one for one, topic in confirms.items() if topic not in self._silent}
+        progress = True
+        while waiting and progress:
+            done, waiting = await asyncio.wait(waiting, timeout=self._settings.publish_s)
+            progress = bool(done)
+        for one, topic in confirms.items():
+            if one.done():
+                self._silent.discard(topic)
 
-        A host that is passed over is behind in its numbers, and is sent everything when its heartbeat shows that.
+    def _pass_over(self, late: AbstractSet[str], *, others_confirmed: bool) -> None:
+        """Some queues do not confirm. Raises Transient, unless they are queues of hosts and others do confirm.
+
+        A host that is passed over is behind in its numbers, and is sent everything when its heartbeat shows that. Until
+        its queue confirms something, nobody waits for it.
         """
-        if not others_confirmed or CONTROL_TOPIC in late:
-            raise Transient("RabbitMQ did not confirm in time", retry_after_s=1.0)
-        for topic in late - self._removing.keys():
-            self._removing[topic] = asyncio.create_task(self._remove(topic), name=f"remove {topic}")
-
-    async def _remove(self, topic: str) -> None:
-        try:
-            await remove(await self._writing.soon(), self._settings, topic)
-        except Transient as error:
-            log.warning("a queue is stuck", action="bus.remove", topic=topic, error=error.message)
-        finally:
-            del self._removing[topic]
+        if not late:
+            return
+        if CONTROL_TOPIC in late or not others_confirmed:
+            self._silent -= late
+            raise Transient("RabbitMQ does not confirm", retry_after_s=1.0)
+        log.warning("queues passed over", action="bus.silent", topics=sorted(late)[:10], count=len(late))
+        self._silent |= late
 
     async def _publisher(self) -> AbstractChannel:
         async with self._opening:

@@ -37,7 +37,7 @@ class RabbitSettings(Struct, frozen=True, kw_only=True):
     silence_s: Annotated[int, Meta(ge=3)] = 15
     connect_s: Seconds = 5.0
     publish_s: Seconds = 10.0
-    stuck_s: Seconds = 20.0
+    stuck_s: Seconds = 60.0
     check_s: Seconds = 30.0
     backoff_s: Seconds = 10.0
     prefetch: Annotated[int, Meta(gt=0, lt=65536)] = 1_000

@@ -87,7 +87,8 @@ class RabbitSubscription:
         try:
             await told(channel.basic_qos(prefetch_count=self._settings.prefetch))
             try:
-                async with asyncio.timeout(self._settings.stuck_s):
+                # A slow broker must not be given more to do by all its readers at once: long, and not in step.
+                async with asyncio.timeout(self._settings.stuck_s * self._rng.uniform(1.0, 2.0)):
                     await told(channel.basic_consume(self._settings.prefix + self._topic, self._take))
             except TimeoutError:
                 await remove(connection, self._settings, self._topic)

@@ -29,7 +29,8 @@ from muster.base.clock import system_clock
 from muster.base.ids import new_uuid
 from muster.base.log import get_logger
 from muster.base.tasks import kept_running
-from muster.bus.memory import MemoryBus
+from muster.bus.open import MEMORY, open_bus
+from muster.bus.protocol import Bus
 from muster.cli.guest_image import ensure_guest
 from muster.domain.context import Context
 from muster.domain.flavors import DEFAULT_FLAVORS
@@ -41,7 +42,8 @@ from muster.host.agent import HostIdentity, HostParts
 from muster.host.group import HostGroup
 from muster.host.hypervisor.sim import NullPlumbing, SimHypervisor, SimSettings
 from muster.host.ports import ImageSource
-from muster.locks.tooz import ToozLocks
+from muster.locks.open import open_locks
+from muster.locks.protocol import LockService
 from muster.services.dispatcher import Dispatcher
 from muster.services.host_reports import HostReports
 from muster.services.identity_bootstrap import bootstrap
@@ -78,7 +80,8 @@ class CloudSettings(Struct, frozen=True, kw_only=True):
     """What `muster up` may be told.
 
     `real_host`: this machine is one more host, in the zone `nova`, and simulated ones are in the zone `sim`; a server
-    that names no zone gets a real guest. `guest_image` is the built test guest's file.
+    that names no zone gets a real guest. `guest_image` is the built test guest's file. The URLs name engines that other
+    processes share; without them all is in the folder and in this process. `member` is this process's name among them.
     """
 
     folder: Path
@@ -86,6 +89,10 @@ class CloudSettings(Struct, frozen=True, kw_only=True):
     sim: SimSettings = SimSettings()
     real_host: "RealHost | None" = None
     guest_image: Path | None = None
+    member: str = "muster"
+    database_url: str | None = None
+    locks_url: str | None = None
+    bus_url: str = MEMORY
 
 
 class RealHost(Protocol):
@@ -110,11 +117,11 @@ class Cloud(Struct, frozen=True, kw_only=True):
 async def running(settings: CloudSettings, admin_password: str) -> AsyncIterator[Cloud]:
     """A cloud in `settings.folder`, started and, at the end of the block, stopped; its state stays in the folder."""
     folder = settings.folder
-    database = Database(f"sqlite:///{folder / DATABASE}")
+    database = Database(settings.database_url or f"sqlite:///{folder / DATABASE}")
     await bring_to_head(database)
-    locks = ToozLocks(f"file://{folder / 'locks'}", "muster", folder / "locks" / "tokens")
-    await locks.start()
-    bus = MemoryBus()
+    locks_url = settings.locks_url or f"file://{folder / 'locks'}"
+    locks = await open_locks(locks_url, settings.member, folder / "locks" / "tokens")
+    bus = open_bus(settings.bus_url, settings.member, SystemRandom())
     passwords = Passwords(PasswordSettings())
     tasks: list[asyncio.Task[None]] = []
     try:
@@ -132,6 +139,7 @@ async def running(settings: CloudSettings, admin_password: str) -> AsyncIterator
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         passwords.close()
+        await bus.close()
         await locks.close()
         await database.close()
 
@@ -139,8 +147,8 @@ async def running(settings: CloudSettings, admin_password: str) -> AsyncIterator
 async def _assemble(
     settings: CloudSettings,
     database: Database,
-    locks: ToozLocks,
-    bus: MemoryBus,
+    locks: LockService,
+    bus: Bus,
     passwords: Passwords,
     admin_password: str,
 ) -> tuple[Cloud, Mapping[str, Callable[[], Coroutine[Any, Any, None]]]]:

@@ -1,31 +1,19 @@
 """Every bus that Muster runs on: `buses` is each in turn; each test has topics of its own."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from itertools import count
 from random import Random
 
 import pytest
 
-from muster.bus.memory import MemoryBus
+from muster.bus.memory import BATCH_LIMIT, MemoryBus
 from muster.bus.open import open_bus
 from muster.bus.protocol import Bus
-from tests.conformance.locks.conftest import folder
-from tests.engines.rabbitmq import RabbitMq
+
+PREFETCH = 400
 
 _names = count()
-
-
-@pytest.fixture(scope="session")
-def rabbitmq() -> Iterator[RabbitMq]:
-    """One broker per test process. Whoever kills it starts it again."""
-    with folder("rabbitmq") as path:
-        broker = RabbitMq(path)
-        try:
-            broker.start()
-            yield broker
-        finally:
-            broker.close()
 
 
 @pytest.fixture
@@ -40,6 +28,7 @@ class Buses:
     def __init__(self, url: str | None) -> None:
         self._url = url
         self._opened: list[Bus] = []
+        self.batch_limit = BATCH_LIMIT if url is None else PREFETCH
 
     def open(self, *, limit: int | None = None) -> Bus:
         """`limit` bounds the topics."""
@@ -59,7 +48,7 @@ class Buses:
 async def buses(request: pytest.FixtureRequest, prefix: str) -> AsyncIterator[Buses]:
     url = None
     if request.param == "rabbitmq":
-        url = f"{request.getfixturevalue('rabbitmq').url}?prefix={prefix}"
+        url = f"{request.getfixturevalue('rabbitmq').url}?prefix={prefix}&prefetch={PREFETCH}"
     opened = Buses(url)
     try:
         yield opened

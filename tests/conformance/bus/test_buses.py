@@ -79,6 +79,17 @@ async def test_a_wait_that_is_cancelled_takes_nothing(buses: Buses) -> None:
     assert await read(subscription, 1) == [b"x"]
 
 
+async def test_a_batch_is_bounded(buses: Buses) -> None:
+    bus = buses.open()
+    await bus.publish([("host.a", body) for body in numbered(buses.batch_limit + 10)])
+    subscription = await bus.subscribe("host.a")
+    sizes = []
+    async with asyncio.timeout(HANG_S):
+        while sum(sizes) < buses.batch_limit + 10:
+            sizes.append(len(await subscription.next_batch()))
+    assert max(sizes) <= buses.batch_limit
+
+
 @pytest.mark.parametrize("size", [0, 1, 3_000_000])
 async def test_a_message_may_be_of_any_size(buses: Buses, size: int) -> None:
     body = bytes(index % 251 for index in range(size))

@@ -1,10 +1,7 @@
 """Every lock service that Muster runs on: `backend` is each of them in turn, over an engine of this test process."""
 
 import asyncio
-import shutil
-import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
 from itertools import count
 from pathlib import Path
 
@@ -12,56 +9,10 @@ import pytest
 
 from muster.locks.open import open_locks
 from muster.locks.protocol import LockService
-from tests.engines.etcd import Etcd
-from tests.engines.redis import Redis
 
 LEASE_S = 2
 
 _names = count()
-
-
-@contextmanager
-def folder(kind: str) -> Iterator[Path]:
-    path = Path(tempfile.mkdtemp(prefix=f"muster-{kind}-"))
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
-
-
-@pytest.fixture(scope="session")
-def redis() -> Iterator[Redis]:
-    with folder("redis") as path:
-        server = Redis(path)
-        try:
-            server.start()
-            yield server
-        finally:
-            server.stop()
-
-
-@pytest.fixture(scope="session")
-def etcd() -> Iterator[Etcd]:
-    """One member, shared by the tests of a process: each takes names of its own."""
-    with folder("etcd") as path:
-        cluster = Etcd(path)
-        try:
-            cluster.start()
-            yield cluster
-        finally:
-            cluster.stop()
-
-
-@pytest.fixture(scope="session")
-def three_etcd() -> Iterator[Etcd]:
-    """Three members. Whoever kills one starts it again."""
-    with folder("etcd-3") as path:
-        cluster = Etcd(path, members=3)
-        try:
-            cluster.start()
-            yield cluster
-        finally:
-            cluster.stop()
 
 
 class Backend:

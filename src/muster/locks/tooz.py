@@ -130,8 +130,13 @@ class ToozLocks:
             return False
 
     def _next_token(self, name: str) -> int:
+        """A number higher than all before it. It follows the clock (microseconds), so that it grows on also when the
+        counter was lost or damaged (a power failure, a folder that was cleared) or another engine's tokens came before;
+        and the counter, should the clock be set back.
+        """
         path = self._token_dir / (_safe(name) + ".token")
-        token = 1 + (int(path.read_text() or 0) if path.exists() else 0)
+        before = path.read_text(errors="replace") if path.exists() else ""
+        token = max(1 + int(before) if before.isdecimal() else 1, time.time_ns() // 1_000)
         scratch = path.with_suffix(".new")
         scratch.write_text(str(token))
         os.replace(scratch, path)  # whole or not at all, also when the process dies here

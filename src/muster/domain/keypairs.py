@@ -5,12 +5,14 @@ import hashlib
 import re
 
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.hashes import SHA1
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
+from cryptography.x509 import load_pem_x509_certificate
 from msgspec import Struct
 
 from muster.base.errors import Invalid
 
-SSH = "ssh"
+SSH, X509 = "ssh", "x509"
 PUBLIC_KEY_LIMIT = 16_384
 
 # What Nova allows below 2.92.
@@ -19,7 +21,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 class Keypair(Struct, frozen=True, kw_only=True):
-    """A public key under its user's name for it."""
+    """A public key under its user's name for it; one of the type x509 is a certificate in PEM."""
 
     user_id: str
     name: str
@@ -50,6 +52,21 @@ def fingerprint_of(public_key: str) -> str:
         digest = hashlib.md5(base64.b64decode(text.split()[1]), usedforsecurity=False).hexdigest()
     except (ValueError, UnsupportedAlgorithm, IndexError) as error:
         raise _invalid("failed to generate fingerprint") from error
+    return _in_pairs(digest)
+
+
+def certificate_fingerprint(certificate: str) -> str:
+    """The SHA-1 fingerprint of a certificate in PEM, as Nova shows it. Raises Invalid for what is no certificate."""
+    if len(certificate) > PUBLIC_KEY_LIMIT:
+        raise _invalid("failed to generate X509 fingerprint")
+    try:
+        digest = load_pem_x509_certificate(certificate.encode()).fingerprint(SHA1()).hex()  # noqa: S303
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise _invalid("failed to generate X509 fingerprint") from error
+    return _in_pairs(digest)
+
+
+def _in_pairs(digest: str) -> str:
     return ":".join(digest[index : index + 2] for index in range(0, len(digest), 2))
 
 

@@ -127,10 +127,15 @@ class ImageSpec(Struct, frozen=True, kw_only=True):
 
 
 class KeySpec(Struct, frozen=True):
-    """An ssh key as the metadata service shows it."""
+    """A user's key as the metadata service shows it: for ssh, or a certificate in PEM."""
 
     name: str
     public_key: str
+
+    @property
+    def type(self) -> str:
+        """Nova's name of the kind of key."""
+        return "x509" if self.public_key.startswith("-----BEGIN") else "ssh"
 
 
 class ServerSpec(Struct, frozen=True, kw_only=True):

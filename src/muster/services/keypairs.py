@@ -2,23 +2,21 @@
 
 import asyncio
 
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from msgspec import Struct
 
 from muster.base.clock import Clock
 from muster.base.coalescer import Coalescer
 from muster.base.errors import Conflict, Forbidden, Invalid, NotFound
 from muster.domain.context import Context
-from muster.domain.keypairs import SSH, Keypair, check_name, fingerprint_of
+from muster.domain.keypairs import SSH, X509, Keypair, certificate_fingerprint, check_name, fingerprint_of
 from muster.domain.quotas import UNLIMITED
+from muster.services.new_keys import certificate_pair, ssh_pair
 from muster.services.quotas import Quotas
 from muster.store import keypairs as store
 from muster.store import usages as usage_store
 from muster.store.engine import Connection, Database, Violation
 
 _RESOURCE = "key_pairs"
-_KEY_BITS = 2048
 _KEYS_AT_ONCE = 2
 
 
@@ -39,20 +37,22 @@ class Keypairs:
         self._making = asyncio.Semaphore(_KEYS_AT_ONCE)
         self._reads: Coalescer[tuple[str, str], Keypair | None] = Coalescer(self._read, name="keypairs.read")
 
-    async def create(self, context: Context, user_id: str, name: str, public_key: str | None) -> NewKeypair:
+    async def create(
+        self, context: Context, user_id: str, name: str, public_key: str | None, kind: str = SSH
+    ) -> NewKeypair:
         """Keep a public key, or make a pair (in a thread: 50 ms) if none is given.
 
         Raises Invalid for a bad name or key, Conflict for a name that is taken, Forbidden beyond the quota.
         """
         _check_own(context, user_id, "create")
         check_name(name)
-        private_key, kept_key = (None, public_key) if public_key is not None else await self._make()
+        private_key, kept_key = (None, public_key) if public_key is not None else await self._make(kind, user_id)
         keypair = Keypair(
             user_id=user_id,
             name=name,
-            type=SSH,
+            type=kind,
             public_key=kept_key,
-            fingerprint=fingerprint_of(kept_key),
+            fingerprint=certificate_fingerprint(kept_key) if kind == X509 else fingerprint_of(kept_key),
             created_at=self._clock(),
         )
         try:
@@ -89,9 +89,11 @@ class Keypairs:
                 raise _not_found(user_id, name)
             await usage_store.add(connection, {(user_id, _RESOURCE): -1})
 
-    async def _make(self) -> tuple[str, str]:
+    async def _make(self, kind: str, user_id: str) -> tuple[str, str]:
         async with self._making:
-            return await asyncio.to_thread(_make_pair)
+            if kind == X509:
+                return await asyncio.to_thread(certificate_pair, user_id, self._clock())
+            return await asyncio.to_thread(ssh_pair)
 
     async def _count(self, connection: Connection, context: Context, user_id: str) -> None:
         """Count one more key of this user: keys are the user's, their limit is the project's, as with Nova."""
@@ -115,11 +117,3 @@ def _check_own(context: Context, user_id: str, verb: str) -> None:
 
 def _not_found(user_id: str, name: str) -> NotFound:
     return NotFound(f"Keypair {name} not found for user {user_id}", code="compute.keypair_not_found")
-
-
-def _make_pair() -> tuple[str, str]:
-    """A new private key (PEM) and its public key (OpenSSH)."""
-    key = rsa.generate_private_key(public_exponent=65_537, key_size=_KEY_BITS)
-    private = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()).decode()
-    public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
-    return private, f"{public} Generated-by-Muster"

@@ -11,7 +11,7 @@ from muster.api.http.responses import Response
 from muster.api.http.routing import Route, Routes
 from muster.base.errors import Invalid
 from muster.base.units import iso
-from muster.domain.keypairs import Keypair
+from muster.domain.keypairs import SSH, Keypair
 from muster.domain.policies import Rule
 from muster.services.keypairs import Keypairs
 
@@ -66,7 +66,8 @@ class KeypairHandlers:
         body = (await parse(request, CreateBody)).keypair
         _check(request, body)
         user_id = body.user_id or request.context.user_id
-        made = await self._keypairs.create(request.context, user_id, body.name, body.public_key)
+        kind = body.type or SSH
+        made = await self._keypairs.create(request.context, user_id, body.name, body.public_key, kind)
         shown = {**_brief(request, made.keypair), "user_id": made.keypair.user_id}
         if made.private_key is not None:
             shown["private_key"] = made.private_key
@@ -104,7 +105,5 @@ def _check(request: Request, body: KeypairBody) -> None:
     for name, since in (("type", _TYPES), ("user_id", _USERS)):
         if getattr(body, name) is not None and request.version < since:
             raise Invalid(f"Additional properties are not allowed ('{name}' was unexpected)")
-    if body.type == "x509":
-        raise Invalid("Keypair data is invalid: keys of the type x509 are not offered; use ssh")
     if body.user_id is not None and not (0 < len(body.user_id) <= 64 and body.user_id.isprintable()):
         raise Invalid("Invalid input for field/attribute user_id: it is no user's id.")

@@ -69,7 +69,7 @@ def meta_data(description: Description, version: str = LATEST) -> dict[str, Any]
     if server.key is not None:
         document["public_keys"] = {server.key.name: server.key.public_key}
         if _has(version, _NETWORK):
-            document["keys"] = [{"name": server.key.name, "type": "ssh", "data": server.key.public_key}]
+            document["keys"] = [{"name": server.key.name, "type": server.key.type, "data": server.key.public_key}]
     document["hostname"] = hostname_of(server, description.domain)
     document["name"] = server.name
     document["launch_index"] = 0

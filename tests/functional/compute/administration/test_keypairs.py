@@ -1,10 +1,14 @@
 """Keypairs as each microversion shows them, and the keys that servers are made with."""
 
 import asyncio
+from base64 import b64decode
 from collections import Counter
 
 import pytest
+from cryptography.hazmat.primitives.hashes import SHA1
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.hazmat.primitives.serialization.pkcs12 import load_key_and_certificates
+from cryptography.x509 import load_pem_x509_certificate
 from sqlalchemy import event, select
 
 from muster.domain.keypairs import PUBLIC_KEY_LIMIT
@@ -61,6 +65,24 @@ async def test_a_pair_is_made_when_no_key_is_given_and_its_private_key_is_shown_
     async with bed.database.read() as connection:
         rows = (await connection.execute(select(keypairs))).all()
     assert "PRIVATE" not in str(rows)
+
+
+async def test_certificates(bed, member):
+    made = {"keypair": {"name": "winrm", "type": "x509"}}
+    pair = (await member.post("/os-keypairs", made, v="2.2", status=201))["keypair"]
+    key, certificate, _ = load_key_and_certificates(b64decode(pair["private_key"]), None)
+    assert certificate == load_pem_x509_certificate(pair["public_key"].encode())
+    assert key.public_key() == certificate.public_key()
+    assert pair["type"] == "x509"
+    assert pair["fingerprint"].replace(":", "") == certificate.fingerprint(SHA1()).hex()
+    kept = body("kept", type="x509", public_key=pair["public_key"])
+    assert (await member.post("/os-keypairs", kept, v="2.2", status=201))["keypair"]["fingerprint"] == pair[
+        "fingerprint"
+    ]
+    shown = (await member.get("/os-keypairs/winrm", v="2.2"))["keypair"]
+    assert (shown["type"], "private_key" in shown) == ("x509", False)
+    server = await member.post("/servers", await bed.server_body(key_name="winrm"), status=202)
+    assert (await bed.settled(member, server["server"]["id"]))["key_name"] == "winrm"
 
 
 async def test_keys_are_the_users_own_and_admins_see_everybodys(admin, member, reader, other):
@@ -126,7 +148,9 @@ async def test_pages(member):
         body(public_key=ED25519 + " " * PUBLIC_KEY_LIMIT),
         body(public_key=ED25519 + "\x00"),
         body(public_key=7),
-        body(type="x509"),
+        body(type="x509"),  # the key is one for ssh
+        body(type="x509", public_key="-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"),
+        body(type="x509", public_key="x" * PUBLIC_KEY_LIMIT * 2),
         body(type="pgp"),
         body(user_id=""),
         body(unknown=1),

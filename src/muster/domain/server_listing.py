@@ -37,22 +37,54 @@ class ServerQuery(Struct, frozen=True, kw_only=True):
     interfaces: bool = True
 
 
-def like(pattern: str) -> str:
-    r"""A pattern for LIKE (escape character \) that finds what Nova's regular expression finds.
+def like(pattern: str) -> tuple[str, ...]:
+    r"""Patterns for LIKE (escape character \) of which one finds whatever Nova's regular expression finds.
 
-    Anchors, `.` and `.*` are understood; whatever else regular expressions know is taken literally, so that no
-    request can make the database work for long.
+    Anchors, `.` and alternatives are what they are; of classes, groups and repetitions only the place counts, so that
+    they may find more. No request can make the database work for long with a regular expression of its own.
     """
-    start, end = pattern.startswith("^"), pattern.endswith("$") and not pattern.endswith("\\$")
-    inner = pattern[1 if start else 0 : len(pattern) - 1 if end else len(pattern)]
-    text = "".join(_piece(match[0]) for match in re.finditer(r"\.\*|\\.|.", inner, re.DOTALL))
-    return ("" if start else "%") + text + ("" if end else "%")
+    return tuple(_like(alternative) for alternative in _alternatives(pattern))
 
 
-def _piece(part: str) -> str:
-    if part == ".*":
-        return "%"
-    if part == ".":
+def _alternatives(pattern: str) -> list[str]:
+    """The parts between bars outside of groups and classes."""
+    parts, depth = [""], 0
+    for piece in _TOKENS.findall(pattern):
+        depth += {"(": 1, ")": -1}.get(piece, 0)
+        if piece == "|" and depth <= 0:
+            parts.append("")
+        else:
+            parts[-1] += piece
+    return parts
+
+
+def _like(pattern: str) -> str:
+    atoms: list[str] = []
+    depth = 0
+    for piece in _TOKENS.findall(pattern.removeprefix("^")):
+        depth += {"(": 1, ")": -1}.get(piece, 0)
+        if depth > 0:
+            continue
+        if piece == ")":
+            atoms.append("%")
+        elif piece[0] in "*+?{" and atoms:
+            atoms[-1] = atoms[-1] + "%" if piece == "+" else "%"
+        else:
+            atoms.append(_atom(piece))
+    ends = bool(atoms) and atoms[-1] == _END
+    return ("" if pattern.startswith("^") else "%") + "".join(atoms).replace(_END, "") + ("" if ends else "%")
+
+
+def _atom(piece: str) -> str:
+    if piece == "$":
+        return _END
+    if piece == "." or (piece[0] == "[" and len(piece) > 1) or piece in _CLASSES:
         return "_"
-    char = part[-1]
+    char = piece[-1]
     return "\\" + char if char in "%_\\" else char
+
+
+# A character that is escaped, a class, a count, or any other character.
+_TOKENS = re.compile(r"\\.|\[\^?\]?[^\]]*\]|\{\d*,?\d*\}|.", re.DOTALL)
+_CLASSES = frozenset({"\\d", "\\D", "\\w", "\\W", "\\s", "\\S"})
+_END = "\0"  # no text has it

@@ -109,11 +109,15 @@ def _conditions(query: ServerQuery) -> list[ColumnElement[bool]]:
     if query.task_states:
         conditions.append(servers.c.task_state.in_(query.task_states))
     conditions += [FILTERS[name].in_(values) for name, values in query.filters.items()]
-    conditions += [FILTERS[name].like(like(text), escape="\\") for name, text in query.patterns.items()]
+    conditions += [_finds(FILTERS[name], text) for name, text in query.patterns.items()]
     for name, moment in query.moments.items():
         conditions += [FILTERS[name] >= moment, FILTERS[name] < moment + 1]
     conditions += [_has_address(text, version) for text, version in ((query.ip, 4), (query.ip6, 6)) if text is not None]
     return [*conditions, *_tag_conditions(query.tags)]
+
+
+def _finds(column: Any, pattern: str) -> ColumnElement[bool]:
+    return or_(*(column.like(text, escape="\\") for text in like(pattern)))
 
 
 def _has_address(text: str, version: int) -> ColumnElement[bool]:
@@ -121,7 +125,7 @@ def _has_address(text: str, version: int) -> ColumnElement[bool]:
     having = (
         select(ports.c.device_id)
         .join(addresses, addresses.c.port_id == ports.c.id)
-        .where(addresses.c.ip_address.like(like(text), escape="\\"), of_version if version == 6 else not_(of_version))
+        .where(_finds(addresses.c.ip_address, text), of_version if version == 6 else not_(of_version))
     )
     return servers.c.id.in_(having)
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -16,18 +16,17 @@ from muster.api.compute.services import Services
 from muster.api.http.requests import Request
 from muster.api.http.responses import Response
 from muster.base.errors import Forbidden, Invalid
+from muster.domain.server_changes import check_settled
 from muster.domain.server_lookups import Named
 from muster.domain.servers import Asked, Verb
 
 # Nova's actions that this cloud does not offer, each with the reason.
 _NOT_OFFERED: Mapping[str, str] = {
-    **dict.fromkeys(("resize", "confirmResize", "revertResize"), "a server keeps its flavor"),
+    "resize": "a server keeps its flavor",
     **dict.fromkeys(("migrate", "os-migrateLive", "evacuate"), "a server stays on its host"),
-    **dict.fromkeys(("pause", "unpause", "suspend", "resume"), "a server runs or is stopped"),
-    **dict.fromkeys(("shelve", "shelveOffload", "unshelve"), "a server runs or is stopped"),
-    **dict.fromkeys(("rescue", "unrescue"), "rebuild the server instead"),
+    **dict.fromkeys(("pause", "suspend", "shelve", "shelveOffload"), "a server runs or is stopped"),
+    "rescue": "rebuild the server instead",
     **dict.fromkeys(("createImage", "createBackup"), "images are uploaded"),
-    **dict.fromkeys(("restore", "forceDelete"), "a deleted server is gone at once"),
     **dict.fromkeys(("addFloatingIp", "removeFloatingIp"), "there are no floating addresses"),
     **dict.fromkeys(("addFixedIp", "removeFixedIp"), "change the port's addresses instead"),
     **dict.fromkeys(
@@ -39,13 +38,9 @@ _NOT_OFFERED: Mapping[str, str] = {
     "injectNetworkInfo": "guests configure themselves by DHCP or config drive",
     "resetNetwork": "guests configure themselves by DHCP or config drive",
 }
+# What ends a state that no server here is ever in.
+_NEVER_DUE = frozenset({"confirmResize", "revertResize", "unpause", "resume", "unshelve", "unrescue", "restore"})
 _INVALID_IN_OUTPUT = re.compile("[\x00-\x08\x0b-\x1f]")
-
-Details = TypeVar("Details")
-
-
-class NoDetails(Struct, forbid_unknown_fields=True):
-    """Nothing."""
 
 
 class RebootBody(Struct, forbid_unknown_fields=True):
@@ -97,6 +92,7 @@ class ServerActionHandlers:
             "rebuild": self._rebuild,
             "lock": self._lock,
             "unlock": self._unlock,
+            "forceDelete": self._force_delete,
             "os-getConsoleOutput": self._console_output,
             "os-resetState": self._reset_state,
             "addSecurityGroup": self._add_group,
@@ -110,7 +106,9 @@ class ServerActionHandlers:
             raise Invalid("Malformed request body: it must name exactly one action.")
         [(name, details)] = body.items()
         if name not in self._actions:
-            await self._servers.get(request.context, request.parameters["server_id"])
+            server = await self._servers.get(request.context, request.parameters["server_id"])
+            if name in _NEVER_DUE:
+                check_settled(server, name, idle=False, states=())
             if name in _NOT_OFFERED:
                 raise Invalid(f"This cloud does not offer the action {name}: {_NOT_OFFERED[name]}.")
             raise Invalid(f"There is no such action: {name[:64]}")
@@ -121,6 +119,9 @@ class ServerActionHandlers:
 
     async def _stop(self, request: Request, _details: msgspec.Raw) -> Response:
         return await self._order(request, Asked(verb=Verb.STOP))
+
+    async def _force_delete(self, request: Request, _details: msgspec.Raw) -> Response:
+        return await self._order(request, Asked(verb=Verb.DELETE))
 
     async def _reboot(self, request: Request, details: msgspec.Raw) -> Response:
         kind = decode(bytes(details), RebootBody).type

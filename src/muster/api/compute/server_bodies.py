@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any
 
-from msgspec import UNSET, Struct
+from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
 from muster.api.compute.bodies import is_true, parse
@@ -112,6 +112,11 @@ def new_password() -> str:
     return new_secret(9)
 
 
+def canonical(address: str | UnsetType) -> str:
+    """An IP address in its canonical form; empty for none."""
+    return str(ip_address(address)) if address else ""
+
+
 def hostname_of(name: str) -> str:
     """A valid host name (RFC 1123) of a server's name, as Nova derives it."""
     text = re.sub(r"[ _.]", "-", name[:63])
@@ -142,8 +147,8 @@ def _draft(body: ServerBody, request: Request, named: Named, resolved: Resolved)
         availability_zone=named.zone,
         wanted_hostname=named.hostname,
         disk_config="MANUAL" if body.disk_config is UNSET else body.disk_config,
-        access_ip_v4=body.accessIPv4 or "",
-        access_ip_v6=body.accessIPv6 or "",
+        access_ip_v4=canonical(body.accessIPv4),
+        access_ip_v6=canonical(body.accessIPv6),
         tags=() if body.tags is UNSET else tuple(dict.fromkeys(body.tags)),
         nics=nics,
         security_group_ids=resolved.group_ids,

@@ -163,7 +163,7 @@ def query_of(request: Request, *, interfaces: bool) -> ServerQuery | None:
         tags=_tags(values),
         ip=_pattern(values, "ip"),
         ip6=_pattern(values, "ip6"),
-        limit=page.limit,
+        limit=0 if values.get("limit") == "0" else page.limit,
         marker=page.marker,
         sort=sort,
         interfaces=interfaces,

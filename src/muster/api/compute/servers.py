@@ -6,7 +6,7 @@ from msgspec import UNSET
 
 from muster.api.compute.bodies import check_versions, parse
 from muster.api.compute.paging import PageAsked, next_link
-from muster.api.compute.server_bodies import Lookups
+from muster.api.compute.server_bodies import Lookups, canonical
 from muster.api.compute.server_listing import query_of
 from muster.api.compute.server_schemas import SPANS, ChangedServerBody, RebuildBody, UpdateBody
 from muster.api.compute.server_views import alone, brief, changed, full, links
@@ -86,7 +86,7 @@ class ServerHandlers:
         return Response(status=204)
 
     async def _page(self, query: ServerQuery | None) -> list[Server]:
-        if query is None:
+        if query is None or query.limit == 0:
             return []
         try:
             return await self._servers.page(query)
@@ -97,6 +97,7 @@ class ServerHandlers:
 def changes_of(body: ChangedServerBody | RebuildBody) -> dict[str, Any]:
     """What a body sets, by the server's fields."""
     found = {column: getattr(body, name) for name, column in CHANGEABLE.items()}
+    found |= {name: canonical(found[name]) for name in ("access_ip_v4", "access_ip_v6") if found[name]}
     return {column: value for column, value in found.items() if value is not UNSET}
 
 

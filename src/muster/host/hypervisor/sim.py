@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 from msgspec import Struct
 
 from muster.base.clock import Clock, system_clock
-from muster.base.errors import Conflict, NotFound
+from muster.base.errors import NotFound
 from muster.domain.reports import Fault, GuestState, HostCapacity
 from muster.domain.specs import NetworkSpec, SecurityGroupSpec, ServerSpec
 from muster.host.ports import Guest, GuestEvent, Outcome, PlumbedPort
@@ -114,14 +114,12 @@ class SimHypervisor:
         return [Outcome(server_id) for server_id in server_ids]
 
     async def console_output(self, server_id: str, n_lines: int | None) -> str:
-        """Raises NotFound, Conflict when it does not run."""
-        guest = self._guests.get(server_id)
-        if guest is None:
+        """What a guest that has booted would have said, also after it was stopped. Raises NotFound."""
+        if server_id not in self._guests:
             raise NotFound("no such guest on this host")
-        if guest.state is not GuestState.RUNNING:
-            raise Conflict("the guest is not running")
         lines = [
             "This server is simulated: no guest runs, and this is all its console will ever say.",
+            *(f"[    0.{step:06}] simulated boot: step {step} of 12" for step in range(1, 13)),
             f"{self._names[server_id]} login: ",
         ]
         return "\n".join(lines if n_lines is None else lines[-n_lines:] if n_lines > 0 else [])

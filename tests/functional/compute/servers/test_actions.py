@@ -80,22 +80,17 @@ async def test_bad_actions(scene: Scene, body: Any) -> None:
 
 NOT_OFFERED = (
     {"resize": {"flavorRef": "2"}},
-    {"confirmResize": None},
     {"migrate": None},
     {"os-migrateLive": {"host": None, "block_migration": "auto"}},
     {"evacuate": {}},
     {"pause": None},
-    {"unpause": None},
     {"suspend": None},
-    {"resume": None},
     {"shelve": None},
-    {"unshelve": None},
     {"rescue": None},
     {"createImage": {"name": "x"}},
     {"createBackup": {"name": "x", "backup_type": "daily", "rotation": 1}},
     {"changePassword": {"adminPass": "x"}},
     {"os-getVNCConsole": {"type": "novnc"}},
-    {"forceDelete": None},
     {"addFixedIp": {"networkId": "x"}},
 )
 
@@ -109,6 +104,23 @@ async def test_what_is_not_offered_is_refused_by_name(scene: Scene, body: Any) -
     assert f"This cloud does not offer the action {name}" in message
     status, _, _ = await scene.other.refusal("POST", f"/servers/{server_id}/action", body)
     assert status == 404
+
+
+@pytest.mark.parametrize(
+    "name", ["confirmResize", "revertResize", "unpause", "resume", "unshelve", "unrescue", "restore"]
+)
+async def test_what_ends_a_state_that_no_server_is_in(scene: Scene, name: str) -> None:
+    servers_there = (await scene.member.get("/servers?limit=1"))["servers"]
+    server_id = servers_there[0]["id"] if servers_there else await scene.server()
+    status, message = await _refusal(scene, server_id, {name: None})
+    assert status == 409
+    assert f"Cannot '{name}' instance {server_id} while it is in vm_state " in message
+
+
+async def test_force_delete(scene: Scene) -> None:
+    server_id = await scene.server()
+    await _act(scene, server_id, {"forceDelete": None})
+    await scene.bed.gone(scene.member, server_id)
 
 
 async def test_rebuild_with_all_it_takes(scene: Scene) -> None:
@@ -195,8 +207,9 @@ async def test_console_output(scene: Scene) -> None:
     server_id = await scene.server(name="talker")
     whole = (await _act(scene, server_id, {"os-getConsoleOutput": {}}, status=200))["output"]
     assert whole.endswith("talker login: ")
-    assert len(whole.splitlines()) == 2
-    for length, lines in ((1, 1), ("1", 1), (0, 0), (-1, 2), (None, 2), (10**30, 2)):
+    everything = len(whole.splitlines())
+    assert everything > 10
+    for length, lines in ((1, 1), ("10", 10), (0, 0), (-1, everything), (None, everything), (10**30, everything)):
         answer = await _act(scene, server_id, {"os-getConsoleOutput": {"length": length}}, status=200)
         assert len(answer["output"].splitlines()) == lines, length
     body = await scene.bed.server_body(flavorRef="5", name="homeless", min_count=40)  # too many for two hosts

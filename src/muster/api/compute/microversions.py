@@ -34,11 +34,13 @@ class Microversions(Hooks):
             )
 
     def headers(self, request: Request) -> Mapping[str, str]:
-        """The version in use; none for a request that did not come so far that it had one."""
+        """The request's id under Nova's own name, and the version in use, where the request came so far to have one."""
+        named = {"X-Compute-Request-Id": request.request_id}
         if request.version == (0, 0):
-            return {}
+            return named
         version = versions.text(request.version)
         return {
+            **named,
             _HEADER: f"compute {version}",
             _LEGACY_HEADER: version,
             "Vary": f"{_HEADER}, {_LEGACY_HEADER}",

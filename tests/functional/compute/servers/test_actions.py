@@ -248,6 +248,12 @@ async def test_the_record_of_actions(scene: Scene) -> None:
         assert (await scene.reader.refusal("GET", f"{path}?{query}", v="2.66"))[0] == 400, query
     assert (await scene.reader.refusal("GET", f"{path}?changes-before=2999-01-01T00:00:00Z", v="2.58"))[0] == 400
 
+    answer = await scene.member.call("POST", f"/servers/{server_id}/action", {"lock": None})
+    assert answer.headers["X-Compute-Request-Id"] == answer.headers["X-Openstack-Request-Id"]
+    newest = (await scene.reader.get(f"{path}?limit=1", v="2.58"))["instanceActions"]
+    assert newest[0]["request_id"] == answer.headers["X-Compute-Request-Id"]
+    await _act(scene, server_id, {"unlock": None})
+
     stop = found[0]["request_id"]
     assert "events" not in (await scene.reader.get(f"{path}/{stop}"))["instanceAction"]
     [event] = (await scene.reader.get(f"{path}/{stop}", v="2.84"))["instanceAction"]["events"]

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 from muster.base.clock import Clock
-from muster.base.errors import MusterError
+from muster.base.errors import MusterError, Stale, Transient
 from muster.base.log import get_logger
 from muster.base.metrics import MESSAGES
 from muster.bus.protocol import Bus
@@ -71,7 +71,7 @@ class Dispatcher:
         """
         try:
             await self._publish(notes)
-        except MusterError:
+        except (Transient, Stale):
             raise
         except Exception as error:
             host_ids = {note.host_id for note in notes}

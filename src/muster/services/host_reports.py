@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 import msgspec
 
 from muster.base.clock import Clock
-from muster.base.errors import MusterError, Transient
+from muster.base.errors import MusterError, Stale, Transient
 from muster.base.log import get_logger
 from muster.base.metrics import MESSAGES, STATE_CHANGES
 from muster.bus.protocol import Bus, Subscription
@@ -87,7 +87,7 @@ class HostReports:
         """Take all in together; if a mistake prevents it, one by one. Raises MusterError when the database is away."""
         try:
             await self.take(messages)
-        except MusterError:
+        except (Transient, Stale):
             raise
         except Exception as error:
             if len(messages) > 1:

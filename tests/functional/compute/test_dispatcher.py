@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
-from muster.base.errors import Transient
+from muster.base.errors import Bug, Transient
 from muster.bus.memory import MemoryBus
 from muster.domain.messages import Desired, decode, host_topic
 from muster.services import dispatcher
@@ -127,14 +127,15 @@ async def test_a_bus_that_is_away_is_waited_for(bed: Bed) -> None:
         await asyncio.gather(running, return_exceptions=True)
 
 
+@pytest.mark.parametrize("mistake", [KeyError("a mistake"), Bug("another")])
 async def test_a_host_whose_notes_meet_a_mistake_keeps_no_other_waiting(
-    bed: Bed, monkeypatch: pytest.MonkeyPatch
+    bed: Bed, monkeypatch: pytest.MonkeyPatch, mistake: Exception
 ) -> None:
     real = dispatcher.changes_for
 
     async def mistaken(connection: Connection, notes: Sequence[Note]) -> object:
         if any(note.host_id == "bad" for note in notes):
-            raise KeyError("a mistake")
+            raise mistake
         return await real(connection, notes)
 
     monkeypatch.setattr(dispatcher, "changes_for", mistaken)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from muster.base.errors import Transient
+from muster.base.errors import Bug, Transient
 from muster.bus.memory import MemoryBus
 from muster.domain.messages import (
     CONTROL_TOPIC,
@@ -26,7 +26,7 @@ from muster.domain.messages import (
 from muster.domain.reports import HostCapacity
 from muster.services.dispatcher import Dispatcher
 from muster.services.host_reports import HostReports
-from muster.store.engine import Database
+from muster.store.engine import Database, Violation
 from muster.store.hosts import hosts
 
 WAIT_S = 30.0
@@ -79,13 +79,14 @@ class Strict(HostReports):
 
     fails: Exception | None = None
     spoiled_by = "nobody"
+    mistake: Exception = KeyError("a mistake")
 
     async def take(self, messages: Sequence[Message]) -> None:
         if self.fails is not None:
             error, self.fails = self.fails, None
             raise error
         if any(getattr(message, "host_id", None) == self.spoiled_by for message in messages):
-            raise KeyError(self.spoiled_by)
+            raise self.mistake
         await super().take(messages)
 
 
@@ -181,9 +182,10 @@ async def test_what_came_while_the_database_was_away_is_asked_for_again(tmp_path
         assert await bed.seq() == 100
 
 
-async def test_a_message_that_meets_a_mistake_spoils_no_other(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mistake", [KeyError("a mistake"), Bug("another"), Violation("uq_hosts_hostname")])
+async def test_a_message_that_meets_a_mistake_spoils_no_other(tmp_path: Path, mistake: Exception) -> None:
     async with running(tmp_path) as bed:
-        bed.reports.spoiled_by = "bad"
+        bed.reports.spoiled_by, bed.reports.mistake = "bad", mistake
         await bed.say(hello("a"), hello("bad"), hello("b"), report(100, 101, "a"))
         await bed.until(lambda: _is(bed, 101, "a"))
         assert await bed.seq("b") == 100

@@ -18,7 +18,6 @@ from muster.base.log import get_logger
 from muster.base.tasks import kept_running
 from muster.bus.protocol import Bus, Subscription
 from muster.domain.messages import (
-    CONTROL_TOPIC,
     Beat,
     ConsoleReply,
     ConsoleRequest,
@@ -29,8 +28,9 @@ from muster.domain.messages import (
     host_topic,
 )
 from muster.domain.reports import HostCapacity, ServerReport
-from muster.host.agenda import Agenda, Entry
+from muster.host.agenda import Agenda
 from muster.host.desired import Changes, DesiredState
+from muster.host.greeter import Greeter, Patience
 from muster.host.ports import Hypervisor, Plumbing
 from muster.host.pressure import BootSettings, PressureReader, PsiReader
 from muster.host.reconciler import Outlet, Reconciler, ReconcilerSettings
@@ -132,11 +132,16 @@ class HostAgent:
         )
         self._desired = self.reconciler.desired
         self._capacity: HostCapacity | None = None
+        settings = process.settings
+        patience = Patience(
+            resync_delay_s=settings.resync_delay_s,
+            hello_first_s=settings.hello_first_s,
+            hello_max_s=settings.hello_max_s,
+        )
+        self._greeter = Greeter(process.courier, process.agenda, process.rng, patience)
         self._consoles = Admission(CONSOLES_AT_ONCE, max_waiting=CONSOLES_WAITING)
         self._subscription: Subscription | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._hello: Entry | None = None
-        self._hello_after_s = 0.0
         self._missing = False
         self._closed = False
 
@@ -157,12 +162,13 @@ class HostAgent:
         if self._parts.leases is not None:
             self.reconciler.executor.track_leases()
             self._spawn(self._watch_leases(self._parts.leases))
-        self._say_hello()
+        self._greeter.introduce(self._hello(self._capacity))
         self._reconcile_later()
 
     async def close(self) -> None:
         """Stop listening, let what is in flight end, close the adapters. Guests and networks go on."""
         self._closed = True
+        self._greeter.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -221,39 +227,22 @@ class HostAgent:
         if message.everything:
             self._missing = False
         if not self._desired.behind and not self._missing:
-            self._stop_asking()
+            self._greeter.stop()
         elif self._desired.complete:
-            self._miss_later()
+            self._greeter.miss()
 
     def _miss(self) -> None:
         self._missing = True
-        self._miss_later()
+        self._greeter.miss()
 
-    # Asking for everything
-
-    def _miss_later(self) -> None:
-        """Something is missing. It may only be late, so ask in a moment, once for all that is missing then."""
-        if self._hello is None:
-            self._hello_after_s = 0.0
-            self._hello = self._process.agenda.after(self._process.settings.resync_delay_s, self._say_hello)
-
-    def _stop_asking(self) -> None:
-        if self._hello is not None:
-            self._hello.cancel()
-            self._hello = None
-        self._hello_after_s = 0.0
-
-    def _say_hello(self) -> None:
-        """Ask for everything, and go on asking, ever less often, until it has come."""
-        identity, settings, process = self._parts.identity, self._process.settings, self._process
-        if self._closed or self._capacity is None:
-            return
-        hello = Hello(
+    def _hello(self, capacity: HostCapacity) -> Hello:
+        identity = self._parts.identity
+        return Hello(
             host_id=identity.host_id,
             hostname=identity.hostname,
             hypervisor_type=identity.hypervisor_type,
             hypervisor_version=identity.hypervisor_version,
-            capacity=self._capacity,
+            capacity=capacity,
             availability_zone=identity.availability_zone,
             host_ip=identity.host_ip,
             firewall=identity.firewall,
@@ -261,10 +250,6 @@ class HostAgent:
             nonce=self._nonce,
             report_seq=self._first_seq,
         )
-        process.courier.send(f"hello {self._id}", CONTROL_TOPIC, hello)
-        self._hello_after_s = min(settings.hello_max_s, max(settings.hello_first_s, 2 * self._hello_after_s))
-        jitter = process.rng.uniform(0.8, 1.2)
-        self._hello = process.agenda.after(self._hello_after_s * jitter, self._say_hello)
 
     def _reconcile_later(self) -> None:
         if self._closed:

@@ -13,16 +13,15 @@ from typing import Any
 from msgspec import Struct
 
 from muster.base.clock import Clock
-from muster.base.errors import Transient
 from muster.base.log import get_logger
 from muster.base.metrics import BATCH_ITEMS
 from muster.domain import timeline
 from muster.domain.reports import GuestState, ServerReport
-from muster.host.agenda import Agenda, Entry
+from muster.host.agenda import Agenda
 from muster.host.boot import BootQueue
-from muster.host.complaint import Complaint
 from muster.host.desired import Changes, DesiredState
 from muster.host.executor import Executor
+from muster.host.lookout import Lookout, Take
 from muster.host.plan import Action, decide
 from muster.host.ports import Guest, Hypervisor, Plumbing
 from muster.host.pressure import BootSettings, PressureReader
@@ -67,7 +66,6 @@ class Reconciler:
         settings: ReconcilerSettings,
         pressure: PressureReader,
     ) -> None:
-        self._hypervisor = adapters[0]
         self.desired = DesiredState()
         self._agenda, self._outlet, self._clock, self._settings = agenda, outlet, clock, settings
         self._loop = asyncio.get_running_loop()
@@ -77,11 +75,11 @@ class Reconciler:
         self._tasks: set[asyncio.Task[None]] = set()
         self._put_off: dict[str, float] = {}
         self._returning: set[str] = set()
-        self._look_entry: Entry | None = None
-        self._looking = self._look_again = False
         self._seen = self._closed = self._pumping = False
-        self._blind = Complaint()
         self._snapshots = self._moment = 0
+        self._lookout = Lookout(
+            adapters[0], agenda, begin=self._begin_look, spawn=self._spawn, delay_s=settings.look_delay_s
+        )
         works = Works(*adapters, self.desired)
         self.boots = BootQueue(settings.boots, agenda, pressure=pressure, wake=self.wake)
         self.surroundings = Surroundings(works, self.desired, self._records, agenda, self.wake)
@@ -117,13 +115,7 @@ class Reconciler:
 
     def look(self, delay_s: float | None = None) -> None:
         """Observe the hypervisor soon and repair what differs; calls in between share one observation."""
-        if self._looking:
-            self._look_again = True
-        elif delay_s == 0.0:
-            self._start_looking()
-        elif self._look_entry is None and not self._closed:
-            delay_s = self._settings.look_delay_s if delay_s is None else delay_s
-            self._look_entry = self._agenda.after(delay_s, self._start_looking)
+        self._lookout.look(delay_s)
 
     def every_so_often(self) -> None:
         """The periodic round: look at everything, sweep if something may be left over. One hypervisor call."""
@@ -318,41 +310,25 @@ class Reconciler:
 
     # Observing
 
-    def _start_looking(self) -> None:
-        if self._look_entry is not None:
-            self._look_entry.cancel()
-            self._look_entry = None
-        if not self._closed:
-            self._looking = True
-            self._spawn(self._observe())
-
-    async def _observe(self) -> None:
+    def _begin_look(self) -> Take:
         moment, returning = self._moment, self._returning
         self._returning = set()
-        try:
-            guests = await self._hypervisor.observe()
-        except Exception as error:  # whatever it is, the only cure is to look again
-            if self._blind.due(self._agenda.now()):
-                get_logger(__name__).warning("cannot observe", action="host.observe", error=repr(error))
-            self._returning |= returning
-            self._looking = self._look_again = False
-            self.look(max(1.0, error.retry_after_s if isinstance(error, Transient) else 5.0))
-            return
-        self._looking = False
-        if self._blind.over():
-            get_logger(__name__).info("can observe again", action="host.observed")
-        self._take_in(guests, moment)
-        for server_id in returning & self._records.keys():
-            self._records[server_id].held = None
-            self._dirty[server_id] = None
-        if not self._seen:
-            self._seen = True
-            self._dirty.update(dict.fromkeys(self._records))
-            self._outlet.ready()
-        if self._look_again:
-            self._look_again = False
-            self.look()
-        self.wake()
+
+        def take(guests: Mapping[str, Guest] | None) -> None:
+            if guests is None:
+                self._returning |= returning
+                return
+            self._take_in(guests, moment)
+            for server_id in returning & self._records.keys():
+                self._records[server_id].held = None
+                self._dirty[server_id] = None
+            if not self._seen:
+                self._seen = True
+                self._dirty.update(dict.fromkeys(self._records))
+                self._outlet.ready()
+            self.wake()
+
+        return take
 
     def _take_in(self, guests: Mapping[str, Guest], moment: int) -> None:
         for server_id in guests.keys() - self._records.keys():
@@ -363,11 +339,15 @@ class Reconciler:
             guest = guests.get(server_id)
             if record.job is not None or record.touched > moment:
                 # What was seen may be older than what was done since.
-                self._look_again = self._look_again or (guest != record.guest and record.job is None)
+                if guest != record.guest and record.job is None:
+                    self.look()
             elif record.see(guest):
                 self._dirty[server_id] = None
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        if self._closed:
+            work.close()
+            return
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from muster.base.errors import Conflict
+from muster.base.errors import Conflict, NotFound
 from muster.bus.memory import MemoryBus
 from muster.domain.reports import GuestState
 from muster.domain.server_interfaces import Attach, Detach
@@ -119,8 +119,8 @@ class Play:
             else:
                 details: dict[str, Any] = {"hard": self.rng.random() < 0.5} if kind == "reboot" else {}
                 await self.loop.ask(server.id, Verb(kind), **details)
-        except Conflict:
-            return  # its state did not allow it
+        except (Conflict, NotFound):
+            return  # its state did not allow it, or it has just gone
 
     async def _move_port(self, server: Server) -> None:
         interfaces, common = self.loop.compute.server_interfaces, {"context": self.loop.context, "request_id": "req-3"}
@@ -182,7 +182,7 @@ async def test_both_sides_end_up_saying_the_same(tmp_path: Path, seed: int) -> N
                 return len(await loop.host_ids()) == N_HOSTS
 
             await loop.until(there, "hosts that are heard of")
-            for _ in range(40):
+            for _ in range(30):
                 await play.act()
                 await asyncio.sleep(rng.choice((0.0, 0.0, 0.05, 0.2)))
             bus.behaves = True

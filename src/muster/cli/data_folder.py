@@ -4,7 +4,6 @@ Invariant: the right to it is a lock that the kernel takes back when the process
 """
 
 import contextlib
-import fcntl
 import os
 import select
 import signal
@@ -12,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from muster.base.errors import Conflict, Invalid, Transient
+from muster.base.file_lock import take_lock
 
 _LOCK = "lock"
 
@@ -25,7 +25,7 @@ def held(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise Invalid(f"{folder} cannot be used: {error.strerror}") from error
     try:
-        if not _locked(descriptor):
+        if not take_lock(descriptor):
             raise Conflict(
                 f"Another muster runs in {folder} (process {_owner(descriptor)}). "
                 f"Stop it with `muster down --data {folder}`, or choose another --data."
@@ -62,18 +62,10 @@ def _owning_process(descriptor: int) -> int | None:
     """A pidfd of the process that has the lock: opened first, and the lock looked at after, since pids are reused."""
     with contextlib.suppress(ValueError, ProcessLookupError):
         process = os.pidfd_open(int(_owner(descriptor)))
-        if not _locked(descriptor):
+        if not take_lock(descriptor):
             return process
         os.close(process)
     return None
-
-
-def _locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _owner(descriptor: int) -> str:

@@ -6,7 +6,6 @@ running clouds (a lock), and for what a killed one has left standing (its folder
 """
 
 import contextlib
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from muster.base.errors import Conflict
+from muster.base.file_lock import take_lock
 from muster.base.ids import new_uuid
 from muster.host.namespace import Namespace, own_namespace
 from muster.host.network.links import Links
@@ -130,15 +130,13 @@ def _locked(path: Path) -> int:
     """The file, locked, and still the one of that name. Raises Conflict."""
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(file).st_nlink:
-                return file
-        except BlockingIOError as error:
-            owner = _owner(file)
-            os.close(file)
-            raise Conflict(f"the cloud in {owner} has its host in this network namespace") from error
-        os.close(file)  # it was given up by its owner in between
+        is_ours, owner = take_lock(file), _owner(file)
+        if is_ours and os.fstat(file).st_nlink:
+            return file
+        os.close(file)
+        if not is_ours:
+            raise Conflict(f"the cloud in {owner} has its host in this network namespace")
+        # It was given up by its owner in between.
 
 
 def _owner(file: int) -> str:

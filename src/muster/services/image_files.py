@@ -7,7 +7,6 @@ also between processes. The folder may be shared by all API workers if its files
 
 import asyncio
 import errno
-import fcntl
 import hashlib
 import os
 import secrets
@@ -20,6 +19,7 @@ from typing import TypeVar
 from msgspec import Struct
 
 from muster.base.errors import Bug, MusterError, NotFound, TooLarge, Transient
+from muster.base.file_lock import take_lock
 from muster.base.ids import is_uuid
 from muster.base.units import MIB
 from muster.domain.image_formats import HEAD_BYTES
@@ -184,7 +184,7 @@ class ImageFiles:
             partial = final.with_name(f"{final.name}.{secrets.token_hex(8)}{_PARTIAL}")
             descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             # A sweep may have seen the file before it was locked, and have removed it: then another is made.
-            if _locked(descriptor) and os.fstat(descriptor).st_nlink:
+            if take_lock(descriptor) and os.fstat(descriptor).st_nlink:
                 return Incoming(partial, final, descriptor)
             os.close(descriptor)
             partial.unlink(missing_ok=True)
@@ -200,7 +200,7 @@ class ImageFiles:
         final = self.path(image_id)
         # Files that are not whole first: a living upload moves its lock from there to the whole file, never back.
         paths = [*self._directory.glob(f"{image_id}.*{_PARTIAL}"), final]
-        with _all_locked(paths) as free:
+        with _alltake_lock(paths) as free:
             if free:
                 for path in paths if whole else paths[:-1]:
                     path.unlink(missing_ok=True)
@@ -208,7 +208,7 @@ class ImageFiles:
 
 
 @contextmanager
-def _all_locked(paths: list[Path]) -> Iterator[bool]:
+def _alltake_lock(paths: list[Path]) -> Iterator[bool]:
     """Whether nobody holds the lock of any of the files; they are held meanwhile. One that is missing is free."""
     descriptors = []
     try:
@@ -218,7 +218,7 @@ def _all_locked(paths: list[Path]) -> Iterator[bool]:
                 descriptors.append(_open_for_lock(path))
             except FileNotFoundError:
                 continue
-            free = free and _locked(descriptors[-1])
+            free = free and take_lock(descriptors[-1])
         yield free
     finally:
         for descriptor in descriptors:
@@ -230,14 +230,6 @@ def _open_for_lock(path: Path) -> int:
         return os.open(path, os.O_RDWR | os.O_CLOEXEC)  # NFS locks only what is open for writing
     except PermissionError:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-
-
-def _locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _sync_directory(path: Path) -> None:

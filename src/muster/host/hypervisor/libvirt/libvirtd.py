@@ -10,7 +10,6 @@ libvirt is read or changed.
 """
 
 import contextlib
-import fcntl
 import os
 import select
 import shutil
@@ -25,6 +24,7 @@ from urllib.parse import quote
 from msgspec import Struct
 
 from muster.base.errors import Invalid, Transient, Unsupported
+from muster.base.file_lock import take_lock
 from muster.base.log import get_logger
 
 #: What must be there, and the Debian packages that bring it.
@@ -233,12 +233,10 @@ class PrivateLibvirtd:
     def _lock(self) -> int | None:
         """The daemon's lock, or None when it is running."""
         file = os.open(self._directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(file)
-            return None
-        return file
+        if take_lock(file):
+            return file
+        os.close(file)
+        return None
 
     def _spawn(self, lock: int) -> None:
         """Start the first process; it inherits the lock, and nothing of it is a child of this process."""

@@ -36,6 +36,7 @@ from muster.domain.context import Context
 from muster.domain.flavors import DEFAULT_FLAVORS
 from muster.domain.network_listing import ListQuery
 from muster.domain.networks import NewNetwork
+from muster.domain.placement import Overcommit
 from muster.domain.quotas import COMPUTE_DEFAULTS, NETWORK_DEFAULTS, UNLIMITED
 from muster.domain.subnets import NewSubnet
 from muster.host.agent import HostIdentity, HostParts
@@ -87,6 +88,7 @@ class CloudSettings(Struct, frozen=True, kw_only=True):
     folder: Path
     sim_hosts: int = 0
     sim: SimSettings = SimSettings()
+    overcommit: Overcommit = Overcommit()
     real_host: "RealHost | None" = None
     guest_image: Path | None = None
     member: str = "muster"
@@ -183,7 +185,7 @@ async def _assemble(
     placing = ServerSettings(default_availability_zone=ZONE if settings.real_host else None)
     compute = assemble_compute(database, batch, dispatcher.wake, neighbours, placing)
     await compute.flavors.ensure(DEFAULT_FLAVORS)
-    reports = HostReports(database, bus, clock, dispatcher, compute.orders)
+    reports = HostReports(database, bus, clock, dispatcher, compute.orders, settings.overcommit)
     admin = Context(user_id=ids.admin_user_id, project_id=ids.admin_project_id, roles=frozenset({"admin"}))
     await _ensure_default_network(network, admin)
     identity = assemble_identity(database, authority, revocations, passwords, clock, token_lifetime_s=3600)

@@ -30,6 +30,9 @@ from muster.host.takedown import take_down
 
 _LIBVIRT_THREADS = 5
 _CARE_S = 5.0
+#: For the machine itself and Muster; for each QEMU beside its guest's memory (emulated: 64 MiB of translated code).
+_RESERVED_MIB = 512
+_OVERHEAD_MIB = {Accelerator.KVM: 40, Accelerator.TCG: 100}
 
 log = get_logger(__name__)
 
@@ -37,11 +40,14 @@ log = get_logger(__name__)
 class RealHost:
     """This machine, ready to be a host; see `opened_host`."""
 
-    def __init__(self, layout: Layout, machine: Machine, daemon: PrivateLibvirtd, accelerator: Accelerator) -> None:
+    def __init__(
+        self, layout: Layout, machine: Machine, daemon: PrivateLibvirtd, accelerator: Accelerator, most_guests: int
+    ) -> None:
         self._layout = layout
         self._machine = machine
         self._daemon = daemon
         self.accelerator = accelerator
+        self._most_guests = most_guests
         self.hostname = socket.gethostname()
 
     @asynccontextmanager
@@ -90,6 +96,7 @@ class RealHost:
             uri=self._daemon.uri,
             owner=self._machine.host_id,
             accelerator=self.accelerator,
+            reserved_ram_mib=_RESERVED_MIB + self._most_guests * _OVERHEAD_MIB[self.accelerator],
             threads=_LIBVIRT_THREADS,
             qemu_log_dir=self._daemon.qemu_log_dir,
         )
@@ -104,9 +111,10 @@ def boot_settings(accelerator: Accelerator, n_cpus: int) -> BootSettings:
 
 
 @contextmanager
-def opened_host(folder: Path) -> Iterator[RealHost]:
+def opened_host(folder: Path, most_guests: int) -> Iterator[RealHost]:
     """This machine as the host of the cloud in `folder`, in this thread's network namespace; waits for libvirtd.
 
+    `most_guests` is how many may run by their processors, so that what QEMU itself takes is put by for all of them.
     Raises Unsupported (see `requirements`), Conflict (another cloud's host is here), Transient.
     """
     layout = Layout(folder)
@@ -116,7 +124,7 @@ def opened_host(folder: Path) -> Iterator[RealHost]:
         try:
             daemon.start()
             verdict = choose_accelerator(ProbeSettings(cache=cache_dir() / "accelerator.json"))
-            yield RealHost(layout, machine, daemon, verdict.accelerator)
+            yield RealHost(layout, machine, daemon, verdict.accelerator, most_guests)
         finally:
             if not daemon.count_guests():
                 take_down(layout, machine)

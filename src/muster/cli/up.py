@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import importlib
+import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -22,6 +23,7 @@ from muster.cli.cloud import DATABASE, CloudSettings, RealHost, running
 from muster.cli.data_folder import held
 from muster.cli.guest import image_for_cloud
 from muster.cli.secrets import admin_password, write_clouds_yaml
+from muster.domain.placement import Overcommit
 from muster.host.hypervisor.sim import SimSettings
 
 _SHUTDOWN_TIMEOUT_S = 5
@@ -34,10 +36,33 @@ _LEVELS = click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"])
 @click.option("--bind", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--sim-hosts", type=click.IntRange(0, 20_000), default=10, show_default=True, help="Simulated hosts.")
 @click.option("--sim-boot-s", type=click.FloatRange(0, 3600), default=0.0, show_default=True, help="Their boot time.")
+@click.option(
+    "--cpu-overcommit",
+    type=click.FloatRange(0.1, 100),
+    default=Overcommit().cpu,
+    show_default=True,
+    help="Virtual processors that a host takes for each of its own.",
+)
+@click.option(
+    "--ram-overcommit",
+    type=click.FloatRange(0.1, 10),
+    default=Overcommit().ram,
+    show_default=True,
+    help="The same for memory; beyond the default, hosts have been seen to run out of it.",
+)
 @click.option("--libvirt", is_flag=True, help="This machine is one more host, with real guests; needs root.")
 @click.option("--log-level", type=_LEVELS, default="WARNING", show_default=True, help="The least that is written.")
 def up(  # noqa: PLR0913 - one per option
-    *, data: Path, port: int, bind: str, sim_hosts: int, sim_boot_s: float, libvirt: bool, log_level: str
+    *,
+    data: Path,
+    port: int,
+    bind: str,
+    sim_hosts: int,
+    sim_boot_s: float,
+    cpu_overcommit: float,
+    ram_overcommit: float,
+    libvirt: bool,
+    log_level: str,
 ) -> None:
     """Run a whole cloud on this machine, in the foreground, until it is interrupted.
 
@@ -49,12 +74,17 @@ def up(  # noqa: PLR0913 - one per option
     configure(level=log_level)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the event loop hears of it
     data = data.absolute()
-    settings = CloudSettings(folder=data, sim_hosts=sim_hosts, sim=SimSettings(boot_s=sim_boot_s))
+    settings = CloudSettings(
+        folder=data,
+        sim_hosts=sim_hosts,
+        sim=SimSettings(boot_s=sim_boot_s),
+        overcommit=Overcommit(cpu=cpu_overcommit, ram=ram_overcommit),
+    )
     try:
         opened_host = _real_host_opener() if libvirt else None
         with held(data), _bound(bind, port) as listener, contextlib.ExitStack() as stack:
             if opened_host is not None:
-                host = stack.enter_context(opened_host(data))
+                host = stack.enter_context(opened_host(data, int((os.cpu_count() or 1) * cpu_overcommit)))
                 image = image_for_cloud(is_new=not (data / DATABASE).exists())
                 settings = replace(settings, real_host=host, guest_image=image)
             uvloop.run(_until_interrupted(_serve(settings, listener)))
@@ -62,9 +92,9 @@ def up(  # noqa: PLR0913 - one per option
         raise click.ClickException(error.message) from error
 
 
-def _real_host_opener() -> Callable[[Path], AbstractContextManager[RealHost]]:
+def _real_host_opener() -> Callable[[Path, int], AbstractContextManager[RealHost]]:
     """As in `requirements`, which is imported only where it is wanted: it weighs as much as all the rest."""
-    opener: Callable[[], Callable[[Path], AbstractContextManager[RealHost]]]
+    opener: Callable[[], Callable[[Path, int], AbstractContextManager[RealHost]]]
     opener = importlib.import_module("muster.cli.requirements").real_host_opener
     return opener()
 

@@ -89,11 +89,11 @@ class Dhcp:
         for network_id, server in self._servers.items():
             if network_id not in self._networks or server.running:
                 continue
-            self._log.error("a DHCP server has died", action="host.dhcp.died", network=network_id)
             try:
                 server.start()
+                self._log.warning("a DHCP server had died and runs again", action="host.dhcp.died", network=network_id)
             except MusterError as error:
-                self._log.error("it cannot be started", action="host.dhcp.failed", reason=error.message)
+                self._log.error("no DHCP", action="host.dhcp.failed", network=network_id, reason=error.message)
 
     def teardown(self) -> int:
         """No server and no file of any is left; how many ran."""

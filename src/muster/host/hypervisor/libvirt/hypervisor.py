@@ -256,7 +256,7 @@ class LibvirtHypervisor:
             except MusterError:
                 await asyncio.sleep(_RECONNECT_S)
                 continue
-            log.info("connected to libvirt again", action="libvirt_back", guests=len(guests))
+            log.warning("connected to libvirt again", action="libvirt_back", guests=len(guests))
             for server_id, guest in guests.items():
                 self._feed.tell(server_id, guest.state)
             return

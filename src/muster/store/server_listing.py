@@ -117,7 +117,7 @@ def _conditions(query: ServerQuery) -> list[ColumnElement[bool]]:
 
 
 def _finds(column: Any, pattern: str) -> ColumnElement[bool]:
-    return or_(*(column.like(text, escape="\\") for text in like(pattern)))
+    return or_(*(column.ilike(text, escape="\\") for text in like(pattern)))
 
 
 def _has_address(text: str, version: int) -> ColumnElement[bool]:

@@ -28,7 +28,8 @@ async def add_server(connection: Connection, server_id: str, **fields: object) -
     values |= dict.fromkeys(("created_at", "updated_at"), 1.0)
     values |= dict.fromkeys(("locked", "boot_hard", "config_drive"), False)
     values |= dict.fromkeys(("kept_port_ids", "tags", "interfaces"), ())
-    values |= {"access_ip_v4": "", "access_ip_v6": "", "metadata": {}, "timeline": {}, "flavor": FLAVOR}
+    values |= {"access_ip_v4": "", "access_ip_v6": "", "flavor": FLAVOR}
+    values |= {"metadata": {}, "timeline": {}, "interface_tags": {}}
     values |= {"id": server_id, "vm_state": "active", "power": Power.RUNNING, **fields}
     server = Server(**values)  # type: ignore[arg-type]
     await server_store.insert_servers(connection, [server])

@@ -54,20 +54,27 @@ async def launched(launch: Launch) -> AsyncIterator[Launched]:
     """
     launch.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     log = launch.folder / "log"
-    with log.open("wb") as output:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *launch.arguments,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
+    process = await _start(launch, log)
     try:
         base_url = await _ready(process, log, launch.start_s)
         yield Launched(process.pid, base_url, log, launch.folder / "clouds.yaml")
     finally:
         await to_its_end(stop(process))
+
+
+async def _start(launch: Launch, log: Path) -> asyncio.subprocess.Process:
+    try:
+        with log.open("wb") as output:
+            return await asyncio.create_subprocess_exec(
+                sys.executable,
+                *launch.arguments,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+    except OSError as error:
+        raise Transient(f"the cloud's process cannot be started: {sys.executable}: {error.strerror}") from error
 
 
 async def _ready(process: asyncio.subprocess.Process, log: Path, start_s: float) -> str:

@@ -77,6 +77,8 @@ def _why_no_guests(guests: int) -> str | None:
     """Why real guests cannot be had here, and what to do about it; None: they can."""
     if guests == 0:
         return "None were asked for."
+    if os.geteuid() != 0:
+        return "They need root (libvirt, bridges, nftables): run this as root to see them."
     try:
         real_host_opener()
     except Unsupported as error:

@@ -43,6 +43,13 @@ async def test_one_that_does_not_start_says_why(tmp_path: Path) -> None:
             pass
 
 
+async def test_an_interpreter_that_cannot_be_run_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(Transient, match=r"cannot be started: /nowhere/python: No such file"):
+        async with launched(script(tmp_path)):
+            pass
+
+
 async def test_one_that_says_nothing_is_given_up(tmp_path: Path) -> None:
     launch = Launch(arguments=("-c", "import time; time.sleep(600)"), folder=tmp_path, start_s=0.3)
     with pytest.raises(Transient, match=r"not ready after 0\.3 s"):

@@ -98,7 +98,7 @@ def _title(result: ServersResult) -> Text:
     verdict = (
         Text("everything went well", style="green") if result.ok else Text("not everything went well", style="red")
     )
-    return Text.assemble(f"{result.options.count} servers at once on {where}: ", verdict)
+    return Text.assemble(f"{result.options.crowd}, on {where}: ", verdict)
 
 
 def _figures(result: ServersResult) -> Table:

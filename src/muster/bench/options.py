@@ -67,6 +67,12 @@ class ServersOptions(msgspec.Struct, frozen=True, kw_only=True):
         return phase in self.phases
 
     @property
+    def crowd(self) -> str:
+        """How many servers, and how many of them at a time, in words."""
+        most = self.max_alive if self.max_alive is not None and self.max_alive < self.count else None
+        return f"{self.count:,} servers" + (" at once" if most is None else f", {most:,} at a time")
+
+    @property
     def wants_key(self) -> bool:
         """Whether a key pair has to be made."""
         return self.key or self.login

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import importlib
 import os
 import signal
@@ -27,6 +28,8 @@ from muster.domain.placement import Overcommit
 from muster.host.hypervisor.sim import SimSettings
 
 _SHUTDOWN_TIMEOUT_S = 5
+# New objects before a look at the youngest, and how many of those before a look at the older and at all.
+_GC_THRESHOLDS = (20_000, 20, 20)
 _LEVELS = click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"])
 
 
@@ -105,10 +108,22 @@ async def _serve(settings: CloudSettings, listener: socket.socket) -> None:
     password = admin_password(settings.folder)
     async with running(settings, password) as cloud:
         path = write_clouds_yaml(settings.folder, base_url, password)
+        _spare_the_garbage_collector()
         async with _listening(cloud.application, listener) as serving:
             click.echo(f"Muster is ready at {base_url}")
             click.echo(f"  export OS_CLIENT_CONFIG_FILE={path} OS_CLOUD=muster")
             await asyncio.wait([serving])
+
+
+def _spare_the_garbage_collector() -> None:
+    """Look for cycles less often, and never among what the start has made.
+
+    With Python's defaults a quarter of the CPU of 2,000 concurrent creations went into looking: thousands of requests
+    are in flight, each look at the old ones finds nothing, and almost all of it is freed without being looked for.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)
 
 
 @contextlib.contextmanager

@@ -58,3 +58,10 @@ def test_a_security_group_is_made_only_where_one_is_needed(phases: str, given: s
 def test_a_login_needs_a_key() -> None:
     assert ServersOptions(login=True).wants_key
     assert not ServersOptions().wants_key
+
+
+@pytest.mark.parametrize(
+    ("max_alive", "said"), [(None, "10 servers at once"), (10, "10 servers at once"), (2, "10 servers, 2 at a time")]
+)
+def test_how_many_at_a_time_is_said(max_alive: int | None, said: str) -> None:
+    assert ServersOptions(count=10, max_alive=max_alive).crowd == said

@@ -178,10 +178,13 @@ def test_nothing_of_a_deleted_guest_is_left(cloud: RealCloud, guests: tuple[str,
     doomed = cloud.create_server("doomed", key_name="mine", config_drive=True)
     address = address_of(cloud.becomes(doomed, "ACTIVE"))
     tap = tap_name(port_id_of(cloud, doomed))
-    assert traces(cloud, doomed, tap, address) == {"tap", "rules", "folder", "DHCP entry", "QEMU"}
+    assert traces(cloud, doomed, tap, address) == ALL_TRACES
     cloud.delete(doomed)
     eventually("nothing is left", lambda: not traces(cloud, doomed, tap, address), 60)
     assert cloud.answers_ping(address_of(cloud.server(guests[0])))
+
+
+ALL_TRACES = {"tap", "rules", "folder", "DHCP entry", "QEMU"}
 
 
 def traces(cloud: RealCloud, server_id: str, tap: str, address: str) -> set[str]:
@@ -231,7 +234,8 @@ def tiny_disk(place: Path) -> Iterator[Callable[[], None]]:
 
 def test_one_cloud_in_a_namespace_and_nothing_left_of_it(tmp_path: Path) -> None:
     """One story, since a cloud's start is what takes long: another is refused beside it and beside what it left; it
-    leaves nothing where no guest runs; it outlives the end of libvirtd and of all guests; it is taken down."""
+    leaves nothing where no guest runs; it outlives the end of libvirtd and of all guests; it is taken down; its guest
+    comes back."""
     with real_cloud(tmp_path / "one", "--sim-hosts", "0") as cloud:
         other = RealCloud(tmp_path / "other", "--libvirt", "--sim-hosts", "0")
         other_namespace, other.namespace = other.namespace, cloud.namespace
@@ -245,7 +249,7 @@ def test_one_cloud_in_a_namespace_and_nothing_left_of_it(tmp_path: Path) -> None
         cloud.end_all_guests()
         cloud.becomes(left, "SHUTOFF")
         cloud.act(left, {"os-start": None})
-        cloud.becomes(left, "ACTIVE")
+        address, tap = address_of(cloud.becomes(left, "ACTIVE")), tap_name(port_id_of(cloud, left))
         cloud.end(signal.SIGKILL)
         assert f"muster down --data {cloud.folder}" in other.start_refused()
         other.namespace = other_namespace
@@ -253,3 +257,8 @@ def test_one_cloud_in_a_namespace_and_nothing_left_of_it(tmp_path: Path) -> None
         assert cloud.down() == "Removed: 1 guest, 1 DHCP server, 1 tap, 1 bridge, libvirtd, nftables rules\n"
         eventually("nothing stands", lambda: not cloud.leftovers(), 60)
         assert cloud.down() == "Nothing of its host runs or stands on this machine.\n"
+
+        # To the host it was a loss of power: all comes back (R B5).
+        cloud.start()
+        eventually("it is all there again", lambda: len(traces(cloud, left, tap, address)) == len(ALL_TRACES))
+        cloud.becomes(left, "ACTIVE")

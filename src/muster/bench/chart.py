@@ -124,7 +124,7 @@ def _headline(result: ServersResult) -> str:
     share = f"{100 * last.ok / last.total:.4g} %"
     what = "ACTIVE" if last.name == "create" else "ready"
     slowest = f", the last after {last.spread.max_s:.1f} s" if last.spread else ""
-    return f"{result.environment.cloud}: {result.options.crowd}: {share} {what}{slowest}"
+    return f"{result.environment.cloud}: {result.options.crowd}, {share} {what}{slowest}"
 
 
 def _subline(result: ServersResult) -> str:

@@ -28,11 +28,11 @@ FULL = BRIEF | {"hypervisor_type", "hypervisor_version", "host_ip", "service"}
 
 @contextmanager
 def queries(bed):
-    """The SELECTs that are sent meanwhile."""
+    """The queries for hypervisors and for their servers that are sent meanwhile; the cloud at work sends others."""
     asked: list[str] = []
 
     def note(_connection, _cursor, statement, *_rest) -> None:
-        if statement.startswith("SELECT"):
+        if statement.startswith(("SELECT hosts.id, hosts.hostname, hosts.hypervisor_type", "SELECT servers.host_id")):
             asked.append(statement)
 
     engine = bed.database._reader.sync_engine

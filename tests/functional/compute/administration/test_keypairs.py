@@ -211,4 +211,4 @@ async def test_concurrent_creations_share_the_look_up_of_their_key(bed, member):
     answers = await asyncio.gather(*(member.call("POST", "/servers", request) for _ in range(10)))
     event.remove(engine, "before_cursor_execute", note)
     assert {answer.status_code for answer in answers} == {202}
-    assert 1 <= len(asked) <= 3
+    assert 1 <= len(asked) <= 5

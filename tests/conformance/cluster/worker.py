@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from muster.base.errors import Transient
+from muster.base.metrics import REDECIDED
 from muster.cli.cloud import Cloud, CloudSettings, running
 from muster.domain.context import Context
 from tests.functional.compute.beds import Bed
@@ -34,10 +35,11 @@ class Order(msgspec.Struct, frozen=True):
 
 
 class Done(msgspec.Struct, frozen=True):
-    """The servers that were made, and how many requests were told to come again."""
+    """The servers made, how many requests were told to come again, and how many batches were decided again."""
 
     made: tuple[str, ...] = ()
     again: int = 0
+    decided_again: float = 0.0
 
 
 @asynccontextmanager
@@ -80,7 +82,13 @@ async def carry_out(bed: Bed, order: Order) -> Done:
 
     made = await asyncio.gather(*(make() for _ in range(order.create)))
     await asyncio.gather(*(delete(server_id) for server_id in order.delete))
-    return Done(tuple(made), again)
+    return Done(tuple(made), again, decided_again())
+
+
+def decided_again() -> float:
+    """How many batches of this process were decided again so far."""
+    samples = [sample for family in REDECIDED.collect() for sample in family.samples]
+    return sum(sample.value for sample in samples if sample.name.endswith("_total"))
 
 
 async def _serve(engines: Engines, folder: Path, context: bytes) -> None:

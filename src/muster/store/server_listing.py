@@ -121,10 +121,11 @@ def _finds(column: Any, pattern: str) -> ColumnElement[bool]:
 
 
 def _has_address(text: str, version: int) -> ColumnElement[bool]:
-    of_version = addresses.c.ip_address.contains(":")
+    of_version, owner = addresses.c.ip_address.contains(":"), servers.alias()  # an alias: computed once, not per row
     having = (
         select(ports.c.device_id)
         .join(addresses, addresses.c.port_id == ports.c.id)
+        .join(owner, and_(owner.c.id == ports.c.device_id, owner.c.project_id == ports.c.project_id))
         .where(_finds(addresses.c.ip_address, text), of_version if version == 6 else not_(of_version))
     )
     return servers.c.id.in_(having)

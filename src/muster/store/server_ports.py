@@ -8,9 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.store.dialects import chunks
 from muster.store.ports import ports
-
-#: A server's interfaces in the order in which its user named them: the first is the guest's first card.
-IN_ORDER = (ports.c.device_position, ports.c.created_at, ports.c.id)
+from muster.store.servers import ITS_PORT, servers
 
 
 class WantedBinding(NamedTuple):
@@ -26,7 +24,8 @@ async def read_port_ids(connection: AsyncConnection, server_ids: Sequence[str]) 
     """The ports of these servers. One query per chunk."""
     found: dict[str, list[str]] = {}
     for part in chunks(server_ids):
-        rows = await connection.execute(select(ports.c.device_id, ports.c.id).where(ports.c.device_id.in_(part)))
+        statement = select(ports.c.device_id, ports.c.id).join(servers, ITS_PORT).where(ports.c.device_id.in_(part))
+        rows = await connection.execute(statement)
         for server_id, port_id in rows:
             found.setdefault(server_id, []).append(port_id)
     return found
@@ -36,7 +35,7 @@ async def read_network_ids(connection: AsyncConnection, server_ids: Sequence[str
     """The networks on which these servers have ports. One query per chunk."""
     found: set[str] = set()
     for part in chunks(server_ids):
-        statement = select(ports.c.network_id).where(ports.c.device_id.in_(part)).distinct()
+        statement = select(ports.c.network_id).join(servers, ITS_PORT).where(ports.c.device_id.in_(part)).distinct()
         found.update((await connection.execute(statement)).scalars())
     return found
 

@@ -11,6 +11,7 @@ from sqlalchemy import (
     Select,
     String,
     Table,
+    and_,
     bindparam,
     delete,
     insert,
@@ -30,7 +31,6 @@ from muster.store.hosts import hosts
 from muster.store.networks import networks
 from muster.store.ports import port_security_groups, ports
 from muster.store.security_groups import security_groups
-from muster.store.server_ports import IN_ORDER
 
 servers = Table(
     "servers",
@@ -106,6 +106,12 @@ server_tags = Table(
     reference("server_id", ForeignKey("servers.id", ondelete="CASCADE"), primary_key=True),
     Column("tag", String(60), primary_key=True, index=True),
 )
+
+
+#: A server's interfaces in the order in which its user named them: the first is the guest's first card.
+IN_ORDER = (ports.c.device_position, ports.c.created_at, ports.c.id)
+#: A port is a server's if it says so and is of the server's project: anybody may write any device's id into a port.
+ITS_PORT = and_(servers.c.id == ports.c.device_id, servers.c.project_id == ports.c.project_id)
 
 
 def _base() -> Select[Any]:
@@ -204,6 +210,7 @@ async def with_details(connection: AsyncConnection, found: Sequence[Server]) -> 
                 ports.c.id, ports.c.device_id, ports.c.network_id, ports.c.mac_address, ports.c.status, networks.c.name
             )
             .join(networks, networks.c.id == ports.c.network_id)
+            .join(servers, ITS_PORT)
             .where(ports.c.device_id.in_(part))
             .order_by(*IN_ORDER)
         )

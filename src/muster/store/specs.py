@@ -26,7 +26,7 @@ from muster.store.networks import networks
 from muster.store.port_batch import read_links
 from muster.store.ports import ports
 from muster.store.security_groups import security_group_rules, security_groups
-from muster.store.server_ports import IN_ORDER
+from muster.store.servers import IN_ORDER, ITS_PORT, servers
 from muster.store.subnets import subnets
 
 
@@ -34,7 +34,7 @@ async def read_ports(connection: AsyncConnection, server_ids: Sequence[str]) -> 
     """The ports of these servers. Three queries per chunk."""
     found: dict[str, list[PortSpec]] = {}
     for part in chunks(server_ids):
-        statement = select(ports).where(ports.c.device_id.in_(part)).order_by(*IN_ORDER)
+        statement = select(ports).join(servers, ITS_PORT).where(ports.c.device_id.in_(part)).order_by(*IN_ORDER)
         rows = (await connection.execute(statement)).all()
         ids = [row.id for row in rows]
         fixed = await read_by_port(connection, ids)

@@ -190,6 +190,23 @@ async def test_many_at_once_are_one_batch_each_way(scene: Scene) -> None:
     assert (await scene.port_row(one_port)).device_id == ""
 
 
+async def test_nobody_puts_a_port_into_another_projects_server(scene: Scene) -> None:
+    """A port of another project that names the server is not plugged into it, shown with it, or deleted with it."""
+    server_id = await scene.server()
+    mine = await _ports(scene, server_id)
+    foreign = await scene.network(P2, cidr="10.28.0.0/24")
+    port_id = await scene.port(foreign, P2, device_id=server_id, device_owner="compute:nova")
+    assert await _ports(scene, server_id) == mine
+    async with scene.bed.database.read() as connection:
+        assert [spec.id for spec in (await read_ports(connection, [server_id]))[server_id]] == mine
+    shown = (await scene.member.get(f"/servers/{server_id}/os-interface"))["interfaceAttachments"]
+    assert [one["port_id"] for one in shown] == mine
+    assert "net" not in (await scene.show(server_id))["addresses"]
+    assert (await scene.member.get("/servers?ip=10.28.0"))["servers"] == []
+    await scene.bed.gone(scene.member, server_id)
+    assert await scene.port_row(port_id) is not None
+
+
 async def test_security_groups_of_a_server(scene: Scene) -> None:
     server_id = await scene.server()
     network_id = await scene.network(cidr="10.25.0.0/24")

@@ -94,7 +94,7 @@ class Etcd:
         leaders = {row["Endpoint"] for row in status if row["Status"]["header"]["member_id"] == row["Status"]["leader"]}
         return next(member for member in self.members if any(member.endpoint in one for one in leaders))
 
-    def stop(self) -> None:
+    def close(self) -> None:
         for member in self.members:
             if member.server is not None:
                 member.signal(signal.SIGCONT) if member.server.process.poll() is None else None  # type: ignore[union-attr]

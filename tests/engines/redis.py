@@ -18,5 +18,5 @@ class Redis:
         self._server.start()
         self._server.await_ready(lambda: answers(self.port))
 
-    def stop(self) -> None:
+    def close(self) -> None:
         self._server.stop()

@@ -59,7 +59,11 @@ class Violation(Conflict):
 class Database:
     """A database by its URL: `sqlite:///path` or `postgresql://user@host/name`."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, stopped_after_s: float = 30.0) -> None:
+        """PostgreSQL ends a transaction that does nothing for `stopped_after_s`: its process stands still.
+
+        What it has locked would keep all others waiting for as long as that lasts.
+        """
         parsed = make_url(url)
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         driver = "sqlite+aiosqlite" if self.is_sqlite else "postgresql+asyncpg"
@@ -69,7 +73,10 @@ class Database:
             self._writer = _sqlite_engine(self.url, begin="BEGIN IMMEDIATE", pool_size=1)
             self._reader = _sqlite_engine(self.url, begin="BEGIN", pool_size=4)
         else:
-            self._writer = self._reader = create_async_engine(self.url, pool_size=10, max_overflow=10, **_JSON)
+            limits = {"idle_in_transaction_session_timeout": str(int(stopped_after_s * 1_000))}
+            self._writer = self._reader = create_async_engine(
+                self.url, pool_size=10, max_overflow=10, connect_args={"server_settings": limits}, **_JSON
+            )
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:

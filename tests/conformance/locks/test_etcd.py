@@ -268,7 +268,7 @@ async def test_tokens_grow_also_over_an_etcd_that_was_built_anew(tmp_path: Path)
             async with opened(f"etcd://{cluster.endpoints}") as [locks], locks.hold("subnet/1") as grant:
                 tokens.append(grant.token)
         finally:
-            cluster.stop()
+            cluster.close()
     assert tokens[1] > tokens[0]
     assert tokens[1] < 2**63  # what the database keeps
 
@@ -290,7 +290,7 @@ async def test_with_tls_and_client_certificates(tmp_path: Path) -> None:
                 with pytest.raises(Transient):
                     await locks.start()
     finally:
-        cluster.stop()
+        cluster.close()
 
 
 async def test_with_user_and_password(tmp_path: Path) -> None:
@@ -320,4 +320,4 @@ async def test_with_user_and_password(tmp_path: Path) -> None:
                 assert "p@ss" not in str(caught.value)
         assert cluster.leases() == 0
     finally:
-        cluster.stop()
+        cluster.close()

@@ -90,6 +90,10 @@ def up(  # noqa: PLR0913 - one per option
                 host = stack.enter_context(opened_host(data, int((os.cpu_count() or 1) * cpu_overcommit)))
                 image = image_for_cloud(is_new=not (data / DATABASE).exists())
                 settings = replace(settings, real_host=host, guest_image=image)
+            elif (data / "host").exists():
+                click.echo(
+                    "Without --libvirt this cloud's real guests are left as they are, out of its reach.", err=True
+                )
             uvloop.run(_until_interrupted(_serve(settings, listener)))
     except MusterError as error:
         raise click.ClickException(error.message) from error

@@ -24,8 +24,8 @@ pytestmark = [pytest.mark.cloud_init, pytest.mark.system, pytest.mark.root, pyte
 BOOT_LIMIT_S = 1_200
 RAM_MIB, DISK_GIB = 512, 5
 MTU = 1400
-#: cloud-init's last line of a boot on the console.
-FINISHED = re.compile(r"Cloud-init .* finished at ")
+#: cloud-init's last line of a boot on the console, with the time.
+FINISHED = re.compile(r"Cloud-init .* finished at [^.]*")
 # The image has no curl, but Python.
 _FETCH = "python3 -c 'import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1]).read().decode())'"
 #: What a guest is asked, all in one login, since a login costs seconds of emulated processor.
@@ -93,7 +93,7 @@ class Guest:
     def __init__(self, cloud: RealCloud, name: str, **more: Any) -> None:
         self.cloud = cloud
         self.facts: dict[str, str] = {}
-        self._boots = 0
+        self._finished = ""
         common = {"imageRef": image_of(cloud), "flavorRef": "cloud.tiny", "key_name": "mine"}
         self.id = cloud.create_server(name, **common, **more)
 
@@ -104,20 +104,19 @@ class Guest:
     def learn(self) -> dict[str, str]:
         """Wait for the end of cloud-init in its next boot, and ask."""
         self.cloud.becomes(self.id, "ACTIVE")
-        self._boots += 1
         # Looking by ssh would take the guest's only processor from what is waited for.
-        eventually(
-            f"end of cloud-init in {self.id}",
-            lambda: len(FINISHED.findall(self.cloud.console(self.id))) == self._boots,
-            BOOT_LIMIT_S,
-            every_s=2,
-        )
+        self._finished = eventually(f"end of cloud-init in {self.id}", self._finished_anew, BOOT_LIMIT_S, every_s=2)
         separator = "=-=-=-="
         script = "\n".join(f"{{ {question}; }} 2>&1; echo {separator}" for question in QUESTIONS.values())
         said = eventually(f"ssh to {self.id}", lambda: self.cloud.ssh(self.address, script, timeout_s=300))
         answers = [answer.strip() for answer in said.split(separator)]
         self.facts = dict(zip(QUESTIONS, answers, strict=False))
         return self.facts
+
+    def _finished_anew(self) -> str | None:
+        """The newest end of cloud-init that the console tells, if it is another than at the last time."""
+        told = FINISHED.findall(self.cloud.console(self.id))
+        return told[-1] if told and told[-1] != self._finished else None
 
     def host_keys(self) -> set[str]:
         return set(self.facts["host keys"].split())
@@ -161,7 +160,8 @@ def test_processor_is_an_x86_64_v2(guests: tuple[Guest, Guest]) -> None:
 
 def test_host_keys_are_each_guests_own(guests: tuple[Guest, Guest]) -> None:
     drive, service = (guest.host_keys() for guest in guests)
-    assert (len(drive), len(service), len(drive | service)) == (3, 3, 6)
+    assert len(drive) == len(service) >= 3
+    assert not drive & service
 
 
 def test_root_has_grown_to_the_flavors_disk(guests: tuple[Guest, Guest]) -> None:

@@ -1,11 +1,11 @@
 """Changes of servers that their hosts need not bring about: names, metadata, tags, locks, states reset by an admin."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import replace
 
-from muster.base.errors import Forbidden, Invalid, NotFound
+from muster.base.errors import Forbidden, Invalid
 from muster.domain.context import Context
 from muster.domain.server_changes import check_settled, check_unlocked, locked, reset, unlocked
 from muster.domain.servers import Server
@@ -131,12 +131,6 @@ class ServerChanges:
         limit = limits[server.project_id, "metadata_items"]
         if len(server.metadata) > limit >= 0:
             raise Forbidden(f"Maximum number of metadata items exceeds {limit}", code="compute.quota")
-
-
-def without(names: Collection[str], name: str, missing: str) -> None:
-    """Raises NotFound with the message `missing` unless `name` is among `names`."""
-    if name not in names:
-        raise NotFound(missing)
 
 
 def _done(context: Context, server: Server, action: tuple[str, str], now: float) -> InstanceAction:

@@ -25,6 +25,10 @@ class Member:
     def endpoint(self) -> str:
         return f"127.0.0.1:{self.client}"
 
+    @property
+    def is_running(self) -> bool:
+        return self.server is not None and self.server.process is not None and self.server.process.poll() is None
+
     def kill(self) -> None:
         assert self.server is not None
         self.server.kill()
@@ -79,15 +83,22 @@ class Etcd:
                 raise RuntimeError("etcd did not start:\n" + "\n".join(logs))
             time.sleep(0.1)
 
-    def ctl(self, *words: str) -> str:
-        """What etcdctl prints."""
-        done = self._ctl(*words)
+    def ctl(self, *words: str, endpoints: str | None = None) -> str:
+        """What etcdctl prints, asking these members or any."""
+        done = self._ctl(*words, endpoints=endpoints)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    def lease_ids(self) -> set[int]:
+        """The leases that there are. A member lists those that it has heard of, so it is made to catch up first."""
+        member = next(one for one in self.members if one.is_running)
+        self.ctl("get", "/nothing", endpoints=member.endpoint)  # a linearizable read
+        listed = json.loads(self.ctl("lease", "list", "--write-out=json", endpoints=member.endpoint))
+        return {lease["id"] for lease in listed.get("leases") or []}
+
     def leases(self) -> int:
-        """How many leases the cluster knows of."""
-        return len(json.loads(self.ctl("lease", "list", "--write-out=json")).get("leases") or [])
+        """How many leases there are."""
+        return len(self.lease_ids())
 
     def leader(self) -> Member:
         status = json.loads(self.ctl("endpoint", "status", "--write-out=json"))
@@ -97,10 +108,12 @@ class Etcd:
     def close(self) -> None:
         for member in self.members:
             if member.server is not None:
-                member.signal(signal.SIGCONT) if member.server.process.poll() is None else None  # type: ignore[union-attr]
+                if member.is_running:
+                    member.signal(signal.SIGCONT)
                 member.server.kill()
 
-    def _ctl(self, *words: str) -> "subprocess.CompletedProcess[str]":
+    def _ctl(self, *words: str, endpoints: str | None = None) -> "subprocess.CompletedProcess[str]":
         environment = {**os.environ, "ETCDCTL_API": "3"}
-        command = [program("etcdctl", "etcd-client"), f"--endpoints={self.endpoints}", *self.ctl_options, *words]
+        command = [program("etcdctl", "etcd-client"), f"--endpoints={endpoints or self.endpoints}"]
+        command += [*self.ctl_options, *words]
         return subprocess.run(command, check=False, capture_output=True, text=True, env=environment, timeout=30)

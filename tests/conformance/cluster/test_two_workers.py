@@ -24,6 +24,7 @@ from muster.store.servers import servers
 from muster.store.usages import usages
 from tests.conformance.cluster.worker import ANSWER, Done, Engines, Order, a_worker, carry_out
 from tests.conformance.conftest import Postgres
+from tests.conformance.locks.test_etcd import no_leases
 from tests.engines.etcd import Etcd
 from tests.engines.rabbitmq import RabbitMq
 from tests.functional.compute.beds import TINY, Bed, bed_in
@@ -134,7 +135,7 @@ async def test_the_main_job_by_two_workers(
         record_testsuite_property("active_s", round(active, 1))
         record_testsuite_property("deleted_s", round(time.monotonic() - began, 1))
         assert await all_is_right(bed) == []
-    assert etcd.leases() == 0
+    await no_leases(etcd)
 
 
 async def test_a_worker_is_killed_in_the_middle(engines: Engines, etcd: Etcd, tmp_path: Path) -> None:
@@ -153,9 +154,7 @@ async def test_a_worker_is_killed_in_the_middle(engines: Engines, etcd: Etcd, tm
         found = await all_is_right(bed)  # what the dead worker had committed as well
         assert {server.id for server in found} >= set(done.made)
         assert len(done.made) == SERVERS - half
-    async with asyncio.timeout(HANG_S):
-        while etcd.leases():
-            await asyncio.sleep(0.1)
+    await no_leases(etcd)
 
 
 async def all_is_right(bed: Bed) -> list[Server]:

@@ -1,6 +1,7 @@
-"""A cloud's data folder belongs to one process at a time.
+"""A cloud's data folder belongs to one process at a time, and what is in it to one user.
 
-Invariant: the right to it is a lock that the kernel takes back when the process ends, however it ends.
+Invariants: the right to it is a lock that the kernel takes back when the process ends, however it ends. Whatever the
+process makes while it has the folder is readable by its owner only, also where the folder itself is not.
 """
 
 import contextlib
@@ -14,13 +15,30 @@ from muster.base.errors import Conflict, Invalid, Transient
 from muster.base.file_lock import take_lock
 
 _LOCK = "lock"
+_PRIVATE_UMASK = 0o077
+#: SQLite gives the files beside a database the mode of the database.
+_DATABASES = "muster.db*"
 
 
 @contextlib.contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Make the folder, readable by its owner only, and hold it. Raises Conflict if another process has it, Invalid."""
+    """Make the folder, readable by its owner only, and hold it. Raises Conflict if another process has it, Invalid.
+
+    Until the end, files that this process makes are readable by their owner only (its umask).
+    """
+    umask = os.umask(_PRIVATE_UMASK)
+    try:
+        with _locked(folder):
+            yield
+    finally:
+        os.umask(umask)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _make_private(folder)
         descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise Invalid(f"{folder} cannot be used: {error.strerror}") from error
@@ -35,6 +53,16 @@ def held(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _make_private(folder: Path) -> None:
+    """What was there before is private too: the folder if nothing of others is in it, and a database in any case."""
+    if folder.stat().st_uid != os.geteuid():
+        return
+    if not any(folder.iterdir()):
+        folder.chmod(0o700)
+    for database in folder.glob(_DATABASES):
+        database.chmod(0o600)
 
 
 def stop_owner(folder: Path, timeout_s: float) -> bool:

@@ -3,17 +3,6 @@
 import re
 import secrets
 import uuid
-from typing import NewType
-
-ServerId = NewType("ServerId", str)
-PortId = NewType("PortId", str)
-NetworkId = NewType("NetworkId", str)
-SubnetId = NewType("SubnetId", str)
-SecurityGroupId = NewType("SecurityGroupId", str)
-HostId = NewType("HostId", str)
-ImageId = NewType("ImageId", str)
-ProjectId = NewType("ProjectId", str)
-UserId = NewType("UserId", str)
 
 _UUID = re.compile(r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}", re.IGNORECASE)
 

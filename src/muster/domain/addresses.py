@@ -11,8 +11,6 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 
 from msgspec import Struct
 
-HEX_DIGITS = 32
-
 
 class Range(Struct, frozen=True, order=True):
     """The addresses from `first` to `last`, both included."""

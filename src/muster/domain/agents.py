@@ -36,12 +36,6 @@ class Agent(Struct, frozen=True, kw_only=True):
     heartbeat_at: float
 
 
-class ZoneSight(Struct, frozen=True):
-    """An availability zone that has a host."""
-
-    name: str
-
-
 def agents_of(host: HostSight, now: float) -> list[Agent]:
     """The agents of a host; their ids are derived from its id and never change."""
     alive = not host.forced_down and now - host.last_seen_at <= DOWN_AFTER_S

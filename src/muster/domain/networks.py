@@ -12,7 +12,6 @@ VXLAN = "vxlan"
 FLAT = "flat"
 MAX_VNI = 2**24 - 1  # RFC 7348, section 5
 MIN_MTU = 68  # RFC 791
-MIN_MTU_IPV6 = 1280  # RFC 8200, section 5
 
 
 class NetworkSettings(Struct, frozen=True, kw_only=True):

@@ -98,15 +98,3 @@ async def _start(agent: HostAgent) -> None:
             delay_s = min(_RETRY_MAX_S, max(error.retry_after_s, 2 * delay_s))
             get_logger(__name__).warning("host waits to start", action="host.start", error=str(error))
             await asyncio.sleep(delay_s)
-
-
-async def run_hosts(
-    bus: Bus, hosts: Sequence[HostParts], *, settings: AgentSettings | None = None, clock: Clock = system_clock
-) -> None:
-    """Run these hosts until cancelled, then leave in order."""
-    group = HostGroup(bus, settings=settings, clock=clock)
-    try:
-        await group.start(hosts)
-        await asyncio.Event().wait()
-    finally:
-        await group.close()

@@ -3,16 +3,11 @@
 What the caller may not know of is not found; what it sees but may not change is forbidden.
 """
 
-from collections.abc import Callable
-from typing import TypeVar
-
 from muster.base.errors import MusterError
 from muster.domain.context import Context
 from muster.domain.network_errors import disallowed, network_error
 from muster.domain.networks import Network
 from muster.domain.networks import visible as network_visible
-
-Item = TypeVar("Item")
 
 
 def scope_of(context: Context) -> str | None:
@@ -37,10 +32,3 @@ def check_owner(context: Context, project_id: str, action: str) -> None:
 def first_refusal(refusals: list[str]) -> MusterError:
     """The error of requests that do not fit the quotas of these resources."""
     return network_error("OverQuota", overs=sorted(set(refusals)))
-
-
-def found_or(item: Item | None, missing: Callable[[], MusterError]) -> Item:
-    """The item. Raises the error of a missing one."""
-    if item is None:
-        raise missing()
-    return item

@@ -83,11 +83,6 @@ class Projects:
         async with self._db.read() as connection:
             return await store.read_listing(connection, filters, page, is_domain=is_domain, tags=tags)
 
-    async def read_many(self, project_ids: Sequence[str]) -> dict[str, Project]:
-        """Projects and domains by id. One query."""
-        async with self._db.read() as connection:
-            return await store.read(connection, project_ids)
-
     async def update(self, project_id: str, patch: ProjectPatch) -> Project:
         """Change a project. Disabling one voids its tokens.
 

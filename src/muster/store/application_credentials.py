@@ -95,12 +95,6 @@ async def remove_of(connection: AsyncConnection, user_ids: Collection[str], proj
     await connection.execute(delete(application_credentials).where(where))
 
 
-async def remove_all_of(connection: AsyncConnection, user_ids: Collection[str]) -> None:
-    """These users' credentials in all projects go. One statement."""
-    where = application_credentials.c.user_id.in_(sorted(user_ids))
-    await connection.execute(delete(application_credentials).where(where))
-
-
 async def remove(connection: AsyncConnection, credential_id: str) -> bool:
     """Delete a credential; whether it was there. One statement."""
     where = application_credentials.c.id == credential_id

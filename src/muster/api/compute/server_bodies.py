@@ -57,7 +57,7 @@ class Lookups:
         body, context = document.server, request.context
         check_create(body, request.version)
         least, count = _counts(body)
-        named = _named(body, context, request.version)
+        named = _named(body, context)
         _check_single(body, named, count)
         _check_devices(body)
         flavor = await self._flavor(context, str(body.flavorRef))
@@ -183,7 +183,7 @@ def _wanted_nic(nic: NicAsked) -> WantedNic:
     )
 
 
-def _named(body: ServerBody, context: Context, version: tuple[int, int]) -> Named:
+def _named(body: ServerBody, context: Context) -> Named:
     zone, hostname = _place(body, context)
     networks = body.networks
     bodies: Sequence[NicBody] = networks if isinstance(networks, list) else ()

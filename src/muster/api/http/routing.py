@@ -22,8 +22,6 @@ class Route(Struct, frozen=True):
 
     handler: Handler
     rule: Rule
-    # The body is handed on as a stream and never held in memory whole.
-    streams: bool = False
     # The first and the last microversion that have this route, where the API has microversions; None for no bound.
     since: Version | None = None
     until: Version | None = None

@@ -68,7 +68,7 @@ def _files(services: Services) -> Table:
     files = Files(services.images, services.uploads)
     return {
         ("GET", "/v2/images/{image_id}/file"): Route(files.download, Rule.PROJECT_MEMBER),
-        ("PUT", "/v2/images/{image_id}/file"): Route(files.upload, Rule.PROJECT_MEMBER, streams=True),
+        ("PUT", "/v2/images/{image_id}/file"): Route(files.upload, Rule.PROJECT_MEMBER),
     }
 
 

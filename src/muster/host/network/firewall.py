@@ -144,10 +144,6 @@ class Firewall:
             self._nft.close()
             self._nft = None
 
-    def _knows(self, port_id: str) -> bool:
-        """Whether a port has its rules, or its guard."""
-        return port_id in self._ports or self._mirror.has(tap_name(port_id))
-
     def _engine(self) -> Nftables:
         if self._nft is None:
             self._nft = Nftables()

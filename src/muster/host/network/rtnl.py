@@ -18,7 +18,7 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
 from muster.base.errors import Transient, Unsupported
 
-RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_NEWADDR, RTM_DELADDR = 16, 17, 18, 20, 21
+RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_NEWADDR = 16, 17, 18, 20
 _REQUEST, _MULTI, _ACK, _EXCL, _CREATE, _DUMP, _REPLACE = 0x1, 0x2, 0x4, 0x200, 0x400, 0x300, 0x100
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _HEADER = struct.Struct("=IHHII")

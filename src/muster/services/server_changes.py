@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from muster.base.errors import Forbidden, Invalid
 from muster.domain.context import Context
+from muster.domain.instance_actions import InstanceAction
 from muster.domain.server_changes import check_settled, check_unlocked, locked, reset, unlocked
 from muster.domain.servers import Server
 from muster.services.port_batch import PortBatch
@@ -15,7 +16,6 @@ from muster.services.servers import Servers, visible
 from muster.store import instance_actions as action_store
 from muster.store import servers as store
 from muster.store.engine import Connection, Database
-from muster.store.instance_actions import InstanceAction
 
 TAGS_LIMIT = 50
 

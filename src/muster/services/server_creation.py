@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from muster.base.coalescer import Coalescer
 from muster.base.errors import Conflict, Exhausted, Invalid, MusterError, NotFound
 from muster.base.ids import new_uuid
+from muster.domain.instance_actions import InstanceAction
 from muster.domain.ports import NewPort, Port, WantedIp
 from muster.domain.server_shares import ask_of
 from muster.domain.servers import Fault, NewServer, Server, WantedNic
@@ -24,7 +25,6 @@ from muster.store import instance_actions as action_store
 from muster.store import outbox as outbox_store
 from muster.store import server_ports as port_store
 from muster.store import servers as store
-from muster.store.instance_actions import InstanceAction
 from muster.store.outbox import Change
 
 # Port errors for which the request itself is to blame: it is refused before anything is made.

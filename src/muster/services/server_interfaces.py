@@ -9,6 +9,7 @@ from muster.base.coalescer import Coalescer
 from muster.base.errors import Bug, Conflict, Forbidden, Invalid, MusterError, NotFound
 from muster.base.ids import new_uuid
 from muster.domain.context import Context
+from muster.domain.instance_actions import InstanceAction
 from muster.domain.ports import NewPort, WantedIp
 from muster.domain.server_interfaces import Attach, Detach, attached, check_pluggable, detached
 from muster.domain.server_lookups import Named, NicAsked, Picture, network_refusal, port_refusal
@@ -21,7 +22,6 @@ from muster.store import server_lookups as lookup_store
 from muster.store import server_ports as port_store
 from muster.store import servers as store
 from muster.store.engine import Connection, Database
-from muster.store.instance_actions import InstanceAction
 
 
 class ServerInterfaces:

@@ -7,6 +7,7 @@ from msgspec import Struct
 from muster.base.coalescer import Coalescer
 from muster.base.errors import MusterError
 from muster.domain.context import Context
+from muster.domain.instance_actions import InstanceAction
 from muster.domain.server_changes import check_unlocked
 from muster.domain.server_shares import ask_of, by_host, total_of
 from muster.domain.servers import Asked, Server, Verb, ask, deleted
@@ -20,7 +21,6 @@ from muster.store import outbox as outbox_store
 from muster.store import server_ports as port_store
 from muster.store import servers as store
 from muster.store.engine import Connection, Database
-from muster.store.instance_actions import InstanceAction
 from muster.store.outbox import Change
 
 

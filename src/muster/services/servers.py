@@ -3,13 +3,13 @@
 from muster.base.coalescer import Coalescer
 from muster.base.errors import NotFound
 from muster.domain.context import Context
+from muster.domain.instance_actions import ActionQuery, InstanceAction
 from muster.domain.server_listing import ServerQuery
 from muster.domain.servers import Server
 from muster.store import instance_actions as action_store
 from muster.store import server_listing as listing_store
 from muster.store import servers as store
 from muster.store.engine import Database
-from muster.store.instance_actions import ActionQuery, InstanceAction
 
 
 class Servers:

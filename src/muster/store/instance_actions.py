@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from msgspec import Struct
 from msgspec.structs import asdict
 from sqlalchemy import BigInteger, Column, Integer, Table, select, update
 from sqlalchemy import insert as insert_into
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.base.errors import NotFound
+from muster.domain.instance_actions import ActionQuery, InstanceAction
 from muster.store.columns import moment, reference, text
 from muster.store.dialects import chunks
 from muster.store.engine import metadata
@@ -27,30 +27,6 @@ instance_actions = Table(
     moment("updated_at"),
     moment("finished_at", nullable=True),
 )
-
-
-class InstanceAction(Struct, frozen=True, kw_only=True):
-    """One request to one server."""
-
-    server_id: str
-    action: str
-    request_id: str
-    user_id: str
-    project_id: str
-    started_at: float
-    updated_at: float
-    finished_at: float | None = None
-    message: str | None = None
-
-
-class ActionQuery(Struct, frozen=True, kw_only=True):
-    """Which actions of a server are asked for; `marker` and `request_id` are ids of requests."""
-
-    request_id: str | None = None
-    changes_since: float | None = None
-    changes_before: float | None = None
-    marker: str | None = None
-    limit: int | None = None
 
 
 async def insert(connection: AsyncConnection, actions: Sequence[InstanceAction]) -> None:

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from muster.base.errors import Conflict, NotFound
 from muster.base.ids import new_uuid
 from muster.domain.context import Context
+from muster.domain.instance_actions import ActionQuery, InstanceAction
 from muster.domain.keypairs import Keypair
 from muster.domain.network_listing import TagFilter
 from muster.domain.networks import NewNetwork
@@ -25,7 +26,6 @@ from muster.store import server_listing as listing_store
 from muster.store import server_lookups as lookup_store
 from muster.store import servers as store
 from muster.store.engine import Database
-from muster.store.instance_actions import ActionQuery, InstanceAction
 from muster.store.instance_actions import insert as insert_actions
 from muster.store.instance_actions import read as read_actions
 

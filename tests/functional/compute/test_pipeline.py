@@ -10,12 +10,12 @@ from sqlalchemy import func, select
 from muster.base.errors import Conflict, Forbidden, NotFound
 from muster.base.metrics import MESSAGES
 from muster.domain.context import Context
+from muster.domain.instance_actions import ActionQuery
 from muster.domain.reports import HostCapacity
 from muster.domain.servers import Asked, FlavorPicture, NewServer, Verb
 from muster.domain.subnets import Pool
 from muster.store.addresses import addresses
 from muster.store.hosts import hosts
-from muster.store.instance_actions import ActionQuery
 from muster.store.ports import ports
 from muster.store.quotas import set_limits
 from muster.store.usages import usages

@@ -10,8 +10,8 @@ from muster.api.http.requests import Request
 from muster.api.http.responses import Response
 from muster.base.errors import Invalid, NotFound
 from muster.base.units import iso
+from muster.domain.instance_actions import ActionQuery, InstanceAction
 from muster.domain.servers import Server
-from muster.store.instance_actions import ActionQuery, InstanceAction
 
 # Nova's names of what a host does for an action.
 _EVENTS = {

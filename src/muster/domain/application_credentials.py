@@ -4,6 +4,9 @@ from collections.abc import Collection
 
 from msgspec import Struct
 
+# The attributes by which lists of them are filtered.
+CREDENTIAL_FILTERS = ("id", "name")
+
 
 class ApplicationCredential(Struct, frozen=True, kw_only=True):
     """An application credential without its secret. `role_ids` are those its tokens get, never more."""

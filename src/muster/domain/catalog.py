@@ -7,6 +7,10 @@ from msgspec import Struct
 
 INTERFACES = ("public", "internal", "admin")
 DEFAULT_REGION = "RegionOne"
+# The attributes by which lists of them are filtered.
+REGION_FILTERS = ("id", "parent_region_id")
+SERVICE_FILTERS = ("id", "type", "name")
+ENDPOINT_FILTERS = ("id", "interface", "service_id", "region_id")
 
 
 class Region(Struct, frozen=True, kw_only=True):

@@ -5,6 +5,9 @@ from typing import Any
 
 from msgspec import Struct
 
+# The attributes by which lists of them are filtered.
+GROUP_FILTERS = ("id", "name", "domain_id")
+
 
 class Group(Struct, frozen=True, kw_only=True):
     """A group of a domain's."""

@@ -2,21 +2,14 @@
 
 from msgspec import Struct
 
+from muster.domain.tag_filters import TagFilter
+
 
 class Condition(Struct, frozen=True):
     """The field has one of the values. Names that are no plain field (`fixed_ip_address`) the store knows."""
 
     field: str
     values: tuple[object, ...]
-
-
-class TagFilter(Struct, frozen=True, kw_only=True):
-    """Tags that must all be there, any of which must be, which must not all be, none of which may be."""
-
-    all_of: tuple[str, ...] = ()
-    any_of: tuple[str, ...] = ()
-    not_all_of: tuple[str, ...] = ()
-    not_any_of: tuple[str, ...] = ()
 
 
 class Sort(Struct, frozen=True):

@@ -11,6 +11,8 @@ from muster.base.errors import Invalid
 MAX_TAGS = 80
 NAME_MAX = 64  # of projects and domains, as in Keystone
 _TAG = re.compile(r"[^,/]{1,255}")
+# The attributes by which lists of them are filtered.
+PROJECT_FILTERS = ("id", "name", "domain_id", "parent_id")
 
 
 class Project(Struct, frozen=True, kw_only=True):

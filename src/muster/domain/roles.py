@@ -7,6 +7,9 @@ from msgspec import Struct
 
 from muster.base.errors import Invalid
 
+# The attributes by which lists of them are filtered.
+ROLE_FILTERS = ("id", "name", "domain_id")
+
 
 class Role(Struct, frozen=True, kw_only=True):
     """A role. One with a `domain_id` never shows in a token: it only stands for the roles that it implies."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-from muster.domain.network_listing import TagFilter
+from muster.domain.tag_filters import TagFilter
 
 PAGE_LIMIT = 1_000
 NEWEST_FIRST = (("created_at", True),)

@@ -5,6 +5,9 @@ from typing import Any
 
 from msgspec import Struct
 
+# The attributes by which lists of them are filtered.
+USER_FILTERS = ("id", "name", "domain_id", "default_project_id")
+
 
 class User(Struct, frozen=True, kw_only=True):
     """A user; `extra` holds attributes that Keystone keeps without knowing them (`email`, `description`)."""

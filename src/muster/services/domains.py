@@ -11,12 +11,12 @@ from muster.domain.patches import ProjectPatch
 from muster.domain.policies import Rule, allows
 from muster.domain.projects import Project
 from muster.domain.resource_options import require_mutable
+from muster.domain.tag_filters import TagFilter
 from muster.services.projects import apply_patch
 from muster.services.refusals import refusing
 from muster.services.revocations import Revocations
 from muster.store import projects as store
 from muster.store.engine import Database
-from muster.store.projects import TagFilter
 
 DEFAULT_DOMAIN_ID = "default"
 

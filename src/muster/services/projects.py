@@ -17,13 +17,13 @@ from muster.domain.patches import ProjectPatch, changed
 from muster.domain.policies import Rule, allows
 from muster.domain.projects import NAME_MAX, Project, check_tags, clean_name
 from muster.domain.resource_options import merge_options, require_mutable
+from muster.domain.tag_filters import TagFilter
 from muster.services.refusals import refusing
 from muster.services.revocations import Revocations
 from muster.services.rights import read_above
 from muster.store import projects as store
 from muster.store import users as user_store
 from muster.store.engine import Connection, Database
-from muster.store.projects import TagFilter
 
 MAX_DEPTH = 5  # of projects below their domain, as in Keystone
 

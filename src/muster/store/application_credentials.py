@@ -28,8 +28,6 @@ application_credentials = Table(
     UniqueConstraint("user_id", "name"),
 )
 
-FILTERS = ("id", "name")
-
 
 def _credential(row: Any) -> ApplicationCredential:
     return ApplicationCredential(

@@ -44,10 +44,6 @@ catalog_endpoints = Table(
     document("extra"),
 )
 
-REGION_FILTERS = ("id", "parent_region_id")
-SERVICE_FILTERS = ("id", "type", "name")
-ENDPOINT_FILTERS = ("id", "interface", "service_id", "region_id")
-
 Item = Region | CatalogService | Endpoint
 
 _TABLES: dict[type, Table] = {

@@ -34,8 +34,6 @@ group_members = Table(
     reference("user_id", ForeignKey("users.id", ondelete="CASCADE"), primary_key=True, index=True),
 )
 
-FILTERS = ("id", "name", "domain_id")
-
 
 def _group(row: Any) -> Group:
     return Group(id=row.id, name=row.name, domain_id=row.domain_id, description=row.description, extra=row.extra)

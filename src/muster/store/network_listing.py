@@ -4,11 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import ColumnElement, Select, String, Table, and_, distinct, false, func, or_, select
+from sqlalchemy import ColumnElement, Select, String, Table, and_, false, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.base.errors import Bug
-from muster.domain.network_listing import Condition, ListQuery, Sort, TagFilter
+from muster.domain.network_listing import Condition, ListQuery, Sort
+from muster.store.tag_filters import tag_conditions
 from muster.store.tags import tags
 
 # Makes a WHERE term of the values asked for.
@@ -38,7 +39,11 @@ async def page(
     Raises MarkerNotFound.
     """
     table = listable.table
-    where = [*scope, *_conditions(listable, query.conditions), *tag_terms(table.c.id, query.tags)]
+    where = [
+        *scope,
+        *_conditions(listable, query.conditions),
+        *tag_conditions(table.c.id, tags.c.resource_id, query.tags),
+    ]
     statement: Select[Any] = select(table).where(*where)
     sorts = (*query.sorts, Sort("id"))
     if query.marker is not None:
@@ -97,25 +102,3 @@ async def _behind(
         further = key < row[index] if sort.descending != query.reverse else key > row[index]
         terms.append(and_(*equal, further))
     return or_(*terms)
-
-
-def tag_terms(id_column: ColumnElement[str], wanted: TagFilter) -> list[ColumnElement[bool]]:
-    """WHERE terms of a tag filter."""
-    terms: list[ColumnElement[bool]] = []
-    if wanted.all_of:
-        terms.append(id_column.in_(_with_all(wanted.all_of)))
-    if wanted.any_of:
-        terms.append(id_column.in_(_with_any(wanted.any_of)))
-    if wanted.not_all_of:
-        terms.append(id_column.not_in(_with_all(wanted.not_all_of)))
-    if wanted.not_any_of:
-        terms.append(id_column.not_in(_with_any(wanted.not_any_of)))
-    return terms
-
-
-def _with_any(names: Sequence[str]) -> Select[tuple[str]]:
-    return select(tags.c.resource_id).where(tags.c.tag.in_(names))
-
-
-def _with_all(names: Sequence[str]) -> Select[tuple[str]]:
-    return _with_any(names).group_by(tags.c.resource_id).having(func.count(distinct(tags.c.tag)) == len(set(names)))

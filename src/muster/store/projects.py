@@ -9,13 +9,11 @@ from typing import Any
 
 from sqlalchemy import (
     Column,
-    ColumnElement,
     ForeignKey,
     Index,
     String,
     Table,
     UniqueConstraint,
-    and_,
     delete,
     select,
     update,
@@ -27,10 +25,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from muster.domain.assignments import Place
 from muster.domain.attribute_filters import Filter, Listing, Page
 from muster.domain.projects import Project
+from muster.domain.tag_filters import TagFilter
 from muster.store.attribute_filters import conditions, read_page
 from muster.store.columns import document, flag, identity_column, reference, text
 from muster.store.dialects import chunks
 from muster.store.engine import metadata
+from muster.store.tag_filters import tag_conditions
 
 projects = Table(
     "projects",
@@ -61,8 +61,6 @@ project_tags = Table(
     reference("project_id", ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True),
     Column("tag", String(255), primary_key=True, index=True),
 )
-
-FILTERS = ("id", "name", "domain_id", "parent_id")
 
 
 def _project(row: Any) -> Project:
@@ -133,40 +131,15 @@ async def find(connection: AsyncConnection, domain_id: str | None, name: str) ->
 
 
 async def read_listing(
-    connection: AsyncConnection, filters: Sequence[Filter], page: Page, *, is_domain: bool, tags: "TagFilter"
+    connection: AsyncConnection, filters: Sequence[Filter], page: Page, *, is_domain: bool, tags: TagFilter
 ) -> Listing[Project]:
     """A page of projects, or of domains. One query."""
-    where = [projects.c.is_domain.is_(is_domain), *conditions(projects, filters), *tags.conditions()]
+    where = [
+        projects.c.is_domain.is_(is_domain),
+        *conditions(projects, filters),
+        *tag_conditions(projects.c.id, project_tags.c.project_id, tags),
+    ]
     return await read_page(connection, projects, where, page, _project)
-
-
-class TagFilter:
-    """Which tags a project must (not) have: all of them, any of them, not all of them, none of them."""
-
-    def __init__(
-        self,
-        *,
-        all_of: Collection[str] = (),
-        any_of: Collection[str] = (),
-        not_all_of: Collection[str] = (),
-        none_of: Collection[str] = (),
-    ) -> None:
-        self._all_of, self._any_of, self._not_all_of, self._none_of = all_of, any_of, not_all_of, none_of
-
-    def conditions(self) -> list[ColumnElement[bool]]:
-        """The filter in SQL."""
-        where = [_has(tag) for tag in self._all_of]
-        if self._any_of:
-            where.append(_has(*self._any_of))
-        if self._none_of:
-            where.append(~_has(*self._none_of))
-        if self._not_all_of:
-            where.append(~and_(*[_has(tag) for tag in self._not_all_of]))
-        return where
-
-
-def _has(*tags: str) -> ColumnElement[bool]:
-    return projects.c.id.in_(select(project_tags.c.project_id).where(project_tags.c.tag.in_(tags)))
 
 
 async def read_places(connection: AsyncConnection, domain_ids: Collection[str]) -> dict[str, Place]:

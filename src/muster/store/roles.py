@@ -37,8 +37,6 @@ implied_roles = Table(
     reference("implied_role_id", ForeignKey("roles.id", ondelete="CASCADE"), primary_key=True),
 )
 
-FILTERS = ("id", "name", "domain_id")
-
 
 def _role(row: Any) -> Role:
     return Role(

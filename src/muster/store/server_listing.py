@@ -7,13 +7,13 @@ from sqlalchemy import ColumnElement, and_, case, func, not_, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.base.errors import NotFound
-from muster.domain.network_listing import TagFilter
 from muster.domain.server_listing import ServerQuery, like
 from muster.domain.servers import Server
 from muster.store.addresses import addresses
 from muster.store.hosts import hosts
 from muster.store.ports import ports
 from muster.store.servers import read_rows, server_tags, servers, with_details
+from muster.store.tag_filters import tag_conditions
 
 # The columns by which servers can be filtered.
 FILTERS: Mapping[str, Any] = {
@@ -113,7 +113,7 @@ def _conditions(query: ServerQuery) -> list[ColumnElement[bool]]:
     for name, moment in query.moments.items():
         conditions += [FILTERS[name] >= moment, FILTERS[name] < moment + 1]
     conditions += [_has_address(text, version) for text, version in ((query.ip, 4), (query.ip6, 6)) if text is not None]
-    return [*conditions, *_tag_conditions(query.tags)]
+    return [*conditions, *tag_conditions(servers.c.id, server_tags.c.server_id, query.tags)]
 
 
 def _finds(column: Any, pattern: str) -> ColumnElement[bool]:
@@ -129,17 +129,3 @@ def _has_address(text: str, version: int) -> ColumnElement[bool]:
         .where(_finds(addresses.c.ip_address, text), of_version if version == 6 else not_(of_version))
     )
     return servers.c.id.in_(having)
-
-
-def _tag_conditions(tags: TagFilter) -> list[ColumnElement[bool]]:
-    def with_tag(names: Sequence[str]) -> ColumnElement[bool]:
-        return servers.c.id.in_(select(server_tags.c.server_id).where(server_tags.c.tag.in_(names)))
-
-    conditions = [with_tag([name]) for name in tags.all_of]
-    if tags.any_of:
-        conditions.append(with_tag(tags.any_of))
-    if tags.not_all_of:
-        conditions.append(not_(and_(*(with_tag([name]) for name in tags.not_all_of))))
-    if tags.not_any_of:
-        conditions.append(not_(with_tag(tags.not_any_of)))
-    return conditions

@@ -29,8 +29,6 @@ users = Table(
     UniqueConstraint("domain_id", "name"),
 )
 
-FILTERS = ("id", "name", "domain_id", "default_project_id")
-
 
 def build(row: Any) -> User:
     """A user from a row of the table."""

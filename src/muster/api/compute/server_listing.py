@@ -7,9 +7,9 @@ from muster.api.compute.paging import asked, page_asked, truth
 from muster.api.compute.queries import check_known, check_pattern, moment, moments
 from muster.api.http.requests import Request
 from muster.base.errors import Forbidden, Invalid
-from muster.domain.network_listing import TagFilter
 from muster.domain.server_listing import NEWEST_FIRST, ServerQuery
 from muster.domain.servers import states_of
+from muster.domain.tag_filters import TAG_PARAMETERS, parse_tags
 
 Version = tuple[int, int]
 
@@ -44,7 +44,6 @@ _NUMBERS = ("power_state", "launch_index")
 # What no server has, or all have alike, and what only Nova's database knows.
 _CONSTANTS = {"kernel_id": "", "ramdisk_id": "", "root_device_name": "/dev/vda"}
 _PAGING = frozenset({"limit", "marker", "sort_key", "sort_dir"})
-_TAGS = ("tags", "tags-any", "not-tags", "not-tags-any")
 _JOINED = frozenset(
     {
         "block_device_mapping",
@@ -69,7 +68,7 @@ _ALL = (
 )
 # What came later, for everybody.
 _SINCE: Sequence[tuple[Version, frozenset[str]]] = (
-    ((2, 26), frozenset(_TAGS)),
+    ((2, 26), frozenset(TAG_PARAMETERS)),
     ((2, 66), frozenset({"changes-before"})),
     ((2, 73), frozenset({"locked"})),
 )
@@ -160,7 +159,7 @@ def query_of(request: Request, *, interfaces: bool) -> ServerQuery | None:
         changes_since=since,
         changes_before=before,
         deleted=_deleted(request, values, vm_states, any_time=since is not None or before is not None),
-        tags=_tags(values),
+        tags=parse_tags(values),
         ip=_pattern(values, "ip"),
         ip6=_pattern(values, "ip6"),
         limit=0 if values.get("limit") == "0" else page.limit,
@@ -240,13 +239,6 @@ def _leniently(text: str) -> bool:
 
 def _constants_match(values: Mapping[str, str]) -> bool:
     return all(values[name] in constant for name, constant in _CONSTANTS.items() if name in values)
-
-
-def _tags(values: Mapping[str, str]) -> TagFilter:
-    all_of, any_of, not_all_of, not_any_of = (
-        tuple(tag for tag in values.get(name, "").split(",") if tag) for name in _TAGS
-    )
-    return TagFilter(all_of=all_of, any_of=any_of, not_all_of=not_all_of, not_any_of=not_any_of)
 
 
 def _sort(request: Request) -> tuple[tuple[str, bool], ...]:

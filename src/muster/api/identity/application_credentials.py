@@ -10,6 +10,7 @@ from muster.api.identity import views
 from muster.api.identity.bodies import read_member, typed
 from muster.base.errors import Invalid
 from muster.base.units import parse_iso
+from muster.domain.application_credentials import CREDENTIAL_FILTERS
 from muster.domain.attribute_filters import parse_filters, parse_page
 from muster.domain.patches import Name
 from muster.domain.tokens import Token
@@ -17,7 +18,6 @@ from muster.services.application_credentials import ApplicationCredentials, Cred
 from muster.services.passwords import MAX_LENGTH
 from muster.services.token_authority import TokenAuthority
 from muster.services.users import require_self
-from muster.store.application_credentials import FILTERS
 
 
 class _Body(Struct, kw_only=True):
@@ -52,7 +52,7 @@ class ApplicationCredentialsApi:
 
     async def list(self, request: Request) -> Response:
         """`GET`."""
-        filters, page = parse_filters(request.query, FILTERS), parse_page(request.query)
+        filters, page = parse_filters(request.query, CREDENTIAL_FILTERS), parse_page(request.query)
         found = await self._credentials.list_page(request.context, request.parameters["user_id"], filters, page)
         roles = await self._credentials.roles(found.items)
         return views.collection(

@@ -7,9 +7,9 @@ from muster.api.http.responses import Response
 from muster.api.identity import views
 from muster.api.identity.bodies import read_member, read_patch, typed
 from muster.domain.attribute_filters import parse_filters, parse_page
+from muster.domain.catalog import ENDPOINT_FILTERS, REGION_FILTERS, SERVICE_FILTERS
 from muster.domain.patches import EndpointPatch, RegionPatch, ServicePatch
 from muster.services.catalog import Catalog
-from muster.store.catalog import ENDPOINT_FILTERS, REGION_FILTERS, SERVICE_FILTERS
 
 
 class Regions:

@@ -5,10 +5,10 @@ from muster.api.http.responses import Response
 from muster.api.identity import views
 from muster.api.identity.bodies import read_new, read_patch
 from muster.domain.attribute_filters import parse_filters, parse_page
+from muster.domain.groups import GROUP_FILTERS
 from muster.domain.patches import GroupPatch
+from muster.domain.users import USER_FILTERS
 from muster.services.groups import Groups
-from muster.store import users as user_store
-from muster.store.groups import FILTERS
 
 
 class GroupsApi:
@@ -24,7 +24,7 @@ class GroupsApi:
 
     async def list(self, request: Request) -> Response:
         """`GET /v3/groups`."""
-        found = await self._groups.list_page(parse_filters(request.query, FILTERS), parse_page(request.query))
+        found = await self._groups.list_page(parse_filters(request.query, GROUP_FILTERS), parse_page(request.query))
         return views.collection(request, "groups", found, views.group)
 
     async def show(self, request: Request) -> Response:
@@ -45,7 +45,7 @@ class GroupsApi:
 
     async def members(self, request: Request) -> Response:
         """`GET /v3/groups/{group_id}/users`."""
-        filters = parse_filters(request.query, user_store.FILTERS, ["enabled"])
+        filters = parse_filters(request.query, USER_FILTERS, ["enabled"])
         found = await self._groups.members(request.parameters["group_id"], filters, parse_page(request.query))
         return views.collection(request, "users", found, views.user)
 

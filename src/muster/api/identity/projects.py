@@ -9,12 +9,12 @@ from muster.api.identity.bodies import check, read_new, read_patch
 from muster.base.errors import Invalid, NotFound
 from muster.domain.attribute_filters import Listing, parse_filters, parse_flag, parse_page
 from muster.domain.patches import ProjectPatch
-from muster.domain.projects import Project
+from muster.domain.projects import PROJECT_FILTERS, Project
+from muster.domain.tag_filters import parse_tags
 from muster.services.domains import Domains
 from muster.services.projects import Projects
 from muster.services.tokens import Tokens
 from muster.services.users import Users, require_self
-from muster.store.projects import FILTERS, TagFilter
 
 
 class ProjectsApi:
@@ -39,10 +39,10 @@ class ProjectsApi:
         """`GET /v3/projects`."""
         query = dict(request.query)
         found = await self._projects.list_page(
-            parse_filters(request.query, FILTERS, ["enabled"]),
+            parse_filters(request.query, PROJECT_FILTERS, ["enabled"]),
             parse_page(request.query),
             is_domain="is_domain" in query and parse_flag(query["is_domain"]),
-            tags=_tags(query),
+            tags=parse_tags(query),
         )
         return views.collection(request, "projects", found, views.project)
 
@@ -141,12 +141,3 @@ class ProjectsApi:
 
 def _leaves_as_null(tree: dict[str, Any]) -> dict[str, Any] | None:
     return {key: _leaves_as_null(inner) for key, inner in tree.items()} or None
-
-
-def _tags(query: dict[str, str]) -> TagFilter:
-    def named(name: str) -> list[str]:
-        return [tag for tag in query.get(name, "").split(",") if tag]
-
-    return TagFilter(
-        all_of=named("tags"), any_of=named("tags-any"), not_all_of=named("not-tags"), none_of=named("not-tags-any")
-    )

@@ -8,9 +8,8 @@ from muster.api.identity import views
 from muster.api.identity.bodies import read_new, read_patch
 from muster.domain.attribute_filters import Filter, parse_filters, parse_page
 from muster.domain.patches import RolePatch
-from muster.domain.roles import Role
+from muster.domain.roles import ROLE_FILTERS, Role
 from muster.services.roles import Roles
-from muster.store.roles import FILTERS
 
 
 class RolesApi:
@@ -26,7 +25,7 @@ class RolesApi:
 
     async def list(self, request: Request) -> Response:
         """`GET /v3/roles`: those without a domain, or those of one domain."""
-        filters = parse_filters(request.query, FILTERS)
+        filters = parse_filters(request.query, ROLE_FILTERS)
         if not any(one.attribute == "domain_id" for one in filters):
             filters.append(Filter("domain_id", None))
         found = await self._roles.list_page(filters, parse_page(request.query))

@@ -7,10 +7,10 @@ from muster.api.http.responses import Response
 from muster.api.identity import views
 from muster.api.identity.bodies import read_member, read_new, read_patch, typed
 from muster.domain.attribute_filters import parse_filters, parse_page
+from muster.domain.groups import GROUP_FILTERS
 from muster.domain.patches import UserPatch
+from muster.domain.users import USER_FILTERS
 from muster.services.users import Users
-from muster.store import groups as group_store
-from muster.store.users import FILTERS
 
 
 class _NewPassword(Struct):
@@ -34,7 +34,7 @@ class UsersApi:
 
     async def list(self, request: Request) -> Response:
         """`GET /v3/users`."""
-        filters = parse_filters(request.query, FILTERS, ["enabled"])
+        filters = parse_filters(request.query, USER_FILTERS, ["enabled"])
         return views.collection(
             request, "users", await self._users.list_page(filters, parse_page(request.query)), views.user
         )
@@ -63,7 +63,7 @@ class UsersApi:
 
     async def groups(self, request: Request) -> Response:
         """`GET /v3/users/{user_id}/groups`."""
-        filters = parse_filters(request.query, group_store.FILTERS)
+        filters = parse_filters(request.query, GROUP_FILTERS)
         user_id, page = request.parameters["user_id"], parse_page(request.query)
         found = await self._users.groups(request.context, user_id, filters, page)
         return views.collection(request, "groups", found, views.group)

@@ -10,10 +10,10 @@ from muster.api.http.requests import Request
 from muster.api.http.responses import Response
 from muster.api.network.validators import boolean, to_integer
 from muster.domain.network_errors import bad_request, invalid_input
-from muster.domain.network_listing import Condition, ListQuery, Sort, TagFilter
+from muster.domain.network_listing import Condition, ListQuery, Sort
+from muster.domain.tag_filters import TAG_PARAMETERS, TagFilter, parse_tags
 
 _PAGING = frozenset({"limit", "marker", "page_reverse", "sort_key", "sort_dir", "fields"})
-_TAGS = {"tags": "all_of", "tags-any": "any_of", "not-tags": "not_all_of", "not-tags-any": "not_any_of"}
 _LIMIT = 2**31 - 1
 
 Convert = Callable[[str], object]
@@ -82,7 +82,7 @@ def _conditions(grouped: Mapping[str, list[str]], listing: Listing) -> list[Cond
     conditions = []
     unknown = []
     for name, values in grouped.items():
-        if name in _PAGING or (listing.has_tags and name in _TAGS):
+        if name in _PAGING or (listing.has_tags and name in TAG_PARAMETERS):
             continue
         if name in listing.pairs:
             conditions += _pair_conditions(name, values, listing.pairs[name])
@@ -117,13 +117,8 @@ def _pair_conditions(name: str, values: Sequence[str], fields: Mapping[str, str]
 
 
 def _tags(grouped: Mapping[str, list[str]], listing: Listing) -> TagFilter:
-    if not listing.has_tags:
-        return TagFilter()
-    found = {}
-    for name, field in _TAGS.items():
-        names = [tag for value in grouped.get(name, ()) for tag in value.split(",") if tag]
-        found[field] = tuple(dict.fromkeys(names))
-    return TagFilter(**found)
+    """Of a repeated parameter all values count."""
+    return parse_tags({name: ",".join(values) for name, values in grouped.items()}) if listing.has_tags else TagFilter()
 
 
 def _sorts(grouped: Mapping[str, list[str]], listing: Listing) -> tuple[Sort, ...]:

@@ -1,9 +1,10 @@
-"""All APIs behind one port: the first segment of the path chooses the application."""
+"""All APIs behind one port: the first segment of the path chooses the application; `/metrics` is none."""
 
 from collections.abc import Mapping
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from muster.api.http.metrics import metrics_response
 from muster.api.http.responses import Response
 
 
@@ -18,6 +19,9 @@ class Mounts:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
+            return
+        if scope["path"] == "/metrics":
+            await metrics_response(scope).send(send)
             return
         prefix, _, rest = scope["path"].lstrip("/").partition("/")
         application = self._mounts.get(prefix)

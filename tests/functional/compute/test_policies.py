@@ -17,9 +17,11 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 CALLERS = {
     "admin": "admin@" + "c" * 32 + "/root",
+    "manager": f"manager@{P1}/maude",
     "member": f"member@{P1}/alice",
     "reader": f"reader@{P1}/carol",
     "stranger": f"member@{P2}/bob",
+    "service": f"service@{P1}/sam",
     "nobody": f"none@{P1}/dave",
     "unscoped": "member@/erin",
     "anonymous": "",
@@ -28,9 +30,9 @@ CALLERS = {
 # Who passes which rule; others are answered 403, and 401 without a valid token.
 PASSES = {
     Rule.PUBLIC: set(CALLERS),
-    Rule.PROJECT: {"admin", "member", "reader", "stranger", "nobody"},
-    Rule.PROJECT_READER: {"admin", "member", "reader", "stranger"},
-    Rule.PROJECT_MEMBER: {"admin", "member", "stranger"},
+    Rule.PROJECT: {"admin", "manager", "member", "reader", "stranger", "service", "nobody"},
+    Rule.PROJECT_READER: {"admin", "manager", "member", "reader", "stranger"},
+    Rule.PROJECT_MEMBER: {"admin", "manager", "member", "stranger"},
     Rule.ADMIN: {"admin"},
 }
 # The rules themselves, by the beginning of 'method path', the first that fits: so that a changed one is noticed here.

@@ -6,17 +6,20 @@ from muster.domain.policies import Rule
 
 CALLERS = {
     "admin": "admin@adm",
+    "manager": "manager@p1",
     "member": "member@p1",
     "reader": "reader@p1",
+    "service": "service@p1",
     "nobody": "none@p1",
     "unscoped": "member@",
     "anonymous": "",
+    "liar": "nonsense",
 }
 PASSES = {
     Rule.PUBLIC: set(CALLERS),
-    Rule.AUTHENTICATED: set(CALLERS) - {"anonymous"},
-    Rule.PROJECT_READER: {"admin", "member", "reader"},
-    Rule.PROJECT_MEMBER: {"admin", "member"},
+    Rule.AUTHENTICATED: set(CALLERS) - {"anonymous", "liar"},
+    Rule.PROJECT_READER: {"admin", "manager", "member", "reader"},
+    Rule.PROJECT_MEMBER: {"admin", "manager", "member"},
 }
 
 
@@ -39,7 +42,8 @@ async def test_every_route_with_every_caller(cloud):
                 assert response.status_code not in (401, 403), (caller, method, path)
                 assert response.status_code < 500, (caller, method, path)
             else:
-                assert response.status_code == (401 if caller == "anonymous" else 403), (caller, method, path)
+                refusal = 401 if caller in ("anonymous", "liar") else 403
+                assert response.status_code == refusal, (caller, method, path)
 
 
 BODIES = {

@@ -4,17 +4,20 @@ from muster.domain.policies import Rule
 
 CALLERS = {
     "admin": "admin@adm",
+    "manager": "manager@p1",
     "member": "member@p1",
     "reader": "reader@p1",
+    "service": "service@p1",
     "nobody": "none@p1",
     "unscoped": "member@",
     "anonymous": "",
+    "liar": "nonsense",
 }
-# Who passes which rule; others get 403, and 401 without a token.
+# Who passes which rule; others get 403, and 401 without a valid token.
 PASSES = {
-    Rule.PUBLIC: {"admin", "member", "reader", "nobody", "unscoped", "anonymous"},
-    Rule.PROJECT_READER: {"admin", "member", "reader"},
-    Rule.PROJECT_MEMBER: {"admin", "member"},
+    Rule.PUBLIC: set(CALLERS),
+    Rule.PROJECT_READER: {"admin", "manager", "member", "reader"},
+    Rule.PROJECT_MEMBER: {"admin", "manager", "member"},
     Rule.ADMIN: {"admin"},
 }
 # The rules themselves, so that a changed table is noticed here: everything else is reading or writing a project's own.
@@ -58,7 +61,7 @@ async def test_every_route_with_every_caller(cloud):
             if caller in PASSES[route.rule]:
                 assert status not in (401, 403), (caller, method, path)
             else:
-                assert status == (401 if caller == "anonymous" else 403), (caller, method, path)
+                assert status == (401 if caller in ("anonymous", "liar") else 403), (caller, method, path)
 
 
 async def test_another_projects_things_are_not_found(cloud, member):

@@ -11,6 +11,7 @@ from muster.store import networks as network_store
 from muster.store import subnets as subnet_store
 from muster.store.dialects import chunks
 from muster.store.engine import Database
+from muster.store.network_listing import MarkerNotFound
 
 
 class SubnetAvailability(Struct, frozen=True):
@@ -35,9 +36,12 @@ class NetworkIpAvailability:
         self._database = database
 
     async def page(self, query: ListQuery) -> list[NetworkAvailability]:
-        """The availability of all networks that match. About five queries."""
+        """The availability of a page of networks. About five queries. Raises NotFound for an unknown marker."""
         async with self._database.read() as connection:
-            networks = await network_store.read_page(connection, query, None)
+            try:
+                networks = await network_store.read_page(connection, query, None)
+            except MarkerNotFound as error:
+                raise network_error("NetworkNotFound", net_id=query.marker) from error
             subnets: list[Subnet] = []
             used: dict[str, int] = {}
             for part in chunks([network.id for network in networks]):

@@ -1,5 +1,7 @@
 """Versions, extensions, agents and zones; what is not offered says so."""
 
+from unittest.mock import ANY
+
 from sqlalchemy import insert
 
 from muster.api.network.extensions import EXTENSIONS
@@ -62,7 +64,47 @@ async def test_agents_are_the_hosts(cloud, admin, member):
     assert (await member.get("/v2.0/agents"))["agents"] == []
     await admin.get("/v2.0/agents/nothing", 404)
     await admin.put(f"/v2.0/agents/{chosen['id']}", {"agent": {"admin_state_up": False}}, 400)
+    await _pages(admin, "agents", "id", [one["id"] for one in agents])
+    by_name = sorted(agents, key=lambda one: one["binary"], reverse=True)
+    await _pages(admin, "agents", "id", [one["id"] for one in by_name], "sort_key=binary&sort_dir=desc&")
+    await _pages(member, "availability_zones", "name", ["nova", "west"])
     zones = (await member.get("/v2.0/availability_zones"))["availability_zones"]
     assert [zone["name"] for zone in zones] == ["nova", "west"]
     assert (await member.network(availability_zone_hints=["west"]))["availability_zone_hints"] == ["west"]
     await member.post("/v2.0/networks", {"network": {"availability_zone_hints": ["nothing"]}}, 404)
+
+
+async def test_availability_comes_in_pages(member, admin):
+    made = {(await member.network(name=name))["id"]: name for name in ("c", "a", "b")}
+    await _pages(admin, "network-ip-availabilities", "network_id", sorted(made))
+    by_name = sorted(made, key=made.__getitem__)
+    await _pages(admin, "network-ip-availabilities", "network_id", by_name, "sort_key=network_name&sort_dir=asc&")
+
+
+async def _pages(client, path, key, expected, order=""):
+    """The list is `expected` at once, and by one, forwards and backwards; its links lead from page to page."""
+    collection = path.replace("-", "_")
+
+    async def page(query):
+        body = await client.get(f"/v2.0/{path}?{order}{query}")
+        return [one[key] for one in body[collection]], {
+            link["rel"]: link["href"] for link in body.get(f"{collection}_links", ())
+        }
+
+    assert (await page("fields=" + key))[0] == expected
+    assert await page(f"limit={len(expected) + 1}") == (expected, {"previous": ANY})
+    for index, one in enumerate(expected):
+        assert (await page(f"limit=1&marker={one}"))[0] == expected[index + 1 : index + 2]
+        assert (await page(f"limit=1&page_reverse=true&marker={one}"))[0] == expected[:index][-1:]
+    found, links = await page("limit=1")
+    assert found == expected[:1]
+    assert f"marker={expected[0]}" in links["next"]
+    await client.get(f"/v2.0/{path}?marker=nothing", 404)
+
+
+async def test_networks_are_sorted_by_a_status_that_all_share(member):
+    made = sorted([(await member.network())["id"] for _ in range(3)])
+    for direction in ("asc", "desc"):
+        body = await member.get(f"/v2.0/networks?sort_key=status&sort_dir={direction}&limit=2")
+        rest = await member.get(f"/v2.0/networks?sort_key=status&sort_dir={direction}&marker={made[1]}")
+        assert [one["id"] for one in body["networks"] + rest["networks"]] == made

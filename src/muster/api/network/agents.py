@@ -5,10 +5,9 @@ from typing import Any
 
 from muster.api.http.requests import Request
 from muster.api.http.responses import Response
-from muster.api.network.listing import FLAG, TEXT, Listing, chosen, read_query
+from muster.api.network.listing import FLAG, TEXT, Listing, chosen, list_response, page_of, read_query
 from muster.domain.agents import Agent
 from muster.domain.network_errors import bad_request
-from muster.domain.network_listing import Condition
 from muster.services.network_agents import NetworkAgents
 
 AGENTS = Listing(
@@ -31,6 +30,7 @@ ZONES = Listing(
     filters={"name": TEXT, "resource": TEXT, "state": TEXT},
     sorts={"name": "name"},
     has_tags=False,
+    key="name",
 )
 
 
@@ -44,10 +44,7 @@ class Agents:
         query = read_query(request, AGENTS)
         # Others than admins see none, as in Neutron, whose policy hides single agents and not the list.
         views = [view(agent) for agent in await self._service.all()] if request.context.is_admin else []
-        found = [one for one in views if _matches(one, query.conditions)]
-        for sort in reversed(query.sorts):
-            found.sort(key=lambda one: str(one[sort.field]), reverse=sort.descending)
-        return Response({"agents": [chosen(request, one) for one in found]})
+        return list_response(request, AGENTS, query, page_of(AGENTS, query, views))
 
     async def show(self, request: Request) -> Response:
         agent = await self._service.get(request.parameters["agent_id"])
@@ -60,8 +57,7 @@ class Agents:
     async def zones(self, request: Request) -> Response:
         query = read_query(request, ZONES)
         views = [{"name": name, "resource": "network", "state": "available"} for name in await self._service.zones()]
-        found = [one for one in views if _matches(one, query.conditions)]
-        return Response({"availability_zones": [chosen(request, one) for one in found]})
+        return list_response(request, ZONES, query, page_of(ZONES, query, views))
 
 
 def view(agent: Agent) -> dict[str, Any]:
@@ -83,10 +79,6 @@ def view(agent: Agent) -> dict[str, Any]:
         "resource_versions": {},
         "resources_synced": None,
     }
-
-
-def _matches(view: dict[str, Any], conditions: tuple[Condition, ...]) -> bool:
-    return all(view[condition.field] in condition.values for condition in conditions)
 
 
 def _moment(moment_s: float) -> str:

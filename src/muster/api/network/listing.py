@@ -9,6 +9,7 @@ from msgspec import Struct
 from muster.api.http.requests import Request
 from muster.api.http.responses import Response
 from muster.api.network.validators import boolean, to_integer
+from muster.base.errors import NotFound
 from muster.domain.network_errors import bad_request, invalid_input
 from muster.domain.network_listing import Condition, ListQuery, Sort
 from muster.domain.tag_filters import TAG_PARAMETERS, TagFilter, parse_tags
@@ -27,7 +28,8 @@ class Filter(Struct, frozen=True):
 
 
 class Listing(Struct, frozen=True, kw_only=True):
-    """How a kind of resource is listed. `sorts` maps the API's names to the domain's fields."""
+    """How a kind of resource is listed. `sorts` maps the API's names to the domain's fields; an empty one is the same
+    for all, which sorts nothing. `key` is the field of a view that tells items apart: what a marker names."""
 
     collection: str
     filters: Mapping[str, Filter]
@@ -35,6 +37,7 @@ class Listing(Struct, frozen=True, kw_only=True):
     # Filters of one parameter that holds pairs (`fixed_ips=ip_address=10.0.0.5`).
     pairs: Mapping[str, Mapping[str, str]] = {}
     has_tags: bool = True
+    key: str = "id"
 
 
 TEXT = Filter()
@@ -65,9 +68,28 @@ def list_response(request: Request, listing: Listing, query: ListQuery, views: S
     """The page with its links."""
     body: dict[str, Any] = {listing.collection: [chosen(request, view) for view in views]}
     if query.limit is not None:
-        links = _links(request, query, [str(view["id"]) for view in views])
+        links = _links(request, query, [str(view[listing.key]) for view in views])
         body[f"{listing.collection}_links".replace("-", "_")] = links
     return Response(body)
+
+
+def page_of(listing: Listing, query: ListQuery, views: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The page of a list that is no table: what matches, in order, behind the marker. Raises NotFound (the marker).
+
+    `views` come in an order that is always the same; it decides between those that are equal in what is sorted by.
+    """
+    found = [view for view in views if all(view[one.field] in one.values for one in query.conditions)]
+    for sort in reversed(query.sorts):
+        found.sort(key=lambda view: str(view[sort.field]), reverse=sort.descending)
+    if query.reverse:
+        found.reverse()
+    if query.marker is not None:
+        keys = [view[listing.key] for view in found]
+        if query.marker not in keys:
+            raise NotFound(f"The marker {query.marker[:80]} could not be found.")
+        found = found[keys.index(query.marker) + 1 :]
+    found = found[: query.limit]
+    return found[::-1] if query.reverse else found
 
 
 def chosen(request: Request, view: dict[str, Any]) -> dict[str, Any]:
@@ -135,7 +157,7 @@ def _sorts(grouped: Mapping[str, list[str]], listing: Listing) -> tuple[Sort, ..
     found: dict[str, Sort] = {}
     for key, direction in zip(keys, directions, strict=True):
         found.setdefault(key, Sort(listing.sorts[key], direction == "desc"))
-    return tuple(found.values())
+    return tuple(sort for sort in found.values() if sort.field)
 
 
 def _limit(grouped: Mapping[str, list[str]]) -> int | None:

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from muster.api.http.requests import Request
 from muster.api.http.responses import Response
-from muster.api.network.listing import NUMBER, TEXT, Filter, Listing, chosen, read_query
-from muster.domain.network_listing import Condition, ListQuery
+from muster.api.network.listing import NUMBER, TEXT, Filter, Listing, chosen, list_response, read_query
+from muster.domain.network_listing import Condition
 from muster.services.network_ip_availability import NetworkAvailability, NetworkIpAvailability
 
 LISTING = Listing(
@@ -17,8 +19,9 @@ LISTING = Listing(
         "project_id": TEXT,
         "ip_version": NUMBER,
     },
-    sorts={},
+    sorts={"network_id": "id", "network_name": "name", "tenant_id": "project_id", "project_id": "project_id"},
     has_tags=False,
+    key="network_id",
 )
 
 
@@ -32,9 +35,8 @@ class NetworkIpAvailabilities:
         query = read_query(request, LISTING)
         versions = [one for one in query.conditions if one.field == "ip_version"]
         others = tuple(one for one in query.conditions if one.field != "ip_version")
-        found = await self._service.page(ListQuery(conditions=others))
-        views = [chosen(request, view(one, versions)) for one in found]
-        return Response({"network_ip_availabilities": views})
+        found = await self._service.page(replace(query, conditions=others))
+        return list_response(request, LISTING, query, [view(one, versions) for one in found])
 
     async def show(self, request: Request) -> Response:
         found = await self._service.get(request.parameters["network_id"])

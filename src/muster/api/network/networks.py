@@ -69,6 +69,7 @@ LISTING = Listing(
         "admin_state_up": "admin_state_up",
         "mtu": "mtu",
         "shared": "shared",
+        "status": "",  # always ACTIVE
     },
 )
 

@@ -2,6 +2,8 @@
 
 import pytest
 
+from .conftest import PATCH
+
 IMAGE_KEYS = {
     *("id", "name", "status", "visibility", "owner", "disk_format", "container_format", "size", "virtual_size"),
     *("checksum", "os_hash_algo", "os_hash_value", "min_disk", "min_ram", "protected", "os_hidden", "tags"),
@@ -227,3 +229,17 @@ async def test_many_shows_at_once_each_see_their_own(cloud, member, other):
 async def test_an_empty_id_names_no_image(member):
     await member.get("/v2/images/", 404)
     await member.delete("/v2/images/", 404)
+
+
+async def test_a_huge_body_is_too_large(cloud, member):
+    huge = b'{"name": "' + b"x" * 1_100_000 + b'"}'
+    image = await member.image()
+    for method, path, kind in (
+        ("POST", "/v2/images", "application/json"),
+        ("PATCH", f"/v2/images/{image['id']}", PATCH),
+        ("POST", f"/v2/images/{image['id']}/members", "application/json"),
+    ):
+        response = await member.call(method, path, content=huge, headers={"Content-Type": kind})
+        assert response.status_code == 413, (method, path, response.text)
+        assert response.json()["code"].startswith("413")
+    assert await member.names() == [image["name"]]

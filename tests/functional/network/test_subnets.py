@@ -34,6 +34,18 @@ async def test_a_gateway_in_the_middle_splits_the_pools(member):
     assert (bare["gateway_ip"], bare["allocation_pools"][0]["start"]) == (None, "10.1.0.1")
 
 
+async def test_pools_may_be_told_in_any_order(member):
+    pools = [{"start": "10.0.0.40", "end": "10.0.0.41"}, {"start": "10.0.0.20", "end": "10.0.0.20"}]
+    network = await member.network()
+    subnet = await member.subnet(network, allocation_pools=pools, enable_dhcp=False)
+    assert sorted(subnet["allocation_pools"], key=lambda pool: pool["start"]) == pools[::-1]
+    ports = [await member.port(network) for _ in range(3)]
+    given = {port["fixed_ips"][0]["ip_address"] for port in ports}
+    assert given == {"10.0.0.20", "10.0.0.40", "10.0.0.41"}
+    response = await member.call("POST", "/v2.0/ports", {"port": {"network_id": network["id"]}})
+    assert (response.status_code, error(response)) == (409, "IpAddressGenerationFailure")
+
+
 @pytest.mark.parametrize(
     ("fields", "status", "kind"),
     [

@@ -1,5 +1,7 @@
 """Thousands of wrong requests to all APIs of a whole cloud: none is answered 5xx, and the cloud goes on.
 
+A refusal has the form of its API, and (looked at for some of them) has changed nothing.
+
 The requests are drawn from all mutations of one valid request per body, by a seed that a failure names.
 """
 
@@ -18,6 +20,7 @@ import pytest
 from muster.cli.cloud import Cloud, CloudSettings, running
 
 from . import samples
+from .answers import check_refusal, fingerprint
 from .mutations import mutations
 
 ADMIN_PASSWORD = "an admin's password"
@@ -26,6 +29,8 @@ N_BODIES = 600
 VERSIONS = ("2.1", "2.37", "2.60", "2.90")
 PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"
 N_QUERIES = 800
+# Of how many requests one is looked at for what it changed.
+LOOKED_AT = 8
 BAD_SEGMENTS = ("x", "%00", "%ED%A0%80", "%FF", "a%2Fb", "x" * 3_000, "💥", "00000000-0000-0000-0000-000000000000")
 BAD_VALUES = (
     "",
@@ -108,6 +113,13 @@ NAMES = [
 ]
 
 
+# Read without a token.
+PUBLIC = {
+    *("/identity/", "/identity/v3", "/network/", "/network/v2.0", "/compute/", "/compute/v2.1"),
+    *("/image/", "/image/versions", "/image/v2"),
+}
+
+
 class Caller:
     """An administrator of the cloud, who is never answered 5xx."""
 
@@ -136,9 +148,18 @@ class Caller:
         content = json.dumps(body).replace("%d", str(next(self._numbers) % 250)).encode()
         answer = await self.http.request(method, path, content=content if body is not None else None, headers=headers)
         assert answer.status_code < 500 or answer.status_code == 501, (SEED, method, path, body, answer.text)
-        if answer.status_code >= 400 and answer.content:
-            assert isinstance(answer.json(), dict), (method, path, answer.text)
+        if answer.status_code >= 400 and method != "HEAD":
+            check_refusal(path, answer)
         return answer
+
+    async def refused(self, method: str, path: str, body: Any = None, version: str = "2.90") -> bool:
+        """Whether a request is refused, as which it must have changed nothing."""
+        before = await fingerprint(self.cloud.database)
+        answer = await self.call(method, path, body, version)
+        if answer.status_code < 400:
+            return False
+        assert await fingerprint(self.cloud.database) == before, (SEED, method, path, body, answer.text)
+        return True
 
     async def make(self, path: str, kind: str, **values: Any) -> str:
         answer = await self.call("POST", path, {kind: values} if kind != "image" else values)
@@ -223,15 +244,23 @@ def _refused_for_a_reason(path: str, answer: httpx.Response) -> bool:
 async def test_wrong_bodies(caller: Caller, bodies: Callable[[dict[str, str]], list[samples.Sample]]) -> None:
     rng = Random(SEED)
     valid = bodies(await _made_in_compute(caller, await _made(caller)))
+    before = await fingerprint(caller.cloud.database)
     for method, path, body in valid:  # what is mutated must have been right, or nothing is tried
         answer = await caller.call(method, path, body)
         assert answer.status_code < 300 or _refused_for_a_reason(path, answer), (path, answer.text)
+    assert await fingerprint(caller.cloud.database) != before
     wrong = [(method, path, bad) for method, path, body in valid for bad in mutations(body)]
     refused = 0
     drawn = rng.sample(wrong, min(N_BODIES, len(wrong)))
-    for method, path, bad in drawn:
-        refused += (await caller.call(method, path, bad, rng.choice(VERSIONS))).status_code >= 400
-    assert refused > len(drawn) / 2
+    looked_at = 0
+    for number, (method, path, bad) in enumerate(drawn):
+        version = rng.choice(VERSIONS)
+        if number % LOOKED_AT == 0:
+            looked_at += await caller.refused(method, path, bad, version)
+        else:
+            refused += (await caller.call(method, path, bad, version)).status_code >= 400
+    assert looked_at > len(drawn) / LOOKED_AT / 3
+    assert refused + looked_at > len(drawn) / 2
     await caller.log_in()
 
 
@@ -247,7 +276,20 @@ async def test_wrong_paths_and_queries(caller: Caller) -> None:
         if "{" in path:
             for segment in BAD_SEGMENTS:
                 await caller.call(method, re.sub(r"\{[^}]*\}", segment, path))
+            if method != "GET":
+                await caller.refused(method, re.sub(r"\{[^}]*\}", rng.choice(BAD_SEGMENTS), path))
     listed = [re.sub(r"\{[^}]*\}", "x", path) for method, path in routes if method == "GET"]
+    await _without_a_token(caller, listed)
     for _ in range(N_QUERIES):
         query = "&".join(f"{rng.choice(NAMES)}={rng.choice(BAD_VALUES)}" for _ in range(rng.choice((1, 1, 2, 3))))
         await caller.call("GET", f"{rng.choice(listed)}?{query}")
+
+
+async def _without_a_token(caller: Caller, paths: list[str]) -> None:
+    """Whoever has no token, or a forged one, is told so in the same form by all APIs."""
+    known = caller.headers
+    for forged in ({}, {"X-Auth-Token": "nonsense"}, {"X-Auth-Token": known["X-Auth-Token"][:-4] + "AAAA"}):
+        caller.headers = forged
+        answers = {path: (await caller.call("GET", path)).status_code for path in paths}
+        assert {path for path, status in answers.items() if status != 401} <= PUBLIC, answers
+    caller.headers = known

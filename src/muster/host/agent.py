@@ -212,6 +212,8 @@ class HostAgent:
                 self._hear_desired(message)
             case ReportEverything(host_id=self._id):
                 self.reporter.put_everything()
+                if self._desired.forgetful:
+                    self._miss()  # the reports of removals may be what was lost: what should be still has those servers
             case ConsoleRequest(host_id=self._id):
                 self._spawn(self._answer_console(message))
             case _:
@@ -224,7 +226,7 @@ class HostAgent:
         if self._parts.watcher is not None:
             self._parts.watcher.learn(self._desired, changes)
         self.reconciler.learn(changes, everything=message.everything)
-        if message.everything:
+        if self._desired.is_newest(message):
             self._missing = False
         if not self._desired.behind and not self._missing:
             self._greeter.stop()

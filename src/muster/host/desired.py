@@ -2,7 +2,8 @@
 
 Invariants: of each server, network and group the highest generation seen is kept (a group's rules and its members
 have one each, and a change of members waits for the one before it); a snapshot of everything removes only what was told
-before it was taken; `seq` is the newest number up to which nothing is missing.
+before it was taken; `seq` is the newest number up to which nothing is missing. What is forgotten was told of within
+`seq`, so that whatever told of it before is late and brings nothing back.
 """
 
 from collections.abc import Iterable, Mapping
@@ -72,6 +73,13 @@ class Shelf(Generic[Spec]):
             del self._specs[id_], self._told[id_]
         return gone
 
+    def forget(self, id_: str, seq: int) -> bool:
+        """Drop one that was told of up to `seq`, nothing of which is missing. Returns whether that could be done."""
+        if self._told.get(id_, seq + 1) > seq:
+            return False
+        del self._specs[id_], self._told[id_]
+        return True
+
     def _newest(self, known: Spec, spec: Spec) -> Spec:
         return spec if spec.generation > known.generation else known
 
@@ -137,6 +145,8 @@ class DesiredState:
         self.groups = GroupShelf()
         # False until a snapshot of everything has come: before it, nothing is known to be superfluous or outdated.
         self.complete = False
+        # Servers were forgotten since the newest snapshot: a report of everything lacks them, whoever missed theirs.
+        self.forgetful = False
         self._seq = _NO_BASE
         self._ahead: set[tuple[int, int]] = set()
 
@@ -165,7 +175,19 @@ class DesiredState:
             gone=gone,
         )
         self._count(message)
+        if self.is_newest(message):
+            self.forgetful = False
         return changes
+
+    def forget_server(self, server_id: str) -> bool:
+        """Drop a server of which nothing is left. Returns False where a message of before may still bring it back."""
+        forgotten = self.servers.forget(server_id, self._seq)
+        self.forgetful = self.forgetful or forgotten
+        return forgotten
+
+    def is_newest(self, message: Desired) -> bool:
+        """Whether this message, once taken in, is a snapshot that lacks nothing which is known."""
+        return message.everything and message.to_seq >= self._seq
 
     def _learn_groups(self, message: Desired, *, only_known: bool) -> tuple[str, ...]:
         changed = self.groups.learn(message.groups, message.to_seq, only_known=only_known)

@@ -75,6 +75,8 @@ class Reconciler:
         self._tasks: set[asyncio.Task[None]] = set()
         self._put_off: dict[str, float] = {}
         self._returning: set[str] = set()
+        self._lingering: set[str] = set()  # nothing is left of them, but a message of before may still come
+        self._gone: set[str] | None = None  # while a look goes on: forgotten since it began, it may still show them
         self._seen = self._closed = self._pumping = False
         self._snapshots = self._moment = 0
         self._lookout = Lookout(
@@ -103,6 +105,7 @@ class Reconciler:
         for server_id in changes.gone:
             self._records[server_id].stray = True
             self._dirty[server_id] = None
+        self._dirty.update(dict.fromkeys(self._lingering))
         self.surroundings.changed(changes.networks, changes.groups)
         if everything:
             self._snapshots += 1
@@ -250,9 +253,19 @@ class Reconciler:
         if state != record.reported or record.unsent:
             record.reported, record.unsent = state, {}
             self._outlet.report(report)
-        if record.stray:
-            self._put_off.pop(record.server_id, None)
-            del self._records[record.server_id]
+        if not record.wanted and record.empty:
+            self._forget(record)
+
+    def _forget(self, record: Record) -> None:
+        server_id = record.server_id
+        if not record.stray and not self.desired.forget_server(server_id):
+            self._lingering.add(server_id)
+            return
+        self._lingering.discard(server_id)
+        self._put_off.pop(server_id, None)
+        if self._gone is not None:
+            self._gone.add(server_id)
+        del self._records[server_id]
 
     # Doing
 
@@ -313,12 +326,14 @@ class Reconciler:
     def _begin_look(self) -> Take:
         moment, returning = self._moment, self._returning
         self._returning = set()
+        gone = self._gone = set()
 
         def take(guests: Mapping[str, Guest] | None) -> None:
+            self._gone = None
             if guests is None:
                 self._returning |= returning
                 return
-            self._take_in(guests, moment)
+            self._take_in({id_: guest for id_, guest in guests.items() if id_ not in gone}, moment)
             for server_id in returning & self._records.keys():
                 self._records[server_id].held = None
                 self._dirty[server_id] = None

@@ -58,7 +58,9 @@ class Reporter:
         servers: Sequence[ServerReport] = ()
         everything = False
         if self._everything_due and (snapshot := self._snapshot()) is not None:
-            everything, servers = True, snapshot
+            known = {report.server_id for report in snapshot}
+            removed = [report for report in self._pending.values() if report.server_id not in known]
+            everything, servers = True, [*snapshot, *removed]
             self._everything_due = False
         if not everything:
             if not self._pending:

@@ -78,9 +78,13 @@ class World:
 
     async def tell(self, *servers: ServerSpec, everything: bool = False, **values: object) -> None:
         """Send the next Desired, and let the agent work for a moment."""
+        await self.send(self.desired(*servers, everything=everything, **values))
+
+    def desired(self, *servers: ServerSpec, everything: bool = False, **values: object) -> Desired:
+        """The next Desired."""
         from_seq, self.seq = self.seq, self.seq + (0 if everything else 1)
         values = {"networks": (NETWORK,), "groups": (GROUP,), "from_seq": from_seq, "to_seq": self.seq} | values
-        await self.send(Desired(host_id=HOST, servers=servers, everything=everything, **values))
+        return Desired(host_id=HOST, servers=servers, everything=everything, **values)
 
     async def send(self, message: Message) -> None:
         await self.bus.publish([(host_topic(HOST), encode(message))])

@@ -1,0 +1,137 @@
+"""What an agent holds of servers that are gone: nothing, and what was late or lost changes nothing about it."""
+
+import asyncio
+import gc
+from types import BuiltinFunctionType, FunctionType, ModuleType
+
+from host.agents import HOST, World, server
+from muster.domain.messages import ReportEverything
+from muster.domain.reports import GuestState
+from muster.domain.specs import Power
+from muster.host.ports import Guest
+
+_ELSEWHERE = (ModuleType, type, FunctionType, BuiltinFunctionType, asyncio.AbstractEventLoop)
+
+
+def mentions(root: object, prefix: str) -> list[str]:
+    """All strings with this prefix that can be reached from an object, each as often as it is held."""
+    seen: dict[int, object] = {}
+    waiting, found = [root], []
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, str):
+            found += [one] * (prefix in one)
+        elif id(one) not in seen and not isinstance(one, _ELSEWHERE):
+            seen[id(one)] = one
+            waiting += gc.get_referents(one)
+    return found
+
+
+def test_servers_that_came_and_went_leave_nothing() -> None:
+    """Each deleted server once kept its record and its specs until the next snapshot, 5 KiB each."""
+    world = World()
+
+    async def story() -> None:
+        for first in range(0, 2_000, 100):
+            ids = [f"passing-{number}" for number in range(first, first + 100)]
+            await world.tell(*(server(id_) for id_ in ids))
+            assert len(mentions(world.agent, "passing")) > len(ids), "else the next line proves nothing"
+            await world.tell(*(server(id_, 2, Power.ABSENT) for id_ in ids))
+            states = await world.states()
+            assert {state.state for state in states.values()} == {GuestState.ABSENT}
+            assert states.keys() == set(ids)
+            world.journal.calls.clear()
+            world.heard.clear()
+            del states
+        assert mentions(world.agent, "passing") == []
+
+    world.run(story)
+
+
+def test_what_is_late_does_not_bring_a_forgotten_server_back() -> None:
+    world = World()
+
+    async def story() -> None:
+        await world.tell(server("a"))
+        await world.tell(server("a", 2, Power.ABSENT))
+        assert not world.agent.reconciler.desired.servers.specs
+        world.journal.calls.clear()
+        await world.tell(server("a"), from_seq=0, to_seq=1)
+        await world.tell(server("a"), from_seq=0, to_seq=1, everything=True)
+        assert not world.journal.calls
+        assert not mentions(world.agent.reconciler, "a-port")
+
+    world.run(story)
+
+
+def test_it_is_remembered_while_a_message_of_before_is_missing() -> None:
+    world = World()
+
+    async def story() -> None:
+        await world.tell(server("a", 2, Power.ABSENT), from_seq=1, to_seq=2)
+        await world.tell(server("a"), from_seq=0, to_seq=1)
+        assert not world.journal.calls, "the order to create it came last, but was older"
+        assert not world.agent.reconciler.desired.servers.specs, "nothing is missing any more"
+        assert not world.agent.reconciler._records
+
+    world.run(story)
+
+
+def test_a_removal_whose_report_was_lost_is_reported_again() -> None:
+    world = World()
+
+    async def story() -> None:
+        await world.tell(server("a"))
+        await world.tell(server("a", 2, Power.ABSENT))
+        assert (await world.states())["a"].state is GuestState.ABSENT
+        await world.send(ReportEverything(host_id=HOST))
+        assert "a" not in await world.states()
+        await asyncio.sleep(1.0)
+        assert len(await world.hellos()) == 1, "what should be is asked for: it has the server if the report was lost"
+        await world.tell(server("b"))
+        await world.tell(server("a", 2, Power.ABSENT), from_seq=0, to_seq=2, everything=True)
+        await asyncio.sleep(10.0)
+        assert await world.hellos(), "that snapshot was late: what it has is not taken up"
+        await world.tell(server("a", 2, Power.ABSENT), server("b"), everything=True)
+        assert (await world.states())["a"].generation == 2
+        await asyncio.sleep(100.0)
+        assert not await world.hellos()
+
+    world.run(story)
+
+
+def test_a_removal_that_still_waits_is_in_the_report_of_everything() -> None:
+    world = World()
+
+    async def story() -> None:
+        await world.tell(server("a"))
+        await world.hear()
+        reporter, courier = world.agent.reporter, world.agent.reporter._courier
+        busy = courier._worker = asyncio.create_task(asyncio.sleep(1.0))
+        await world.tell(server("a", 2, Power.ABSENT))
+        reporter.put_everything()
+        assert await busy is None
+        courier._worker = None
+        courier.wake(reporter)
+        (report,) = await world.reports()
+        assert report.everything
+        assert [(one.server_id, one.state) for one in report.servers] == [("a", GuestState.ABSENT)]
+
+    world.run(story)
+
+
+def test_a_look_that_began_before_does_not_make_it_a_stranger() -> None:
+    world = World()
+
+    async def story() -> None:
+        await world.tell(server("a"))
+        reconciler = world.agent.reconciler
+        take = reconciler._begin_look()
+        seen = {"a": Guest(server_id="a", state=GuestState.RUNNING, boot_nonce=0, disk_nonce=0)}
+        await world.tell(server("a", 2, Power.ABSENT))
+        take(seen)
+        assert not reconciler._records
+        reconciler._begin_look()(seen)
+        assert reconciler._records["a"].stray, "a guest that is still there is one that nobody told of"
+
+    world.run(story)

@@ -1,7 +1,6 @@
 """Muster's own cloud, but with addresses given out in other ways, to be measured beside Muster's. For benchmarks only.
 
-Everything else is the same: HTTP, tokens, quotas, security groups, rows, the database and its durability. The ways
-(R A3 to A5):
+Everything else is the same: HTTP, tokens, quotas, security groups, rows, the database and its durability. The ways:
 
     retry-10    read the allocations, pick a free address, write it with the port; when another was faster, redo the
                 whole creation: 10 tries, 0.1 s apart (what stock Neutron did for years)

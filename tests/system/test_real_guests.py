@@ -258,7 +258,7 @@ def test_one_cloud_in_a_namespace_and_nothing_left_of_it(tmp_path: Path) -> None
         eventually("nothing stands", lambda: not cloud.leftovers(), 60)
         assert cloud.down() == "Nothing of its host runs or stands on this machine.\n"
 
-        # To the host it was a loss of power: all comes back (R B5).
+        # To the host it was a loss of power: all comes back.
         cloud.start()
         eventually("it is all there again", lambda: len(traces(cloud, left, tap, address)) == len(ALL_TRACES))
         cloud.becomes(left, "ACTIVE")

@@ -1,4 +1,4 @@
-"""Which host gets which server: pure, over a picture of the hosts. Memory decides first, then CPU, then disk (R B2)."""
+"""Which host gets which server: pure, over a picture of the hosts. Memory decides first, then CPU, then disk."""
 
 import heapq
 from collections import defaultdict
@@ -55,7 +55,7 @@ class Demand(Struct, frozen=True, kw_only=True):
 
 
 class Overcommit(Struct, frozen=True, kw_only=True):
-    """How much more may be promised than there is; the defaults are what held in practice (R B2)."""
+    """How much more may be promised than there is; the defaults are what held in practice."""
 
     ram: float = 1.2
     cpu: float = 2.0

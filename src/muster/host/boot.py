@@ -1,4 +1,4 @@
-"""Boot admission of a host: which of the servers that are ready may start now (R B3).
+"""Boot admission of a host: which of the servers that are ready may start now.
 
 A guest holds its slot until it asked for its lease, until it goes away, or until a limit in seconds. Invariants:
 slots are given in the order of asking; a server holds at most one; leaving, in whatever state, gives it back.

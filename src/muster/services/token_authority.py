@@ -1,4 +1,4 @@
-"""Seals and opens tokens. Validating one reads memory only: no database, no round trip (R C3)."""
+"""Seals and opens tokens. Validating one reads memory only: no database, no round trip."""
 
 from collections import OrderedDict
 

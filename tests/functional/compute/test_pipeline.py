@@ -40,7 +40,7 @@ async def test_two_thousand_single_requests_with_exactly_as_many_addresses(tmp_p
         assert len({server.id for [server] in made}) == 2_000
         found = await bed.settled(2_000)
         assert {server.status for server in found} == {"ACTIVE"}
-        assert messages_on_the_bus() - before < 2_000, "less than one message per server, both directions (R C8)"
+        assert messages_on_the_bus() - before < 2_000, "less than one message per server, both directions"
         given = {ip.ip_address for server in found for i in server.interfaces for ip in i.fixed_ips}
         assert len(given) == 2_000
         over = hosts.c.ram_used_mib > hosts.c.ram_limit_mib

@@ -16,7 +16,7 @@ from muster.host.pressure import BootSettings
 
 
 def test_the_order_of_the_steps() -> None:
-    """R C12: a guest starts when its network is ready, and its network goes when the guest is down."""
+    """A guest starts when its network is ready, and its network goes when the guest is down."""
     order = [str(step) for step in STEPS_IN_ORDER]
     down, network = ["stop", "unplug", "discard"], ["image", "links", "firewall", "dhcp"]
     assert order == [*down, *network, "replug", "release", "admission", "start"]
@@ -335,7 +335,6 @@ def test_after_a_restart_of_the_agent_nothing_is_touched_that_is_right() -> None
 
 
 def test_after_a_reboot_of_the_host_what_should_run_is_started_with_its_network() -> None:
-    """R B5."""
     world = World()
 
     async def story() -> None:

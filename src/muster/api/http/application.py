@@ -29,7 +29,7 @@ ErrorBody = Callable[[MusterError, HTTPStatus], Any]
 
 
 class Authenticator(Protocol):
-    """Validates tokens in the process (R C3)."""
+    """Validates tokens in the process."""
 
     def context(self, token: str) -> Context:
         """The caller that `token` stands for. Raises Unauthenticated."""

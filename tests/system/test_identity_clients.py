@@ -2,15 +2,16 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import openstack
 import pytest
-import uvicorn
 from keystoneauth1.exceptions import Unauthorized
 from openstack.exceptions import ForbiddenException
 from tests.openstack_command import OpenStack, openstack_command
+from tests.serving import serving
 
 from muster.api.http.mounts import Mounts
 from muster.api.identity.application import application, assemble
@@ -33,15 +34,11 @@ class Server:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.port = 0
+        self.url = ""
         self._ready = threading.Event()
-        self._server: uvicorn.Server | None = None
+        self._end: Callable[[], object] = lambda: None
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/identity"
 
     def start(self) -> None:
         self._thread.start()
@@ -49,8 +46,7 @@ class Server:
             raise RuntimeError("the server did not start") from self._failure
 
     def stop(self) -> None:
-        if self._server is not None:
-            self._server.should_exit = True
+        self._end()
         self._thread.join(START_TIMEOUT_S)
 
     def _run(self) -> None:
@@ -61,6 +57,7 @@ class Server:
             self._ready.set()
 
     async def _serve(self) -> None:
+        ended = asyncio.Event()
         db = Database(f"sqlite:///{self.directory}/identity.db")
         passwords = Passwords(PasswordSettings(time_cost=1, memory_kib=8))
         try:
@@ -71,14 +68,11 @@ class Server:
             revocations = Revocations(db, system_clock, token_lifetime_s=3600)
             authority = TokenAuthority(keys, revocations, system_clock)
             api = application(assemble(db, authority, revocations, passwords, system_clock), authority)
-            config = uvicorn.Config(Mounts({"/identity": api}), port=0, log_level="error", lifespan="off")
-            self._server = uvicorn.Server(config)
-            serving = asyncio.create_task(self._server.serve())
-            while not self._server.started:
-                await asyncio.sleep(0.01)
-            self.port = self._server.servers[0].sockets[0].getsockname()[1]
-            self._ready.set()
-            await serving
+            async with serving(Mounts({"/identity": api})) as base_url:
+                self.url = base_url + "/identity"
+                self._end = partial(asyncio.get_running_loop().call_soon_threadsafe, ended.set)
+                self._ready.set()
+                await ended.wait()
         finally:
             passwords.close()
             await db.close()

@@ -9,7 +9,7 @@ import pytest
 
 from muster.bench.options import Phase, ServersOptions
 
-from .fake_cloud import Behaviour, FakeCloud, clouds_yaml, serving
+from .fake_cloud import Behaviour, FakeCloud, clouds_yaml, fake_cloud
 
 CREATE_AND_DELETE = (Phase.CREATE, Phase.DELETE)
 
@@ -22,7 +22,7 @@ class Lab:
         self._stack = stack
 
     async def cloud(self, **behaviour: Any) -> FakeCloud:
-        cloud = await self._stack.enter_async_context(serving(Behaviour(**behaviour)))
+        cloud = await self._stack.enter_async_context(fake_cloud(Behaviour(**behaviour)))
         (self.directory / "clouds.yaml").write_text(clouds_yaml(cloud))
         return cloud
 

@@ -5,23 +5,23 @@ Time passes for real, but nothing is built: a server's status follows from when 
 
 import asyncio
 import itertools
-import socket
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-import uvicorn
 import yaml
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import Receive, Scope, Send
+
+from tests.serving import serving
 
 PASSWORD = "correct"
 COUNTED = 100  # with more servers, counting them at each request would be what is measured
@@ -314,28 +314,12 @@ class CutOff(Response):
         await send({"type": "http.response.body", "body": b"{", "more_body": True})
 
 
-class _Quiet(uvicorn.Server):
-    """Leaves the process's signal handlers alone."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 @asynccontextmanager
-async def serving(behaviour: Behaviour) -> AsyncIterator[FakeCloud]:
+async def fake_cloud(behaviour: Behaviour) -> AsyncIterator[FakeCloud]:
     """A fake cloud that listens while the block runs."""
     cloud = FakeCloud(behaviour)
-    with socket.create_server(("127.0.0.1", 0), backlog=4096) as listener:
-        cloud.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        config = uvicorn.Config(cloud.application(), log_config=None, lifespan="off", timeout_graceful_shutdown=1)
-        server = _Quiet(config)
-        task = asyncio.create_task(server.serve(sockets=[listener]))
-        try:
-            yield cloud
-        finally:
-            server.should_exit = True
-            await task
+    async with serving(cloud.application()) as cloud.url:
+        yield cloud
 
 
 def clouds_yaml(cloud: FakeCloud, *, password: str = PASSWORD) -> str:

@@ -3,12 +3,10 @@
 import asyncio
 import hashlib
 import os
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import uvicorn
 from keystoneauth1.session import Session
 from keystoneauth1.token_endpoint import Token
 from openstack.connection import Connection
@@ -17,6 +15,7 @@ from openstack.exceptions import ForbiddenException, HttpException
 from muster.api.http.mounts import Mounts
 from muster.api.http.responses import Response
 from tests.openstack_command import OpenStack, openstack_command
+from tests.serving import serving
 
 from .conftest import Cloud
 from .test_files import qcow2
@@ -27,17 +26,8 @@ pytestmark = pytest.mark.system
 @pytest.fixture
 async def endpoint(cloud: Cloud) -> AsyncIterator[str]:
     """The API on a free loopback port, under `/image` as in a whole cloud."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        app = Mounts({"/image": cloud.app, "/identity": identity})
-        config = uvicorn.Config(app, log_level="warning", access_log=False, ws="none", lifespan="off")
-        server = uvicorn.Server(config)
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}/image"
-        finally:
-            server.should_exit = True
-            await serving
+    async with serving(Mounts({"/image": cloud.app, "/identity": identity})) as base_url:
+        yield base_url + "/image"
 
 
 async def identity(scope, _receive, send) -> None:

@@ -2,13 +2,11 @@
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
-import uvicorn
 from keystoneauth1.session import Session
 from keystoneauth1.token_endpoint import Token
 from openstack.connection import Connection
@@ -16,6 +14,7 @@ from openstack.exceptions import ConflictException
 
 from muster.api.http.mounts import Mounts
 from tests.openstack_command import openstack_command
+from tests.serving import serving
 
 from .conftest import Cloud
 
@@ -25,17 +24,8 @@ pytestmark = pytest.mark.system
 @pytest.fixture
 async def endpoint(cloud: Cloud) -> AsyncIterator[str]:
     """The API on a free loopback port, under `/network` as in a whole cloud."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        app = Mounts({"/network": cloud.app})
-        config = uvicorn.Config(app, log_level="warning", access_log=False, ws="none", lifespan="off")
-        server = uvicorn.Server(config)
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}/network"
-        finally:
-            server.should_exit = True
-            await serving
+    async with serving(Mounts({"/network": cloud.app})) as base_url:
+        yield base_url + "/network"
 
 
 @pytest.fixture

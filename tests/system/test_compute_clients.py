@@ -178,6 +178,18 @@ def test_interfaces_and_groups(stack: OpenStack) -> None:
     stack("network delete blue")
 
 
+def test_a_failed_server_says_why(stack: OpenStack) -> None:
+    """No host has room for it: nothing was injected."""
+    stack("flavor create --vcpus 1 --ram 64 --disk 1000000 huge")
+    stack("server create --image plain --flavor huge --nic none --wait big", status=1)
+    shown = stack.json("server show big")
+    assert shown["status"] == "ERROR"
+    assert shown["fault"]["code"] == 500
+    assert shown["fault"]["message"].startswith("No valid host was found.")
+    stack("server delete --wait big")
+    stack("flavor delete huge")
+
+
 def test_what_is_not_offered_is_said(stack: OpenStack) -> None:
     stack("server create --image plain --flavor guest.tiny --nic none --wait vm")
     for refused in ("resize --flavor m1.tiny", "pause", "suspend", "shelve", "rescue", "image create", "backup create"):

@@ -25,6 +25,7 @@ from muster.api.image.application import assemble as assemble_image
 from muster.api.network.application import application as network_application
 from muster.api.network.services import Services as NetworkServices
 from muster.api.network.services import assemble as assemble_network
+from muster.api.network.services import assemble_batch
 from muster.base.clock import system_clock
 from muster.base.ids import new_uuid
 from muster.base.log import get_logger
@@ -52,10 +53,8 @@ from muster.services.image_files import ImageFiles
 from muster.services.image_source import LocalImageSource
 from muster.services.outbox import Outbox
 from muster.services.passwords import Passwords, PasswordSettings
-from muster.services.port_batch import PortBatch
 from muster.services.quotas import Quotas
 from muster.services.revocations import Revocations
-from muster.services.security_groups import SecurityGroups
 from muster.services.server_placement import ServerSettings
 from muster.services.token_authority import TokenAuthority
 from muster.services.token_keys import KeyRepository
@@ -166,16 +165,7 @@ async def _assemble(
         unlimited = dict.fromkeys(quotas.defaults, UNLIMITED)
         await quotas.ensure_limits(connection, ids.admin_project_id, unlimited)
     changes = Outbox(clock)
-    groups = SecurityGroups(database, clock, quotas, changes)
-    batch = PortBatch(
-        database=database,
-        locks=locks,
-        clock=clock,
-        rng=SystemRandom(),
-        quotas=quotas,
-        changes=changes,
-        default_groups=groups,
-    )
+    batch, groups = assemble_batch(database, locks, quotas, changes, clock=clock, rng=SystemRandom())
     network = assemble_network(database, batch, groups)
     dispatcher = Dispatcher(database, bus, clock)
     image = assemble_image(database, clock, _image_files(settings))

@@ -5,16 +5,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
 
-from muster.api.network.services import Services, assemble
+from muster.api.network.services import Services, assemble, assemble_batch
 from muster.base.clock import system_clock
 from muster.domain.context import Context
 from muster.domain.quotas import NETWORK_DEFAULTS
 from muster.locks.protocol import LockService
 from muster.locks.tooz import ToozLocks
 from muster.services.outbox import Outbox
-from muster.services.port_batch import PortBatch
 from muster.services.quotas import Quotas
-from muster.services.security_groups import SecurityGroups
 from muster.store.engine import Database
 
 MEMBER = Context(user_id="u", project_id="p1", roles=frozenset({"member"}))
@@ -31,16 +29,7 @@ async def network_cloud(
         await locks.start()
     quotas = Quotas(dict.fromkeys(NETWORK_DEFAULTS, -1))
     outbox = Outbox(system_clock)
-    groups = SecurityGroups(database, system_clock, quotas, outbox)
-    batch = PortBatch(
-        database=database,
-        locks=locks,
-        clock=system_clock,
-        rng=Random(name),
-        quotas=quotas,
-        changes=outbox,
-        default_groups=groups,
-    )
+    batch, groups = assemble_batch(database, locks, quotas, outbox, rng=Random(name))
     try:
         yield assemble(database, batch, groups)
     finally:

@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from muster.api.network.services import assemble
+from muster.api.network.services import assemble, assemble_batch
 from muster.base.errors import MusterError
 from muster.base.ids import new_uuid
 from muster.domain.addresses import to_number
@@ -15,9 +15,8 @@ from muster.domain.ports import NewPort, Port, WantedIp
 from muster.domain.subnets import NewSubnet, Pool, SubnetChanges
 from muster.locks.tooz import ToozLocks
 from muster.services.outbox import Outbox
-from muster.services.port_batch import PortBatch, PortSettings
+from muster.services.port_batch import PortSettings
 from muster.services.quotas import Quotas
-from muster.services.security_groups import SecurityGroups
 from muster.store import addresses as store
 from muster.store.engine import Database
 
@@ -34,16 +33,8 @@ class Bed:
         self.now = 1_000.0
         self.database = database
         quotas, outbox = Quotas({}), Outbox(self.clock)
-        groups = SecurityGroups(database, self.clock, quotas, outbox)
-        batch = PortBatch(
-            database=database,
-            locks=locks,
-            clock=self.clock,
-            rng=Random(1),
-            quotas=quotas,
-            changes=outbox,
-            default_groups=groups,
-            settings=PortSettings(rest_s=REST_S),
+        batch, groups = assemble_batch(
+            database, locks, quotas, outbox, clock=self.clock, rng=Random(1), settings=PortSettings(rest_s=REST_S)
         )
         self.services = assemble(database, batch, groups)
         self.network_id = self.subnet_id = ""

@@ -8,7 +8,7 @@ from random import Random
 from msgspec import Struct
 
 from muster.api.network.services import Services as NetworkServices
-from muster.api.network.services import assemble
+from muster.api.network.services import assemble, assemble_batch
 from muster.base.clock import system_clock
 from muster.base.ids import new_uuid
 from muster.domain.context import Context
@@ -17,9 +17,7 @@ from muster.domain.servers import NewServer, WantedNic
 from muster.domain.subnets import NewSubnet
 from muster.locks.tooz import ToozLocks
 from muster.services.outbox import Outbox
-from muster.services.port_batch import PortBatch
 from muster.services.quotas import Quotas
-from muster.services.security_groups import SecurityGroups
 from muster.services.server_creation import ServerCreation
 from muster.services.server_orders import ServerOrders
 from muster.store.engine import Database
@@ -59,16 +57,7 @@ async def workers(
 
 def _worker(database: Database, locks: ToozLocks, quotas: Quotas, index: int) -> Worker:
     outbox = Outbox(system_clock)
-    groups = SecurityGroups(database, system_clock, quotas, outbox)
-    batch = PortBatch(
-        database=database,
-        locks=locks,
-        clock=system_clock,
-        rng=Random(index),
-        quotas=quotas,
-        changes=outbox,
-        default_groups=groups,
-    )
+    batch, groups = assemble_batch(database, locks, quotas, outbox, rng=Random(index))
     return Worker(
         database=database,
         network=assemble(database, batch, groups),

@@ -14,6 +14,7 @@ from sqlalchemy import select
 from muster.api.compute.services import Neighbours
 from muster.api.compute.services import assemble as assemble_compute
 from muster.api.network.services import assemble as assemble_network
+from muster.api.network.services import assemble_batch
 from muster.base.clock import system_clock
 from muster.base.ids import new_uuid
 from muster.bus.memory import MemoryBus
@@ -29,9 +30,7 @@ from muster.locks.tooz import ToozLocks
 from muster.services.dispatcher import Dispatcher
 from muster.services.host_reports import HostReports
 from muster.services.outbox import Outbox
-from muster.services.port_batch import PortBatch
 from muster.services.quotas import Quotas
-from muster.services.security_groups import SecurityGroups
 from muster.store import tables
 from muster.store.engine import Database
 from muster.store.hosts import hosts
@@ -49,16 +48,7 @@ class Loop:
         self.database, self.bus = database, bus
         quotas = Quotas(dict.fromkeys({**COMPUTE_DEFAULTS, **NETWORK_DEFAULTS}, UNLIMITED))
         self.changes = Outbox(system_clock)
-        self.groups = SecurityGroups(database, system_clock, quotas, self.changes)
-        self.batch = PortBatch(
-            database=database,
-            locks=locks,
-            clock=system_clock,
-            rng=Random(1),
-            quotas=quotas,
-            changes=self.changes,
-            default_groups=self.groups,
-        )
+        self.batch, self.groups = assemble_batch(database, locks, quotas, self.changes, rng=Random(1))
         self.network = assemble_network(database, self.batch, self.groups)
         self.dispatcher = Dispatcher(database, bus, system_clock)
         neighbours: Any = Neighbours(images=None, networks=self.network.networks, bus=bus)  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ import muster.store.outbox
 import muster.store.server_groups  # noqa: F401 - create_all needs all tables
 from muster.api.http.application import Application
 from muster.api.network.application import application
-from muster.api.network.services import assemble
+from muster.api.network.services import assemble, assemble_batch
 from muster.base.clock import system_clock
 from muster.base.errors import Unauthenticated
 from muster.domain.context import Context
@@ -23,9 +23,7 @@ from muster.domain.networks import NetworkSettings
 from muster.domain.quotas import NETWORK_DEFAULTS, UNLIMITED
 from muster.locks.tooz import ToozLocks
 from muster.services.outbox import Outbox
-from muster.services.port_batch import PortBatch
 from muster.services.quotas import Quotas
-from muster.services.security_groups import SecurityGroups
 from muster.store.engine import Database
 
 
@@ -135,16 +133,7 @@ async def cloud(tmp_path: Path) -> AsyncIterator[Cloud]:
     await locks.start()
     quotas = Quotas(dict.fromkeys(NETWORK_DEFAULTS, UNLIMITED))
     outbox = RecordingOutbox()
-    groups = SecurityGroups(database, system_clock, quotas, outbox)
-    batch = PortBatch(
-        database=database,
-        locks=locks,
-        clock=system_clock,
-        rng=Random(1),
-        quotas=quotas,
-        changes=outbox,
-        default_groups=groups,
-    )
+    batch, groups = assemble_batch(database, locks, quotas, outbox, rng=Random(1))
     services = assemble(database, batch, groups, NetworkSettings(physical_networks=("physnet1",)))
     app = application(services, FakeAuthenticator())
     transport = httpx.ASGITransport(app=app)

@@ -1,16 +1,22 @@
 """The use cases behind the network API, and how they are put together."""
 
+from random import Random
+
 from msgspec import Struct
 
+from muster.base.clock import Clock, system_clock
 from muster.domain.context import Context
 from muster.domain.networks import NetworkSettings
+from muster.locks.protocol import LockService
 from muster.services.network_agents import NetworkAgents
 from muster.services.network_ip_availability import NetworkIpAvailability
 from muster.services.network_quotas import NetworkQuotas
 from muster.services.network_tags import Look, NetworkTags, Tagged
 from muster.services.networks import Networks
-from muster.services.port_batch import PortBatch
+from muster.services.outbox import ChangeSink
+from muster.services.port_batch import PortBatch, PortSettings
 from muster.services.ports import Ports
+from muster.services.quotas import Quotas
 from muster.services.security_group_rules import SecurityGroupRules
 from muster.services.security_groups import SecurityGroups
 from muster.services.subnets import Subnets
@@ -30,6 +36,31 @@ class Services(Struct, frozen=True, kw_only=True):
     agents: NetworkAgents
     ip_availability: NetworkIpAvailability
     dns_domain: str
+
+
+def assemble_batch(  # noqa: PLR0913 - the dependencies of a service, named where it is wired
+    database: Database,
+    locks: LockService,
+    quotas: Quotas,
+    changes: ChangeSink,
+    *,
+    clock: Clock = system_clock,
+    rng: Random,
+    settings: PortSettings | None = None,
+) -> tuple[PortBatch, SecurityGroups]:
+    """What makes ports, and the security groups that it gives to ports without a choice."""
+    groups = SecurityGroups(database, clock, quotas, changes)
+    batch = PortBatch(
+        database=database,
+        locks=locks,
+        clock=clock,
+        rng=rng,
+        quotas=quotas,
+        changes=changes,
+        default_groups=groups,
+        settings=settings,
+    )
+    return batch, groups
 
 
 def assemble(

@@ -37,7 +37,7 @@ from muster.domain.context import Context
 from muster.domain.flavors import DEFAULT_FLAVORS
 from muster.domain.network_listing import ListQuery
 from muster.domain.networks import NewNetwork
-from muster.domain.placement import Overcommit
+from muster.domain.placement import Overcommit, Strategy
 from muster.domain.quotas import COMPUTE_DEFAULTS, NETWORK_DEFAULTS, UNLIMITED
 from muster.domain.subnets import NewSubnet
 from muster.host.agent import HostIdentity, HostParts
@@ -88,6 +88,7 @@ class CloudSettings(Struct, frozen=True, kw_only=True):
     sim_hosts: int = 0
     sim: SimSettings = SimSettings()
     overcommit: Overcommit = Overcommit()
+    placement: Strategy = Strategy.SPREAD
     real_host: "RealHost | None" = None
     guest_image: Path | None = None
     member: str = "muster"
@@ -172,7 +173,8 @@ async def _assemble(
     await image.uploads.sweep()
     await ensure_guest(image, settings.guest_image)
     neighbours = Neighbours(images=image.images, networks=network.networks, bus=bus)
-    placing = ServerSettings(default_availability_zone=ZONE if settings.real_host else None)
+    zone = ZONE if settings.real_host else None
+    placing = ServerSettings(default_availability_zone=zone, strategy=settings.placement)
     compute = assemble_compute(database, batch, dispatcher.wake, neighbours, placing)
     await compute.flavors.ensure(DEFAULT_FLAVORS)
     reports = HostReports(database, bus, clock, dispatcher, compute.orders, settings.overcommit)

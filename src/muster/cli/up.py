@@ -24,7 +24,7 @@ from muster.cli.cloud import DATABASE, CloudSettings, RealHost, running
 from muster.cli.data_folder import held
 from muster.cli.guest import image_for_cloud
 from muster.cli.secrets import admin_password, write_clouds_yaml
-from muster.domain.placement import Overcommit
+from muster.domain.placement import Overcommit, Strategy
 from muster.host.hypervisor.sim import SimSettings
 
 _SHUTDOWN_TIMEOUT_S = 5
@@ -39,6 +39,29 @@ _LEVELS = click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"])
 @click.option("--bind", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--sim-hosts", type=click.IntRange(0, 20_000), default=10, show_default=True, help="Simulated hosts.")
 @click.option("--sim-boot-s", type=click.FloatRange(0, 3600), default=0.0, show_default=True, help="Their boot time.")
+@click.option(
+    "--sim-start-fails",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    metavar="P",
+    help="Probability that a simulated guest does not start: its server is in ERROR, with a fault.",
+)
+@click.option(
+    "--sim-dies",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    metavar="P",
+    help=f"Probability that one dies within {SimSettings().dies_within_s:g} s after its boot: its server is SHUTOFF.",
+)
+@click.option(
+    "--placement",
+    type=click.Choice([strategy.value for strategy in Strategy]),
+    default=Strategy.SPREAD.value,
+    show_default=True,
+    help="A new server's host: the one with the most memory left, or with the least that is enough.",
+)
 @click.option(
     "--cpu-overcommit",
     type=click.FloatRange(0.1, 100),
@@ -62,6 +85,9 @@ def up(  # noqa: PLR0913 - one per option
     bind: str,
     sim_hosts: int,
     sim_boot_s: float,
+    sim_start_fails: float,
+    sim_dies: float,
+    placement: str,
     cpu_overcommit: float,
     ram_overcommit: float,
     libvirt: bool,
@@ -80,7 +106,8 @@ def up(  # noqa: PLR0913 - one per option
     settings = CloudSettings(
         folder=data,
         sim_hosts=sim_hosts,
-        sim=SimSettings(boot_s=sim_boot_s),
+        sim=SimSettings(boot_s=sim_boot_s, start_fails=sim_start_fails, dies=sim_dies),
+        placement=Strategy(placement),
         overcommit=Overcommit(cpu=cpu_overcommit, ram=ram_overcommit),
     )
     try:

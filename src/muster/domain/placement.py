@@ -3,14 +3,25 @@
 import heapq
 from collections import defaultdict
 from collections.abc import Sequence
+from enum import StrEnum
 
 from msgspec import Struct
 
 from muster.domain.reports import HostCapacity
 
+# What is ordered by it comes first: memory left, processors left, id. The sign of the numbers is the strategy's.
+_Rank = tuple[int, int, str]
+
 # A bridge of Linux has 1,023 ports, and all servers of a host may be on one network.
 SERVERS_PER_BRIDGE = 1_000
 _ANY_NUMBER = 1_000_000
+
+
+class Strategy(StrEnum):
+    """Which of the hosts that can take a server gets it: the one with the most memory left, or with the least."""
+
+    SPREAD = "spread"
+    PACK = "pack"
 
 
 def servers_limit(*, firewall: bool) -> int:
@@ -102,20 +113,15 @@ class Request(Struct, frozen=True, kw_only=True):
     group: GroupRule | None = None
 
 
-def place(hosts: Sequence[HostPicture], requests: Sequence[Request]) -> dict[str, str]:
-    """Server ids to host ids, for all that fit; spread over the hosts with the most memory left.
+def place(
+    hosts: Sequence[HostPicture], requests: Sequence[Request], strategy: Strategy = Strategy.SPREAD
+) -> dict[str, str]:
+    """Server ids to host ids, for all that fit; each goes where the strategy says, of the hosts that can take it.
 
-    Requests alike share one heap of the hosts that can take them, so N servers cost O(N log hosts): a host that cannot
-    take even the least that is asked for is not looked at again.
+    Requests alike (zone, host and demand) share one heap of the hosts that can take them, so N servers of K kinds cost
+    O(N K log hosts), and O(K hosts) once: a host that cannot take a kind is not looked at again for it.
     """
-    demands = [request.demand for request in requests]
-    least = Demand(
-        vcpus=min((demand.vcpus for demand in demands), default=0),
-        ram_mib=min((demand.ram_mib for demand in demands), default=0),
-        disk_gib=min((demand.disk_gib for demand in demands), default=0),
-        servers=min((demand.servers for demand in demands), default=0),
-    )
-    table = _Table([host for host in hosts if least.fits(host.free)], least)
+    table = _Table(hosts, strategy)
     placed: dict[str, str] = {}
     for request in requests:
         host_id = table.place(request)
@@ -125,12 +131,17 @@ def place(hosts: Sequence[HostPicture], requests: Sequence[Request]) -> dict[str
 
 
 class _Table:
-    def __init__(self, hosts: Sequence[HostPicture], least: Demand) -> None:
-        self._least = least
+    """Invariant: each heap holds the present rank of every host that can take its kind. What else it holds, ranks of
+    earlier states and hosts that have become too full, goes when it comes to the top: what is left only shrinks.
+    """
+
+    def __init__(self, hosts: Sequence[HostPicture], strategy: Strategy) -> None:
+        self._sign = 1 if strategy is Strategy.PACK else -1
         self._hosts = {host.id: host for host in hosts}
         self._free = {host.id: host.free for host in hosts}
         self._members: defaultdict[str, dict[str, int]] = defaultdict(dict)
-        self._heaps: dict[tuple[str | None, str | None], list[tuple[int, int, str]]] = {}
+        self._heaps: dict[tuple[str | None, str | None, Demand], list[_Rank]] = {}
+        self._heaps_of: defaultdict[str, list[list[_Rank]]] = defaultdict(list)
 
     def place(self, request: Request) -> str | None:
         """The host of one server, whose claim is taken off the picture."""
@@ -138,6 +149,9 @@ class _Table:
         if host_id is None:
             return None
         self._free[host_id] = self._free[host_id].minus(request.demand)
+        rank = self._rank(host_id)
+        for heap in self._heaps_of[host_id]:
+            heapq.heappush(heap, rank)
         if request.group is not None:
             members = self._members[request.group.id]
             members[host_id] = members.get(host_id, 0) + 1
@@ -145,26 +159,13 @@ class _Table:
 
     def _best(self, request: Request) -> str | None:
         heap = self._heap(request)
-        skipped: list[tuple[int, int, str]] = []
-        found: str | None = None
-        while heap and found is None:
-            rank = heapq.heappop(heap)
-            current = self._rank(rank[2])
-            if rank != current:
-                heapq.heappush(heap, current)
-            elif request.demand.fits(self._free[rank[2]]):
-                found = rank[2]
-            else:
-                skipped.append(rank)
-                if -rank[0] < request.demand.ram_mib:
-                    break  # the host with the most memory has too little: so have all others
-        for rank in skipped:
-            if self._least.fits(self._free[rank[2]]):
-                heapq.heappush(heap, rank)
-        if found is not None:
-            after = self._free[found].minus(request.demand)
-            heapq.heappush(heap, (-after.ram_mib, -after.vcpus, found))
-        return found
+        while heap:
+            rank = heap[0]
+            host_id = rank[2]
+            if rank == self._rank(host_id) and request.demand.fits(self._free[host_id]):
+                return host_id
+            heapq.heappop(heap)
+        return None
 
     def _best_in_group(self, request: Request, group: GroupRule) -> str | None:
         members = self._members[group.id] or dict(group.members)
@@ -179,11 +180,14 @@ class _Table:
             ranked = good or (fitting if soft or not members else [])
         return min((self._rank(host.id) for host in ranked), default=(0, 0, None))[2]
 
-    def _heap(self, request: Request) -> list[tuple[int, int, str]]:
-        key = (request.availability_zone, request.hostname)
+    def _heap(self, request: Request) -> list[_Rank]:
+        key = (request.availability_zone, request.hostname, request.demand)
         if key not in self._heaps:
-            self._heaps[key] = [self._rank(host.id) for host in self._allowed(request)]
-            heapq.heapify(self._heaps[key])
+            fitting = [host.id for host in self._allowed(request) if request.demand.fits(self._free[host.id])]
+            heap = self._heaps[key] = [self._rank(host_id) for host_id in fitting]
+            heapq.heapify(heap)
+            for host_id in fitting:
+                self._heaps_of[host_id].append(heap)
         return self._heaps[key]
 
     def _allowed(self, request: Request) -> list[HostPicture]:
@@ -194,6 +198,6 @@ class _Table:
             and request.hostname in (None, host.hostname, host.id)
         ]
 
-    def _rank(self, host_id: str) -> tuple[int, int, str]:
+    def _rank(self, host_id: str) -> _Rank:
         free = self._free[host_id]
-        return (-free.ram_mib, -free.vcpus, host_id)
+        return (self._sign * free.ram_mib, self._sign * free.vcpus, host_id)

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from msgspec import Struct
 
 from muster.base.errors import Stale
-from muster.domain.placement import Demand, GroupRule, HostPicture, Request, place
+from muster.domain.placement import Demand, GroupRule, HostPicture, Request, Strategy, place
 from muster.domain.server_shares import demand
 from muster.domain.servers import NewServer
 from muster.store import hosts as host_store
@@ -24,10 +24,12 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
     """A host not heard of for `host_timeout_s` gets no new servers.
 
     `default_availability_zone` is where servers go that name none (Nova's default_schedule_zone); None is anywhere.
+    `strategy` chooses among the hosts that can take a server.
     """
 
     host_timeout_s: float = 60.0
     default_availability_zone: str | None = None
+    strategy: Strategy = Strategy.SPREAD
 
 
 class Placement:
@@ -51,7 +53,8 @@ class Placement:
         placed: dict[str, str] = {}
         left = list(drafts)
         for _ in range(_ROUNDS):
-            planned = place(await self._pictures(), [self._request(draft) for draft in left])
+            requests = [self._request(draft) for draft in left]
+            planned = place(await self._pictures(), requests, self._settings.strategy)
             mine = [draft for draft in left if draft.id in planned]
             full = await self._claim_all(mine, planned)
             placed |= {server_id: host_id for server_id, host_id in planned.items() if host_id not in full}

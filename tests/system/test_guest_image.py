@@ -16,6 +16,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from tests.engines.processes import free_port
 
 from muster.cli.guest import default_cache_dir
 from muster.guest.build import ImageInfo, build_image
@@ -89,7 +90,7 @@ class Guest:
         self.console = work / "console"
         self.qmp_path = work / "qmp"
         self.key = key
-        self.port = _free_port()
+        self.port = free_port()
         disk = work / "disk.qcow2"
         shutil.copyfile(image, disk)
         self.process = subprocess.Popen(
@@ -156,13 +157,6 @@ class Guest:
         self.process.wait(30)
         assert self.process.stderr is not None
         self.process.stderr.close()
-
-
-def _free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture

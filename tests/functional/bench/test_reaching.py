@@ -13,6 +13,7 @@ from muster.bench.options import Phase
 from muster.bench.ping import Pinger, _icmp_socket
 from muster.bench.run import run_servers
 from muster.bench.ssh import SshProbe, SshTarget
+from tests.engines.processes import free_port
 
 from .conftest import Lab
 
@@ -24,11 +25,6 @@ NOBODY = "240.0.0.1"  # RFC 1112: reserved, nobody has it
 
 def now() -> float:
     return asyncio.get_running_loop().time()
-
-
-def free_port() -> int:
-    with socket.create_server((HOSTS[0], 0)) as free:
-        return int(free.getsockname()[1])
 
 
 @contextlib.asynccontextmanager

@@ -75,7 +75,7 @@ def check_versions(part: Struct, spans: Spans, version: Version) -> None:
 
 def unexpected(field: str) -> Invalid:
     """What Nova says of a property that it does not know."""
-    return Invalid(f"Additional properties are not allowed ('{field}' was unexpected)")
+    return Invalid(f"Additional properties are not allowed ('{field[:80]}' was unexpected)")
 
 
 def check_address(text: str, version: int, field: str) -> None:

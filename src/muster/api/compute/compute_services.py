@@ -4,7 +4,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from muster.api.compute.bodies import parse
+from muster.api.compute.bodies import parse, unexpected
 from muster.api.compute.fields import boolean, check_text, refused
 from muster.api.compute.hosts import UUIDS, named_host, shown_id
 from muster.api.compute.paging import asked
@@ -128,7 +128,7 @@ def _old_values(verb: str, body: OldBody) -> dict[str, Any]:
     for name in ("disabled_reason", "forced_down"):
         given = getattr(body, name) is not None
         if given and name != _VERBS[verb]:
-            raise Invalid(f"Additional properties are not allowed ('{name}' was unexpected)")
+            raise unexpected(name)
         if not given and name == _VERBS[verb]:
             raise Invalid(f"Missing {name} field")
     if verb == "force-down":

@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec import UNSET, Struct, UnsetType
 
-from muster.api.compute.bodies import parse
+from muster.api.compute.bodies import parse, unexpected
 from muster.api.compute.fields import boolean, check_name, check_range, check_text, refused
 from muster.api.compute.flavor_views import brief, view
 from muster.api.compute.paging import asked, next_link, page_asked
@@ -133,7 +133,7 @@ def flavor_routes(flavors: Flavors) -> Routes:
 
 def _parsed(request: Request, body: FlavorBody) -> Flavor:
     if body.description is not UNSET and request.version < _DESCRIPTIONS:
-        raise Invalid("Additional properties are not allowed ('description' was unexpected)")
+        raise unexpected("description")
     if not (math.isfinite(body.rxtx_factor) and 0 < body.rxtx_factor <= _FACTOR_LIMIT):
         raise refused("rxtx_factor", str(body.rxtx_factor), "it must be greater than 0")
     return Flavor(

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from muster.api.compute.bodies import parse
+from muster.api.compute.bodies import parse, unexpected
 from muster.api.compute.paging import asked, next_link, page_asked
 from muster.api.http.requests import Request
 from muster.api.http.responses import Response
@@ -104,6 +104,6 @@ def _user(request: Request) -> str:
 def _check(request: Request, body: KeypairBody) -> None:
     for name, since in (("type", _TYPES), ("user_id", _USERS)):
         if getattr(body, name) is not None and request.version < since:
-            raise Invalid(f"Additional properties are not allowed ('{name}' was unexpected)")
+            raise unexpected(name)
     if body.user_id is not None and not (0 < len(body.user_id) <= 64 and body.user_id.isprintable()):
         raise Invalid("Invalid input for field/attribute user_id: it is no user's id.")

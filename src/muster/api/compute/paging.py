@@ -6,6 +6,7 @@ from urllib.parse import urlencode
 
 from msgspec import Struct
 
+from muster.api.compute.bodies import unexpected
 from muster.api.compute.fields import boolean
 from muster.api.http.requests import Request
 from muster.base.errors import Invalid
@@ -29,7 +30,7 @@ def asked(request: Request, *known: str) -> dict[str, str]:
     found = dict(request.query)
     for name, value in found.items():
         if known and name not in known and request.version >= _STRICT:
-            raise Invalid(f"Additional properties are not allowed ('{name[:80]}' was unexpected)")
+            raise unexpected(name)
         if "\x00" in value:
             raise Invalid(f"Invalid input for query parameters {name}: NUL characters are not allowed.")
     return found

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection, Iterable, Mapping
 
+from muster.api.compute.bodies import unexpected
 from muster.base.errors import Invalid
 from muster.base.units import parse_iso
 
@@ -41,7 +42,7 @@ def check_pattern(text: str, name: str) -> str:
 
 
 def check_known(names: Iterable[str], known: Collection[str]) -> None:
-    """Raises Invalid for a parameter that is not known."""
+    """Raises Invalid for a name that is not known."""
     for name in names:
         if name not in known:
-            raise Invalid(f"Additional properties are not allowed ('{name[:64]}' was unexpected)")
+            raise unexpected(name)

@@ -8,6 +8,7 @@ from msgspec import Struct
 from muster.api.compute.bodies import parse
 from muster.api.compute.fields import boolean, check_range, refused
 from muster.api.compute.paging import asked
+from muster.api.compute.queries import check_known
 from muster.api.http.requests import Request
 from muster.api.http.responses import Response
 from muster.api.http.routing import Route, Routes
@@ -138,9 +139,7 @@ def _shown(request: Request, values: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def _limits(body: Mapping[str, Any], names: frozenset[str]) -> dict[str, int]:
-    for name in body:
-        if name not in names:
-            raise Invalid(f"Additional properties are not allowed ('{name[:80]}' was unexpected)")
+    check_known(body, names)
     return {name: check_range(_number(name, value), name, low=-1) for name, value in body.items()}
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import openstack
@@ -19,6 +20,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::openstack.warnings.RemovedInSDK50Warning"),  # the SDK warns of itself
     pytest.mark.filterwarnings("ignore::openstack.warnings.RemovedInSDK60Warning"),
     pytest.mark.filterwarnings("ignore::openstack.warnings.RemovedFieldWarning"),
+    pytest.mark.filterwarnings("ignore::openstack.warnings.LegacyAPIWarning"),
     pytest.mark.filterwarnings("ignore::PendingDeprecationWarning"),
 ]
 
@@ -178,7 +180,15 @@ def _the_rest(openstack: OpenStack, _folder: Path) -> None:
     spoken = {(row["Version"], row["Min Microversion"], row["Max Microversion"]) for row in versions}
     assert spoken == {("2.1", "2.1", "2.90"), ("2.0", None, None)}
     assert openstack.json("server migration list") == []
+    host = openstack.json("server list --long --name vm")[0]["Host"]
+    [service] = openstack.json(f"compute service list --host {host}")
+    assert "hosting instances" in openstack(f"compute service delete {service['ID']}", status=1)
     openstack("server delete --wait vm")
+    openstack(f"compute service set --disable --disable-reason away {host} nova-compute")
+    openstack(f"compute service delete {service['ID']}")
+    # Its agent is alive, and may have said hello again: of what was set nothing is left.
+    left = openstack.json(f"compute service list --long --host {host}")
+    assert [(row["Status"], row["Disabled Reason"]) for row in left] in ([], [("enabled", None)])
     openstack("keypair delete saved")
 
 
@@ -188,15 +198,15 @@ async def test_the_sdk(cloud: KillableCloud, tmp_path: Path) -> None:
 
 def _use_sdk(cloud: KillableCloud) -> None:
     config = openstack.config.OpenStackConfig(config_files=[str(cloud.folder / "clouds.yaml")])
-    connection = openstack.connection.Connection(config=config.get_one("muster"))
-    try:
+    with openstack.connection.Connection(config=config.get_one("muster")) as connection:
         _use_compute(connection)
-    finally:
-        connection.close()
+    older = config.get_one("muster", compute_default_microversion="2.52")
+    with openstack.connection.Connection(config=older) as connection:
+        _sdk_what_newer_versions_lack(connection)
 
 
 def _use_compute(connection: openstack.connection.Connection) -> None:
-    for part in (_sdk_keypairs, _sdk_flavors, _sdk_quotas, _sdk_hosts, _sdk_the_rest):
+    for part in (_sdk_keypairs, _sdk_flavors, _sdk_quotas, _sdk_hosts, _sdk_the_rest, _sdk_usages):
         part(connection)
 
 
@@ -205,6 +215,7 @@ def _sdk_keypairs(connection: openstack.connection.Connection) -> None:
     pair = client.create_keypair(name="k")
     assert pair.private_key.startswith("-----BEGIN")
     assert client.find_keypair("k").fingerprint == pair.fingerprint
+    assert client.get_keypair("k").public_key == pair.public_key
     with pytest.raises(ConflictException):
         client.create_keypair(name="k")
     with pytest.raises(BadRequestException):
@@ -219,6 +230,8 @@ def _sdk_flavors(connection: openstack.connection.Connection) -> None:
     client.create_flavor_extra_specs(flavor, {"a": "1"})
     client.update_flavor_extra_specs_property(flavor, "a", "2")
     assert client.get_flavor(flavor.id, get_extra_specs=True).extra_specs == {"a": "2"}
+    assert client.fetch_flavor_extra_specs(flavor.id).extra_specs == {"a": "2"}
+    assert client.get_flavor_extra_specs_property(flavor.id, "a") == "2"
     client.delete_flavor_extra_specs_property(flavor, "a")
     client.flavor_add_tenant_access(flavor, connection.current_project_id)
     assert [one["tenant_id"] for one in client.get_flavor_access(flavor)] == [connection.current_project_id]
@@ -254,6 +267,9 @@ def _sdk_hosts(connection: openstack.connection.Connection) -> None:
     assert client.disable_service(service, **named, disabled_reason="x").status == "disabled"
     assert client.enable_service(service, **named).status == "enabled"
     assert client.update_service_forced_down(service, **named, forced=False)
+    assert client.find_service("nova-compute", host="sim-0001").id == service.id
+    assert client.update_service(service, status="disabled", disabled_reason="y").disabled_reason == "y"
+    assert client.update_service(service, status="enabled").disabled_reason is None
     with pytest.raises(NotFoundException):
         client.delete_service("0" * 32, ignore_missing=False)
 
@@ -262,16 +278,41 @@ def _sdk_the_rest(connection: openstack.connection.Connection) -> None:
     client = connection.compute
     group = client.create_server_group(name="g", policy="soft-anti-affinity")
     assert client.find_server_group("g").policy == "soft-anti-affinity"
+    assert client.get_server_group(group.id).name == "g"
+    assert [one.id for one in client.server_groups(all_projects=True)] == [group.id]
     client.delete_server_group(group)
     aggregate = client.create_aggregate(name="a", availability_zone="north")
     client.add_host_to_aggregate(aggregate, "sim-0001")
     client.set_aggregate_metadata(aggregate, {"k": "v"})
     assert client.get_aggregate(aggregate.id).metadata == {"k": "v", "availability_zone": "north"}
+    assert client.find_aggregate("a").id == aggregate.id
+    assert client.update_aggregate(aggregate, name="b", availability_zone="south").availability_zone == "south"
     client.remove_host_from_aggregate(aggregate, "sim-0001")
     client.delete_aggregate(aggregate)
     assert list(client.aggregates()) == []
     assert list(client.migrations()) == []
     assert {one.alias for one in client.extensions()} >= {"os-keypairs"}
+
+
+def _sdk_usages(connection: openstack.connection.Connection) -> None:
+    client, project_id = connection.compute, connection.current_project_id
+    image, flavor = connection.image.find_image("guest"), client.find_flavor("guest.tiny")
+    made = client.create_server(name="used", image_id=image.id, flavor_id=flavor.id, networks="none")
+    server = client.wait_for_server(made, interval=0.1, wait=60)  # what never ran has used nothing
+    since = datetime.now(UTC).replace(tzinfo=None) - timedelta(days=1)
+    assert [usage.project_id for usage in client.usages(start=since)] == [project_id]
+    assert "used" in {used.name for used in client.get_usage(project_id, start=since).server_usages}
+    client.delete_server(server)
+    client.wait_for_delete(server, interval=0.1, wait=60)
+
+
+def _sdk_what_newer_versions_lack(connection: openstack.connection.Connection) -> None:
+    client = connection.compute
+    host = client.find_hypervisor("sim-0001", details=False)
+    assert client.get_hypervisor_uptime(host).uptime
+    service = client.find_service("nova-compute", host="sim-0001")
+    for forced in (True, False):
+        assert service.set_forced_down(client, "sim-0001", "nova-compute", forced).is_forced_down is forced
 
 
 async def test_a_user_without_rights_is_told_so(cloud: KillableCloud) -> None:

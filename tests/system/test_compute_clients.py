@@ -298,6 +298,8 @@ def test_openstacksdk_actions(sdk: Connection) -> None:
     server = _settled(compute, server.id)
     assert (server.name, server.metadata) == ("s3", {"c": "3"})
     assert "simulated" in compute.get_server_console_output(server)["output"]
+    assert compute.get_server_password(server) == ""  # nothing in a guest has told of one
+    compute.clear_server_password(server)
     compute.lock_server(server, locked_reason="r")
     assert compute.get_server(server).is_locked
     compute.unlock_server(server)
@@ -315,6 +317,20 @@ def test_openstacksdk_actions(sdk: Connection) -> None:
         compute.resize_server(server, flavor)
     compute.delete_server(server)
     compute.wait_for_delete(server, interval=0.1, wait=60)
+
+
+@QUIET
+def test_openstacksdk_pages(sdk: Connection) -> None:
+    image, flavor = sdk.image.find_image("plain"), sdk.compute.find_flavor("guest.tiny")
+    sdk.compute.create_server(name="page", image_id=image.id, flavor_id=flavor.id, networks="none", min_count=5)
+    whole = [server.id for server in sdk.compute.servers(name="page")]
+    assert len(whole) == 5
+    assert [server.id for server in sdk.compute.servers(name="page", limit=2)] == whole
+    assert [server.id for server in sdk.compute.servers(name="page", details=False, limit=1)] == whole
+    rest = sdk.compute.servers(name="page", limit=2, marker=whole[2], paginated=False)
+    assert [server.id for server in rest] == whole[3:]
+    for server_id in whole:
+        sdk.compute.delete_server(server_id)
 
 
 @QUIET

@@ -32,7 +32,7 @@ Hostname = Annotated[str, Meta(min_length=2, max_length=63, pattern=r"\A[a-zA-Z0
 HostLabel = Annotated[str, Meta(min_length=1, max_length=255, pattern=r"\A[a-zA-Z0-9._-]+\Z")]
 DiskConfig = Literal["AUTO", "MANUAL"]
 Count = Annotated[int, Meta(ge=1)] | Annotated[str, Meta(pattern=r"\A[0-9]{1,9}\Z")]
-# All the words that Nova takes for a truth value.
+# The words that Nova takes for a truth value where it judges by a schema; `fields.boolean` is its value.
 Truth = (
     bool
     | Literal["True", "TRUE", "true", "1", "ON", "On", "on", "YES", "Yes", "yes"]
@@ -41,11 +41,6 @@ Truth = (
 
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`")
 _PLACE = re.compile(r" - at (?:`key` in )?`\$\.?(.*)`\Z")
-
-
-def is_true(value: bool | str) -> bool:
-    """The value of a `Truth`."""
-    return value is True or str(value).lower() in ("true", "1", "on", "yes")
 
 
 async def parse(request: Request, kind: type[Body], *, strict: bool = True) -> Body:

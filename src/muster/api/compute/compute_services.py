@@ -7,7 +7,7 @@ from msgspec import Struct
 from muster.api.compute.bodies import parse, unexpected
 from muster.api.compute.fields import boolean, check_text, refused
 from muster.api.compute.hosts import UUIDS, named_host, shown_id
-from muster.api.compute.paging import asked
+from muster.api.compute.queries import asked
 from muster.api.http.requests import Request
 from muster.api.http.responses import Response
 from muster.api.http.routing import Route, Routes

@@ -47,6 +47,11 @@ def boolean(value: bool | str, field: str) -> bool:
     raise refused(field, value, "it is not a truth value")
 
 
+def lenient_boolean(text: str) -> bool:
+    """A truth value; what is none is False, as with some of Nova's filters."""
+    return text.strip().lower() in _TRUE
+
+
 def refused(field: str, value: str, why: str) -> Invalid:
     """The error of a field's value."""
     shown = value if len(value) <= 80 else value[:80] + "..."

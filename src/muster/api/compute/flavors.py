@@ -9,7 +9,8 @@ from msgspec import UNSET, Struct, UnsetType
 from muster.api.compute.bodies import parse, unexpected
 from muster.api.compute.fields import boolean, check_name, check_range, check_text, refused
 from muster.api.compute.flavor_views import brief, view
-from muster.api.compute.paging import asked, next_link, page_asked
+from muster.api.compute.paging import next_link, page_asked
+from muster.api.compute.queries import asked
 from muster.api.http.requests import Request
 from muster.api.http.responses import Response
 from muster.api.http.routing import Route, Routes

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from muster.api.compute.paging import asked
+from muster.api.compute.queries import asked
 from muster.api.http.requests import Request
 from muster.api.http.responses import Response
 from muster.api.http.routing import Route, Routes

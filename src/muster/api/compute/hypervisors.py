@@ -2,7 +2,8 @@
 
 from muster.api.compute.hosts import UUIDS, named_host
 from muster.api.compute.hypervisor_views import Views
-from muster.api.compute.paging import PageAsked, asked, next_link, page_asked, truth
+from muster.api.compute.paging import PageAsked, next_link, page_asked
+from muster.api.compute.queries import asked, truth
 from muster.api.http.requests import Request
 from muster.api.http.responses import Response
 from muster.api.http.routing import Route, Routes

@@ -5,7 +5,8 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from muster.api.compute.bodies import parse, unexpected
-from muster.api.compute.paging import asked, next_link, page_asked
+from muster.api.compute.paging import next_link, page_asked
+from muster.api.compute.queries import asked
 from muster.api.http.requests import Request
 from muster.api.http.responses import Response
 from muster.api.http.routing import Route, Routes

@@ -1,6 +1,6 @@
 """`GET /limits`: what a project may have and what it has, in one short list."""
 
-from muster.api.compute.paging import asked
+from muster.api.compute.queries import asked
 from muster.api.http.requests import Request
 from muster.api.http.responses import Response
 from muster.api.http.routing import Route, Routes

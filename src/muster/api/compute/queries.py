@@ -1,13 +1,46 @@
-"""Queries as Nova judges them, beside their pages: times, patterns, and which parameters there are."""
+"""Queries as Nova judges them: which parameters there are, and their numbers, truth values, times and patterns."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping
 
 from muster.api.compute.bodies import unexpected
+from muster.api.compute.fields import boolean
+from muster.api.http.requests import Request
 from muster.base.errors import Invalid
 from muster.base.units import parse_iso
 
+_STRICT = (2, 75)
 _PATTERN_LIMIT = 255
+
+
+def asked(request: Request, *known: str) -> dict[str, str]:
+    """The query by name; of a repeated name the last counts.
+
+    Raises Invalid for text that no database holds and, from 2.75 on, for names other than `known`, if any are given.
+    """
+    found = dict(request.query)
+    for name, value in found.items():
+        if known and name not in known and request.version >= _STRICT:
+            raise unexpected(name)
+        if "\x00" in value:
+            raise Invalid(f"Invalid input for query parameters {name}: NUL characters are not allowed.")
+    return found
+
+
+def number(query: Mapping[str, str], name: str) -> int | None:
+    """A number of a query, not negative; None if it is not there. Raises Invalid."""
+    text = query.get(name)
+    if text is None:
+        return None
+    if not text.isascii() or not text.isdigit() or len(text) > 9:
+        value = text[:80]
+        raise Invalid(f"Invalid input for query parameters {name}. Value: {value}. '{value}' does not match '^[0-9]*$'")
+    return int(text)
+
+
+def truth(query: Mapping[str, str], name: str, *, default: bool = False) -> bool:
+    """A truth value of a query, in any of the words that OpenStack takes. Raises Invalid."""
+    return boolean(query.get(name, default), name)
 
 
 def moment(values: Mapping[str, str], name: str) -> float | None:

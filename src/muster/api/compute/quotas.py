@@ -7,8 +7,7 @@ from msgspec import Struct
 
 from muster.api.compute.bodies import parse
 from muster.api.compute.fields import boolean, check_range, refused
-from muster.api.compute.paging import asked
-from muster.api.compute.queries import check_known
+from muster.api.compute.queries import asked, check_known
 from muster.api.http.requests import Request
 from muster.api.http.responses import Response
 from muster.api.http.routing import Route, Routes

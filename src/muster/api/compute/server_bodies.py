@@ -8,7 +8,8 @@ from typing import Any
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
-from muster.api.compute.bodies import is_true, parse
+from muster.api.compute.bodies import parse
+from muster.api.compute.fields import boolean
 from muster.api.compute.scheduler_hints import group_of
 from muster.api.compute.server_schemas import CreateBody, NicBody, ServerBody, check_create
 from muster.api.compute.services import Services
@@ -71,7 +72,8 @@ class Lookups:
             drafts=[_numbered(first, index, count, own_hostname=body.hostname is not UNSET) for index in range(count)],
             admin_password=body.adminPass if isinstance(body.adminPass, str) else new_password(),
             reservation_id=first.reservation_id,
-            answers_reservation=body.return_reservation_id is not UNSET and is_true(body.return_reservation_id),
+            answers_reservation=body.return_reservation_id is not UNSET
+            and boolean(body.return_reservation_id, "return_reservation_id"),
             groups=named.groups or ("default",),
         )
 
@@ -143,7 +145,7 @@ def _draft(body: ServerBody, request: Request, named: Named, resolved: Resolved)
         public_key=resolved.public_key,
         user_data=body.user_data or None,
         metadata=body.metadata,
-        config_drive=body.config_drive is not UNSET and is_true(body.config_drive),
+        config_drive=body.config_drive is not UNSET and boolean(body.config_drive, "config_drive"),
         availability_zone=named.zone,
         wanted_hostname=named.hostname,
         disk_config="MANUAL" if body.disk_config is UNSET else body.disk_config,

@@ -6,7 +6,8 @@ from msgspec import Struct
 
 from muster.api.compute.bodies import parse
 from muster.api.compute.fields import check_name, check_range, refused
-from muster.api.compute.paging import PAGE_LIMIT, asked, number
+from muster.api.compute.paging import PAGE_LIMIT
+from muster.api.compute.queries import asked, number
 from muster.api.http.requests import Request
 from muster.api.http.responses import Response
 from muster.api.http.routing import Route, Routes

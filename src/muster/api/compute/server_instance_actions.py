@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from muster.api.compute.paging import PageAsked, asked, next_link, page_asked
-from muster.api.compute.queries import check_known, moments
+from muster.api.compute.paging import PageAsked, next_link, page_asked
+from muster.api.compute.queries import asked, check_known, moments
 from muster.api.compute.server_views import host_hash
 from muster.api.compute.services import Services
 from muster.api.http.requests import Request

@@ -3,8 +3,9 @@ for whom. As with Nova, a filter that the caller may not use is left out; from 2
 
 from collections.abc import Mapping, Sequence
 
-from muster.api.compute.paging import asked, page_asked, truth
-from muster.api.compute.queries import check_known, check_pattern, moment, moments
+from muster.api.compute.fields import lenient_boolean
+from muster.api.compute.paging import page_asked
+from muster.api.compute.queries import asked, check_known, check_pattern, moment, moments, truth
 from muster.api.http.requests import Request
 from muster.base.errors import Forbidden, Invalid
 from muster.domain.server_listing import NEWEST_FIRST, ServerQuery
@@ -211,7 +212,7 @@ def _deleted(request: Request, values: Mapping[str, str], vm_states: Sequence[st
             raise Forbidden("Only administrators may list deleted instances")
         return True
     if "deleted" in values:
-        return _leniently(values["deleted"])
+        return lenient_boolean(values["deleted"])
     return None if any_time else False
 
 
@@ -226,15 +227,10 @@ def _filters(values: Mapping[str, str]) -> dict[str, tuple[object, ...]]:
     if "locked" in values:
         filters["locked"] = (truth(values, "locked"),)
     if "config_drive" in values:
-        filters["config_drive"] = (_leniently(values["config_drive"]),)
+        filters["config_drive"] = (lenient_boolean(values["config_drive"]),)
     if "auto_disk_config" in values:
-        filters["disk_config"] = ("AUTO" if _leniently(values["auto_disk_config"]) else "MANUAL",)
+        filters["disk_config"] = ("AUTO" if lenient_boolean(values["auto_disk_config"]) else "MANUAL",)
     return filters
-
-
-def _leniently(text: str) -> bool:
-    """A truth value; what is none is False, as with Nova."""
-    return text.strip().lower() in ("1", "t", "true", "on", "y", "yes")
 
 
 def _constants_match(values: Mapping[str, str]) -> bool:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from muster.api.compute.paging import PageAsked, asked, next_link, page_asked
-from muster.api.compute.queries import moment
+from muster.api.compute.paging import PageAsked, next_link, page_asked
+from muster.api.compute.queries import asked, moment
 from muster.api.http.requests import Request
 from muster.api.http.responses import Response
 from muster.api.http.routing import Route, Routes

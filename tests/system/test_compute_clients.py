@@ -169,6 +169,8 @@ def test_interfaces_and_groups(stack: OpenStack) -> None:
     shown = stack.json("server show vm")
     assert len(shown["addresses"]["blue"]) == 3
     assert "10.50.0.77" in shown["addresses"]["blue"]
+    stack("server remove fixed ip vm 10.50.0.77 --os-compute-api-version 2.43")
+    assert "10.50.0.77" not in stack.json("server show vm")["addresses"]["blue"]
     stack("server remove port vm q")
     assert stack.json("port show q")["device_id"] == ""
     stack("server remove network vm blue")

@@ -3,11 +3,12 @@
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any, Literal
+from uuid import UUID
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from muster.api.compute.bodies import check_versions, decode, parse
+from muster.api.compute.bodies import Uuid, check_any_address, check_versions, decode, parse
 from muster.api.compute.server_bodies import Lookups, new_password
 from muster.api.compute.server_schemas import REBUILD_SPANS, RebuildBody
 from muster.api.compute.server_views import rebuilt
@@ -15,7 +16,7 @@ from muster.api.compute.servers import changes_of
 from muster.api.compute.services import Services
 from muster.api.http.requests import Request
 from muster.api.http.responses import Response
-from muster.base.errors import Forbidden, Invalid
+from muster.base.errors import Forbidden, Invalid, NotFound
 from muster.domain.server_changes import check_settled
 from muster.domain.server_lookups import Named
 from muster.domain.servers import Asked, Verb
@@ -28,7 +29,6 @@ _NOT_OFFERED: Mapping[str, str] = {
     "rescue": "rebuild the server instead",
     **dict.fromkeys(("createImage", "createBackup"), "images are uploaded"),
     **dict.fromkeys(("addFloatingIp", "removeFloatingIp"), "there are no floating addresses"),
-    **dict.fromkeys(("addFixedIp", "removeFixedIp"), "change the port's addresses instead"),
     **dict.fromkeys(
         ("os-getVNCConsole", "os-getSPICEConsole", "os-getRDPConsole", "os-getSerialConsole", "os-getMKSConsole"),
         "consoles are read with os-getConsoleOutput",
@@ -73,6 +73,21 @@ class GroupBody(Struct, forbid_unknown_fields=True):
     name: Annotated[str, Meta(min_length=1)]
 
 
+class NetworkBody(Struct, forbid_unknown_fields=True):
+    """Where a server gets a further address."""
+
+    networkId: Uuid  # noqa: N815 - Nova's name
+
+
+class AddressBody(Struct, forbid_unknown_fields=True):
+    """An address that a server has."""
+
+    address: str
+
+    def __post_init__(self) -> None:
+        check_any_address(self.address, "address")
+
+
 class ServerActionHandlers:
     """The handler of a server's actions."""
 
@@ -82,6 +97,7 @@ class ServerActionHandlers:
         self._changes = services.server_changes
         self._consoles = services.server_consoles
         self._groups = services.server_security_groups
+        self._addresses = services.server_addresses
         self._resolver = services.server_lookups
         self._lookups = lookups
         self._clock = services.clock
@@ -97,6 +113,8 @@ class ServerActionHandlers:
             "os-resetState": self._reset_state,
             "addSecurityGroup": self._add_group,
             "removeSecurityGroup": self._remove_group,
+            "addFixedIp": self._add_address,
+            "removeFixedIp": self._remove_address,
         }
 
     async def act(self, request: Request) -> Response:
@@ -197,9 +215,27 @@ class ServerActionHandlers:
         await self._groups.remove(request.context, _server_id(request), _group_name(details))
         return Response(status=202)
 
+    async def _add_address(self, request: Request, details: msgspec.Raw) -> Response:
+        _check_addresses_offered(request)
+        body = decode(bytes(details), NetworkBody)
+        await self._addresses.add(request.context, _server_id(request), str(UUID(body.networkId)))
+        return Response(status=202)
+
+    async def _remove_address(self, request: Request, details: msgspec.Raw) -> Response:
+        _check_addresses_offered(request)
+        body = decode(bytes(details), AddressBody)
+        await self._addresses.remove(request.context, _server_id(request), body.address)
+        return Response(status=202)
+
     async def _order(self, request: Request, asked: Asked) -> Response:
         await self._orders.ask(request.context, _server_id(request), asked, request.request_id)
         return Response(status=202)
+
+
+def _check_addresses_offered(request: Request) -> None:
+    """Raises NotFound from 2.44 on: ports are changed instead."""
+    if request.version >= (2, 44):
+        raise NotFound("The resource could not be found.", code="http.version")
 
 
 def _group_name(details: msgspec.Raw) -> str:

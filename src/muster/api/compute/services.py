@@ -14,6 +14,7 @@ from muster.services.images import ImageService
 from muster.services.keypairs import Keypairs
 from muster.services.networks import Networks
 from muster.services.port_batch import PortBatch
+from muster.services.server_addresses import ServerAddresses
 from muster.services.server_changes import ServerChanges
 from muster.services.server_consoles import ServerConsoles
 from muster.services.server_creation import ServerCreation
@@ -34,6 +35,7 @@ class Services(Struct, frozen=True, kw_only=True):
     servers: Servers
     creation: ServerCreation
     orders: ServerOrders
+    server_addresses: ServerAddresses
     server_changes: ServerChanges
     server_consoles: ServerConsoles
     server_interfaces: ServerInterfaces
@@ -73,6 +75,7 @@ def assemble(
         servers=servers,
         creation=ServerCreation(batch, wake, settings),
         orders=ServerOrders(database, batch, wake),
+        server_addresses=ServerAddresses(batch, servers, wake),
         server_changes=ServerChanges(database, batch, servers, wake),
         server_consoles=ServerConsoles(servers, neighbours.bus),
         server_interfaces=ServerInterfaces(database, batch, servers, wake),

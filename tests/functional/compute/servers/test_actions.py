@@ -91,7 +91,7 @@ NOT_OFFERED = (
     {"createBackup": {"name": "x", "backup_type": "daily", "rotation": 1}},
     {"changePassword": {"adminPass": "x"}},
     {"os-getVNCConsole": {"type": "novnc"}},
-    {"addFixedIp": {"networkId": "x"}},
+    {"addFloatingIp": {"address": "10.0.0.1"}},
 )
 
 

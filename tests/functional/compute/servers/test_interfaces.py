@@ -207,6 +207,49 @@ async def test_nobody_puts_a_port_into_another_projects_server(scene: Scene) -> 
     assert await scene.port_row(port_id) is not None
 
 
+async def test_a_server_gets_and_loses_single_addresses(scene: Scene) -> None:
+    server_id = await scene.server()
+    network_id = await scene.network(name="alias", cidr="10.21.0.0/29")  # five addresses and the gateway's
+    port_id = (await _attach(scene, server_id, net_id=network_id))["port_id"]
+    path = f"/servers/{server_id}/action"
+    generation = await _generation(scene, server_id)
+
+    for _ in range(4):
+        await _act(scene, server_id, {"addFixedIp": {"networkId": network_id}})
+    shown = (await scene.show(server_id))["addresses"]["alias"]
+    assert {one["addr"] for one in shown} == {f"10.21.0.{number}" for number in range(2, 7)}
+    assert {one["OS-EXT-IPS-MAC:mac_addr"] for one in shown} == {(await scene.port_row(port_id)).mac_address}
+    assert await _generation(scene, server_id) == generation + 4
+    status, _, message = await scene.member.refusal("POST", path, {"addFixedIp": {"networkId": network_id}})
+    assert (status, message) == (400, f"No fixed IP addresses available for network: {network_id}")
+
+    await _act(scene, server_id, {"removeFixedIp": {"address": "10.21.0.3"}})
+    left = {"10.21.0.2", "10.21.0.4", "10.21.0.5", "10.21.0.6"}
+    assert {one["addr"] for one in (await scene.show(server_id))["addresses"]["alias"]} == left
+    assert await _generation(scene, server_id) == generation + 5
+    async with scene.bed.database.read() as connection:
+        [spec] = [one for one in (await read_ports(connection, [server_id]))[server_id] if one.id == port_id]
+    assert {one.ip_address for one in spec.fixed_ips} == left  # what its host hears
+
+    remove = {"removeFixedIp": {"address": "10.21.0.3"}}
+    for client, body, version, expected in (
+        (scene.member, remove, "2.43", (400, f"Instance {server_id} doesn't have fixed IP '10.21.0.3'.")),
+        (scene.member, {"addFixedIp": {"networkId": NOWHERE}}, "2.43", (404, "could not be found")),
+        (scene.member, {"addFixedIp": {"networkId": "x"}}, "2.43", (400, "networkId")),
+        (scene.member, {"removeFixedIp": {"address": "x"}}, "2.43", (400, "address")),
+        (scene.member, {"removeFixedIp": {"address": "10.21.0.2", "x": 1}}, "2.43", (400, "x")),
+        (scene.member, {"removeFixedIp": {"address": "10.21.0.2"}}, "2.44", (404, "could not be found")),
+        (scene.other, {"removeFixedIp": {"address": "10.21.0.2"}}, "2.43", (404, "could not be found")),
+        (scene.other, {"addFixedIp": {"networkId": network_id}}, "2.43", (404, "could not be found")),
+    ):
+        status, _, message = await client.refusal("POST", path, body, v=version)
+        assert (status, expected[1] in message) == (expected[0], True), (body, status, message)
+    await _act(scene, server_id, {"lock": None})
+    status, _, _ = await scene.member.refusal("POST", path, {"removeFixedIp": {"address": "10.21.0.2"}})
+    assert status == 409
+    assert {one["addr"] for one in (await scene.show(server_id))["addresses"]["alias"]} == left
+
+
 async def test_security_groups_of_a_server(scene: Scene) -> None:
     server_id = await scene.server()
     network_id = await scene.network(cidr="10.25.0.0/24")

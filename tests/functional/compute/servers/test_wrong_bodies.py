@@ -68,6 +68,8 @@ async def _samples(scene: Scene, server_id: str) -> list[tuple[str, str, Any]]:
         ("POST", f"{server}/action", {"os-resetState": {"state": "active"}}),
         ("POST", f"{server}/action", {"addSecurityGroup": {"name": "default"}}),
         ("POST", f"{server}/action", {"removeSecurityGroup": {"name": "nowhere"}}),
+        ("POST", f"{server}/action", {"addFixedIp": {"networkId": network_id}}),
+        ("POST", f"{server}/action", {"removeFixedIp": {"address": "192.0.2.1"}}),
     ]
 
 

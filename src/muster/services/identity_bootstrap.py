@@ -69,7 +69,7 @@ async def bootstrap(
     `admin` on its project and on the system, region `RegionOne` and the catalog's own entries.
 
     Safe to run in several processes at once. An administrator who is there keeps the password unless `reset_password`.
-    One run of Argon2id and one transaction.
+    One run of Argon2id and one transaction, two if another process was faster.
     """
     password_hash = await passwords.hash(admin_password)
     wanted = _Wanted(password_hash, reset_password, tuple(catalog), clock())

@@ -66,7 +66,7 @@ class Ports:
         return await self._making.submit(_Making(context, draft))
 
     async def create_many(self, context: Context, drafts: Sequence[NewPort]) -> list[Port]:
-        """Make all of these ports, or none. One transaction."""
+        """Make all of these ports, or none. One transaction. Raises the first error of a port, as `create` does."""
 
         async def decide() -> list[Port]:
             async with self._transaction(drafts) as work:

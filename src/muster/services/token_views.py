@@ -39,7 +39,10 @@ class TokenView(Struct, frozen=True, kw_only=True):
 
 
 def deny(reason: str, user_id: str | None) -> NoReturn:
-    """Refuse to authenticate. The reason goes to the log alone: it would help an attacker more than a user."""
+    """Refuse to authenticate. The reason goes to the log alone: it would help an attacker more than a user.
+
+    Raises Unauthenticated.
+    """
     log.info("authentication refused", action="identity.denied", reason=reason, user_id=user_id)
     raise Unauthenticated(DENIED)
 

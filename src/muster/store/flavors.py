@@ -79,7 +79,7 @@ async def remove(connection: AsyncConnection, flavor_id: str) -> bool:
 
 
 async def add_access(connection: AsyncConnection, flavor_id: str, project_id: str) -> None:
-    """Give a flavor to a project that has it not; a Violation otherwise, or if there is no such flavor."""
+    """Give a flavor to a project. One statement. Raises Violation if it has it, or if there is no such flavor."""
     await connection.execute(insert(flavor_access).values(flavor_id=flavor_id, project_id=project_id))
 
 

@@ -212,7 +212,10 @@ async def release(connection: AsyncConnection, host_id: str, demand: Demand, ser
 
 
 async def any_firewall(connection: AsyncConnection) -> bool:
-    """Whether any host enforces security groups; a cloud of simulated hosts has none, and is spared their cost."""
+    """Whether any host enforces security groups; a cloud of simulated hosts has none, and is spared their cost.
+
+    One query.
+    """
     return (await connection.execute(select(hosts.c.id).where(hosts.c.firewall).limit(1))).first() is not None
 
 

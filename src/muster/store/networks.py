@@ -93,13 +93,16 @@ async def change(connection: AsyncConnection, network_id: str, fields: Mapping[s
 
 
 async def unset_default(connection: AsyncConnection, except_id: str) -> None:
-    """No other network is the default external one."""
+    """No other network is the default external one. One statement."""
     statement = update(networks).where(networks.c.is_default, networks.c.id != except_id)
     await connection.execute(statement.values(is_default=False))
 
 
 async def remove(connection: AsyncConnection, network_id: str) -> bool:
-    """Delete a network that has no subnet and no port (a foreign key refuses others); False if it is not there."""
+    """Delete a network that has no subnet and no port (a foreign key refuses others); False if it is not there.
+
+    Two statements.
+    """
     await forget_tags(connection, [network_id])
     return (await connection.execute(delete(networks).where(networks.c.id == network_id))).rowcount == 1
 

@@ -49,7 +49,10 @@ async def read_pictures(connection: AsyncConnection, network_ids: Collection[str
 
 
 async def record_fences(connection: AsyncConnection, tokens: Mapping[str, int]) -> None:
-    """Write the fencing token under which each subnet is about to change. Raises Stale if a later holder was there."""
+    """Write the fencing token under which each subnet is about to change. One statement per subnet.
+
+    Raises Stale if a later holder was there.
+    """
     for subnet_id, token in sorted(tokens.items()):
         statement = update(subnets).where(subnets.c.id == subnet_id, subnets.c.fence <= token).values(fence=token)
         if (await connection.execute(statement)).rowcount != 1:

@@ -39,6 +39,6 @@ async def set_limits(connection: AsyncConnection, project_id: str, limits: Mappi
 
 
 async def delete_limits(connection: AsyncConnection, project_id: str, resources: Collection[str]) -> None:
-    """A project's limits of these resources are the defaults again."""
+    """A project's limits of these resources are the defaults again. One statement."""
     where = (quotas.c.project_id == project_id) & quotas.c.resource.in_(resources)
     await connection.execute(delete(quotas).where(where))

@@ -153,7 +153,7 @@ async def find_rules(connection: AsyncConnection, group_id: str, fingerprints: C
 
 
 async def find_referring(connection: AsyncConnection, group_id: str) -> list[tuple[str, str]]:
-    """(rule id, group id) of the rules that concern a group: its own, and others' that refer to it."""
+    """(rule id, group id) of the rules that concern a group: its own, and others' that refer to it. One query."""
     columns = security_group_rules.c
     statement = select(columns.id, columns.security_group_id).where(
         or_(columns.security_group_id == group_id, columns.remote_group_id == group_id)
@@ -182,7 +182,10 @@ async def touch(connection: AsyncConnection, group_ids: Collection[str], now: fl
 
 
 async def remove(connection: AsyncConnection, group_id: str) -> bool:
-    """Delete a group whose rules are gone (a foreign key refuses one with ports); False if it is not there."""
+    """Delete a group whose rules are gone (a foreign key refuses one with ports); False if it is not there.
+
+    Two statements.
+    """
     await forget_tags(connection, [group_id])
     return (await connection.execute(delete(security_groups).where(security_groups.c.id == group_id))).rowcount == 1
 

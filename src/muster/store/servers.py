@@ -252,7 +252,7 @@ async def _group_names(connection: AsyncConnection, port_ids: Sequence[str]) -> 
 
 
 async def set_tags(connection: AsyncConnection, server_id: str, tags: Sequence[str]) -> None:
-    """Replace a server's tags."""
+    """Replace a server's tags. Up to two statements."""
     await connection.execute(delete(server_tags).where(server_tags.c.server_id == server_id))
     if tags:
         await connection.execute(insert(server_tags), [{"server_id": server_id, "tag": tag} for tag in tags])

@@ -1,9 +1,11 @@
 """Plans of addresses against the simplest model there is: a set of free numbers and a list of resting ones."""
 
+from ipaddress import IPv4Address, IPv6Address
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from muster.domain.addresses import Range, SubnetPlan, Taken, subtract
+from muster.domain.addresses import Range, SubnetPlan, Taken, subtract, to_number, to_text
 
 NUMBERS = st.integers(0, 40)
 
@@ -109,3 +111,10 @@ def test_subtracting_is_a_difference_in_as_few_ranges_as_possible(numbers, holes
     left = subtract(_ranges(numbers), holes)
     assert _numbers(left) == sorted(numbers - holes)
     assert len(left) == len(_ranges(numbers - holes))
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_the_text_of_an_address_is_the_librarys(number: int) -> None:
+    assert to_text(number, 4) == str(IPv4Address(number))
+    assert to_text(number, 6) == str(IPv6Address(number))
+    assert to_number(to_text(number, 4)) == number

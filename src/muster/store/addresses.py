@@ -18,7 +18,7 @@ from muster.base.errors import Stale
 from muster.domain.addresses import Range, from_key, to_key, to_text
 from muster.domain.specs import FixedIp
 from muster.store.columns import flag, moment, reference
-from muster.store.dialects import chunks
+from muster.store.dialects import chunks, insert_rows
 from muster.store.engine import metadata
 
 free_ranges = Table(
@@ -50,6 +50,7 @@ addresses = Table(
     ),
 )
 
+_GIVEN = ("subnet_id", "address", "ip_address", "network_id", "port_id", "pooled")
 # How many free ranges are read at first: one is enough for a subnet in its youth.
 _FIRST_RANGES = 16
 # SQLite takes at most 500 terms in a compound SELECT.
@@ -155,7 +156,7 @@ async def wake(connection: AsyncConnection, subnet_id: str, numbers: Sequence[in
             raise Stale(f"Resting addresses of subnet {subnet_id} have changed")
 
 
-class Given(Struct, frozen=True, kw_only=True):
+class Given(Struct, frozen=True, kw_only=True, gc=False):
     """One address given to one port."""
 
     subnet_id: str
@@ -165,28 +166,22 @@ class Given(Struct, frozen=True, kw_only=True):
     ip_version: int
     pooled: bool = True
 
-    @property
-    def fixed_ip(self) -> FixedIp:
-        """As the port shows it."""
-        return FixedIp(self.subnet_id, to_text(self.number, self.ip_version))
-
 
 async def give(connection: AsyncConnection, given: Sequence[Given]) -> None:
     """Write that these addresses have their ports. The primary key refuses one that is given already. One statement."""
     if given:
         rows = [
-            {
-                "subnet_id": one.subnet_id,
-                "address": to_key(one.number),
-                "ip_address": one.fixed_ip.ip_address,
-                "network_id": one.network_id,
-                "port_id": one.port_id,
-                "pooled": one.pooled,
-                "free_at": None,
-            }
+            (
+                one.subnet_id,
+                to_key(one.number),
+                to_text(one.number, one.ip_version),
+                one.network_id,
+                one.port_id,
+                one.pooled,
+            )
             for one in given
         ]
-        await connection.execute(insert(addresses), rows)
+        await insert_rows(connection, addresses, _GIVEN, rows)
 
 
 async def release(connection: AsyncConnection, port_ids: Sequence[str], free_at: float) -> None:

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp
 
 from muster.base.errors import MusterError
 from muster.base.log import configure
+from muster.cli import heap
 from muster.cli.cloud import DATABASE, CloudSettings, RealHost, running
 from muster.cli.data_folder import held
 from muster.cli.guest import image_for_cloud
@@ -100,6 +101,7 @@ def up(  # noqa: PLR0913 - one per option
     With --libvirt, a server that names no availability zone is a real guest, and simulated hosts are in the zone
     `sim`. Guests go on running when this ends, and the next start takes them up again; `muster down` ends them.
     """
+    heap.share()
     configure(level=log_level)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the event loop hears of it
     data = data.absolute()

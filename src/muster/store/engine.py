@@ -46,6 +46,11 @@ def _to_json(value: Any) -> str:
 _JSON = {"json_serializer": _to_json, "json_deserializer": msgspec.json.decode}
 
 
+# What a connection of SQLite may keep of the file. Each has its own, and behind all of them is the kernel's.
+_WRITER_CACHE_KIB = 16_384
+_READER_CACHE_KIB = 4_096
+
+
 class Violation(Conflict):
     """A constraint refused a write; `constraint` is its name, the same on every database."""
 
@@ -70,7 +75,7 @@ class Database:
         self.url = parsed.set(drivername=driver)
         self._writing = asyncio.Lock()
         if self.is_sqlite:
-            self._writer = _sqlite_engine(self.url, begin="BEGIN IMMEDIATE", pool_size=1)
+            self._writer = _sqlite_engine(self.url, begin="BEGIN IMMEDIATE", pool_size=1, cache_kib=_WRITER_CACHE_KIB)
             self._reader = _sqlite_engine(self.url, begin="BEGIN", pool_size=4)
         else:
             limits = {"idle_in_transaction_session_timeout": str(int(stopped_after_s * 1_000))}
@@ -151,7 +156,9 @@ class Database:
             raise
 
 
-def _sqlite_engine(url: Any, *, begin: str, pool_size: int, foreign_keys: bool = True) -> AsyncEngine:
+def _sqlite_engine(
+    url: Any, *, begin: str, pool_size: int, foreign_keys: bool = True, cache_kib: int = _READER_CACHE_KIB
+) -> AsyncEngine:
     engine = create_async_engine(url, pool_size=pool_size, max_overflow=0, pool_timeout=60, **_JSON)
 
     def on_connect(dbapi_connection: Any, _record: object) -> None:
@@ -161,7 +168,7 @@ def _sqlite_engine(url: Any, *, begin: str, pool_size: int, foreign_keys: bool =
         cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute("PRAGMA synchronous=FULL")  # what was answered 202 survives a power failure
         cursor.execute(f"PRAGMA foreign_keys={'ON' if foreign_keys else 'OFF'}")
-        cursor.execute("PRAGMA cache_size=-65536")
+        cursor.execute(f"PRAGMA cache_size=-{cache_kib}")
         cursor.close()
 
     def on_begin(connection: SyncConnection) -> None:

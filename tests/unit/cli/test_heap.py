@@ -1,0 +1,37 @@
+"""One heap for all threads, in a process of its own: it cannot be undone."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has no such heaps")
+
+_ALLOCATE = """
+import ctypes, sys, threading
+from muster.cli import heap
+if "share" in sys.argv:
+    assert heap.share()
+together = threading.Barrier(4)
+def allocate():
+    together.wait(30)
+    kept = [bytes(2_000) for _ in range(1_000)]
+    together.wait(30)
+threads = [threading.Thread(target=allocate) for _ in range(4)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+ctypes.CDLL(None).malloc_stats()
+"""
+
+
+def heaps(*arguments: str) -> int:
+    run = subprocess.run(
+        [sys.executable, "-c", _ALLOCATE, *arguments], capture_output=True, text=True, check=True, timeout=60
+    )
+    return run.stderr.count("Arena ")
+
+
+def test_threads_share_one_heap() -> None:
+    assert heaps() > 1, "else this proves nothing"
+    assert heaps("share") == 1

@@ -47,8 +47,8 @@ _JSON = {"json_serializer": _to_json, "json_deserializer": msgspec.json.decode}
 
 
 # What a connection of SQLite may keep of the file. Each has its own, and behind all of them is the kernel's.
-_WRITER_CACHE_KIB = 16_384
-_READER_CACHE_KIB = 4_096
+_WRITER_CACHE_KIB = 8_192
+_READER_CACHE_KIB = 2_048
 
 
 class Violation(Conflict):

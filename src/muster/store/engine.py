@@ -174,6 +174,12 @@ def _sqlite_engine(
     def on_begin(connection: SyncConnection) -> None:
         connection.exec_driver_sql(begin)
 
+    def on_invalidate(dbapi_connection: Any, _record: object, _error: BaseException | None) -> None:
+        # Whoever was cancelled in the middle of a statement still has its cursor, and SQLite closes a connection, and
+        # lets go of its write lock, with the last of its cursors. That may be long after.
+        dbapi_connection.rollback()
+
     event.listen(engine.sync_engine, "connect", on_connect)
     event.listen(engine.sync_engine, "begin", on_begin)
+    event.listen(engine.sync_engine, "invalidate", on_invalidate)
     return engine

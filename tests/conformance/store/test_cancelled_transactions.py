@@ -26,6 +26,7 @@ async def _count(database: Database, project_id: str) -> int:
 
 async def test_at_any_moment_it_is_all_or_nothing(database):
     seen = set()
+    errors = []  # kept: whoever holds an error holds what the transaction was in the middle of
     for turn in range(TURNS):
         project_id = f"p{turn}"
         task = asyncio.create_task(_write(database, project_id))
@@ -34,7 +35,7 @@ async def test_at_any_moment_it_is_all_or_nothing(database):
                 break
             await asyncio.sleep(0 if turn % 2 else 0.0003)
         task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        errors += await asyncio.gather(task, return_exceptions=True)
         async with asyncio.timeout(30):
             count = await _count(database, project_id)
             assert count in (0, ROWS)

@@ -171,7 +171,7 @@ async def _assemble(
     dispatcher = Dispatcher(database, bus, clock)
     image = assemble_image(database, clock, _image_files(settings))
     await image.uploads.sweep()
-    await ensure_guest(image, settings.guest_image)
+    await ensure_guest(image, settings.guest_image, settings.folder)
     neighbours = Neighbours(images=image.images, networks=network.networks, bus=bus)
     zone = ZONE if settings.real_host else None
     placing = ServerSettings(default_availability_zone=zone, strategy=settings.placement)

@@ -4,7 +4,6 @@ Invariants: there is one visible image `guest`; a built one takes the place of a
 """
 
 import asyncio
-import tempfile
 from pathlib import Path
 
 from muster.api.image.routes import Services as ImageServices
@@ -20,13 +19,16 @@ _OPERATOR = Context(user_id="", roles=frozenset({"admin"}))
 _EMPTY_BYTES = 128 * MIB
 
 
-async def ensure_guest(image: ImageServices, built: Path | None) -> None:
-    """The cloud has an image `guest`: the built one, or, without, the one that it has, or else an empty disk."""
+async def ensure_guest(image: ImageServices, built: Path | None, scratch: Path) -> None:
+    """The cloud has an image `guest`: the built one, or, without, the one that it has, or else an empty disk.
+
+    `scratch` is where the empty disk's file is made; one that a killed process left there is replaced.
+    """
     if built is not None:
         properties = {"os_distro": "debian", "architecture": "x86_64"}
         await image.uploads.register_file(built, name=NAME, min_ram=MIN_RAM_MIB, properties=properties)
     elif not await _is_registered(image):
-        await _register_empty(image)
+        await _register_empty(image, scratch)
 
 
 async def _is_registered(image: ImageServices) -> bool:
@@ -38,9 +40,12 @@ async def _is_registered(image: ImageServices) -> bool:
 _NEWEST = Sort("created_at")
 
 
-async def _register_empty(image: ImageServices) -> None:
+async def _register_empty(image: ImageServices, scratch: Path) -> None:
     said = "An empty disk for simulated hosts; with `muster up --libvirt` the real test guest takes its place."
-    with tempfile.TemporaryDirectory(prefix="muster-guest-") as folder:
-        path = Path(folder) / "empty.qcow2"
+    path = scratch / "empty-guest.qcow2"
+    path.unlink(missing_ok=True)
+    try:
         await asyncio.to_thread(lambda: write_empty(path, virtual_size=_EMPTY_BYTES))
         await image.uploads.register_file(path, name=NAME, properties={"description": said})
+    finally:
+        path.unlink(missing_ok=True)

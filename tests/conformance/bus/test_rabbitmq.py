@@ -58,9 +58,10 @@ async def test_what_a_reader_was_not_done_with_goes_to_another(rabbitmq: RabbitM
     async with opened(f"{rabbitmq.url}?prefix={prefix}", 2) as [one, two]:
         first = await one.subscribe(CONTROL_TOPIC)
         await one.publish([(CONTROL_TOPIC, body) for body in numbered(5)])
-        assert await read(first, 5) == numbered(5)
+        begun = await first.next_batch()  # asking for another would acknowledge this one
+        assert begun == numbered(5)[: len(begun)]
         await one.close()  # in the middle of its batch
-        assert await read(await two.subscribe(CONTROL_TOPIC), 5) == numbered(5)
+        assert sorted(await read(await two.subscribe(CONTROL_TOPIC), 5)) == numbered(5)
 
 
 async def test_a_broker_that_is_killed_and_comes_back(rabbitmq: RabbitMq, prefix: str) -> None:

@@ -200,7 +200,7 @@ async def test_tags(cloud: Database) -> None:
     assert await found(TagFilter(all_of=["colour", "red"])) == ["red"]
     assert await found(TagFilter(any_of=["blue", "red"])) == ["blue", "red"]
     assert await found(TagFilter(not_all_of=["colour", "red"])) == ["blue", "one"]
-    assert await found(TagFilter(none_of=["blue", "red"])) == ["one"]
+    assert await found(TagFilter(not_any_of=["blue", "red"])) == ["one"]
     async with cloud.write() as connection:
         await project_store.save(connection, project("red", tags=["green"]))
     assert await found(TagFilter(any_of=["red", "green"])) == ["red"]

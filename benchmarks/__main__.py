@@ -1,5 +1,6 @@
 """`python -m benchmarks NAME`: run one benchmark, or `all` of them."""
 
+import asyncio
 import importlib
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from rich.console import Console
 from benchmarks.outcome import Outcome, show, write
 from benchmarks.progress import Teller
 from muster.base.errors import MusterError
+from muster.base.tasks import until_told
 
 # In this order `all` runs them; each module has `async def run(teller, quick) -> Outcome`.
 NAMES = ("servers", "ports", "addresses", "servers-scale", "idle")
@@ -21,7 +23,7 @@ def run_one(name: str, console: Console, folder: Path, *, quick: bool) -> Outcom
     """Run a benchmark, show and write what it found."""
     module = importlib.import_module(f"benchmarks.{name.replace('-', '_')}")
     with Teller(Console(stderr=True)) as teller:
-        outcome: Outcome = uvloop.run(module.run(teller, quick))
+        outcome: Outcome = uvloop.run(until_told(module.run(teller, quick)))
     show(outcome, console)
     console.print(f"  written to {write(outcome, folder)}", style="dim", highlight=False)
     return outcome
@@ -42,7 +44,7 @@ def main(names: tuple[str, ...], quick: bool, output: Path) -> None:
         ]
     except MusterError as error:
         raise click.ClickException(error.message) from error
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         click.echo("interrupted", err=True)
         sys.exit(_INTERRUPTED)
     sys.exit(0 if all(outcome.ok for outcome in outcomes) else 1)

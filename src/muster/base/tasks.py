@@ -1,12 +1,16 @@
 """Work that must not stop half-way, and work that must not stop at all."""
 
 import asyncio
+import signal
 from collections.abc import Callable, Coroutine
+from typing import TypeVar
 
 from muster.base.log import get_logger
 from muster.base.metrics import TASK_FAILURES
 
 log = get_logger(__name__)
+
+T = TypeVar("T")
 
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 30.0
@@ -24,6 +28,14 @@ async def to_its_end(work: Coroutine[object, object, None]) -> None:
     except asyncio.CancelledError:
         await task
         raise
+
+
+async def until_told(work: Coroutine[object, object, T]) -> T:
+    """Do a command's work; SIGTERM and SIGHUP end it in order, as Ctrl-C does: by a cancellation. Main thread only."""
+    task = asyncio.ensure_future(work)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    return await task
 
 
 async def kept_running(name: str, work: Callable[[], Coroutine[object, object, None]]) -> None:

@@ -2,12 +2,10 @@
 
 import asyncio
 import os
-import signal
 import sys
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 import msgspec
@@ -15,14 +13,13 @@ import uvloop
 from rich.console import Console
 
 from muster.base.errors import Invalid, MusterError, Unsupported
+from muster.base.tasks import until_told
 from muster.bench.chart import draw
 from muster.bench.console import PlainObserver, ProgressObserver
 from muster.bench.demo import DemoOptions, DemoResult, run_demo
 from muster.bench.demo_console import report
 from muster.bench.observer import Observer
 from muster.cli.requirements import real_host_opener
-
-T = TypeVar("T")
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells count
 
@@ -57,7 +54,7 @@ def demo(*, servers: int, sim_hosts: int, guests: int, guests_at_once: int | Non
     try:
         _ensure_folder(output)
         console.print(_announcement(options), style="dim", highlight=False)
-        result = uvloop.run(_until_told(run_demo(options, lambda: _watching(console))))
+        result = uvloop.run(until_told(run_demo(options, lambda: _watching(console))))
         charts = _write(result, output)
     except MusterError as error:
         raise click.ClickException(error.message) from error
@@ -108,14 +105,6 @@ def _watching(console: Console) -> Iterator[Observer]:
         return
     with ProgressObserver(console) as observer:
         yield observer
-
-
-async def _until_told(work: Coroutine[Any, Any, T]) -> T:
-    """Do the work; SIGTERM and SIGHUP end it in order, as Ctrl-C does."""
-    task = asyncio.ensure_future(work)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    return await task
 
 
 def _write(result: DemoResult, output: Path) -> list[Path]:

@@ -1,6 +1,7 @@
 """Each benchmark in its smallest form: it runs to its end, its results are right, and scripts can read them."""
 
 import asyncio
+import contextlib
 import sys
 from pathlib import Path
 
@@ -42,3 +43,30 @@ async def test_an_unknown_name_is_refused() -> None:
     assert status == 2
     assert "servers-scale" in said
     assert "Traceback" not in said
+
+
+@pytest.mark.timeout(120)
+async def test_a_run_that_is_told_to_end_leaves_no_process(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "benchmarks", "--output", str(tmp_path), "ports"),
+        cwd=ROOT,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    started: set[int] = set()
+    while not started:  # clouds and floors, each in a process of its own
+        started = _children(process.pid)
+        await asyncio.sleep(0.05)
+    process.terminate()
+    assert await process.wait() == 130
+    assert not [child for child in started if Path(f"/proc/{child}").exists()]
+
+
+def _children(pid: int) -> set[int]:
+    """The processes whose parent it is."""
+    found = set()
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # one that has ended meanwhile
+            if int(status.read_text().rpartition(")")[2].split()[1]) == pid:
+                found.add(int(status.parent.name))
+    return found

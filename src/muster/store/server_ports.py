@@ -3,12 +3,15 @@
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from sqlalchemy import func, select, update
+from sqlalchemy import case, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.store.dialects import chunks
 from muster.store.ports import ports
 from muster.store.servers import ITS_PORT, servers
+
+# Seven bound values each, within what one statement takes (`dialects.CHUNK`).
+_BINDINGS = 2_000
 
 
 class WantedBinding(NamedTuple):
@@ -51,23 +54,30 @@ async def read_next_positions(connection: AsyncConnection, server_ids: Sequence[
 
 
 async def bind(connection: AsyncConnection, wanted: Sequence[WantedBinding], now: float) -> set[tuple[str, str]]:
-    """Bind existing ports; returns (port, server) of those that were free. One statement per port."""
+    """Bind existing ports; returns (port, server) of those that were free. One conditional statement per chunk.
+
+    Of two that want the same port the first gets it.
+    """
+    first: dict[str, WantedBinding] = {}
+    for binding in wanted:
+        first.setdefault(binding.port_id, binding)
     bound: set[tuple[str, str]] = set()
-    for port_id, server_id, hostname, position in wanted:
+    for part in chunks(sorted(first), _BINDINGS):
+        mine = [first[port_id] for port_id in part]
         statement = (
             update(ports)
-            .where(ports.c.id == port_id, ports.c.device_id == "")
+            .where(ports.c.id.in_(part), ports.c.device_id == "")
             .values(
-                device_id=server_id,
-                device_position=position,
+                device_id=case({one.port_id: one.server_id for one in mine}, value=ports.c.id),
+                device_position=case({one.port_id: one.position for one in mine}, value=ports.c.id),
                 device_owner="compute:nova",
-                binding_host_id=hostname,
+                binding_host_id=case({one.port_id: one.hostname for one in mine}, value=ports.c.id),
                 updated_at=now,
                 revision=ports.c.revision + 1,
             )
+            .returning(ports.c.id, ports.c.device_id)
         )
-        if (await connection.execute(statement)).rowcount == 1:
-            bound.add((port_id, server_id))
+        bound.update((port_id, server_id) for port_id, server_id in await connection.execute(statement))
     return bound
 
 

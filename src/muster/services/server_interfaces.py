@@ -165,15 +165,20 @@ class _Attaching:
         return position
 
     async def _bind(self, named: Sequence[tuple[int, Attach, str]]) -> dict[int, str | BaseException]:
+        wanted = [
+            port_store.WantedBinding(
+                port_id, order.server_id, self.changed[order.server_id].hostname_of_host or "", self._position(order)
+            )
+            for _, order, port_id in named
+        ]
+        bound = await port_store.bind(self._work.connection, wanted, self._now)
         outcomes: dict[int, str | BaseException] = {}
-        taken: set[str] = set()
         for index, order, port_id in named:
-            hostname = self.changed[order.server_id].hostname_of_host or ""
-            binding = port_store.WantedBinding(port_id, order.server_id, hostname, self._position(order))
-            bound = port_id not in taken and await port_store.bind(self._work.connection, [binding], self._now)
-            taken.add(port_id)
-            in_use = Conflict(f"Port {port_id} is still in use.", code="compute.port_in_use")
-            outcomes[index] = port_id if bound else in_use
+            if (port_id, order.server_id) in bound:
+                bound.remove((port_id, order.server_id))  # a second order for the same comes too late
+                outcomes[index] = port_id
+            else:
+                outcomes[index] = Conflict(f"Port {port_id} is still in use.", code="compute.port_in_use")
         return outcomes
 
     async def _make(self, new: Sequence[tuple[int, Attach, NewPort]]) -> dict[int, str | BaseException]:

@@ -1,7 +1,10 @@
 """Rows inserted by the thousand, past SQLAlchemy's own way: the same rows on every database."""
 
+import contextlib
+
 import pytest
 from sqlalchemy import Column, Integer, String, Table, select
+from sqlalchemy.exc import DBAPIError
 
 from muster.base.errors import Bug
 from muster.store.columns import flag, moment
@@ -52,3 +55,18 @@ async def test_columns_in_another_order_are_a_bug(database, table):
     async with database.write() as connection:
         with pytest.raises(Bug):
             await insert_rows(connection, table, ("number", "name", "good"), [(1, "a", True)])
+
+
+async def test_a_text_that_is_too_long_is_not_cut(database, table):
+    too_long = "x" * 21
+    with contextlib.nullcontext() if database.is_sqlite else pytest.raises(DBAPIError):  # SQLite knows no lengths
+        async with database.write() as connection:
+            await insert_rows(connection, table, _NAMES, [(too_long, 1, True)])
+    async with database.read() as connection:
+        kept = (await connection.execute(select(table.c.name))).scalars().all()
+    assert kept == ([too_long] if database.is_sqlite else [])
+
+
+async def test_no_rows_are_no_statement(database, table):
+    async with database.write() as connection:
+        await insert_rows(connection, table, _NAMES, [])

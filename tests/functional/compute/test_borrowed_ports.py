@@ -9,6 +9,8 @@ import pytest
 from muster.base.errors import Conflict, NotFound
 from muster.base.ids import new_uuid
 from muster.domain.ports import NewPort, Port
+from muster.domain.server_interfaces import Attach
+from muster.domain.server_lookups import NicAsked
 from muster.domain.servers import Server, WantedNic
 from muster.domain.subnets import Pool
 from tests.audit import ledger
@@ -68,3 +70,29 @@ async def test_a_server_in_error_lets_go_of_its_port_and_never_takes_it_from_ano
         await bed.settled(0)
         assert await _free(bed, port)
         assert ledger.audit(tmp_path / "muster.db") == []
+
+
+async def test_ports_attached_at_once_have_one_winner_each_and_its_places_follow_the_orders(tmp_path: Path) -> None:
+    async with a_cloud(tmp_path, 2) as cloud:
+        bed = await bed_in(cloud, "10.0.0.0/24")
+        one, two = await bed.create(nics=()), await bed.create(nics=())
+        await bed.settled(2)
+        first, second = await _port(bed), await _port(bed)
+        orders = [(one, first), (one, first), (two, first), (two, second), (one, second)]
+        outcomes = await asyncio.gather(*(_attach(bed, server, port) for server, port in orders))
+        assert outcomes == [first.id, "compute.port_in_use", "compute.port_in_use", second.id, "compute.port_in_use"]
+        assert (await bed.cloud.network.ports.get(bed.context, first.id)).device_id == one.id
+        assert (await bed.cloud.network.ports.get(bed.context, second.id)).device_id == two.id
+        assert ledger.audit(tmp_path / "muster.db") == []
+
+
+async def _attach(bed: Bed, server: Server, port: Port) -> str:
+    """The id of the port that was attached, or the code of the refusal."""
+    order = Attach(
+        context=bed.context, server_id=server.id, nic=NicAsked(port_id=port.id), tag=None, request_id="req-3"
+    )
+    try:
+        _, interface = await bed.cloud.compute.server_interfaces.attach(order)
+    except Conflict as error:
+        return error.code
+    return interface.port_id

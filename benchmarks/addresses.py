@@ -12,7 +12,8 @@ import msgspec
 from benchmarks.outcome import Aim, Grid, Outcome, machine
 from benchmarks.progress import Teller
 from muster.base.ids import new_uuid
-from muster.cli.cloud import Cloud, CloudSettings, running
+from muster.cli.cloud import CloudSettings, running
+from muster.cli.control_plane import Cloud
 from muster.domain.context import Context
 from muster.domain.networks import NewNetwork
 from muster.domain.port_batch import Want

@@ -26,7 +26,8 @@ import uvloop
 
 from benchmarks.serving import listening, serve
 from muster.base.errors import Conflict, Exhausted
-from muster.cli.cloud import Cloud, CloudSettings, running
+from muster.cli.cloud import CloudSettings, running
+from muster.cli.control_plane import Cloud
 from muster.cli.secrets import admin_password, write_clouds_yaml
 from muster.domain.addresses import to_text
 from muster.domain.context import Context

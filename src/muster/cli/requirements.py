@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import cast
 
 from muster.base.errors import Unsupported
-from muster.cli.cloud import RealHost
+from muster.cli.hosts import RealHost
 from muster.guest import tools
 from muster.host.hypervisor.libvirt.libvirtd import missing_packages
 from muster.host.network.nft import LIBRARY

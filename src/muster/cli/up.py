@@ -21,9 +21,10 @@ from starlette.types import ASGIApp
 from muster.base.errors import MusterError
 from muster.base.log import configure
 from muster.cli import heap
-from muster.cli.cloud import DATABASE, CloudSettings, RealHost, running
+from muster.cli.cloud import DATABASE, CloudSettings, running
 from muster.cli.data_folder import held
 from muster.cli.guest import image_for_cloud
+from muster.cli.hosts import RealHost
 from muster.cli.secrets import admin_password, write_clouds_yaml
 from muster.domain.placement import Overcommit, Strategy
 from muster.host.hypervisor.sim import SimSettings

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from sqlalchemy import func, select
 
-from muster.cli.cloud import Cloud
+from muster.cli.control_plane import Cloud
 from muster.domain.context import Context
 from muster.domain.servers import Server
 from muster.domain.subnets import Pool

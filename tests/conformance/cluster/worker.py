@@ -10,7 +10,8 @@ import msgspec
 
 from muster.base.errors import Transient
 from muster.base.metrics import REDECIDED
-from muster.cli.cloud import Cloud, CloudSettings, running
+from muster.cli.cloud import CloudSettings, running
+from muster.cli.control_plane import Cloud
 from muster.domain.context import Context
 from tests.functional.compute.beds import Bed
 

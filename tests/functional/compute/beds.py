@@ -11,7 +11,8 @@ from msgspec import UNSET, UnsetType
 from sqlalchemy import func, select
 
 from muster.base.ids import new_uuid
-from muster.cli.cloud import Cloud, CloudSettings, running
+from muster.cli.cloud import CloudSettings, running
+from muster.cli.control_plane import Cloud
 from muster.domain.context import Context
 from muster.domain.networks import NewNetwork
 from muster.domain.server_listing import ServerQuery

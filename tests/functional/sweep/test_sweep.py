@@ -17,7 +17,8 @@ from typing import Any
 import httpx
 import pytest
 
-from muster.cli.cloud import Cloud, CloudSettings, running
+from muster.cli.cloud import CloudSettings, running
+from muster.cli.control_plane import Cloud
 
 from . import samples
 from .answers import check_refusal, fingerprint

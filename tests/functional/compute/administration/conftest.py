@@ -15,7 +15,8 @@ from sqlalchemy import func, insert, select
 from muster.api.compute.application import application
 from muster.base.errors import Unauthenticated
 from muster.base.ids import new_uuid
-from muster.cli.cloud import Cloud, CloudSettings, running
+from muster.cli.cloud import CloudSettings, running
+from muster.cli.control_plane import Cloud
 from muster.domain.context import Context
 from muster.domain.quotas import COMPUTE_DEFAULTS, NETWORK_DEFAULTS
 from muster.services.quotas import Quotas

@@ -1,0 +1,158 @@
+"""The wiring of the control plane: every part is made here, once, and handed to those that need it.
+
+Any number of processes have one each over the same engines; none needs to know of the others.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from random import SystemRandom
+from typing import Any
+
+from msgspec import Struct
+from starlette.types import ASGIApp
+
+from muster.api.compute.application import application as compute_application
+from muster.api.compute.services import Neighbours
+from muster.api.compute.services import Services as ComputeServices
+from muster.api.compute.services import assemble as assemble_compute
+from muster.api.http.application import Application
+from muster.api.http.mounts import Mounts
+from muster.api.identity.application import application as identity_application
+from muster.api.identity.application import assemble as assemble_identity
+from muster.api.image.application import application as image_application
+from muster.api.image.application import assemble as assemble_image
+from muster.api.network.application import application as network_application
+from muster.api.network.services import Services as NetworkServices
+from muster.api.network.services import assemble as assemble_network
+from muster.api.network.services import assemble_batch
+from muster.base.clock import system_clock
+from muster.base.tasks import kept_running
+from muster.cli.engines import Engines
+from muster.cli.first_data import FirstData, Makers, ensure_first_data
+from muster.domain.placement import Overcommit, Strategy
+from muster.domain.quotas import COMPUTE_DEFAULTS, NETWORK_DEFAULTS
+from muster.services.dispatcher import Dispatcher
+from muster.services.host_reports import HostReports
+from muster.services.image_files import ImageFiles
+from muster.services.outbox import Outbox
+from muster.services.passwords import Passwords, PasswordSettings
+from muster.services.quotas import Quotas
+from muster.services.revocations import Revocations
+from muster.services.server_placement import ServerSettings
+from muster.services.token_authority import TokenAuthority
+from muster.services.token_keys import KeyRepository
+from muster.services.tokens import LIFETIME_S
+from muster.store.engine import Database
+
+_REFRESH_S = 3.0
+# How often deletions that a dead process began are looked for; the first time is at the start.
+_FINISH_S = 10.0
+
+Work = Callable[[], Coroutine[Any, Any, None]]
+
+
+class PlaneSettings(Struct, frozen=True, kw_only=True):
+    """What a control plane may be told. Servers that name no zone go to hosts of `default_zone`, or of any."""
+
+    folder: Path
+    overcommit: Overcommit = Overcommit()
+    placement: Strategy = Strategy.SPREAD
+    default_zone: str | None = None
+
+
+class Cloud(Struct, frozen=True, kw_only=True):
+    """A running control plane: its application, and what bootstrapping made."""
+
+    application: ASGIApp
+    applications: Mapping[str, Application]  # behind it, by prefix
+    admin_project_id: str
+    admin_user_id: str
+    network: NetworkServices
+    compute: ComputeServices
+    database: Database
+
+
+class _Parts(Struct, frozen=True, kw_only=True):
+    makers: Makers
+    revocations: Revocations
+    applications: Mapping[str, Application]
+    background: Mapping[str, Work]
+
+
+@asynccontextmanager
+async def control_plane(settings: PlaneSettings, engines: Engines, data: FirstData) -> AsyncIterator[Cloud]:
+    """A control plane over these engines, started and, at the end of the block, stopped.
+
+    Raises what `ensure_first_data` raises.
+    """
+    passwords = Passwords(PasswordSettings())
+    keys = KeyRepository(settings.folder / "keys", max_active_keys=3)
+    tasks: list[asyncio.Task[None]] = []
+    try:
+        await asyncio.to_thread(keys.prepare)
+        parts = _assembled(settings, engines, keys, passwords)
+        ids = await ensure_first_data(engines, parts.makers, data)
+        await parts.revocations.refresh()
+        tasks += [asyncio.create_task(kept_running(name, work), name=name) for name, work in parts.background.items()]
+        yield Cloud(
+            application=Mounts(parts.applications),
+            applications=parts.applications,
+            admin_project_id=ids.admin_project_id,
+            admin_user_id=ids.admin_user_id,
+            network=parts.makers.network,
+            compute=parts.makers.compute,
+            database=engines.database,
+        )
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        passwords.close()
+
+
+def _assembled(settings: PlaneSettings, engines: Engines, keys: KeyRepository, passwords: Passwords) -> _Parts:
+    clock, database = system_clock, engines.database
+    revocations = Revocations(database, clock, token_lifetime_s=LIFETIME_S)
+    authority = TokenAuthority(keys, revocations, clock, cache_size=5000)
+    quotas = Quotas({**COMPUTE_DEFAULTS, **NETWORK_DEFAULTS})
+    changes = Outbox(clock)
+    batch, groups = assemble_batch(database, engines.locks, quotas, changes, clock=clock, rng=SystemRandom())
+    network = assemble_network(database, batch, groups)
+    dispatcher = Dispatcher(database, engines.bus, clock)
+    image = assemble_image(database, clock, image_files(settings.folder))
+    neighbours = Neighbours(images=image.images, networks=network.networks, bus=engines.bus)
+    placing = ServerSettings(default_availability_zone=settings.default_zone, strategy=settings.placement)
+    compute = assemble_compute(database, batch, dispatcher.wake, neighbours, placing)
+    reports = HostReports(database, engines.bus, clock, dispatcher, compute.orders, settings.overcommit)
+    identity = assemble_identity(database, authority, revocations, passwords, clock, token_lifetime_s=LIFETIME_S)
+    return _Parts(
+        makers=Makers(passwords=passwords, quotas=quotas, image=image, network=network, compute=compute),
+        revocations=revocations,
+        applications={
+            "identity": identity_application(identity, authority),
+            "network": network_application(network, authority),
+            "image": image_application(image, authority),
+            "compute": compute_application(compute, authority),
+        },
+        background={
+            "outbox": dispatcher.run,
+            "reports": reports.run,
+            "revocations": partial(_repeating, revocations.refresh, _REFRESH_S),
+            "consoles": compute.server_consoles.run,
+            "deletions": partial(_repeating, compute.orders.finish_left, _FINISH_S),
+        },
+    )
+
+
+def image_files(folder: Path) -> ImageFiles:
+    """The image folder of a cloud's folder; may be a file system that machines share."""
+    return ImageFiles(folder / "images")
+
+
+async def _repeating(work: Callable[[], Awaitable[None]], every_s: float) -> None:
+    while True:
+        await work()
+        await asyncio.sleep(every_s)

@@ -1,0 +1,47 @@
+"""The hosts of a process: any number of simulated ones, and this machine with real guests."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from random import Random
+from typing import Protocol
+from uuid import UUID, uuid5
+
+from muster.bus.protocol import Bus
+from muster.host.agent import HostIdentity, HostParts
+from muster.host.group import HostGroup
+from muster.host.hypervisor.sim import NullPlumbing, SimHypervisor, SimSettings
+from muster.host.ports import ImageSource
+
+_HOSTS = UUID("5b0c1c5e-8f5a-4c0f-9c57-3d5b8a1f0a01")
+
+
+class RealHost(Protocol):
+    """A host with real guests, which opens its adapters when the event loop runs."""
+
+    def parts(self, images: ImageSource) -> AbstractAsyncContextManager[HostParts]: ...
+
+
+@asynccontextmanager
+async def running_hosts(bus: Bus, parts: Sequence[HostParts]) -> AsyncIterator[HostGroup]:
+    """These hosts' agents, each listening, until the end of the block; waits for a bus that is away."""
+    group = HostGroup(bus)
+    try:
+        await group.start(parts)
+        yield group
+    finally:
+        await group.close()
+
+
+def simulated_host(index: int, sim: SimSettings, zone: str) -> HostParts:
+    """The simulated host `sim-INDEX`: the same name is the same host, whichever process has it."""
+    hostname = f"sim-{index:04d}"
+    identity = HostIdentity(
+        host_id=str(uuid5(_HOSTS, hostname)),
+        hostname=hostname,
+        hypervisor_type="sim",
+        availability_zone=zone,
+        firewall=False,
+    )
+    hypervisor = SimHypervisor(Random(index), sim)  # noqa: S311 - boot times of simulated guests
+    leases = hypervisor.leases() if sim.boot_s else None
+    return HostParts(identity=identity, hypervisor=hypervisor, plumbing=NullPlumbing(), leases=leases)

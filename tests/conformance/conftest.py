@@ -15,6 +15,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from muster.lab.engines.postgresql import ACCOUNT, initdb_command, server_command, tool
 from muster.store.engine import Database
 from muster.store.tables import metadata  # noqa: F401 - create_all makes the tables of all modules imported
 from tests.engines.fixtures import etcd, rabbitmq, redis, three_etcd  # noqa: F401 - fixtures for all suites here
@@ -30,7 +31,7 @@ class Postgres:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._account = "postgres" if os.geteuid() == 0 else None  # the server refuses to run as root
+        self._account = ACCOUNT if os.geteuid() == 0 else None  # the server refuses to run as root
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -38,13 +39,10 @@ class Postgres:
             entry = pwd.getpwnam(self._account)
             os.chown(self.directory, entry.pw_uid, entry.pw_gid)
         data = self.directory / "data"
-        options = ["--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"]
-        subprocess.run(
-            [_program("initdb"), "-D", str(data), *options], check=True, capture_output=True, **self._as_account()
-        )
+        make = initdb_command(data, "--auth=trust", "--no-sync")
+        subprocess.run(make, check=True, capture_output=True, **self._as_account())
         settings = {"listen_addresses": "", "unix_socket_directories": str(self.directory), "fsync": "off"}
-        arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        command = [_program("postgres"), "-D", str(data), *arguments]
+        command = server_command(data, settings)
         with (self.directory / "log").open("wb") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, **self._as_account())
         self._await_socket()
@@ -70,7 +68,7 @@ class Postgres:
 
     def _await_socket(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
-        ready = [_program("pg_isready"), "-q", "-h", str(self.directory)]
+        ready = [tool("pg_isready"), "-q", "-h", str(self.directory)]
         while subprocess.run(ready, check=False).returncode != 0:
             assert self._process is not None
             if self._process.poll() is not None or time.monotonic() > deadline:
@@ -79,14 +77,6 @@ class Postgres:
 
     def _as_account(self) -> dict:
         return {"user": self._account, "group": self._account, "extra_groups": []} if self._account else {}
-
-
-def _program(name: str) -> str:
-    found = [str(path) for path in sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))]
-    program = shutil.which(name) or (found[-1] if found else None)
-    if program is None:
-        pytest.fail(f"PostgreSQL's {name} is not installed (apt-get install postgresql)")
-    return program
 
 
 @pytest.fixture(scope="session")

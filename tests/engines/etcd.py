@@ -8,22 +8,22 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.engines.processes import START_TIMEOUT_S, Server, free_port, program
+from muster.lab.engines.etcd import EtcdMember, ctl_command, member_command
+from tests.engines.processes import START_TIMEOUT_S, Server, free_port
 
 
 class Member:
-    """One member; `client` and `peer` are its ports."""
+    """One member."""
 
     def __init__(self, name: str, folder: Path) -> None:
+        self.settings = EtcdMember(name=name, address="127.0.0.1", client_port=free_port(), peer_port=free_port())
         self.name = name
         self.folder = folder
-        self.client = free_port()
-        self.peer = free_port()
         self.server: Server | None = None
 
     @property
     def endpoint(self) -> str:
-        return f"127.0.0.1:{self.client}"
+        return self.settings.endpoint
 
     @property
     def is_running(self) -> bool:
@@ -60,19 +60,14 @@ class Etcd:
 
     def start_member(self, member: Member) -> None:
         """Start a member, or start it again with the data that it has."""
-        client, peer = f"{self._scheme}://{member.endpoint}", f"http://127.0.0.1:{member.peer}"
-        flags = {
-            "name": member.name,
-            "data-dir": str(self.folder / member.name),
-            "listen-client-urls": client,
-            "advertise-client-urls": client,
-            "listen-peer-urls": peer,
-            "initial-advertise-peer-urls": peer,
-            "initial-cluster": ",".join(f"{m.name}=http://127.0.0.1:{m.peer}" for m in self.members),
-        }
-        command = [program("etcd", "etcd-server")]
-        command += [f"--{name}={value}" for name, value in flags.items()]
-        member.server = Server([*command, *self._options], self.folder / f"{member.name}.log")
+        command = member_command(
+            member.settings,
+            [one.settings for one in self.members],
+            self.folder / member.name,
+            scheme=self._scheme,
+            options=self._options,
+        )
+        member.server = Server(command, self.folder / f"{member.name}.log")
         member.server.start()
 
     def await_healthy(self) -> None:
@@ -114,6 +109,5 @@ class Etcd:
 
     def _ctl(self, *words: str, endpoints: str | None = None) -> "subprocess.CompletedProcess[str]":
         environment = {**os.environ, "ETCDCTL_API": "3"}
-        command = [program("etcdctl", "etcd-client"), f"--endpoints={endpoints or self.endpoints}"]
-        command += [*self.ctl_options, *words]
+        command = ctl_command([endpoints or self.endpoints], *self.ctl_options, *words)
         return subprocess.run(command, check=False, capture_output=True, text=True, env=environment, timeout=30)

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -10,20 +9,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import pytest
-
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 20.0
 
 _handed_out: set[int] = set()
-
-
-def program(name: str, package: str) -> str:
-    """The path of an engine's program. A missing engine fails the test: it is installed by scripts/install."""
-    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/bin:/usr/local/bin")
-    if found is None:
-        pytest.fail(f"{name} is not installed (apt-get install {package})")
-    return found
 
 
 def free_port() -> int:

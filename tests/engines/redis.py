@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from tests.engines.processes import Server, answers, free_port, program
+from muster.lab.engines.programs import program
+from tests.engines.processes import Server, answers, free_port
 
 
 class Redis:

@@ -1,12 +1,14 @@
 """What a process costs, as the kernel counts it. Source: proc(5)."""
 
+import contextlib
 import os
 from pathlib import Path
 
 import msgspec
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-_UTIME, _STIME = 11, 12  # fields of /proc/PID/stat behind the command's name
+# Fields of /proc/PID/stat behind the command's name; the last two are of children that have ended.
+_UTIME, _STIME, _CUTIME, _CSTIME = 11, 12, 13, 14
 
 
 class Memory(msgspec.Struct, frozen=True):
@@ -19,8 +21,25 @@ class Memory(msgspec.Struct, frozen=True):
 
 def cpu_s(pid: int) -> float:
     """The CPU seconds that the process has used, all its threads together."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[_UTIME]) + int(fields[_STIME])) / _TICKS_PER_S
+    return _ticks(_stat(pid), _UTIME, _STIME) / _TICKS_PER_S
+
+
+def family_cpu_s(pid: int) -> float:
+    """The CPU seconds of a process and of its children, also of those that have ended: of PostgreSQL, for example."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    ticks = _ticks(_stat(pid), _UTIME, _STIME, _CUTIME, _CSTIME)
+    for child in children:
+        with contextlib.suppress(OSError):  # one that has ended meanwhile
+            ticks += _ticks(_stat(int(child)), _UTIME, _STIME, _CUTIME, _CSTIME)
+    return ticks / _TICKS_PER_S
+
+
+def _stat(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def _ticks(fields: list[str], *places: int) -> int:
+    return sum(int(fields[place]) for place in places)
 
 
 def memory(pid: int) -> Memory:

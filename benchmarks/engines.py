@@ -1,0 +1,169 @@
+"""A cluster's engines for benchmarks: PostgreSQL and etcd, each private, on this machine and durable.
+
+PostgreSQL is reached by a unix socket alone, etcd on free ports of the loopback interface. Both keep their defaults of
+durability (every commit is on the disk before it is answered). At the end of the block both are gone.
+"""
+
+import asyncio
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import asyncpg
+import msgspec
+
+from benchmarks.process import family_cpu_s
+from muster.base.errors import Transient
+from muster.base.tasks import to_its_end
+from muster.bench.launch import tail
+
+_LOOKS, _LOOK_S = 600, 0.1
+_STOP_S = 20.0
+_POSTGRES = {
+    "listen_addresses": "",
+    "max_connections": "300",
+    "shared_buffers": "256MB",
+    "max_wal_size": "4GB",
+}
+
+
+class Engine(msgspec.Struct, frozen=True):
+    """A running engine: `url` as `CloudSettings` takes it, and its first process."""
+
+    url: str
+    pid: int
+
+    @property
+    def cpu_s(self) -> float:
+        """What it has used, all its processes together."""
+        return family_cpu_s(self.pid)
+
+
+@asynccontextmanager
+async def a_postgresql() -> AsyncIterator[Engine]:
+    """A PostgreSQL with one empty database. Raises Transient when it is not installed or does not start."""
+    with tempfile.TemporaryDirectory(prefix="muster-benchmark-pg-", ignore_cleanup_errors=True) as folder:
+        account = _account(Path(folder))
+        data = Path(folder) / "data"
+        initdb = [*account, _program("initdb"), "-D", str(data), "--auth=trust", "--username=postgres", "--no-sync"]
+        await _finished([*initdb, "--encoding=UTF8", "--locale=C.UTF-8"])
+        settings = {**_POSTGRES, "unix_socket_directories": folder}
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+
+        async def ready() -> bool:
+            return (await _status([_program("pg_isready"), "-q", "-h", folder])) == 0
+
+        command = [*account, _program("postgres"), "-D", str(data), *options]
+        async with _running(command, Path(folder) / "log", ready, signal.SIGINT) as pid:
+            yield Engine(await _new_database(folder), pid)
+
+
+@asynccontextmanager
+async def an_etcd() -> AsyncIterator[Engine]:
+    """An etcd of one member. Raises Transient when it is not installed or does not start."""
+    with tempfile.TemporaryDirectory(prefix="muster-benchmark-etcd-", ignore_cleanup_errors=True) as folder:
+        client, peer = _free_port(), _free_port()
+        flags = {
+            "data-dir": f"{folder}/data",
+            "listen-client-urls": f"http://127.0.0.1:{client}",
+            "advertise-client-urls": f"http://127.0.0.1:{client}",
+            "listen-peer-urls": f"http://127.0.0.1:{peer}",
+            "initial-advertise-peer-urls": f"http://127.0.0.1:{peer}",
+            "initial-cluster": f"default=http://127.0.0.1:{peer}",
+        }
+        health = [_program("etcdctl"), f"--endpoints=127.0.0.1:{client}", "endpoint", "health"]
+
+        async def ready() -> bool:
+            return (await _status(["env", "ETCDCTL_API=3", *health])) == 0
+
+        command = [_program("etcd"), *(f"--{name}={value}" for name, value in flags.items())]
+        async with _running(command, Path(folder) / "log", ready, signal.SIGTERM) as pid:
+            yield Engine(f"etcd://127.0.0.1:{client}", pid)
+
+
+def _account(folder: Path) -> list[str]:
+    """The beginning of PostgreSQL's commands: it refuses to be root."""
+    if os.geteuid() != 0:
+        return []
+    entry = pwd.getpwnam("postgres")
+    os.chown(folder, entry.pw_uid, entry.pw_gid)
+    return ["setpriv", f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups"]
+
+
+async def _new_database(folder: str) -> str:
+    connection = await asyncpg.connect(user="postgres", host=folder, database="postgres")
+    try:
+        await connection.execute("CREATE DATABASE muster")
+    finally:
+        await connection.close()
+    return f"postgresql://postgres@/muster?host={folder}"
+
+
+@asynccontextmanager
+async def _running(
+    command: Sequence[str], log: Path, ready: Callable[[], Awaitable[bool]], end: signal.Signals
+) -> AsyncIterator[int]:
+    """The process, in a session of its own, from when it is ready to the end of the block."""
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            *command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
+    try:
+        for _ in range(_LOOKS):
+            if process.returncode is not None:
+                raise Transient(f"{command[0]} ended; it said: {tail(log)}")
+            if await ready():
+                break
+            await asyncio.sleep(_LOOK_S)
+        else:
+            raise Transient(f"{command[0]} does not get ready; it said: {tail(log)}")
+        yield process.pid
+    finally:
+        await to_its_end(_ended(process, end))
+
+
+async def _ended(process: asyncio.subprocess.Process, end: signal.Signals) -> None:
+    if process.returncode is not None:
+        return
+    process.send_signal(end)
+    try:
+        async with asyncio.timeout(_STOP_S):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+
+
+async def _finished(command: Sequence[str]) -> None:
+    process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    _, said = await process.communicate()
+    if process.returncode != 0:
+        raise Transient(f"{command[0]} failed: {said.decode(errors='replace')}")
+
+
+async def _status(command: Sequence[str]) -> int:
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
+    )
+    return await process.wait()
+
+
+def _program(name: str) -> str:
+    versions = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+    found = shutil.which(name) or (str(versions[-1]) if versions else None)
+    if found is None:
+        raise Transient(f"{name} is not installed: scripts/install brings PostgreSQL and etcd")
+    return found
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -7,6 +7,8 @@ from typing import TextIO, cast
 import structlog
 from structlog.stdlib import BoundLogger
 
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
 
 def configure(*, level: str = "INFO", json: bool = False, stream: TextIO | None = None) -> None:
     """Set up logging for the process. `json` writes one object per line, for machines."""

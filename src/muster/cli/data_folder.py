@@ -15,39 +15,41 @@ from muster.base.errors import Conflict, Invalid, Transient
 from muster.base.file_lock import take_lock
 
 _LOCK = "lock"
+#: The lock of a folder that `muster serve` has: its images belong to a cluster's database.
+SERVE_LOCK = "serve.lock"
+_ADVICE = {_LOCK: "Stop it with `muster down --data {}`, or choose another --data."}
 _PRIVATE_UMASK = 0o077
 #: SQLite gives the files beside a database the mode of the database.
 _DATABASES = "muster.db*"
 
 
 @contextlib.contextmanager
-def held(folder: Path) -> Iterator[None]:
+def held(folder: Path, *, lock: str = _LOCK) -> Iterator[None]:
     """Make the folder, readable by its owner only, and hold it. Raises Conflict if another process has it, Invalid.
 
+    Processes with `lock`s of different names share a folder, each for its own part of what is in it.
     Until the end, files that this process makes are readable by their owner only (its umask).
     """
     umask = os.umask(_PRIVATE_UMASK)
     try:
-        with _locked(folder):
+        with _locked(folder, lock):
             yield
     finally:
         os.umask(umask)
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _locked(folder: Path, lock: str) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         _make_private(folder)
-        descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(folder / lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise Invalid(f"{folder} cannot be used: {error.strerror}") from error
     try:
         if not take_lock(descriptor):
-            raise Conflict(
-                f"Another muster runs in {folder} (process {_owner(descriptor)}). "
-                f"Stop it with `muster down --data {folder}`, or choose another --data."
-            )
+            advice = _ADVICE.get(lock, "").format(folder)
+            raise Conflict(f"Another muster runs in {folder} (process {_owner(descriptor)}). {advice}".rstrip())
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield

@@ -11,6 +11,8 @@ from muster import __version__
 _COMMANDS = {
     "up": ("muster.cli.up", "up", "Run a whole cloud on this machine, in the foreground."),
     "down": ("muster.cli.down", "down", "Stop a cloud and remove what runs or stands on this machine for it."),
+    "serve": ("muster.cli.serve", "serve", "Run this machine's workers of a cluster's control plane."),
+    "host": ("muster.cli.host", "host", "Run hosts of a cluster."),
     "demo": ("muster.cli.demo", "demo", "Show a cloud at work: thousands of servers at once, and real ones."),
     "bench": ("muster.cli.bench", "bench", "Measure a cloud from its users' side."),
     "completion": ("muster.cli.completion", "completion", "Let the shell complete `muster` by the Tab key."),

@@ -6,6 +6,8 @@ from pathlib import Path
 import yaml
 
 from muster.base.ids import new_secret
+from muster.cli.settings import Settings
+from muster.services.cluster_secret import ClusterSecret
 
 _PASSWORD = "admin-password"  # noqa: S105 - a file's name
 
@@ -16,6 +18,12 @@ def admin_password(folder: Path) -> str:
     if not path.exists():
         _write_private(path, new_secret(24) + "\n")
     return path.read_text().strip()
+
+
+def cluster_password(settings: Settings) -> str:
+    """The administrator's first password in a cluster: as the settings say, or else derived from its secret, so that
+    every machine knows it."""
+    return settings.admin_password or ClusterSecret(settings.secret).password("admin password")
 
 
 def write_clouds_yaml(folder: Path, base_url: str, password: str) -> Path:

@@ -2,37 +2,32 @@
 
 import asyncio
 import contextlib
-import gc
 import importlib
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 import click
-import uvicorn
 import uvloop
 from msgspec.structs import replace
-from starlette.types import ASGIApp
 
-from muster.base.errors import MusterError
-from muster.base.log import configure
+from muster.base.errors import Conflict, MusterError
+from muster.base.log import LEVELS, configure
 from muster.cli import heap
 from muster.cli.cloud import DATABASE, CloudSettings, running
-from muster.cli.data_folder import held
+from muster.cli.data_folder import SERVE_LOCK, held
+from muster.cli.foreground import spare_the_garbage_collector, until_interrupted
 from muster.cli.guest import image_for_cloud
 from muster.cli.hosts import RealHost
+from muster.cli.listening import bound, listening, url_of
 from muster.cli.secrets import admin_password, write_clouds_yaml
 from muster.domain.placement import Overcommit, Strategy
 from muster.host.hypervisor.sim import SimSettings
 
-_SHUTDOWN_TIMEOUT_S = 5
-# New objects before a look at the youngest, and how many of those before a look at the older and at all.
-_GC_THRESHOLDS = (20_000, 20, 20)
-_LEVELS = click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"])
+_DRAIN_S = 5.0
 
 
 @click.command()
@@ -79,7 +74,7 @@ _LEVELS = click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"])
     help="The same for memory; beyond the default, hosts have been seen to run out of it.",
 )
 @click.option("--libvirt", is_flag=True, help="This machine is one more host, with real guests; needs root.")
-@click.option("--log-level", type=_LEVELS, default="WARNING", show_default=True, help="The least that is written.")
+@click.option("--log-level", type=click.Choice(LEVELS), default="WARNING", show_default=True, help="Least written.")
 def up(  # noqa: PLR0913 - one per option
     *,
     data: Path,
@@ -114,8 +109,10 @@ def up(  # noqa: PLR0913 - one per option
         overcommit=Overcommit(cpu=cpu_overcommit, ram=ram_overcommit),
     )
     try:
+        if (data / SERVE_LOCK).exists():
+            raise Conflict(f"{data} is the folder of a cluster's machine (`muster serve`); choose another --data.")
         opened_host = _real_host_opener() if libvirt else None
-        with held(data), _bound(bind, port) as listener, contextlib.ExitStack() as stack:
+        with held(data), bound(bind, port, "Choose another --port.") as listener, contextlib.ExitStack() as stack:
             if opened_host is not None:
                 host = stack.enter_context(opened_host(data, int((os.cpu_count() or 1) * cpu_overcommit)))
                 image = image_for_cloud(is_new=not (data / DATABASE).exists())
@@ -124,7 +121,7 @@ def up(  # noqa: PLR0913 - one per option
                 click.echo(
                     "Without --libvirt this cloud's real guests are left as they are, out of its reach.", err=True
                 )
-            uvloop.run(_until_interrupted(_serve(settings, listener)))
+            uvloop.run(until_interrupted(_serve(settings, listener)))
     except MusterError as error:
         raise click.ClickException(error.message) from error
 
@@ -137,91 +134,12 @@ def _real_host_opener() -> Callable[[Path, int], AbstractContextManager[RealHost
 
 
 async def _serve(settings: CloudSettings, listener: socket.socket) -> None:
-    address, port = listener.getsockname()[:2]
-    base_url = f"http://{f'[{address}]' if ':' in address else address}:{port}"
+    base_url = url_of(listener)
     password = admin_password(settings.folder)
     async with running(settings, password) as cloud:
         path = write_clouds_yaml(settings.folder, base_url, password)
-        _spare_the_garbage_collector()
-        async with _listening(cloud.application, listener) as serving:
+        spare_the_garbage_collector()
+        async with listening(cloud.application, listener, _DRAIN_S) as serving:
             click.echo(f"Muster is ready at {base_url}")
             click.echo(f"  export OS_CLIENT_CONFIG_FILE={path} OS_CLOUD=muster")
             await asyncio.wait([serving])
-
-
-def _spare_the_garbage_collector() -> None:
-    """Look for cycles less often, and never among what the start has made.
-
-    With Python's defaults a quarter of the CPU of 2,000 concurrent creations went into looking: thousands of requests
-    are in flight, each look at the old ones finds nothing, and almost all of it is freed without being looked for.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*_GC_THRESHOLDS)
-
-
-@contextlib.contextmanager
-def _bound(bind: str, port: int) -> Iterator[socket.socket]:
-    """A socket that has its address, but does not listen yet. Raises ClickException."""
-    with socket.socket(socket.AF_INET6 if ":" in bind else socket.AF_INET) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((bind, port))
-        except OSError as error:
-            raise click.ClickException(
-                f"Cannot listen on {bind} port {port}: {error.strerror}. Choose another --port."
-            ) from error
-        listener.setblocking(False)
-        yield listener
-
-
-class _Server(uvicorn.Server):
-    """A server that leaves signals to the process: what follows its end must run as well."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-@contextlib.asynccontextmanager
-async def _listening(application: ASGIApp, listener: socket.socket) -> AsyncIterator[asyncio.Task[None]]:
-    """The application is served meanwhile; at the end, what is being answered gets a few seconds."""
-    config = uvicorn.Config(
-        application,
-        lifespan="off",
-        access_log=False,
-        log_level="error",
-        backlog=4096,
-        timeout_keep_alive=30,
-        timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT_S,
-    )
-    listener.listen(4096)
-    server = _Server(config)
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        while not server.started and not serving.done():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)  # uvicorn tells of its start in no other way
-        yield serving
-    finally:
-        server.should_exit = True
-        await serving
-
-
-async def _until_interrupted(work: Coroutine[Any, Any, None]) -> None:
-    """Do the work, until SIGTERM or SIGINT ends it in order. Another one meanwhile changes nothing."""
-    task = asyncio.ensure_future(work)
-    interrupted = False
-
-    def interrupt() -> None:
-        nonlocal interrupted
-        if not interrupted:
-            interrupted = True
-            task.cancel()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, interrupt)
-    try:
-        await task
-    except asyncio.CancelledError:
-        if not interrupted:
-            raise

@@ -1,0 +1,108 @@
+"""One API worker: a process that `muster serve` starts, watches and replaces.
+
+It has its listening socket from its parent, reads the settings file itself, says `ready` on its standard output, and
+ends when it is told to (SIGTERM) or when its standard input ends, that is, when its parent is no more.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import click
+import uvloop
+
+from muster.base.errors import Conflict, Invalid, MusterError
+from muster.base.log import configure
+from muster.cli import heap
+from muster.cli.control_plane import PlaneSettings, control_plane
+from muster.cli.engines import EngineSettings, opened_engines
+from muster.cli.first_data import FirstData
+from muster.cli.foreground import spare_the_garbage_collector, until_interrupted
+from muster.cli.listening import listening
+from muster.cli.secrets import cluster_password
+from muster.cli.settings import Settings, read_settings, require_serve
+from muster.domain.placement import Overcommit
+
+READY = "ready"
+#: The exit status that says that starting anew will not help (sysexits.h).
+MISCONFIGURED = 78
+
+
+@click.command()
+@click.option("--settings", "path", type=click.Path(path_type=Path), required=True)
+@click.option("--index", type=int, required=True, help="Which of this machine's workers it is, from 0.")
+@click.option("--listener", type=int, required=True, help="The number of the inherited socket.")
+@click.option("--log-level", default="WARNING")
+def worker(path: Path, index: int, listener: int, log_level: str) -> None:
+    """Serve all APIs on an inherited socket. For `muster serve`, not for people."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the event loop hears of it
+    heap.share()
+    configure(level=log_level)
+    try:
+        settings = read_settings(path)
+        require_serve(settings, path)
+        with socket.socket(fileno=listener) as inherited:
+            uvloop.run(until_interrupted(_serve(settings, index, inherited)))
+    except KeyboardInterrupt:
+        return
+    except MusterError as error:
+        click.echo(f"Worker {index}: {error.message}", err=True)
+        sys.exit(MISCONFIGURED if isinstance(error, Invalid | Conflict) else 1)
+
+
+async def _serve(settings: Settings, index: int, listener: socket.socket) -> None:
+    serve = settings.serve
+    _end_with_parent()
+    plane = PlaneSettings(
+        folder=settings.folder,
+        overcommit=Overcommit(cpu=serve.cpu_overcommit, ram=serve.ram_overcommit),
+        placement=serve.placement,
+        default_zone=serve.default_zone or None,
+    )
+    data = FirstData(
+        admin_password=cluster_password(settings),
+        scratch=settings.folder,
+        guest_image=Path(serve.guest_image) if serve.guest_image else None,
+    )
+    async with (
+        opened_engines(engine_settings(settings, index)) as engines,
+        control_plane(plane, engines, data) as cloud,
+    ):
+        spare_the_garbage_collector()
+        async with listening(cloud.application, listener, serve.drain_s) as serving:
+            sys.stdout.write(READY + "\n")
+            sys.stdout.flush()
+            await asyncio.wait([serving])
+
+
+def engine_settings(settings: Settings, index: int) -> EngineSettings:
+    """The cluster's engines, for this process."""
+    return EngineSettings(
+        database_url=settings.engines.database_url,
+        locks_url=settings.engines.locks_url,
+        token_dir=settings.folder / "locks" / "tokens",
+        bus_url=settings.engines.bus_url,
+        member=f"{socket.gethostname()}-serve-{index}-{os.getpid()}",
+    )
+
+
+def _end_with_parent() -> None:
+    """Drain, as by SIGTERM, when standard input ends."""
+    loop = asyncio.get_running_loop()
+
+    def heard() -> None:
+        with contextlib.suppress(OSError):
+            if os.read(0, 1):
+                return
+        loop.remove_reader(0)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    loop.add_reader(0, heard)
+
+
+if __name__ == "__main__":
+    worker()

@@ -1,0 +1,45 @@
+"""`muster serve` and `muster host` over PostgreSQL, etcd and RabbitMQ: two machines' worth of workers, and hosts."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from tests.conformance.conftest import Postgres, postgres  # noqa: F401 - a fixture
+from tests.engines.etcd import Etcd
+from tests.engines.fixtures import etcd, rabbitmq  # noqa: F401 - fixtures
+from tests.engines.rabbitmq import RabbitMq
+from tests.openstack_command import openstack_command
+from tests.system.cluster import Cluster, cluster_of, log_in
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path, postgres: Postgres, etcd: Etcd, rabbitmq: RabbitMq) -> AsyncIterator[Cluster]:  # noqa: F811
+    async with cluster_of(tmp_path, postgres, etcd, rabbitmq) as made:
+        yield made
+
+
+async def test_two_machines_are_one_cloud(cluster: Cluster, tmp_path: Path) -> None:
+    first, second, hosts = await asyncio.gather(
+        cluster.serve("a"), cluster.serve("b"), cluster.host("hosts", sim_hosts=5)
+    )
+    await asyncio.gather(first.ready(), second.ready(), hosts.ready())
+    await log_in(cluster, first, "a")
+    await log_in(cluster, second, "b")
+
+    def use() -> None:
+        environment = {"OS_CLIENT_CONFIG_FILE": str(tmp_path / "a/state/clouds.yaml"), "OS_CLOUD": "muster"}
+        with openstack_command(tmp_path / "home", environment) as openstack:
+            openstack("server create --image guest --flavor m1.tiny --network default --wait vm1")
+            other = {**environment, "OS_CLIENT_CONFIG_FILE": str(tmp_path / "b/state/clouds.yaml")}
+            beyond = openstack.with_environment(other)
+            assert [server["Name"] for server in beyond.json("server list")] == ["vm1"]
+            beyond("server delete --wait vm1")
+            assert openstack.json("server list") == []
+
+    await asyncio.to_thread(use)
+    first.send(signal.SIGTERM)
+    assert await first.ended() == 0, first.said()

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,7 +25,14 @@ UNREACHED = Answer(0, {})  # no connection could be made: the request was never 
 
 
 async def ask(
-    base_url: str, method: str, path: str, body: Any = None, *, token: str | None = None, version: str | None = None
+    base_url: str,
+    method: str,
+    path: str,
+    body: Any = None,
+    *,
+    token: str | None = None,
+    version: str | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> Answer:
     """One request on a connection of its own; bytes travel as they are, anything else as JSON.
 
@@ -37,7 +45,12 @@ async def ask(
         return UNREACHED
     try:
         async with asyncio.timeout(ANSWER_S):
-            writer.write(_request(where.netloc, method, path, body, token, version))
+            extra = dict(headers or {})
+            if token:
+                extra["X-Auth-Token"] = token
+            if version:
+                extra["OpenStack-API-Version"] = f"compute {version}"
+            writer.write(_request(where.netloc, method, path, body, extra))
             await writer.drain()
             return _answer(await reader.read())
     except (OSError, asyncio.IncompleteReadError):
@@ -46,16 +59,13 @@ async def ask(
         writer.close()
 
 
-def _request(host: str, method: str, path: str, body: Any, token: str | None, version: str | None) -> bytes:
+def _request(host: str, method: str, path: str, body: Any, headers: Mapping[str, str]) -> bytes:
     plain = isinstance(body, bytes)
     content = body if plain else b"" if body is None else json.dumps(body).encode()
     lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", "Connection: close", f"Content-Length: {len(content)}"]
     if content:
         lines.append(f"Content-Type: application/{'octet-stream' if plain else 'json'}")
-    if token:
-        lines.append(f"X-Auth-Token: {token}")
-    if version:
-        lines.append(f"OpenStack-API-Version: compute {version}")
+    lines += [f"{name}: {value}" for name, value in headers.items()]
     return "\r\n".join([*lines, "", ""]).encode() + content
 
 

@@ -16,11 +16,12 @@ from tests.serving import serving
 from muster.api.http.mounts import Mounts
 from muster.api.identity.application import application, assemble
 from muster.base.clock import system_clock
+from muster.services.cluster_secret import ClusterSecret
 from muster.services.identity_bootstrap import bootstrap
 from muster.services.passwords import Passwords, PasswordSettings
 from muster.services.revocations import Revocations
 from muster.services.token_authority import TokenAuthority
-from muster.services.token_keys import KeyRepository
+from muster.services.token_keys import TokenKeys
 from muster.store.engine import Database
 
 pytestmark = pytest.mark.system
@@ -62,11 +63,11 @@ class Server:
         passwords = Passwords(PasswordSettings(time_cost=1, memory_kib=8))
         try:
             await db.create_all()
-            keys = KeyRepository(self.directory / "keys")
-            keys.prepare()
+            keys = TokenKeys(db, ClusterSecret("s" * 32), system_clock)
+            await keys.prepare()
             await bootstrap(db, admin_password=ADMIN_PASSWORD, passwords=passwords)
             revocations = Revocations(db, system_clock, token_lifetime_s=3600)
-            authority = TokenAuthority(keys, revocations, system_clock)
+            authority = TokenAuthority(keys.ring, revocations, system_clock)
             api = application(assemble(db, authority, revocations, passwords, system_clock), authority)
             async with serving(Mounts({"/identity": api})) as base_url:
                 self.url = base_url + "/identity"

@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.audit import http
 from tests.conformance.conftest import Postgres, postgres  # noqa: F401 - a fixture
 from tests.engines.etcd import Etcd
 from tests.engines.fixtures import etcd, rabbitmq  # noqa: F401 - fixtures
 from tests.engines.rabbitmq import RabbitMq
 from tests.openstack_command import openstack_command
-from tests.system.cluster import Cluster, cluster_of, log_in
+from tests.system.cluster import Cluster, Command, cluster_of, log_in, until
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
 
@@ -27,8 +28,7 @@ async def test_two_machines_are_one_cloud(cluster: Cluster, tmp_path: Path) -> N
         cluster.serve("a"), cluster.serve("b"), cluster.host("hosts", sim_hosts=5)
     )
     await asyncio.gather(first.ready(), second.ready(), hosts.ready())
-    await log_in(cluster, first, "a")
-    await log_in(cluster, second, "b")
+    await tokens_are_shared(cluster, first, second)
 
     def use() -> None:
         environment = {"OS_CLIENT_CONFIG_FILE": str(tmp_path / "a/state/clouds.yaml"), "OS_CLOUD": "muster"}
@@ -43,3 +43,23 @@ async def test_two_machines_are_one_cloud(cluster: Cluster, tmp_path: Path) -> N
     await asyncio.to_thread(use)
     first.send(signal.SIGTERM)
     assert await first.ended() == 0, first.said()
+
+
+async def tokens_are_shared(cluster: Cluster, first: Command, second: Command) -> None:
+    """A token made at one machine is good at the other, and, revoked there, void at both."""
+    token = await log_in(cluster, first, "a")
+
+    async def status(machine: Command) -> set[int | None]:
+        # Often enough for each of the machine's workers to have been asked, most likely.
+        answers = [http.ask(machine.base_url, "GET", "/compute/v2.1/servers", token=token) for _ in range(8)]
+        return {answer.status for answer in await asyncio.gather(*answers)}
+
+    assert await status(first) == await status(second) == {200}
+    auth = "/identity/v3/auth/tokens"
+    gone = await http.ask(second.base_url, "DELETE", auth, token=token, headers={"X-Subject-Token": token})
+    assert gone.status == 204
+
+    async def is_void() -> bool:
+        return await status(first) == await status(second) == {401}
+
+    await until(is_void, "the token is void at both")

@@ -11,9 +11,11 @@ from muster.cli.control_plane import Cloud, PlaneSettings, control_plane, image_
 from muster.cli.engines import EngineSettings, opened_engines
 from muster.cli.first_data import FirstData
 from muster.cli.hosts import RealHost, running_hosts, simulated_host
+from muster.cli.secrets import folder_secret
 from muster.domain.placement import Overcommit, Strategy
 from muster.host.agent import HostParts
 from muster.host.hypervisor.sim import SimSettings
+from muster.services.cluster_secret import ClusterSecret
 from muster.services.image_source import LocalImageSource
 
 #: The database's file in a cloud's folder.
@@ -27,7 +29,8 @@ class CloudSettings(Struct, frozen=True, kw_only=True):
 
     `real_host`: this machine is one more host, in the zone `nova`, and simulated ones are in the zone `sim`; a server
     that names no zone gets a real guest. `guest_image` is the built test guest's file. The URLs name engines that other
-    processes share; without them all is in the folder and in this process. `member` is this process's name among them.
+    processes share; without them all is in the folder and in this process. `member` is this process's name among them,
+    `secret` what they all know: without it, the one that is kept in the folder.
     """
 
     folder: Path
@@ -41,6 +44,7 @@ class CloudSettings(Struct, frozen=True, kw_only=True):
     database_url: str | None = None
     locks_url: str | None = None
     bus_url: str = MEMORY
+    secret: str | None = None
 
 
 @asynccontextmanager
@@ -48,6 +52,7 @@ async def running(settings: CloudSettings, admin_password: str) -> AsyncIterator
     """A cloud in `settings.folder`, started and, at the end of the block, stopped; its state stays in the folder."""
     plane = PlaneSettings(
         folder=settings.folder,
+        secret=ClusterSecret(settings.secret or folder_secret(settings.folder)),
         overcommit=settings.overcommit,
         placement=settings.placement,
         default_zone=ZONE if settings.real_host else None,

@@ -34,6 +34,7 @@ from muster.cli.engines import Engines
 from muster.cli.first_data import FirstData, Makers, ensure_first_data
 from muster.domain.placement import Overcommit, Strategy
 from muster.domain.quotas import COMPUTE_DEFAULTS, NETWORK_DEFAULTS
+from muster.services.cluster_secret import ClusterSecret
 from muster.services.dispatcher import Dispatcher
 from muster.services.host_reports import HostReports
 from muster.services.image_files import ImageFiles
@@ -43,7 +44,7 @@ from muster.services.quotas import Quotas
 from muster.services.revocations import Revocations
 from muster.services.server_placement import ServerSettings
 from muster.services.token_authority import TokenAuthority
-from muster.services.token_keys import KeyRepository
+from muster.services.token_keys import TokenKeys
 from muster.services.tokens import LIFETIME_S
 from muster.store.engine import Database
 
@@ -58,6 +59,7 @@ class PlaneSettings(Struct, frozen=True, kw_only=True):
     """What a control plane may be told. Servers that name no zone go to hosts of `default_zone`, or of any."""
 
     folder: Path
+    secret: ClusterSecret
     overcommit: Overcommit = Overcommit()
     placement: Strategy = Strategy.SPREAD
     default_zone: str | None = None
@@ -89,10 +91,10 @@ async def control_plane(settings: PlaneSettings, engines: Engines, data: FirstDa
     Raises what `ensure_first_data` raises.
     """
     passwords = Passwords(PasswordSettings())
-    keys = KeyRepository(settings.folder / "keys", max_active_keys=3)
+    keys = TokenKeys(engines.database, settings.secret, system_clock)
     tasks: list[asyncio.Task[None]] = []
     try:
-        await asyncio.to_thread(keys.prepare)
+        await keys.prepare()
         parts = _assembled(settings, engines, keys, passwords)
         ids = await ensure_first_data(engines, parts.makers, data)
         await parts.revocations.refresh()
@@ -113,10 +115,10 @@ async def control_plane(settings: PlaneSettings, engines: Engines, data: FirstDa
         passwords.close()
 
 
-def _assembled(settings: PlaneSettings, engines: Engines, keys: KeyRepository, passwords: Passwords) -> _Parts:
+def _assembled(settings: PlaneSettings, engines: Engines, keys: TokenKeys, passwords: Passwords) -> _Parts:
     clock, database = system_clock, engines.database
     revocations = Revocations(database, clock, token_lifetime_s=LIFETIME_S)
-    authority = TokenAuthority(keys, revocations, clock, cache_size=5000)
+    authority = TokenAuthority(keys.ring, revocations, clock, cache_size=5000)
     quotas = Quotas({**COMPUTE_DEFAULTS, **NETWORK_DEFAULTS})
     changes = Outbox(clock)
     batch, groups = assemble_batch(database, engines.locks, quotas, changes, clock=clock, rng=SystemRandom())
@@ -141,6 +143,7 @@ def _assembled(settings: PlaneSettings, engines: Engines, keys: KeyRepository, p
             "outbox": dispatcher.run,
             "reports": reports.run,
             "revocations": partial(_repeating, revocations.refresh, _REFRESH_S),
+            "token keys": partial(_repeating, keys.refresh, _REFRESH_S),
             "consoles": compute.server_consoles.run,
             "deletions": partial(_repeating, compute.orders.finish_left, _FINISH_S),
         },

@@ -1,4 +1,4 @@
-"""The administrator's password and clouds.yaml: made once, readable by their owner only."""
+"""A cloud's secret, the administrator's password and clouds.yaml: made once, readable by their owner only."""
 
 import os
 from pathlib import Path
@@ -10,14 +10,17 @@ from muster.cli.settings import Settings
 from muster.services.cluster_secret import ClusterSecret
 
 _PASSWORD = "admin-password"  # noqa: S105 - a file's name
+_SECRET = "secret"  # noqa: S105 - the same
 
 
 def admin_password(folder: Path) -> str:
     """The password of the cloud in `folder`; drawn at random the first time."""
-    path = folder / _PASSWORD
-    if not path.exists():
-        _write_private(path, new_secret(24) + "\n")
-    return path.read_text().strip()
+    return _kept(folder / _PASSWORD, n_bytes=24)
+
+
+def folder_secret(folder: Path) -> str:
+    """What the keys of the cloud in `folder` are derived from; drawn at random the first time."""
+    return _kept(folder / _SECRET, n_bytes=32)
 
 
 def cluster_password(settings: Settings) -> str:
@@ -45,6 +48,12 @@ def write_clouds_yaml(folder: Path, base_url: str, password: str) -> Path:
     path = folder / "clouds.yaml"
     _write_private(path, yaml.safe_dump({"clouds": {"muster": cloud}}, sort_keys=False))
     return path
+
+
+def _kept(path: Path, n_bytes: int) -> str:
+    if not path.exists():
+        _write_private(path, new_secret(n_bytes) + "\n")
+    return path.read_text().strip()
 
 
 def _write_private(path: Path, text: str) -> None:

@@ -25,7 +25,9 @@ from muster.cli.foreground import spare_the_garbage_collector, until_interrupted
 from muster.cli.listening import listening
 from muster.cli.secrets import cluster_password
 from muster.cli.settings import Settings, read_settings, require_serve
+from muster.domain.catalog import own_entries
 from muster.domain.placement import Overcommit
+from muster.services.cluster_secret import ClusterSecret
 
 READY = "ready"
 #: The exit status that says that starting anew will not help (sysexits.h).
@@ -59,6 +61,7 @@ async def _serve(settings: Settings, index: int, listener: socket.socket) -> Non
     _end_with_parent()
     plane = PlaneSettings(
         folder=settings.folder,
+        secret=ClusterSecret(settings.secret),
         overcommit=Overcommit(cpu=serve.cpu_overcommit, ram=serve.ram_overcommit),
         placement=serve.placement,
         default_zone=serve.default_zone or None,
@@ -66,6 +69,7 @@ async def _serve(settings: Settings, index: int, listener: socket.socket) -> Non
     data = FirstData(
         admin_password=cluster_password(settings),
         scratch=settings.folder,
+        catalog=own_entries(serve.public_url),
         guest_image=Path(serve.guest_image) if serve.guest_image else None,
     )
     async with (

@@ -10,7 +10,7 @@ from muster.base.errors import Unauthenticated
 from muster.domain.context import Context
 from muster.domain.tokens import Token, context_of, subjects_of
 from muster.services.revocations import Revocations
-from muster.services.token_keys import KeyRepository, fernet
+from muster.services.token_keys import KeyRing
 
 MAX_LENGTH = 8_192  # characters of a token; a real one has about 500
 DENIED = "The request you have made requires authentication."
@@ -29,12 +29,12 @@ class _Opened:
 
 
 class TokenAuthority:
-    """Tokens sealed with the keys of a repository. Implements the HTTP framework's Authenticator.
+    """Tokens sealed with the keys of a ring. Implements the HTTP framework's Authenticator.
 
     Opened tokens are kept, the `cache_size` most recently used ones; expiry and revocation are checked every time.
     """
 
-    def __init__(self, keys: KeyRepository, revocations: Revocations, clock: Clock, *, cache_size: int = 5_000) -> None:
+    def __init__(self, keys: KeyRing, revocations: Revocations, clock: Clock, *, cache_size: int = 5_000) -> None:
         self._keys = keys
         self._revocations = revocations
         self._clock = clock
@@ -42,8 +42,7 @@ class TokenAuthority:
         self._cache: OrderedDict[str, _Opened] = OrderedDict()
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder = msgspec.msgpack.Decoder(Token)
-        self._loaded = keys.load()
-        self._fernet = fernet(self._loaded)
+        self._keys_generation = keys.generation
 
     def context(self, token: str) -> Context:
         """The caller that `token` stands for. Raises Unauthenticated."""
@@ -55,17 +54,12 @@ class TokenAuthority:
 
     def seal(self, token: Token) -> str:
         """A token as text, for its bearer."""
-        return self._fernet.encrypt(self._encoder.encode(token)).decode("ascii").rstrip("=")
-
-    def reload_keys(self) -> None:
-        """Read the keys again, after a rotation. Blocks on the file system for a moment."""
-        loaded = self._keys.load()
-        if loaded != self._loaded:
-            self._fernet = fernet(loaded)
-            self._loaded = loaded
-            self._cache.clear()
+        return self._keys.seal(self._encoder.encode(token)).decode("ascii").rstrip("=")
 
     def _valid(self, text: str) -> _Opened:
+        if self._keys_generation != self._keys.generation:
+            self._cache.clear()  # the key of one of them may be gone
+            self._keys_generation = self._keys.generation
         opened = self._cache.get(text)
         if opened is None:
             opened = self._open(text)
@@ -82,7 +76,7 @@ class TokenAuthority:
             raise Unauthenticated(DENIED)
         padded = text + "=" * (-len(text) % 4)
         try:
-            token = self._decoder.decode(self._fernet.decrypt(padded.encode("ascii")))
+            token = self._decoder.decode(self._keys.open(padded.encode("ascii")))
         except (InvalidToken, msgspec.ValidationError, msgspec.DecodeError) as error:
             raise Unauthenticated(DENIED) from error
         opened = _Opened(token, -1)

@@ -1,98 +1,110 @@
-"""The keys that seal tokens: files in a directory, laid out and rotated as Keystone does.
+"""The keys that seal tokens: rows that all workers share, numbered and rotated as Keystone's key files are.
 
-Each file's name is a number. The highest is the primary key, which seals; 0 is staged, the next primary; the others
-are secondary. All of them open tokens, so a key is known everywhere before the first token is sealed with it, and as
-long as tokens sealed with it live.
+The highest number is the primary key, which seals; 0 is staged, the next primary; the others are secondary. All of
+them open tokens. Invariant: a key is known everywhere before the first token is sealed with it, since it is staged for
+much longer than any process takes to look; and it is kept as long as tokens sealed with it live.
 """
 
-import os
-from pathlib import Path
+import base64
 
-from cryptography.fernet import Fernet, MultiFernet
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
+from muster.base.clock import Clock
 from muster.base.errors import Bug, Invalid
-from muster.base.ids import new_hex
+from muster.services.cluster_secret import ClusterSecret
+from muster.store import token_keys as store
+from muster.store.engine import Database
+from muster.store.token_keys import SealedKey
 
 STAGED = 0
+#: A token lives an hour: with a rotation a day, its key is there for one day more.
+ROTATE_AFTER_S = 86_400.0
+# No rotation before whoever shares the database has surely looked for the staged key: they look every few seconds.
+KNOWN_AFTER_S = 60.0
 
 
-class KeyRepository:
-    """A directory of keys, mode 0700, files 0600. All methods block on the file system for a moment."""
+class KeyRing:
+    """The keys as one process holds them. `generation` grows whenever they change."""
 
-    def __init__(self, directory: Path, *, max_active_keys: int = 3) -> None:
+    def __init__(self) -> None:
+        self._fernet: MultiFernet | None = None
+        self.generation = 0
+
+    def hold(self, keys: list[bytes]) -> None:
+        """Seal with the first of these from now on, and open with each."""
+        self._fernet = MultiFernet([Fernet(key) for key in keys])
+        self.generation += 1
+
+    def seal(self, data: bytes) -> bytes:
+        return self._held.encrypt(data)
+
+    def open(self, data: bytes) -> bytes:
+        """Raises cryptography's InvalidToken for what none of the keys has sealed."""
+        return self._held.decrypt(data)
+
+    @property
+    def _held(self) -> MultiFernet:
+        if self._fernet is None:
+            raise Bug("There is no token key")
+        return self._fernet
+
+
+class TokenKeys:
+    """The keys in the database. `prepare` at the start, `refresh` every few seconds."""
+
+    def __init__(self, database: Database, secret: ClusterSecret, clock: Clock, *, max_active_keys: int = 3) -> None:
         if max_active_keys < 2:
             raise Invalid("At least 2 token keys must be kept, else rotation voids all tokens")
-        self._directory = directory
+        self._database = database
+        self._clock = clock
         self._max_active_keys = max_active_keys
+        self._seal = Fernet(base64.urlsafe_b64encode(secret.key("token keys")))
+        self._sealed: tuple[str, ...] = ()
+        self.ring = KeyRing()
 
-    def prepare(self) -> None:
-        """Make the directory and the first keys where they are missing; safe if several processes do so at once.
+    async def prepare(self) -> None:
+        """Make the first keys where they are missing, and know them; safe if several processes do so at once.
 
-        Raises Invalid if others than the owner may enter the directory.
+        Raises Invalid when they were sealed by another secret than this cluster's. One transaction, two queries.
         """
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if self._directory.stat().st_mode & 0o077:
-            raise Invalid("The directory of the token keys is open to others than its owner; expected mode 0700")
-        for number in (STAGED, 1):
-            if not (number == 1 and self._numbers() and self._numbers()[-1] > 0):
-                self._create(number)
+        async with self._database.write() as connection:
+            await store.insert_missing(connection, {STAGED: self._new_key(), 1: self._new_key()})
+        await self.refresh()
 
-    def rotate(self) -> None:
-        """The staged key becomes the primary one, a new one is staged, and surplus secondary keys go."""
-        self._create(STAGED)  # an interrupted rotation may have left none
-        primary = self._numbers()[-1] + 1
-        os.rename(self._path(STAGED), self._path(primary))
-        self._create(STAGED)
-        for number in self._numbers()[1 : -(self._max_active_keys - 1)]:
-            self._path(number).unlink(missing_ok=True)
-        self._sync()
+    async def refresh(self) -> None:
+        """Know what other processes rotated. One query. Raises what `prepare` raises, Transient."""
+        async with self._database.read() as connection:
+            found = await store.read(connection)
+        sealed = tuple(found[number].sealed for number in sorted(found, reverse=True))
+        if sealed != self._sealed:
+            self.ring.hold([self._opened(one) for one in sealed])
+            self._sealed = sealed
 
-    def load(self) -> tuple[bytes, ...]:
-        """The keys, the primary one first. Raises Bug if there is none, Invalid if one is malformed."""
-        numbers = self._numbers()
-        if not numbers:
-            raise Bug("There is no token key")
-        keys = []
-        for number in reversed(numbers):
-            try:
-                keys.append(self._path(number).read_bytes().strip())
-            except FileNotFoundError:  # rotated away meanwhile
-                continue
-        return tuple(keys)
+    async def rotate(self, *, after_s: float = ROTATE_AFTER_S) -> bool:
+        """The staged key becomes the primary one, a new one is staged, and surplus secondary keys go.
 
-    def _numbers(self) -> list[int]:
-        return sorted(int(path.name) for path in self._directory.iterdir() if path.name.isdigit())
+        Nothing happens, and the answer is False, when the last rotation was less than `after_s` ago. One transaction.
+        """
+        now = self._clock()
+        async with self._database.write() as connection:
+            numbers = sorted(await store.read(connection))
+            primary = numbers[-1] + 1
+            if not await store.renumber(connection, STAGED, primary, now - max(after_s, KNOWN_AFTER_S)):
+                return False
+            await store.insert_missing(connection, {STAGED: self._new_key()})
+            kept = [*numbers[1:], primary][-(self._max_active_keys - 1) :]
+            await store.remove(connection, set(numbers) - {STAGED, *kept})
+        await self.refresh()
+        return True
 
-    def _path(self, number: int) -> Path:
-        return self._directory / str(number)
+    def _new_key(self) -> SealedKey:
+        return SealedKey(self._seal.encrypt(Fernet.generate_key()).decode("ascii"), self._clock())
 
-    def _create(self, number: int) -> None:
-        # Written aside and linked into place: another process sees the whole key or none, and the first one wins.
-        aside = self._directory / f".{number}.{new_hex()}"
-        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    def _opened(self, sealed: str) -> bytes:
         try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(Fernet.generate_key())
-                file.flush()
-                os.fsync(file.fileno())
-            os.link(aside, self._path(number))
-        except FileExistsError:
-            pass
-        finally:
-            aside.unlink(missing_ok=True)
-        self._sync()
-
-    def _sync(self) -> None:
-        descriptor = os.open(self._directory, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def fernet(keys: tuple[bytes, ...]) -> MultiFernet:
-    """What seals with the first key and opens with each. Raises Invalid for a malformed key."""
-    try:
-        return MultiFernet([Fernet(key) for key in keys])
-    except ValueError as error:
-        raise Invalid("A token key is malformed") from error
+            return self._seal.decrypt(sealed)
+        except InvalidToken as error:
+            raise Invalid(
+                "The cluster's secret is not the one that its token keys are sealed with: give this machine the same "
+                "secret as the others (if it is lost, empty the table token_keys; all tokens are void then)"
+            ) from error

@@ -28,6 +28,7 @@ from muster.store import (  # noqa: F401 - for the tables that they hold
     servers,
     subnets,
     tags,
+    token_keys,
     usages,
     users,
 )

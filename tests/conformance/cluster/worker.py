@@ -52,6 +52,7 @@ async def a_worker(engines: Engines, folder: Path, member: str, sim_hosts: int =
         database_url=engines.database_url,
         locks_url=engines.locks_url,
         bus_url=engines.bus_url,
+        secret="what all workers of this cluster know",
     )
     async with running(settings, "a-password-for-tests") as cloud:
         yield cloud

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -13,11 +12,12 @@ from muster.domain.attribute_filters import Page
 from muster.domain.authentication import AuthenticationAsk, Named, PasswordProof, ScopeAsk, ScopeKind, TokenProof
 from muster.domain.catalog import own_entries
 from muster.domain.patches import ProjectPatch, UserPatch
+from muster.services.cluster_secret import ClusterSecret
 from muster.services.identity_bootstrap import BootstrapIds, bootstrap
 from muster.services.passwords import Passwords, PasswordSettings
 from muster.services.revocations import Revocations
 from muster.services.token_authority import TokenAuthority
-from muster.services.token_keys import KeyRepository
+from muster.services.token_keys import TokenKeys
 from muster.store import catalog as catalog_store
 from muster.store.engine import Database
 
@@ -51,12 +51,12 @@ async def test_the_catalog_follows_the_settings(database: Database, passwords: P
     assert "https://cloud.example.org/compute/v2.1" in {one.url for one in endpoints}
 
 
-async def test_a_life(database: Database, passwords: Passwords, tmp_path: Path) -> None:
+async def test_a_life(database: Database, passwords: Passwords) -> None:
     ids = await bootstrap(database, admin_password="pw", passwords=passwords)
-    keys = KeyRepository(tmp_path / "keys")
-    keys.prepare()
+    keys = TokenKeys(database, ClusterSecret("s" * 32), time.time)
+    await keys.prepare()
     revocations = Revocations(database, time.time, token_lifetime_s=3600)
-    authority = TokenAuthority(keys, revocations, time.time)
+    authority = TokenAuthority(keys.ring, revocations, time.time)
     services = assemble(database, authority, revocations, passwords, time.time)
 
     async def log_in(user_id: str, password: str, scope: ScopeAsk) -> str:
@@ -78,19 +78,19 @@ async def test_a_life(database: Database, passwords: Passwords, tmp_path: Path) 
     again = Revocations(database, time.time, token_lifetime_s=3600)
     await again.refresh()
     with pytest.raises(Unauthenticated):
-        TokenAuthority(keys, again, time.time).context(unscoped)
+        TokenAuthority(keys.ring, again, time.time).context(unscoped)
     with pytest.raises(Unauthenticated):
         await services.tokens.issue(AuthenticationAsk((TokenProof(unscoped),), ScopeAsk()))
     await services.users.delete(user.id)
     await services.projects.delete(project.id)
 
 
-async def test_a_new_password_on_request(database: Database, passwords: Passwords, tmp_path: Path) -> None:
+async def test_a_new_password_on_request(database: Database, passwords: Passwords) -> None:
     ids = await bootstrap(database, admin_password="first", passwords=passwords)
-    keys = KeyRepository(tmp_path / "keys")
-    keys.prepare()
+    keys = TokenKeys(database, ClusterSecret("s" * 32), time.time)
+    await keys.prepare()
     revocations = Revocations(database, time.time, token_lifetime_s=3600)
-    services = assemble(database, TokenAuthority(keys, revocations, time.time), revocations, passwords, time.time)
+    services = assemble(database, TokenAuthority(keys.ring, revocations, time.time), revocations, passwords, time.time)
 
     async def may_enter(password: str) -> bool:
         proof = PasswordProof(Named(id=ids.admin_user_id), password)

@@ -8,13 +8,15 @@ import httpx
 
 from muster.api.http.mounts import Mounts
 from muster.api.identity.application import application, assemble
+from muster.services.cluster_secret import ClusterSecret
 from muster.services.identity_bootstrap import BootstrapIds, bootstrap
 from muster.services.passwords import Passwords, PasswordSettings
 from muster.services.revocations import Revocations
 from muster.services.token_authority import TokenAuthority
-from muster.services.token_keys import KeyRepository
+from muster.services.token_keys import TokenKeys
 from muster.store.engine import Database
 
+SECRET = ClusterSecret("a secret that all processes of a cloud know")
 ADMIN_PASSWORD = "an admin's password"
 CHEAP = PasswordSettings(time_cost=1, memory_kib=8, threads=1)
 
@@ -27,7 +29,7 @@ class World:
         self.directory = directory
         self.db = Database(f"sqlite:///{directory}/identity.db")
         self.passwords = Passwords(CHEAP)
-        self.keys = KeyRepository(directory / "keys")
+        self.keys = TokenKeys(self.db, SECRET, self.clock)
         self.ids: BootstrapIds
         self.http: httpx.AsyncClient
 
@@ -36,11 +38,11 @@ class World:
 
     async def start(self) -> None:
         await self.db.create_all()
-        self.keys.prepare()
+        await self.keys.prepare()
         self.ids = await bootstrap(self.db, admin_password=ADMIN_PASSWORD, passwords=self.passwords, clock=self.clock)
         self.revocations = Revocations(self.db, self.clock, token_lifetime_s=3600)
         await self.revocations.refresh()
-        self.authority = TokenAuthority(self.keys, self.revocations, self.clock)
+        self.authority = TokenAuthority(self.keys.ring, self.revocations, self.clock)
         self.services = assemble(self.db, self.authority, self.revocations, self.passwords, self.clock)
         self.application = application(self.services, self.authority)
         transport = httpx.ASGITransport(app=Mounts({"/identity": self.application}))

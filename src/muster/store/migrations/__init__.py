@@ -4,4 +4,4 @@
 there already starts without loading Alembic. A test keeps HEAD, the revisions and the tables in step.
 """
 
-HEAD = "12ec5c7bebdb"
+HEAD = "aba8ee5644dd"

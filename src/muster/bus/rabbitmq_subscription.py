@@ -22,6 +22,7 @@ log = get_logger(__name__)
 BATCH_LIMIT = 5_000
 _PAUSE_S = 0.2
 _STUCK_TIMES = 3
+_QUIET_TIMES = 10
 
 
 class RabbitSubscription:
@@ -35,6 +36,7 @@ class RabbitSubscription:
         self._channel: AbstractChannel | None = None
         self._pending: deque[DeliveredMessage] = deque()
         self._given: DeliveredMessage | None = None
+        self._heard = False  # since it was last looked at
         self._arrived = asyncio.Event()
         self._listening = asyncio.Event()
         self._task = asyncio.create_task(self._keep(), name=f"reads {topic}")
@@ -94,13 +96,23 @@ class RabbitSubscription:
                 await remove(connection, self._settings, self._topic)
                 return
             self._listening.set()
-            while not await self._passes(ended) and await self._is_served(channel):
-                continue
+            await self._while_served(channel, ended)
         finally:
             self._channel = None
             self._pending.clear()  # not acknowledged, so it comes again
             with contextlib.suppress(Transient):
                 await told(channel.close())
+
+    async def _while_served(self, channel: AbstractChannel, ended: asyncio.Event) -> None:
+        """Until listening has ended, the queue has no readers, or so little comes that to listen anew is cheap.
+
+        A queue that is deleted and made again at once may lose its readers without a word, or (seen with RabbitMQ 3.10)
+        count one as its own whose channel drops all that the new queue delivers. Nothing tells that from silence.
+        """
+        quiet_times = 0
+        while quiet_times < _QUIET_TIMES and not await self._passes(ended) and await self._is_served(channel):
+            quiet_times = 0 if self._heard else quiet_times + 1
+            self._heard = False
 
     async def _passes(self, ended: asyncio.Event) -> bool:
         """Wait until listening has ended, or it is time to look whether it has."""
@@ -111,11 +123,12 @@ class RabbitSubscription:
             return False
 
     async def _is_served(self, channel: AbstractChannel) -> bool:
-        """Whether the queue has readers. One that is deleted and made again at once loses them without a word."""
+        """Whether the queue has readers."""
         told_of = await told(channel.queue_declare(self._settings.prefix + self._topic, passive=True))
         return bool(told_of.consumer_count)
 
     async def _take(self, message: DeliveredMessage) -> None:
         if message.channel is self._channel:
             self._pending.append(message)
+            self._heard = True
             self._arrived.set()

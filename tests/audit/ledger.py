@@ -72,7 +72,10 @@ def _database(rows: Rows) -> Iterator[str]:
 
 
 def _addresses(rows: Rows) -> Iterator[str]:
-    """Free ranges, given and resting addresses of a subnet are its pools, each address once."""
+    """Free ranges, given and resting addresses of a subnet are its pools, each address once.
+
+    Where guests make their own addresses (SLAAC) nothing is given out of pools.
+    """
     ranges, seen = defaultdict(list), defaultdict(list)
     for row in rows("SELECT subnet_id, first, last FROM free_ranges"):
         ranges[row["subnet_id"]].append((int(row["first"], 16), int(row["last"], 16)))
@@ -86,10 +89,11 @@ def _addresses(rows: Rows) -> Iterator[str]:
             seen[row["subnet_id"]].append((number, number))
         elif row["port_id"] is None:
             yield f"address {row['ip_address']} from outside the pools rests"
-    for subnet in rows("SELECT id, cidr, allocation_pools FROM subnets"):
+    for subnet in rows("SELECT id, cidr, allocation_pools, ipv6_address_mode FROM subnets"):
         pools = [
             (int(ip_address(pool["start"])), int(ip_address(pool["end"])))
             for pool in json.loads(subnet["allocation_pools"])
+            if subnet["ipv6_address_mode"] not in ("slaac", "dhcpv6-stateless")
         ]
         held = sorted(ranges.pop(subnet["id"], []) + seen.pop(subnet["id"], []))
         for (_, last), (first, _) in pairwise(held):

@@ -18,26 +18,39 @@ def _ranges(numbers: set[int]) -> list[Range]:
     return subtract([Range(0, 40)], set(range(41)) - numbers)
 
 
+Picture = tuple[set[int], list[int], list[int], set[int]]
+
+
 @st.composite
-def pictures(draw) -> tuple[set[int], list[int], set[int]]:
-    """Free, resting (in the order of reuse) and held numbers, which have none in common."""
-    kinds = draw(st.lists(st.sampled_from(["free", "free", "resting", "held", "outside"]), min_size=41, max_size=41))
-    resting = [number for number, kind in enumerate(kinds) if kind == "resting"]
+def pictures(draw) -> Picture:
+    """Free, rested, resting (both in the order of reuse) and held numbers, which have none in common."""
+    places = ["free", "free", "rested", "resting", "held", "outside"]
+    kinds = draw(st.lists(st.sampled_from(places), min_size=41, max_size=41))
+    by_kind = {place: [number for number, kind in enumerate(kinds) if kind == place] for place in places}
     return (
-        {number for number, kind in enumerate(kinds) if kind == "free"},
-        draw(st.permutations(resting)),
-        {number for number, kind in enumerate(kinds) if kind == "held"},
+        set(by_kind["free"]),
+        draw(st.permutations(by_kind["rested"])),
+        draw(st.permutations(by_kind["resting"])),
+        set(by_kind["held"]),
     )
+
+
+def _plan(picture: Picture) -> SubnetPlan:
+    free, rested, resting, held = picture
+    return SubnetPlan(_ranges(free), rested, held, resting)
 
 
 class Model:
     """What a plan should do, said in sets."""
 
-    def __init__(self, free: set[int], resting: list[int], held: set[int]) -> None:
-        self.free, self.resting, self.held = set(free), list(resting), set(held)
+    def __init__(self, picture: Picture) -> None:
+        free, rested, resting, held = picture
+        self.free, self.rested, self.resting, self.held = set(free), list(rested), list(resting), set(held)
 
     def take_any(self) -> int | None:
-        if self.free:
+        if self.rested:
+            number = self.rested.pop(0)
+        elif self.free:
             number = min(self.free)
             self.free.remove(number)
         elif self.resting:
@@ -51,8 +64,9 @@ class Model:
         if number in self.held:
             return Taken.HELD
         self.free.discard(number)
-        if number in self.resting:
-            self.resting.remove(number)
+        for queue in (self.rested, self.resting):
+            if number in queue:
+                queue.remove(number)
         self.held.add(number)
         return Taken.GIVEN
 
@@ -60,8 +74,7 @@ class Model:
 @settings(max_examples=150, deadline=None)
 @given(pictures(), st.lists(st.one_of(st.none(), NUMBERS), max_size=50))
 def test_a_plan_gives_what_the_model_gives_and_accounts_for_it(picture, wants) -> None:
-    free, resting, held = picture
-    plan, model = SubnetPlan(_ranges(free), resting, held), Model(free, resting, held)
+    plan, model = _plan(picture), Model(picture)
     taken: list[int] = []
     for want in wants:
         if want is None:
@@ -73,24 +86,24 @@ def test_a_plan_gives_what_the_model_gives_and_accounts_for_it(picture, wants) -
             assert outcome is model.take_given(want)
             taken += [want] if outcome is Taken.GIVEN else []
     assert len(set(taken)) == len(taken)
-    _check(plan, free, resting, taken)
+    _check(plan, picture, taken)
 
 
-def _check(plan: SubnetPlan, free: set[int], resting: list[int], taken: list[int]) -> None:
+def _check(plan: SubnetPlan, picture: Picture, taken: list[int]) -> None:
     """What the plan tells the store to change makes exactly the taken numbers given, and nothing else."""
+    free, rested, resting, _ = picture
     removed, added = _numbers(plan.removed), _numbers(plan.added)
     assert len(set(added)) == len(added)
     assert set(plan.removed) <= set(_ranges(free))
     assert (free - set(removed)) | set(added) == free - set(taken)
-    assert plan.reclaimed == set(resting) & set(taken)
-    assert plan.outside == set(taken) - free - set(resting)
+    assert plan.reclaimed == {*rested, *resting} & set(taken)
+    assert plan.outside == set(taken) - free - {*rested, *resting}
 
 
 @settings(max_examples=150, deadline=None)
 @given(pictures(), st.lists(st.tuples(st.one_of(st.none(), NUMBERS), st.booleans()), max_size=50))
 def test_what_is_put_back_is_as_if_it_had_never_been_taken(picture, steps) -> None:
-    free, resting, held = picture
-    plan = SubnetPlan(_ranges(free), resting, held)
+    plan = _plan(picture)
     kept: list[int] = []
     for want, keep in steps:
         number = plan.take_any() if want is None else want
@@ -102,7 +115,23 @@ def test_what_is_put_back_is_as_if_it_had_never_been_taken(picture, steps) -> No
             plan.put_back(number)
             assert plan.take_given(number) is Taken.GIVEN  # it can be had again
             plan.put_back(number)
-    _check(plan, free, resting, kept)
+    _check(plan, picture, kept)
+
+
+@settings(max_examples=150, deadline=None)
+@given(pictures(), st.lists(st.one_of(st.none(), NUMBERS), max_size=50))
+def test_what_is_all_put_back_leaves_the_ranges_as_they_were(picture, wants) -> None:
+    plan = _plan(picture)
+    taken = [number for want in wants if (number := _taken(plan, want)) is not None]
+    for number in taken[::2] + taken[1::2]:  # in another order
+        plan.put_back(number)
+    assert (plan.removed, plan.added, plan.reclaimed, plan.outside) == ([], [], set(), set())
+
+
+def _taken(plan: SubnetPlan, want: int | None) -> int | None:
+    if want is None:
+        return plan.take_any()
+    return want if plan.take_given(want) is Taken.GIVEN else None
 
 
 @settings(max_examples=150, deadline=None)

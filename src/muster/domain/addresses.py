@@ -4,7 +4,7 @@ Addresses are numbers (an IPv4 address fits 32 bits, an IPv6 address 128). The c
 it gives out, whatever the subnet's size and however many are given out already.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from enum import Enum
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -98,57 +98,65 @@ def eui64(cidr: str, mac_address: str) -> int:
 class SubnetPlan:
     """Decides a batch's addresses in one subnet, from a picture of what is free there.
 
-    `ranges` are free ranges (at least those that the batch can touch), `resting` released addresses in the order in
-    which they may be reused, `held` those addresses among the ones asked for by name that a port has. Afterwards
-    `removed`, `added`, `reclaimed` and `outside` say what the store must change.
+    `rested` are released addresses whose rest is over, `resting` those whose rest is not, both in the order of reuse;
+    `ranges` are free ranges (at least those that the batch can touch), `held` those addresses among the ones asked for
+    by name that a port has. Afterwards `removed`, `added`, `reclaimed` and `outside` say what the store must change.
+
+    What has rested comes first: so a subnet never remembers more addresses than were in use at once and rest.
     """
 
-    def __init__(self, ranges: Sequence[Range], resting: Sequence[int], held: Iterable[int]) -> None:
+    def __init__(
+        self, ranges: Sequence[Range], rested: Sequence[int], held: Iterable[int], resting: Sequence[int] = ()
+    ) -> None:
         self._original = frozenset(ranges)
         self._ranges = sorted(ranges, reverse=True)  # the lowest is last, where taking it is cheap
-        self._resting = dict.fromkeys(reversed(resting))  # in order; the next one last
+        self._rested = dict.fromkeys(reversed(rested))  # in order; the next one last
+        self._resting = dict.fromkeys(number for number in reversed(resting) if number not in self._rested)
         self._held = set(held)
-        self.reclaimed: set[int] = set()
+        self._reclaimed: dict[int, dict[int, None]] = {}  # with where each came from
         self.outside: set[int] = set()
 
     def take_given(self, number: int) -> Taken:
-        """Take this very address, from a range, from rest, or (outside the pools) from nowhere."""
+        """Take this very address, from a range, from rest, or (outside the pools) from nowhere. O(log ranges)."""
         if number in self._held:
             return Taken.HELD
         self._held.add(number)
-        if number in self._resting:
-            del self._resting[number]
-            self.reclaimed.add(number)
-        elif not self._cut(number):
+        for queue in (self._rested, self._resting):
+            if number in queue:
+                del queue[number]
+                self._reclaimed[number] = queue
+                return Taken.GIVEN
+        if not self._cut(number):
             self.outside.add(number)
         return Taken.GIVEN
 
     def take_any(self) -> int | None:
-        """The lowest address never given out, else the one that has rested longest, else None."""
+        """The address that has rested longest, if its rest is over; else the lowest that was never given out; else the
+        one that has rested longest; else None. O(1)."""
+        if self._rested:
+            return self._reclaim(self._rested)
         if self._ranges:
             lowest = self._ranges.pop()
             if lowest.last > lowest.first:
                 self._ranges.append(Range(lowest.first + 1, lowest.last))
             self._held.add(lowest.first)
             return lowest.first
-        if self._resting:
-            number, _ = self._resting.popitem()
-            self.reclaimed.add(number)
-            self._held.add(number)
-            return number
-        return None
+        return self._reclaim(self._resting) if self._resting else None
 
     def put_back(self, number: int) -> None:
-        """Undo a take, for a port that cannot have all that it asked for."""
+        """Undo a take, for a port that cannot have all that it asked for. O(log ranges)."""
         self._held.discard(number)
-        if number in self.reclaimed:
-            self.reclaimed.discard(number)
-            self._resting[number] = None
+        if number in self._reclaimed:
+            self._reclaimed.pop(number)[number] = None
         elif number in self.outside:
             self.outside.discard(number)
         else:
-            self._ranges.append(Range(number, number))
-            self._ranges.sort(reverse=True)
+            self._mend(number)
+
+    @property
+    def reclaimed(self) -> set[int]:
+        """Released addresses that are given out again."""
+        return set(self._reclaimed)
 
     @property
     def removed(self) -> list[Range]:
@@ -160,10 +168,33 @@ class SubnetPlan:
         """Ranges that are new: what is left of the removed ones."""
         return sorted(set(self._ranges) - self._original)
 
+    def _reclaim(self, queue: dict[int, None]) -> int:
+        number, _ = queue.popitem()
+        self._reclaimed[number] = queue
+        self._held.add(number)
+        return number
+
     def _cut(self, number: int) -> bool:
-        for index, one in enumerate(self._ranges):
-            if one.first <= number <= one.last:
-                pieces = [Range(number + 1, one.last), Range(one.first, number - 1)]
-                self._ranges[index : index + 1] = [piece for piece in pieces if piece.first <= piece.last]
-                return True
-        return False
+        place = self._place(number)
+        if place == len(self._ranges) or self._ranges[place].last < number:
+            return False
+        one = self._ranges[place]
+        pieces = [Range(number + 1, one.last), Range(one.first, number - 1)]
+        self._ranges[place : place + 1] = [piece for piece in pieces if piece.first <= piece.last]
+        return True
+
+    def _mend(self, number: int) -> None:
+        """Make a number part of the ranges again, joined with its neighbours: what failed leaves no splinters."""
+        place = self._place(number)
+        above = self._ranges[place - 1] if place else None
+        below = self._ranges[place] if place < len(self._ranges) else None
+        first, last, begin, end = number, number, place, place
+        if above is not None and above.first == number + 1:
+            last, begin = above.last, place - 1
+        if below is not None and below.last == number - 1:
+            first, end = below.first, place + 1
+        self._ranges[begin:end] = [Range(first, last)]
+
+    def _place(self, number: int) -> int:
+        """Where the highest range that begins at or below a number is, or would be."""
+        return bisect_left(self._ranges, -number, key=lambda one: -one.first)

@@ -147,6 +147,14 @@ def ranges(pools: Sequence[Pool]) -> list[Range]:
     return sorted(Range(to_number(pool.start), to_number(pool.end)) for pool in pools)
 
 
+def chosen_from(subnet: Subnet) -> list[Range]:
+    """The addresses that ports without a wish are given: the pools; none where guests make their own (SLAAC).
+
+    An address that a guest has made is known while its port has it, and needs no rest: no other port can make it.
+    """
+    return [] if subnet.ipv6_address_mode in AUTO_MODES else ranges(subnet.allocation_pools)
+
+
 def check_pools(pools: Sequence[Pool], network: IpNetwork) -> None:
     """Each pool is a range inside the subnet's host addresses, and no two overlap."""
     [whole] = default_pools(str(network), None)

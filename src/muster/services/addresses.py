@@ -5,7 +5,7 @@ ports. Nothing here draws twice: a batch that finds its picture outdated raises 
 which happens only when a lock was lost.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
@@ -67,62 +67,74 @@ async def allocate(
 
 
 async def _read_plans(connection: Connection, askers: Sequence[Asker], now: float) -> dict[str, SubnetPlan]:
-    """A plan per subnet with at least as much in it as the batch can take; what it cannot reach is not read."""
-    given: defaultdict[str, set[int]] = defaultdict(set)
-    undecided: defaultdict[tuple[str, ...], int] = defaultdict(int)
+    """A plan per subnet with at least as much in it as the batch can take; what it cannot reach is not read.
+
+    Wants with several candidates look at the next one as soon as those before it may not suffice for all who ask there.
+    """
+    named: defaultdict[str, set[int]] = defaultdict(set)
+    undecided: Counter[tuple[str, ...]] = Counter()
     for asker in askers:
         for want in asker.wants:
             if want.number is None:
                 undecided[want.candidates] += 1
             else:
-                given[want.candidates[0]].add(want.number)
-    need: defaultdict[str, int] = defaultdict(int)
+                named[want.candidates[0]].add(want.number)
+    reach = dict.fromkeys(undecided, 1)
     pictures: dict[str, _Picture] = {}
-    for candidates, count in undecided.items():
-        short = count
-        for subnet_id in candidates:
-            need[subnet_id] += short
-            pictures[subnet_id] = await _read_picture(connection, subnet_id, need[subnet_id], given[subnet_id], now)
-            short = max(0, need[subnet_id] - pictures[subnet_id].spare)
-            if not short:
-                break
-    for subnet_id in given.keys() - pictures.keys():
-        pictures[subnet_id] = await _read_picture(connection, subnet_id, 0, given[subnet_id], now)
-    return {subnet_id: SubnetPlan(p.ranges, p.resting, p.held) for subnet_id, p in pictures.items()}
+    while True:
+        need: Counter[str] = Counter(dict.fromkeys(named, 0))
+        for candidates, count in undecided.items():
+            for subnet_id in candidates[: reach[candidates]]:
+                need[subnet_id] += count
+        for subnet_id, count in need.items():
+            if subnet_id not in pictures or pictures[subnet_id].count < count:
+                pictures[subnet_id] = await _read_picture(connection, subnet_id, count, named[subnet_id], now)
+        short = [
+            candidates
+            for candidates in undecided
+            if reach[candidates] < len(candidates)
+            and all(pictures[subnet_id].spare < need[subnet_id] for subnet_id in candidates[: reach[candidates]])
+        ]
+        if not short:
+            return {subnet_id: SubnetPlan(p.ranges, p.rested, p.held, p.resting) for subnet_id, p in pictures.items()}
+        for candidates in short:
+            reach[candidates] += 1
 
 
-class _Picture(Struct, frozen=True):
+class _Picture(Struct, frozen=True, kw_only=True):
+    """What is free in a subnet, as far as `count` undecided wants and `named` ones can touch it."""
+
+    count: int
+    named: int
     ranges: list[Range]
+    rested: list[int]
     resting: list[int]
     held: set[int]
-    named: int  # how many of what is here may be taken by name
 
     @property
     def spare(self) -> int:
-        return sum(one.size for one in self.ranges) + len(self.resting) - self.named
+        """What is here for undecided wants, when all named ones are granted."""
+        return sum(one.size for one in self.ranges) + len(self.rested) + len(self.resting) - self.named
 
 
 async def _read_picture(connection: Connection, subnet_id: str, count: int, named: set[int], now: float) -> _Picture:
     holders = await store.read_holders(connection, subnet_id, named) if named else {}
     held = {number for number, port_id in holders.items() if port_id is not None}
     wanted = count + len(named)
-    ranges = set(await store.read_ranges(connection, subnet_id, wanted)) if count else set()
+    rested = await store.read_resting(connection, subnet_id, limit=wanted, due_at=now) if count else []
+    short = wanted - len(rested) if count else 0
+    ranges = set(await store.read_ranges(connection, subnet_id, short)) if short else set()
     if named:
         ranges |= set(await store.read_ranges_around(connection, subnet_id, sorted(named - holders.keys())))
-    resting = [number for number, port_id in holders.items() if port_id is None]
-    short = wanted - sum(one.size for one in ranges)
-    if count and short > 0:
-        resting = await _rested(connection, subnet_id, short, now, resting)
-    return _Picture(sorted(ranges), resting, held, len(named - held))
-
-
-async def _rested(connection: Connection, subnet_id: str, short: int, now: float, named: Sequence[int]) -> list[int]:
-    """Released addresses to reuse: those whose rest is over; when the subnet runs dry, the others too, oldest first."""
-    limit = short + len(named)
-    rested = await store.read_resting(connection, subnet_id, limit=limit, due_at=now)
-    if len(rested) < limit:
-        rested = await store.read_resting(connection, subnet_id, limit=limit)
-    return list(dict.fromkeys([*rested, *named]))
+    over = set(rested)
+    resting = [number for number, port_id in holders.items() if port_id is None and number not in over]
+    if sum(one.size for one in ranges) < short:
+        # Nothing else is left: the rest of all others ends early, the longest first.
+        released = await store.read_resting(connection, subnet_id, limit=len(rested) + short)
+        resting = list(dict.fromkeys([*(number for number in released if number not in over), *resting]))
+    return _Picture(
+        count=count, named=len(named - held), ranges=sorted(ranges), rested=rested, resting=resting, held=held
+    )
 
 
 def _serve(asker: Asker, plans: Mapping[str, SubnetPlan]) -> Granted | MusterError:

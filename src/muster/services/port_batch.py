@@ -173,6 +173,11 @@ class PortWork:
         free_at = self._batch.clock() + self._batch.settings.rest_s
         await address_store.release_some(self.connection, port_id, fixed_ips, free_at)
 
+    async def remove_subnet_ips(self, subnet_id: str) -> None:
+        """Take a subnet's addresses from all its ports, before it goes. Two statements."""
+        free_at = self._batch.clock() + self._batch.settings.rest_s
+        await address_store.release_subnet(self.connection, subnet_id, free_at)
+
     async def remove(self, port_ids: Sequence[str]) -> None:
         """Ports are gone, their addresses rest; ids of ports already gone are ignored. About ten statements."""
         members = await member_store.read_of_ports(self.connection, port_ids)

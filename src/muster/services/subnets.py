@@ -18,7 +18,6 @@ from muster.domain.networks import changed_fields
 from muster.domain.port_batch import Want
 from muster.domain.ports import DHCP_OWNER, SERVER_OWNER_PREFIX
 from muster.domain.quotas import Ask
-from muster.domain.specs import FixedIp
 from muster.domain.subnets import (
     AUTO_MODES,
     NewSubnet,
@@ -26,8 +25,8 @@ from muster.domain.subnets import (
     SubnetChanges,
     check,
     check_overlap,
+    chosen_from,
     completed,
-    ranges,
 )
 from muster.services.addresses import Asker, allocate, change_pools, close_pools, open_pools
 from muster.services.dhcp_ports import DhcpPorts
@@ -93,7 +92,7 @@ class Subnets:
                 check(after)
                 await store.change(work.connection, subnet_id, fields, self._batch.clock())
                 if after.allocation_pools != before.allocation_pools:
-                    await change_pools(work.connection, subnet_id, ranges(after.allocation_pools))
+                    await change_pools(work.connection, subnet_id, chosen_from(after))
                 await self._settled(work, subnet.network_id)
                 return await self._seen(work.connection, context, subnet_id)
 
@@ -119,7 +118,7 @@ class Subnets:
         await self._check_overlaps(connection, made)
         await store.insert_all(connection, made)
         for subnet in made:
-            await open_pools(connection, subnet.id, ranges(subnet.allocation_pools))
+            await open_pools(connection, subnet.id, chosen_from(subnet))
         for network_id in sorted({subnet.network_id for subnet in made}):
             await self._settled(work, network_id)
         for subnet in made:
@@ -166,8 +165,7 @@ class Subnets:
             )
         await self._batch.quotas.give_back(connection, [Ask(subnet.project_id, {"subnet": 1})])
         servers = await port_store.read_devices_in_subnet(connection, subnet.id, SERVER_OWNER_PREFIX)
-        for port_id, _, ip_address in holders:
-            await work.remove_ips(port_id, [FixedIp(subnet.id, ip_address)])
+        await work.remove_subnet_ips(subnet.id)
         await self._settled(work, subnet.network_id, without=[subnet.id])
         await close_pools(connection, subnet.id)
         await store.remove(connection, [subnet.id])

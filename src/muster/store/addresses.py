@@ -2,7 +2,8 @@
 
 Every address of a subnet's pools is in exactly one of three places: in a free range (never given out since the pools
 were set), in `addresses` with a port (given out), or in `addresses` without one (released; rests until `free_at`).
-The primary key (subnet, address) is the last word on who has an address, whatever a lock said.
+An address whose rest is over is the first to be given again, so a subnet never has more rows than were in use at once
+and rest. The primary key (subnet, address) is the last word on who has an address, whatever a lock said.
 
 An address is kept as 32 hexadecimal digits of its number, so that IPv4 and IPv6 sort and compare alike everywhere.
 """
@@ -190,6 +191,13 @@ async def release(connection: AsyncConnection, port_ids: Sequence[str], free_at:
         mine = addresses.c.port_id.in_(part)
         await connection.execute(delete(addresses).where(mine, addresses.c.pooled.is_(False)))
         await connection.execute(update(addresses).where(mine).values(port_id=None, free_at=free_at))
+
+
+async def release_subnet(connection: AsyncConnection, subnet_id: str, free_at: float) -> None:
+    """All addresses that ports have in a subnet rest until `free_at`. Two statements."""
+    mine = (addresses.c.subnet_id == subnet_id) & addresses.c.port_id.is_not(None)
+    await connection.execute(delete(addresses).where(mine, addresses.c.pooled.is_(False)))
+    await connection.execute(update(addresses).where(mine).values(port_id=None, free_at=free_at))
 
 
 async def release_some(connection: AsyncConnection, port_id: str, fixed_ips: Sequence[FixedIp], free_at: float) -> None:

@@ -1,78 +1,18 @@
 """Released addresses rest before they are given out again, unless the subnet runs dry; nothing is lost on the way."""
 
-from collections.abc import AsyncIterator
 from ipaddress import ip_address
 from random import Random
 
 import pytest
 
-from muster.api.network.services import assemble, assemble_batch
 from muster.base.errors import MusterError
-from muster.base.ids import new_uuid
 from muster.domain.addresses import to_number
-from muster.domain.networks import NewNetwork
-from muster.domain.ports import NewPort, Port, WantedIp
-from muster.domain.subnets import NewSubnet, Pool, SubnetChanges
-from muster.locks.tooz import ToozLocks
-from muster.services.outbox import Outbox
-from muster.services.port_batch import PortSettings
-from muster.services.quotas import Quotas
+from muster.domain.ports import Port
+from muster.domain.subnets import Pool, SubnetChanges
 from muster.store import addresses as store
-from muster.store.engine import Database
 
+from .conftest import REST_S, Bed
 from .workers import ADMIN
-
-REST_S = 100.0
-POOL = Pool("10.0.0.10", "10.0.0.14")
-
-
-class Bed:
-    """A subnet with a pool of five addresses, and a clock that a test sets."""
-
-    def __init__(self, database: Database, locks: ToozLocks) -> None:
-        self.now = 1_000.0
-        self.database = database
-        quotas, outbox = Quotas({}), Outbox(self.clock)
-        batch, groups = assemble_batch(
-            database, locks, quotas, outbox, clock=self.clock, rng=Random(1), settings=PortSettings(rest_s=REST_S)
-        )
-        self.services = assemble(database, batch, groups)
-        self.network_id = self.subnet_id = ""
-
-    def clock(self) -> float:
-        return self.now
-
-    async def prepare(self) -> None:
-        [network] = await self.services.networks.create(ADMIN, [NewNetwork(id=new_uuid(), project_id="adm")])
-        draft = NewSubnet(
-            id=new_uuid(),
-            project_id="adm",
-            network_id=network.id,
-            ip_version=4,
-            cidr="10.0.0.0/24",
-            allocation_pools=(POOL,),
-            enable_dhcp=False,
-        )
-        [subnet] = await self.services.subnets.create(ADMIN, [draft])
-        self.network_id, self.subnet_id = network.id, subnet.id
-
-    async def make(self, address: str | None = None) -> Port:
-        wanted = (WantedIp(ip_address=address),) if address else None
-        draft = NewPort(id=new_uuid(), project_id="adm", network_id=self.network_id, fixed_ips=wanted)
-        return await self.services.ports.create(ADMIN, draft)
-
-    async def delete(self, port: Port) -> None:
-        await self.services.ports.delete(ADMIN, port.id)
-
-
-@pytest.fixture
-async def bed(database, tmp_path) -> AsyncIterator[Bed]:
-    locks = ToozLocks(f"file://{tmp_path}/locks", "one", tmp_path / "tokens")
-    await locks.start()
-    made = Bed(database, locks)
-    await made.prepare()
-    yield made
-    await locks.close()
 
 
 def _address(port: Port) -> str:
@@ -84,6 +24,17 @@ async def test_a_released_address_rests_while_others_are_free(bed):
     assert _address(first) == "10.0.0.10"
     await bed.delete(first)
     assert [_address(await bed.make()) for _ in range(4)] == [f"10.0.0.{n}" for n in (11, 12, 13, 14)]
+
+
+async def test_what_has_rested_is_the_first_to_be_given_again(bed):
+    first, second = await bed.make(), await bed.make()
+    await bed.delete(second)
+    bed.now += 1
+    await bed.delete(first)
+    bed.now += REST_S - 1
+    assert [_address(await bed.make()) for _ in range(2)] == ["10.0.0.11", "10.0.0.12"]  # .10 rests for a second more
+    bed.now += 1
+    assert _address(await bed.make()) == "10.0.0.10"
 
 
 async def test_a_dry_subnet_reuses_what_has_rested_longest(bed):

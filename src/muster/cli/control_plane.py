@@ -24,6 +24,7 @@ from muster.api.identity.application import application as identity_application
 from muster.api.identity.application import assemble as assemble_identity
 from muster.api.image.application import application as image_application
 from muster.api.image.application import assemble as assemble_image
+from muster.api.image.host_images import application as host_images
 from muster.api.network.application import application as network_application
 from muster.api.network.services import Services as NetworkServices
 from muster.api.network.services import assemble as assemble_network
@@ -38,6 +39,7 @@ from muster.services.cluster_secret import ClusterSecret
 from muster.services.dispatcher import Dispatcher
 from muster.services.host_reports import HostReports
 from muster.services.image_files import ImageFiles
+from muster.services.image_tickets import ImageTickets
 from muster.services.outbox import Outbox
 from muster.services.passwords import Passwords, PasswordSettings
 from muster.services.quotas import Quotas
@@ -81,6 +83,7 @@ class _Parts(Struct, frozen=True, kw_only=True):
     makers: Makers
     revocations: Revocations
     applications: Mapping[str, Application]
+    host_images: Application
     background: Mapping[str, Work]
 
 
@@ -100,7 +103,7 @@ async def control_plane(settings: PlaneSettings, engines: Engines, data: FirstDa
         await parts.revocations.refresh()
         tasks += [asyncio.create_task(kept_running(name, work), name=name) for name, work in parts.background.items()]
         yield Cloud(
-            application=Mounts(parts.applications),
+            application=Mounts({**parts.applications, "hosts": parts.host_images}),
             applications=parts.applications,
             admin_project_id=ids.admin_project_id,
             admin_user_id=ids.admin_user_id,
@@ -123,7 +126,8 @@ def _assembled(settings: PlaneSettings, engines: Engines, keys: TokenKeys, passw
     changes = Outbox(clock)
     batch, groups = assemble_batch(database, engines.locks, quotas, changes, clock=clock, rng=SystemRandom())
     network = assemble_network(database, batch, groups)
-    dispatcher = Dispatcher(database, engines.bus, clock)
+    tickets = ImageTickets(settings.secret, clock)
+    dispatcher = Dispatcher(database, engines.bus, clock, tickets=tickets)
     image = assemble_image(database, clock, image_files(settings.folder))
     neighbours = Neighbours(images=image.images, networks=network.networks, bus=engines.bus)
     placing = ServerSettings(default_availability_zone=settings.default_zone, strategy=settings.placement)
@@ -139,6 +143,7 @@ def _assembled(settings: PlaneSettings, engines: Engines, keys: TokenKeys, passw
             "image": image_application(image, authority),
             "compute": compute_application(compute, authority),
         },
+        host_images=host_images(image.images, tickets),
         background={
             "outbox": dispatcher.run,
             "reports": reports.run,

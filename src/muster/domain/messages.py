@@ -17,7 +17,7 @@ class Desired(Struct, frozen=True, kw_only=True, tag="desired"):
 
     `members` are changes to the members of groups that the host knows, or that come whole with this message.
     `nonce` is that of the Hello that this answers (0: none), so that an agent that has just started does not take a
-    late answer to its predecessor for the present.
+    late answer to its predecessor for the present. `tickets` let the host fetch the servers' images, by image id.
     """
 
     host_id: str
@@ -29,6 +29,7 @@ class Desired(Struct, frozen=True, kw_only=True, tag="desired"):
     networks: tuple[NetworkSpec, ...] = ()
     groups: tuple[SecurityGroupSpec, ...] = ()
     members: tuple[GroupMembers, ...] = ()
+    tickets: dict[str, str] = {}
 
 
 class ReportEverything(Struct, frozen=True, kw_only=True, tag="report-everything"):

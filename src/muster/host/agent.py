@@ -31,6 +31,7 @@ from muster.domain.reports import HostCapacity, ServerReport
 from muster.host.agenda import Agenda
 from muster.host.desired import Changes, DesiredState
 from muster.host.greeter import Greeter, Patience
+from muster.host.image_tickets import ImageTickets
 from muster.host.ports import Hypervisor, Plumbing
 from muster.host.pressure import BootSettings, PressureReader, PsiReader
 from muster.host.reconciler import Outlet, Reconciler, ReconcilerSettings
@@ -74,7 +75,8 @@ class HostParts(Struct, frozen=True, kw_only=True):
     """What an agent is made of; it owns the adapters from then on and closes them.
 
     `leases` tells of guests that got their lease (it ends a boot). `boots` None: any number boots at a time.
-    `watcher` hears what should be (the metadata service describes servers by it).
+    `watcher` hears what should be (the metadata service describes servers by it); `tickets` keeps what images are
+    fetched with.
     """
 
     identity: HostIdentity
@@ -84,6 +86,7 @@ class HostParts(Struct, frozen=True, kw_only=True):
     boots: BootSettings | None = None
     pressure: PressureReader | None = None
     watcher: Watcher | None = None
+    tickets: ImageTickets | None = None
 
 
 class AgentSettings(Struct, frozen=True, kw_only=True):
@@ -162,6 +165,8 @@ class HostAgent:
         if self._parts.leases is not None:
             self.reconciler.executor.track_leases()
             self._spawn(self._watch_leases(self._parts.leases))
+        if self._parts.tickets is not None:
+            self._parts.tickets.ask_by(self._miss)
         self._greeter.introduce(self._hello(self._capacity))
         self._reconcile_later()
 
@@ -222,6 +227,8 @@ class HostAgent:
     def _hear_desired(self, message: Desired) -> None:
         if message.nonce not in (0, self._nonce):
             return  # the answer to a Hello of an agent before this one
+        if self._parts.tickets is not None:
+            self._parts.tickets.learn(message.tickets)
         changes = self._desired.apply(message)
         if self._parts.watcher is not None:
             self._parts.watcher.learn(self._desired, changes)

@@ -14,6 +14,7 @@ from muster.base.metrics import MESSAGES
 from muster.bus.protocol import Bus
 from muster.domain.messages import Desired, encode, host_topic
 from muster.services.host_messages import changes_for, everything_for
+from muster.services.image_tickets import ImageTickets
 from muster.store import group_members as member_store
 from muster.store import outbox as store
 from muster.store.engine import Database
@@ -29,11 +30,14 @@ _MEMBERS_KEPT_S = 600.0
 class Dispatcher:
     """Runs as one task per process; `wake` may be called from anywhere on its loop."""
 
-    def __init__(self, database: Database, bus: Bus, clock: Clock, sweep_s: float = 5.0) -> None:
+    def __init__(
+        self, database: Database, bus: Bus, clock: Clock, sweep_s: float = 5.0, tickets: ImageTickets | None = None
+    ) -> None:
         self._database = database
         self._bus = bus
         self._clock = clock
         self._sweep_s = sweep_s
+        self._tickets = tickets
         self._due = asyncio.Event()
 
     def wake(self) -> None:
@@ -108,5 +112,7 @@ class Dispatcher:
         await self._send(messages)
 
     async def _send(self, messages: Sequence[Desired]) -> None:
+        if self._tickets is not None:
+            messages = [self._tickets.attach(message) for message in messages]
         await self._bus.publish([(host_topic(message.host_id), encode(message)) for message in messages])
         MESSAGES.labels("to_hosts").inc(len(messages))

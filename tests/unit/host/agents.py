@@ -13,6 +13,7 @@ from muster.host.agent import AgentSettings, HostAgent, HostIdentity, HostParts
 from muster.host.fakes import Journal, MemoryPlumbing, RecordingHypervisor
 from muster.host.group import HostGroup
 from muster.host.hypervisor.sim import SimSettings
+from muster.host.image_tickets import ImageTickets
 from muster.host.pressure import BootSettings
 
 HOST = "host-1"
@@ -55,6 +56,7 @@ class World:
         self.heard: list[Message] = []
         self.group: HostGroup
         self.agents_made = 0
+        self.tickets = ImageTickets()
 
     def now(self) -> float:
         return START_S + asyncio.get_running_loop().time()
@@ -73,6 +75,7 @@ class World:
             leases=self.hypervisor.leases(),
             boots=self.boots,
             pressure=lambda: None,
+            tickets=self.tickets,
         )
         await self.group.start([parts])
 

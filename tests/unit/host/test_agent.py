@@ -48,6 +48,26 @@ def test_it_says_hello_ever_less_often_until_everything_comes() -> None:
     world.run(story, told=False)
 
 
+def test_tickets_are_kept_and_asked_for_anew() -> None:
+    world = World(resync_delay_s=0.5)
+
+    async def story() -> None:
+        await world.tell(server("a"), tickets={"image": "first"})
+        assert world.tickets.get("image") == "first"
+        await asyncio.sleep(10.0)
+        assert not await world.hellos()
+        world.tickets.refused("image", "first")
+        world.tickets.refused("image", "first")  # by another that held the same
+        await asyncio.sleep(1.0)
+        [hello] = await world.hellos()
+        await world.tell(server("a"), everything=True, nonce=hello.nonce, tickets={"image": "second"})
+        assert world.tickets.get("image") == "second"
+        await asyncio.sleep(100.0)
+        assert not await world.hellos()
+
+    world.run(story)
+
+
 def test_an_answer_to_an_earlier_agent_is_not_taken() -> None:
     world = World()
 

@@ -6,6 +6,8 @@ from muster.api.http.requests import Request
 from muster.api.http.responses import Response, StreamResponse
 from muster.api.image.images import media_type
 from muster.base.errors import Invalid, Unsupported
+from muster.domain.images import Image
+from muster.services.image_files import Reader
 from muster.services.image_uploads import ImageUploads
 from muster.services.images import ImageService
 
@@ -34,26 +36,29 @@ class Files:
     async def download(self, request: Request) -> Response:
         """`GET /v2/images/{image_id}/file`: 200, 206 for a range, 204 while there is no content, 416."""
         found = await self._images.download(request.context, request.parameters["image_id"])
-        image, reader = found.image, found.reader
-        if reader is None:
+        if found.reader is None:
             return Response(status=204)
-        headers = {
-            "Content-Type": OCTETS,
-            "Accept-Ranges": "bytes",
-            "X-Openstack-Image-Size": str(reader.size),
-            "X-Openstack-Image-Hash-Algo": image.os_hash_algo or "",
-            "X-Openstack-Image-Hash-Value": image.os_hash_value or "",
-        }
-        wanted = parse_range(request.headers.get("range"), reader.size)
-        if wanted is None:
-            headers |= {"Content-Length": str(reader.size), "Content-MD5": image.checksum or ""}
-            return StreamResponse(reader.parts(), headers=headers)
-        start, end = wanted
-        if start >= end:
-            reader.close()
-            return _unsatisfiable(reader.size)
-        headers |= {"Content-Length": str(end - start), "Content-Range": f"bytes {start}-{end - 1}/{reader.size}"}
-        return StreamResponse(reader.parts(start, end), status=206, headers=headers)
+        return content(found.image, found.reader, request.headers.get("range"))
+
+
+def content(image: Image | None, reader: Reader, wanted_range: str | None) -> Response:
+    """An image's file, or a range of it, as a response that closes it. Without `image`, without its digests."""
+    headers = {"Content-Type": OCTETS, "Accept-Ranges": "bytes", "X-Openstack-Image-Size": str(reader.size)}
+    if image is not None:
+        headers["X-Openstack-Image-Hash-Algo"] = image.os_hash_algo or ""
+        headers["X-Openstack-Image-Hash-Value"] = image.os_hash_value or ""
+    wanted = parse_range(wanted_range, reader.size)
+    if wanted is None:
+        headers["Content-Length"] = str(reader.size)
+        if image is not None:
+            headers["Content-MD5"] = image.checksum or ""
+        return StreamResponse(reader.parts(), headers=headers)
+    start, end = wanted
+    if start >= end:
+        reader.close()
+        return _unsatisfiable(reader.size)
+    headers |= {"Content-Length": str(end - start), "Content-Range": f"bytes {start}-{end - 1}/{reader.size}"}
+    return StreamResponse(reader.parts(start, end), status=206, headers=headers)
 
 
 def parse_range(header: str | None, size: int) -> tuple[int, int] | None:

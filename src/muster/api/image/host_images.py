@@ -1,0 +1,55 @@
+"""Where hosts fetch images, with a ticket from the control plane in place of a user's token. Mounted at `/hosts`."""
+
+from http import HTTPStatus
+from typing import Any
+
+from muster.api.http.application import Application
+from muster.api.http.requests import Request
+from muster.api.http.responses import Response
+from muster.api.http.routing import Route
+from muster.api.image.files import content
+from muster.base.errors import MusterError, Unauthenticated
+from muster.domain.context import Context
+from muster.domain.policies import Rule
+from muster.services.image_tickets import ImageTickets
+from muster.services.images import ImageService
+
+TICKET = "x-image-ticket"
+
+
+class HostImages:
+    """Content of images, for hosts."""
+
+    def __init__(self, images: ImageService, tickets: ImageTickets) -> None:
+        self._images = images
+        self._tickets = tickets
+
+    async def download(self, request: Request) -> Response:
+        """`GET /images/{image_id}`: 200, 206 for a range; 403 without a ticket that is good, 404, 416."""
+        image_id = request.parameters["image_id"]
+        self._tickets.check(image_id, request.headers.get(TICKET, ""))
+        return content(None, await self._images.open_file(image_id), request.headers.get("range"))
+
+
+class _Nobody:
+    """No token is good for anything here."""
+
+    def context(self, token: str) -> Context:
+        """Raises Unauthenticated."""
+        raise Unauthenticated("Tokens are not taken here")
+
+
+def application(images: ImageService, tickets: ImageTickets) -> Application:
+    """What hosts fetch, as an application of its own."""
+    download = HostImages(images, tickets).download
+    return Application(
+        "hosts",
+        {("GET", "/images/{image_id}"): Route(download, Rule.PUBLIC)},
+        authenticator=_Nobody(),
+        error_body=_error_body,
+    )
+
+
+def _error_body(error: MusterError, status: HTTPStatus) -> dict[str, Any]:
+    is_bug = status is HTTPStatus.INTERNAL_SERVER_ERROR
+    return {"message": status.phrase if is_bug else error.message or status.phrase, "code": status.value}

@@ -14,6 +14,7 @@ _COMMANDS = {
     "serve": ("muster.cli.serve", "serve", "Run this machine's workers of a cluster's control plane."),
     "host": ("muster.cli.host", "host", "Run hosts of a cluster."),
     "demo": ("muster.cli.demo", "demo", "Show a cloud at work: thousands of servers at once, and real ones."),
+    "lab": ("muster.cli.lab", "lab", "A whole cluster on this machine, to try out and to break."),
     "bench": ("muster.cli.bench", "bench", "Measure a cloud from its users' side."),
     "completion": ("muster.cli.completion", "completion", "Let the shell complete `muster` by the Tab key."),
     "guest": ("muster.cli.guest", "guest", "Build the test guest's image."),

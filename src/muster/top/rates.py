@@ -1,0 +1,199 @@
+"""Two looks at the same processes, compared: what waits, for what, and how long. Pure.
+
+The measure of contention is how many wait at a time on average: seconds waited per second, over all processes. It is
+the same for a lock, a queue and a database, so the largest names what the cluster waits for most.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct
+
+from muster.top.scrape import Key, Scrape, answering
+
+#: Histograms of waits: their name, the label that tells their things apart, and what a person calls them.
+WAITS = (
+    ("muster_lock_wait_seconds", "kind", "lock"),
+    ("muster_queue_seconds", "coalescer", "queue"),
+    ("muster_pool_wait_seconds", None, "database connection"),
+    ("muster_transaction_seconds", None, "database transaction"),
+    ("muster_bus_publish_seconds", None, "bus publish"),
+)
+#: Below this many waiting at a time nothing is worth naming.
+WORTH_NAMING = 0.05
+
+
+class Wait(Struct, frozen=True, kw_only=True):
+    """One thing that is waited for, over all processes. `waiting`: how many at a time, on average."""
+
+    thing: str
+    per_s: float
+    mean_s: float
+    p50_s: float
+    p99_s: float
+    waiting: float
+
+
+class Batches(Struct, frozen=True, kw_only=True):
+    """One kind of batch over all processes. `queued`: items behind the batch in flight, now."""
+
+    coalescer: str
+    per_s: float
+    mean_items: float
+    mean_s: float
+    queued: float
+
+
+class Process(Struct, frozen=True, kw_only=True):
+    """One process. `cpu`: processors that it keeps busy."""
+
+    target: str
+    error: str | None = None
+    requests_per_s: float = 0.0
+    messages_per_s: float = 0.0
+    cpu: float = 0.0
+    memory_mib: float = 0.0
+    failures: float = 0.0
+
+
+class Picture(Struct, frozen=True, kw_only=True):
+    """What happened between two looks. `active_per_s`: servers that became ACTIVE."""
+
+    over_s: float
+    processes: Sequence[Process]
+    waits: Sequence[Wait]
+    batches: Sequence[Batches]
+    active_per_s: float
+    redecided_per_s: float
+
+    @property
+    def most_contended(self) -> Wait | None:
+        """What is waited for most; None where hardly anything waits."""
+        found = max(self.waits, key=lambda wait: wait.waiting, default=None)
+        return found if found is not None and found.waiting >= WORTH_NAMING else None
+
+
+def compare(before: Sequence[Scrape], now: Sequence[Scrape]) -> Picture:
+    """What happened from one look to the next. A process that is new, or began anew, counts from its start."""
+    earlier = {one.target: one for one in answering(before)}
+    pairs = [(earlier.get(one.target), one) for one in answering(now)]
+    over_s = max((one.at_s - old.at_s for old, one in pairs if old is not None), default=0.0)
+    grown = _Growth([_grown(old, one) for old, one in pairs], over_s)
+    return Picture(
+        over_s=over_s,
+        processes=[_process(earlier.get(one.target), one) for one in now],
+        waits=sorted(_waits(grown), key=lambda wait: -wait.waiting),
+        batches=_batches(grown, [one.values for _, one in pairs]),
+        active_per_s=grown.rate("muster_server_states_total", state="active"),
+        redecided_per_s=grown.rate("muster_redecided_total"),
+    )
+
+
+class _Growth:
+    """By how much counters grew, summed over processes."""
+
+    def __init__(self, grown: Sequence[Mapping[Key, float]], over_s: float) -> None:
+        self._over_s = over_s
+        self._sums: dict[str, dict[tuple[tuple[str, str], ...], float]] = defaultdict(lambda: defaultdict(float))
+        for values in grown:
+            for (name, labels), value in values.items():
+                self._sums[name][labels] += value
+
+    def total(self, name: str, **labels: str) -> float:
+        wanted = set(labels.items())
+        return sum(value for found, value in self._sums.get(name, {}).items() if wanted <= set(found))
+
+    def rate(self, name: str, **labels: str) -> float:
+        return self.total(name, **labels) / self._over_s if self._over_s else 0.0
+
+    def values_of(self, name: str, label: str) -> list[str]:
+        return sorted({dict(labels)[label] for labels in self._sums.get(name, {}) if label in dict(labels)})
+
+    def quantile(self, name: str, share: float, **labels: str) -> float:
+        """By straight lines within a histogram's buckets, as Prometheus does; its last bound where it is beyond."""
+        wanted = set(labels.items())
+        buckets: dict[float, float] = defaultdict(float)
+        for found, value in self._sums.get(f"{name}_bucket", {}).items():
+            if wanted <= set(found):
+                buckets[float(dict(found)["le"])] += value
+        return _quantile(sorted(buckets.items()), share)
+
+
+def _quantile(buckets: Sequence[tuple[float, float]], share: float) -> float:
+    if not buckets or not buckets[-1][1]:
+        return 0.0
+    rank = share * buckets[-1][1]
+    low, below = 0.0, 0.0
+    for bound, count in buckets:
+        if count >= rank:
+            if bound == float("inf"):
+                return low
+            return low + (bound - low) * (rank - below) / (count - below)
+        low, below = bound, count
+    return low
+
+
+def _waits(grown: _Growth) -> list[Wait]:
+    found = []
+    for name, label, called in WAITS:
+        for value in grown.values_of(f"{name}_count", label) if label else [None]:
+            labels = {label: value} if label and value is not None else {}
+            count = grown.total(f"{name}_count", **labels)
+            if count:
+                waited_s = grown.total(f"{name}_sum", **labels)
+                found.append(
+                    Wait(
+                        thing=f"{called} {value}" if value else called,
+                        per_s=grown.rate(f"{name}_count", **labels),
+                        mean_s=waited_s / count,
+                        p50_s=grown.quantile(name, 0.5, **labels),
+                        p99_s=grown.quantile(name, 0.99, **labels),
+                        waiting=grown.rate(f"{name}_sum", **labels),
+                    )
+                )
+    return found
+
+
+def _batches(grown: _Growth, now: Sequence[Mapping[Key, float]]) -> list[Batches]:
+    found = []
+    for coalescer in grown.values_of("muster_batch_items_count", "coalescer"):
+        count = grown.total("muster_batch_items_count", coalescer=coalescer)
+        queued = sum(values.get(("muster_queue_items", (("coalescer", coalescer),)), 0.0) for values in now)
+        if count or queued:
+            found.append(
+                Batches(
+                    coalescer=coalescer,
+                    per_s=grown.rate("muster_batch_items_count", coalescer=coalescer),
+                    mean_items=_mean(grown.total("muster_batch_items_sum", coalescer=coalescer), count),
+                    mean_s=_mean(grown.total("muster_batch_seconds_sum", coalescer=coalescer), count),
+                    queued=queued,
+                )
+            )
+    return sorted(found, key=lambda batch: -batch.per_s * batch.mean_items)
+
+
+def _mean(total: float, count: float) -> float:
+    return total / count if count else 0.0
+
+
+def _process(old: Scrape | None, now: Scrape) -> Process:
+    if now.error is not None:
+        return Process(target=now.target, error=now.error)
+    grown = _Growth([_grown(old, now)], now.at_s - old.at_s if old is not None else 0.0)
+    return Process(
+        target=now.target,
+        requests_per_s=grown.rate("muster_requests_total"),
+        messages_per_s=grown.rate("muster_messages_total"),
+        cpu=grown.rate("process_cpu_seconds_total"),
+        memory_mib=now.values.get(("process_resident_memory_bytes", ()), 0.0) / 2**20,
+        failures=grown.total("muster_task_failures_total"),
+    )
+
+
+def _grown(old: Scrape | None, now: Scrape) -> dict[Key, float]:
+    """By how much each counter grew; one that fell belongs to a process that began anew."""
+    before = old.values if old is not None else {}
+    return {
+        key: value - before[key] if value >= before.get(key, 0.0) and key in before else value
+        for key, value in now.values.items()
+    }

@@ -17,3 +17,4 @@ REQUESTS = Counter("muster_requests_total", "HTTP requests answered", ["api", "m
 MESSAGES = Counter("muster_messages_total", "Messages on the bus", ["direction"])
 TASK_FAILURES = Counter("muster_task_failures_total", "Background tasks that failed and began anew", ["task"])
 STATE_CHANGES = Counter("muster_server_states_total", "Servers that reached a state", ["state"])
+SINGLETON = Gauge("muster_singleton", "1 in the process that does this work for the whole cluster", ["name"])

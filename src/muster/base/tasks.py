@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TypeVar
 
 from muster.base.log import get_logger
@@ -58,3 +58,10 @@ async def kept_running(name: str, work: Callable[[], Coroutine[object, object, N
             pause_s = _FIRST_PAUSE_S
         await asyncio.sleep(pause_s)
         pause_s = min(_LONGEST_PAUSE_S, 2 * pause_s)
+
+
+async def repeating(work: Callable[[], Awaitable[object]], every_s: float) -> None:
+    """Do `work` for ever, with a pause after each time. Raises what it raises."""
+    while True:
+        await work()
+        await asyncio.sleep(every_s)

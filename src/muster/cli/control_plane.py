@@ -4,7 +4,7 @@ Any number of processes have one each over the same engines; none needs to know 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -30,7 +30,7 @@ from muster.api.network.services import Services as NetworkServices
 from muster.api.network.services import assemble as assemble_network
 from muster.api.network.services import assemble_batch
 from muster.base.clock import system_clock
-from muster.base.tasks import kept_running
+from muster.base.tasks import kept_running, repeating
 from muster.cli.engines import Engines
 from muster.cli.first_data import FirstData, Makers, ensure_first_data
 from muster.domain.placement import Overcommit, Strategy
@@ -45,14 +45,17 @@ from muster.services.passwords import Passwords, PasswordSettings
 from muster.services.quotas import Quotas
 from muster.services.revocations import Revocations
 from muster.services.server_placement import ServerSettings
+from muster.services.singleton import Singleton
 from muster.services.token_authority import TokenAuthority
 from muster.services.token_keys import TokenKeys
 from muster.services.tokens import LIFETIME_S
 from muster.store.engine import Database
 
 _REFRESH_S = 3.0
-# How often deletions that a dead process began are looked for; the first time is at the start.
+# How often what a dead process has begun is looked for: deletions, and uploads of images.
 _FINISH_S = 10.0
+_SWEEP_S = 60.0
+_ROTATE_S = 3_600.0
 
 Work = Callable[[], Coroutine[Any, Any, None]]
 
@@ -134,6 +137,11 @@ def _assembled(settings: PlaneSettings, engines: Engines, keys: TokenKeys, passw
     compute = assemble_compute(database, batch, dispatcher.wake, neighbours, placing)
     reports = HostReports(database, engines.bus, clock, dispatcher, compute.orders, settings.overcommit)
     identity = assemble_identity(database, authority, revocations, passwords, clock, token_lifetime_s=LIFETIME_S)
+    once: dict[str, Work] = {
+        "deletions": partial(repeating, compute.orders.finish_left, _FINISH_S),
+        "uploads": partial(repeating, image.uploads.sweep, _SWEEP_S),
+        "rotation of token keys": partial(repeating, keys.rotate, _ROTATE_S),
+    }
     return _Parts(
         makers=Makers(passwords=passwords, quotas=quotas, image=image, network=network, compute=compute),
         revocations=revocations,
@@ -147,10 +155,10 @@ def _assembled(settings: PlaneSettings, engines: Engines, keys: TokenKeys, passw
         background={
             "outbox": dispatcher.run,
             "reports": reports.run,
-            "revocations": partial(_repeating, revocations.refresh, _REFRESH_S),
-            "token keys": partial(_repeating, keys.refresh, _REFRESH_S),
+            "revocations": partial(repeating, revocations.refresh, _REFRESH_S),
+            "token keys": partial(repeating, keys.refresh, _REFRESH_S),
             "consoles": compute.server_consoles.run,
-            "deletions": partial(_repeating, compute.orders.finish_left, _FINISH_S),
+            "for the cluster": Singleton(engines.locks, "periodic", once).run,
         },
     )
 
@@ -158,9 +166,3 @@ def _assembled(settings: PlaneSettings, engines: Engines, keys: TokenKeys, passw
 def image_files(folder: Path) -> ImageFiles:
     """The image folder of a cloud's folder; may be a file system that machines share."""
     return ImageFiles(folder / "images")
-
-
-async def _repeating(work: Callable[[], Awaitable[None]], every_s: float) -> None:
-    while True:
-        await work()
-        await asyncio.sleep(every_s)

@@ -111,9 +111,9 @@ class Cluster:
         path = self.settings(name, serve={"workers": workers, "drain_s": 20, **serve})
         return await self.command(name, "serve", "--settings", str(path), "--port", "0")
 
-    async def host(self, name: str, sim_hosts: int, first_index: int = 0) -> Command:
+    async def host(self, name: str, sim_hosts: int, first_index: int = 0, **host: Any) -> Command:
         """Simulated hosts, started."""
-        path = self.settings(name)
+        path = self.settings(name, host=host)
         numbers = ("--sim-hosts", str(sim_hosts), "--first-index", str(first_index))
         return await self.command(name, "host", "--settings", str(path), *numbers)
 

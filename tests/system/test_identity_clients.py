@@ -23,6 +23,7 @@ from muster.services.revocations import Revocations
 from muster.services.token_authority import TokenAuthority
 from muster.services.token_keys import TokenKeys
 from muster.store.engine import Database
+from muster.store.tables import metadata  # noqa: F401 - create_all makes the tables of all modules imported
 
 pytestmark = pytest.mark.system
 

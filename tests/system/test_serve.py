@@ -1,10 +1,14 @@
 """`muster serve` and `muster host` over PostgreSQL, etcd and RabbitMQ: two machines' worth of workers, and hosts."""
 
 import asyncio
+import contextlib
+import os
 import signal
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import httpx
 import pytest
 from tests.audit import http
 from tests.conformance.conftest import Postgres, postgres  # noqa: F401 - a fixture
@@ -24,10 +28,12 @@ async def cluster(tmp_path: Path, postgres: Postgres, etcd: Etcd, rabbitmq: Rabb
 
 
 async def test_two_machines_are_one_cloud(cluster: Cluster, tmp_path: Path) -> None:
+    metrics = free_ports(3)
     first, second, hosts = await asyncio.gather(
-        cluster.serve("a"), cluster.serve("b"), cluster.host("hosts", sim_hosts=5)
+        cluster.serve("a", metrics_port=metrics), cluster.serve("b"), cluster.host("hosts", 5, metrics_port=metrics + 2)
     )
     await asyncio.gather(first.ready(), second.ready(), hosts.ready())
+    await health_and_metrics_are_told(first, metrics)
     await tokens_are_shared(cluster, first, second)
 
     def use() -> None:
@@ -43,6 +49,21 @@ async def test_two_machines_are_one_cloud(cluster: Cluster, tmp_path: Path) -> N
     await asyncio.to_thread(use)
     first.send(signal.SIGTERM)
     assert await first.ended() == 0, first.said()
+
+
+async def health_and_metrics_are_told(machine: Command, metrics: int) -> None:
+    """Each of two workers has metrics of its own, and so have the hosts; none has them beside the APIs."""
+    for path in ("/healthcheck", "/healthcheck/ready"):
+        answer = await http.ask(machine.base_url, "GET", path)
+        assert (answer.status, answer.body) == (200, {"status": "ok"})
+    async with httpx.AsyncClient() as client:
+        assert (await client.get(f"{machine.base_url}/metrics")).status_code == 404
+        pages = [(await client.get(f"http://127.0.0.1:{metrics + index}/metrics")).text for index in range(3)]
+    workers = [page for page in pages if "muster_singleton{" in page]
+    assert len(workers) >= 1
+    assert all("muster_requests_total" in page for page in pages)
+    started = {line for page in pages for line in page.splitlines() if line.startswith("process_start_time_seconds")}
+    assert len(started) == 3, "three processes"
 
 
 async def tokens_are_shared(cluster: Cluster, first: Command, second: Command) -> None:
@@ -63,3 +84,14 @@ async def tokens_are_shared(cluster: Cluster, first: Command, second: Command) -
         return await status(first) == await status(second) == {401}
 
     await until(is_void, "the token is void at both")
+
+
+def free_ports(count: int) -> int:
+    """The first of so many ports of loopback that are free now, side by side."""
+    for first in range(20_000 + 7 * (os.getpid() % 1_000), 30_000, count):
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            for port in range(first, first + count):
+                probe = stack.enter_context(socket.socket())
+                probe.bind(("127.0.0.1", port))
+            return first
+    raise AssertionError("no ports are free")

@@ -43,6 +43,7 @@ from muster.services.image_tickets import ImageTickets
 from muster.services.outbox import Outbox
 from muster.services.passwords import Passwords, PasswordSettings
 from muster.services.quotas import Quotas
+from muster.services.readiness import Readiness, of_engines
 from muster.services.revocations import Revocations
 from muster.services.server_placement import ServerSettings
 from muster.services.singleton import Singleton
@@ -61,13 +62,19 @@ Work = Callable[[], Coroutine[Any, Any, None]]
 
 
 class PlaneSettings(Struct, frozen=True, kw_only=True):
-    """What a control plane may be told. Servers that name no zone go to hosts of `default_zone`, or of any."""
+    """What a control plane may be told. Servers that name no zone go to hosts of `default_zone`, or of any.
+
+    `name` is this process's among all of the cluster, the same after a restart. `with_metrics`: they are served
+    beside the APIs.
+    """
 
     folder: Path
     secret: ClusterSecret
     overcommit: Overcommit = Overcommit()
     placement: Strategy = Strategy.SPREAD
     default_zone: str | None = None
+    name: str = "muster"
+    with_metrics: bool = True
 
 
 class Cloud(Struct, frozen=True, kw_only=True):
@@ -87,6 +94,7 @@ class _Parts(Struct, frozen=True, kw_only=True):
     revocations: Revocations
     applications: Mapping[str, Application]
     host_images: Application
+    readiness: Readiness
     background: Mapping[str, Work]
 
 
@@ -106,7 +114,11 @@ async def control_plane(settings: PlaneSettings, engines: Engines, data: FirstDa
         await parts.revocations.refresh()
         tasks += [asyncio.create_task(kept_running(name, work), name=name) for name, work in parts.background.items()]
         yield Cloud(
-            application=Mounts({**parts.applications, "hosts": parts.host_images}),
+            application=Mounts(
+                {**parts.applications, "hosts": parts.host_images},
+                parts.readiness,
+                with_metrics=settings.with_metrics,
+            ),
             applications=parts.applications,
             admin_project_id=ids.admin_project_id,
             admin_user_id=ids.admin_user_id,
@@ -151,6 +163,7 @@ def _assembled(settings: PlaneSettings, engines: Engines, keys: TokenKeys, passw
             "image": image_application(image, authority),
             "compute": compute_application(compute, authority),
         },
+        readiness=of_engines(database, engines.locks, compute.server_consoles, settings.name),
         host_images=host_images(image.images, tickets),
         background={
             "outbox": dispatcher.run,

@@ -18,7 +18,6 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 BACKLOG = 4096
-_KEEP_ALIVE_S = 30
 # How long a connection that asks nothing stays open while all others are being answered.
 _SILENT_S = 2.0
 
@@ -44,8 +43,13 @@ def url_of(listener: socket.socket) -> str:
 
 
 @contextlib.asynccontextmanager
-async def listening(application: ASGIApp, listener: socket.socket, drain_s: float) -> AsyncIterator[asyncio.Task[None]]:
-    """The application is served meanwhile; at the end, what is being answered gets up to `drain_s`."""
+async def listening(
+    application: ASGIApp, listener: socket.socket, drain_s: float, keep_alive_s: int = 30
+) -> AsyncIterator[asyncio.Task[None]]:
+    """The application is served meanwhile; at the end, what is being answered gets up to `drain_s`.
+
+    A connection without a request is kept for `keep_alive_s` after its last answer.
+    """
     draining = asyncio.Event()
     config = uvicorn.Config(
         application,
@@ -54,7 +58,7 @@ async def listening(application: ASGIApp, listener: socket.socket, drain_s: floa
         access_log=False,
         log_level="error",
         backlog=BACKLOG,
-        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_keep_alive=keep_alive_s,
         timeout_graceful_shutdown=drain_s,  # type: ignore[arg-type] # handed to asyncio, which takes fractions
     )
     listener.listen(BACKLOG)

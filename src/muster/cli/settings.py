@@ -48,6 +48,7 @@ class ServeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     workers: Annotated[int, Meta(ge=1, le=256)] = 2
     public_url: str = ""
     metrics_port: Port = 0
+    metrics_bind: str = "127.0.0.1"
     drain_s: Annotated[float, Meta(ge=0, le=3600)] = 30.0
     placement: Strategy = Strategy.SPREAD
     cpu_overcommit: Share = Overcommit().cpu
@@ -64,6 +65,7 @@ class HostSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     zone: str = "nova"
     cpu_overcommit: Share = Overcommit().cpu
     metrics_port: Port = 0
+    metrics_bind: str = "127.0.0.1"
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -189,8 +191,15 @@ def _check_values(settings: Settings) -> None:
         _check_by(check_bus_url, engines.bus_url, "engines.bus_url")
     for field, url in (("serve.public_url", serve.public_url), ("host.api_url", host.api_url)):
         _require(not url or _is_http(url), field, "http://host:port or https://host")
-    for field, address in (("serve.bind", serve.bind), ("host.host_ip", host.host_ip)):
+    addresses = {
+        "serve.bind": serve.bind,
+        "serve.metrics_bind": serve.metrics_bind,
+        "host.host_ip": host.host_ip,
+        "host.metrics_bind": host.metrics_bind,
+    }
+    for field, address in addresses.items():
         _require(_is_address(address), field, "an IP address of this machine")
+    _require(serve.metrics_port + serve.workers <= 65_536, "serve.metrics_port", "a port with room for all workers")
     if serve.guest_image:
         _require(Path(serve.guest_image).is_file(), "serve.guest_image", "the path of an image that is there")
 

@@ -23,6 +23,7 @@ from muster.cli.engines import EngineSettings, opened_engines
 from muster.cli.first_data import FirstData
 from muster.cli.foreground import spare_the_garbage_collector, until_interrupted
 from muster.cli.listening import listening
+from muster.cli.metrics import metrics_served
 from muster.cli.secrets import cluster_password
 from muster.cli.settings import Settings, read_settings, require_serve
 from muster.domain.catalog import own_entries
@@ -65,6 +66,8 @@ async def _serve(settings: Settings, index: int, listener: socket.socket) -> Non
         overcommit=Overcommit(cpu=serve.cpu_overcommit, ram=serve.ram_overcommit),
         placement=serve.placement,
         default_zone=serve.default_zone or None,
+        with_metrics=False,
+        name=f"{socket.gethostname()}-{index}",
     )
     data = FirstData(
         admin_password=cluster_password(settings),
@@ -77,7 +80,11 @@ async def _serve(settings: Settings, index: int, listener: socket.socket) -> Non
         control_plane(plane, engines, data) as cloud,
     ):
         spare_the_garbage_collector()
-        async with listening(cloud.application, listener, serve.drain_s) as serving:
+        metrics_port = serve.metrics_port + index if serve.metrics_port else 0
+        async with (
+            metrics_served(serve.metrics_bind, metrics_port),
+            listening(cloud.application, listener, serve.drain_s) as serving,
+        ):
             sys.stdout.write(READY + "\n")
             sys.stdout.flush()
             await asyncio.wait([serving])

@@ -54,6 +54,10 @@ class ServerConsoles:
             raise Conflict(f"Instance {server_id} is not ready: {reply.error}", code="compute.console")
         return reply.output
 
+    async def check_bus(self) -> None:
+        """Send this process a message that changes nothing. Raises Transient when the bus does not take it."""
+        await self._bus.publish([(self._topic, encode(ConsoleReply(request_id="")))])
+
     async def _ask(self, request: ConsoleRequest) -> ConsoleReply:
         future: asyncio.Future[ConsoleReply] = asyncio.get_running_loop().create_future()
         self._waiting[request.request_id] = future

@@ -71,6 +71,8 @@ def test_a_file_that_others_can_read_is_refused(tmp_path: Path, mode: int, is_ri
         ("workers = 4", "port = 70000", "serve.port: expected `int` <= 65535"),
         ("workers = 4", "drain_s = -1", "serve.drain_s: expected `float` >= 0"),
         ("workers = 4", 'bind = "localhost"', "serve.bind: .* IP address"),
+        ("workers = 4", "metrics_port = 65535", "serve.metrics_port: .* room for all workers"),
+        ("workers = 4", 'metrics_bind = "all"', "serve.metrics_bind: .* IP address"),
         ('"pack"', '"random"', "serve.placement: invalid enum value 'random'"),
         ("[engines]", "colour = 1\n[engines]", "colour: no such setting; there are folder, secret"),
         ("[host]", "[hosts]", "hosts: no such setting"),

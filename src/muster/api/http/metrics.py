@@ -1,7 +1,7 @@
-"""`GET /metrics`: this process's metrics as Prometheus reads them, for callers on this machine only.
+"""`GET /metrics`: this process's metrics as Prometheus reads them.
 
 They need no token: a scraper has none. They name no project, server or user, but say how busy the cloud is, so that
-anyone from beyond the loopback interface is answered as if nothing were here.
+on the APIs' own port anyone from beyond the loopback interface is answered as if nothing were here.
 """
 
 from ipaddress import ip_address
@@ -14,8 +14,6 @@ from muster.api.http.responses import Response
 
 def metrics_response(scope: Scope) -> Response:
     """The answer to a request for the metrics. No queries."""
-    if not _is_local(scope):
-        return Response({"message": "Not found"}, status=404)
     if scope["method"] not in ("GET", "HEAD"):
         return Response({"message": "Method not allowed"}, status=405, headers={"Allow": "GET, HEAD"})
     response = Response(headers={"Content-Type": CONTENT_TYPE_LATEST})
@@ -23,7 +21,8 @@ def metrics_response(scope: Scope) -> Response:
     return response
 
 
-def _is_local(scope: Scope) -> bool:
+def is_local(scope: Scope) -> bool:
+    """Whether the caller is on the loopback interface."""
     client = scope.get("client")
     try:
         address = ip_address(client[0] if client else "")

@@ -30,6 +30,7 @@ class ControlRunner:
             "port": API_PORT,
             "workers": part.size,
             "metrics_port": METRICS_PORT,
+            "metrics_bind": part.address,
         }
         if site.plan.settings.real_hosts:
             serve["default_zone"] = REAL_ZONE

@@ -31,6 +31,7 @@ class HostsRunner:
         host: dict[str, str | int] = {
             "api_url": api_url(first),
             "metrics_port": METRICS_PORT,
+            "metrics_bind": part.address,
             "zone": site.plan.zones[part.kind],
         }
         if part.kind is Kind.REAL_HOST:

@@ -1,0 +1,65 @@
+"""Whether this process can do its work: its database, its locks and its bus answer.
+
+Invariant: asking costs the engines little, however many ask: one look at a time, and its answer is good for a moment.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+from muster.base.log import get_logger
+from muster.locks.protocol import LockService
+from muster.services.server_consoles import ServerConsoles
+from muster.store.engine import Database
+from muster.store.revocations import read_clock
+
+log = get_logger(__name__)
+
+_GOOD_FOR_S = 1.0
+_ANSWER_WITHIN_S = 3.0
+
+Check = Callable[[], Awaitable[object]]
+
+
+class Readiness:
+    """`checks` raise, or take too long, when what they look at does not answer."""
+
+    def __init__(self, checks: Mapping[str, Check]) -> None:
+        self._checks = checks
+        self._turn = asyncio.Lock()
+        self._faults: dict[str, str] = {}
+        self._looked_at = float("-inf")
+
+    async def faults(self) -> dict[str, str]:
+        """What does not answer, in words without names or addresses; empty when all is well. Takes 3 s at most."""
+        loop = asyncio.get_running_loop()
+        async with self._turn:
+            if loop.time() - self._looked_at > _GOOD_FOR_S:
+                found = await asyncio.gather(*(self._look(name, check) for name, check in self._checks.items()))
+                self._faults = {name: fault for name, fault in zip(self._checks, found, strict=True) if fault}
+                self._looked_at = loop.time()
+            return dict(self._faults)
+
+    async def _look(self, name: str, check: Check) -> str:
+        try:
+            async with asyncio.timeout(_ANSWER_WITHIN_S):
+                await check()
+        except TimeoutError:
+            return f"no answer within {_ANSWER_WITHIN_S:g} s"
+        except Exception as error:  # whatever it is: it does not work, and the log says why
+            log.warning("an engine does not answer", action="readiness.fault", engine=name, error=repr(error))
+            return "does not answer"
+        return ""
+
+
+def of_engines(database: Database, locks: LockService, consoles: ServerConsoles, name: str) -> Readiness:
+    """One query, one lock of this process's own (`name`), one message to itself."""
+
+    async def ask_database() -> None:
+        async with database.read() as connection:
+            await read_clock(connection)
+
+    async def ask_locks() -> None:
+        async with locks.hold(f"health/{name}"):
+            return
+
+    return Readiness({"database": ask_database, "locks": ask_locks, "bus": consoles.check_bus})

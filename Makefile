@@ -1,5 +1,5 @@
 # Each target is a plain script of the same name under scripts/, which takes options; `make help` lists them.
-TARGETS := install check test test-cloud-init demo up down bench clean
+TARGETS := install check test test-neutron test-cloud-init demo up down bench clean
 .PHONY: help $(TARGETS)
 
 help: ## say what there is
@@ -13,6 +13,9 @@ check: ## style, types and layers
 
 test: ## the checks and all tests
 	@scripts/test
+
+test-neutron: ## the IPAM driver in a real Neutron, installed from PyPI in .venv-neutron: some minutes
+	@scripts/test-neutron
 
 test-cloud-init: ## a stock Debian cloud image with cloud-init, built here and booted as a guest: some ten minutes, as root
 	@scripts/test-cloud-init

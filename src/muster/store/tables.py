@@ -9,7 +9,6 @@ from muster.store import (  # noqa: F401 - for the tables that they hold
     application_credentials,
     assignments,
     catalog,
-    commits,
     flavors,
     group_members,
     groups,

@@ -1,0 +1,86 @@
+"""Short transactions of the driver's own, beside those of Neutron, in the same database.
+
+Connections of its own: a request that waits for an allocation has one of Neutron's already, and if both came from one
+pool, enough of them would wait for each other for ever. The server ends a transaction whose worker says nothing for
+`lease_s`: a worker that is stopped in the middle of an allocation stands in nobody's way for longer.
+"""
+
+import logging
+import os
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from oslo_db import exception as db_exc
+from oslo_db.sqlalchemy import engines
+from sqlalchemy import Connection, Engine, event
+
+from muster.base.errors import Stale, Transient
+
+LOG = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+_TRIES = 8
+_PAUSE_S = 0.02
+_AGAIN = (Stale, db_exc.DBDeadlock, db_exc.DBDuplicateEntry, db_exc.DBConnectionError)
+
+
+class Database:
+    """`url` is SQLAlchemy's, with its password."""
+
+    def __init__(self, url: str, lease_s: int) -> None:
+        self._url = url
+        self._lease_s = lease_s
+        self._guard = threading.Lock()
+        self._engine: Engine | None = None
+        self._process = 0
+
+    def run(self, work: Callable[[Connection], Result]) -> Result:
+        """What `work` returns, committed. It is run again when others changed what it had read.
+
+        Raises what `work` raises, and Transient when the database is away or contended beyond reason.
+        """
+        for attempt in range(_TRIES):
+            try:
+                with self._started().begin() as connection:
+                    return work(connection)
+            except _AGAIN as error:
+                LOG.debug("Allocation is decided again, %s: %s", attempt + 1, error)
+                trouble = error
+                time.sleep(random.uniform(0, _PAUSE_S * 2**attempt))  # noqa: S311 - not a secret
+            except db_exc.DBError as error:
+                raise Transient(f"The database does not answer: {error}") from error
+        raise Transient(f"The database does not let an allocation through: {trouble}") from trouble
+
+    def _started(self) -> Engine:
+        with self._guard:
+            if self._engine is None or self._process != os.getpid():  # uWSGI forks
+                engine = engines.create_engine(self._url, max_pool_size=5, max_overflow=20, max_retries=0)
+                event.listen(engine, "connect", self._prepare)
+                engine.dispose()  # of connections made before this
+                self._engine, self._process = engine, os.getpid()
+            return self._engine
+
+    def _prepare(self, connection: Any, _: Any) -> None:
+        cursor = connection.cursor()
+        for statement in _settings(self._started().dialect.name, self._lease_s):
+            cursor.execute(statement)
+        cursor.close()
+        connection.commit()
+
+
+def _settings(dialect: str, lease_s: int) -> list[str]:
+    if dialect == "postgresql":
+        return [
+            f"SET idle_in_transaction_session_timeout = '{lease_s}s'",
+            f"SET lock_timeout = '{2 * lease_s}s'",
+        ]
+    return [
+        # An allocation reads what is, not what was when its transaction began, and locks no gaps between rows.
+        "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+        f"SET SESSION wait_timeout = {lease_s}",
+        f"SET SESSION innodb_lock_wait_timeout = {2 * lease_s}",
+    ]

@@ -1,0 +1,237 @@
+"""The IPAM driver: `ipam_driver = muster` (or this class's path) in neutron.conf.
+
+Subnets are written as Neutron's own `internal` driver writes them, in the caller's transaction, with the rows of
+`tables` beside; so the way back to `internal` stays open. Addresses go another way: decided and committed by a short
+transaction of their own (`allocator`), confirmed in the caller's, given back when that fails (`sessions`).
+"""
+
+import secrets
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import netaddr
+import webob.exc
+from neutron.ipam import driver as ipam_base
+from neutron.ipam import exceptions as ipam_exc
+from neutron.ipam import requests as ipam_req
+from neutron.ipam import subnet_alloc
+from neutron.ipam import utils as ipam_utils
+from neutron.ipam.drivers.neutrondb_ipam import driver as internal
+from neutron_lib import exceptions as n_exc
+from neutron_lib.db import api as db_api
+from oslo_config import cfg
+from oslo_db import exception as db_exc
+from sqlalchemy import Connection
+
+from muster.base.errors import Conflict, Exhausted, Invalid, MusterError, NotFound, Transient
+from muster.domain.addresses import Range
+from muster.neutron import allocation, options, sessions, store
+from muster.neutron.allocation import Ask, Mark, Terms
+from muster.neutron.allocator import Allocator, Policy
+from muster.neutron.database import Database
+from muster.neutron.locks import open_locks
+from muster.neutron.sessions import Book, Claim
+from muster.neutron.tables import State
+
+_RETRY_AFTER_S = 5
+
+
+class AddressesUnavailable(webob.exc.HTTPServiceUnavailable):
+    """503 with Retry-After: the lock service or the database is away. Neutron passes HTTP errors on as they are."""
+
+    def __init__(self, reason: str) -> None:
+        headers = [("Retry-After", str(_RETRY_AFTER_S))]
+        super().__init__(detail=f"No IP address can be allocated now. {reason}", headers=headers)
+
+
+class AddressRequestFactory(ipam_req.AddressRequestFactory):
+    """Neutron's requests, which know in addition for which port they are."""
+
+    @classmethod
+    def get_request(cls, context: Any, port: Any, ip_dict: Any) -> Any:
+        request = super().get_request(context, port, ip_dict)
+        request.port_id = port.get("id")
+        return request
+
+
+class MusterPool(internal.NeutronDbPool):
+    """See `neutron.ipam.driver.Pool`."""
+
+    def get_subnet(self, subnet_id: str) -> Any:
+        return MusterSubnet.load(subnet_id, self._context)
+
+    def allocate_subnet(self, request: Any) -> Any:
+        if self._subnetpool:
+            request = subnet_alloc.SubnetAllocator.allocate_subnet(self, request).get_details()
+        if not isinstance(request, ipam_req.SpecificSubnetRequest):
+            raise ipam_exc.InvalidSubnetRequestType(subnet_type=type(request))
+        return MusterSubnet.create_from_subnet_request(request, self._context)
+
+    def update_subnet(self, request: Any) -> Any:
+        subnet = super().update_subnet(request)
+        if request.allocation_pools is not None:
+            changed = _subnet(request.subnet_id, request.subnet_cidr, request.allocation_pools)
+            with db_api.CONTEXT_WRITER.using(self._context):
+                session = self._context.session
+                allocation.change_subnet(session.connection(), changed, time.time())
+                sessions.book(session).own_subnets.add(changed.id)
+            return MusterSubnet.load(request.subnet_id, self._context)
+        return subnet
+
+    def remove_subnet(self, subnet_id: str) -> None:
+        super().remove_subnet(subnet_id)
+        with db_api.CONTEXT_WRITER.using(self._context):
+            store.remove_subnet(self._context.session.connection(), subnet_id)
+            sessions.book(self._context.session).own_subnets.add(subnet_id)
+
+    def get_allocator(self, subnet_ids: Sequence[str]) -> Any:
+        return MusterSubnetGroup(self._context, subnet_ids)
+
+    def get_address_request_factory(self) -> Any:
+        return AddressRequestFactory
+
+    def needs_rollback(self) -> bool:
+        """What Neutron's transaction undoes, it undoes here too; the rest is given back when it ends."""
+        return False
+
+
+class MusterSubnetGroup(ipam_base.SubnetGroup):
+    """Subnets of which any will do, in order of preference."""
+
+    def __init__(self, context: Any, subnet_ids: Sequence[str]) -> None:
+        self._context = context
+        self._subnet_ids = subnet_ids
+
+    def allocate(self, request: Any) -> tuple[str, str]:
+        for subnet_id in self._subnet_ids:
+            try:
+                return _take(self._context, subnet_id, request)[0], subnet_id
+            except ipam_exc.IpAddressGenerationFailure:
+                continue
+        raise ipam_exc.IpAddressGenerationFailureAllSubnets()
+
+
+class MusterSubnet(internal.NeutronDbSubnet):
+    """See `neutron.ipam.driver.Subnet`."""
+
+    @classmethod
+    def create_from_subnet_request(cls, request: Any, context: Any) -> Any:
+        subnet = super().create_from_subnet_request(request, context)
+        if request.subnet_id:
+            made = _subnet(request.subnet_id, request.subnet_cidr, subnet.get_details().allocation_pools)
+            with db_api.CONTEXT_WRITER.using(context):
+                session = context.session
+                allocation.open_or_change_subnet(session.connection(), made, time.time())
+                sessions.book(session).own_subnets.add(made.id)
+        return subnet
+
+    def allocate(self, request: Any) -> str:
+        return _take(self._context, self._subnet_id, request)[0]
+
+    def bulk_allocate(self, request: Any) -> list[str]:
+        return list(_take(self._context, self._subnet_id, request))
+
+    def deallocate(self, address: Any) -> None:
+        ip_address = str(netaddr.IPAddress(address))
+        with db_api.CONTEXT_WRITER.using(self._context):
+            session = self._context.session
+            store.release(session.connection(), self._subnet_id, ip_address, time.time())
+            sessions.book(session).released.add((self._subnet_id, ip_address))
+
+
+def _take(context: Any, subnet_id: str, request: Any) -> tuple[str, ...]:
+    """Addresses for a request, held within the caller's transaction. Raises Neutron's errors."""
+    ask = _ask(request)
+    port_id = getattr(request, "port_id", None)
+    try:
+        with db_api.CONTEXT_WRITER.using(context):
+            session = context.session
+            book = sessions.book(session)
+            if subnet_id in book.own_subnets or session.get_bind().dialect.name == "sqlite":
+                return _take_inside(session.connection(), subnet_id, ask, port_id)
+            wanted = str(request.address) if ask.number is not None else ""
+            if (subnet_id, wanted) in book.released and store.take_again(
+                session.connection(), subnet_id, wanted, {"since": time.time(), "port_id": port_id}
+            ):
+                return (wanted,)
+            return _take_outside(session.connection(), book, _allocator().claim(subnet_id, ask), port_id)
+    except MusterError as error:
+        raise _as_neutrons(error, subnet_id, request) from error
+
+
+def _take_outside(connection: Connection, book: Book, claim: Claim, port_id: str | None) -> tuple[str, ...]:
+    """Make a claim this transaction's own: it is held if that commits, and given back if not."""
+    book.claims.append(claim)
+    values = {"since": time.time(), "port_id": port_id}
+    if not store.confirm(connection, claim.subnet_id, claim.ip_addresses, claim.claim, values):
+        # This process was stopped for longer than `claim_age`. Neutron begins the request again.
+        raise db_exc.RetryRequest(ipam_exc.IpAddressGenerationFailure(subnet_id=claim.subnet_id))
+    return claim.ip_addresses
+
+
+def _take_inside(connection: Connection, subnet_id: str, ask: Ask, port_id: str | None) -> tuple[str, ...]:
+    """Allocate within the caller's transaction, which has made or locked the subnet itself: nobody else can."""
+    mark = Mark(State.HELD, secrets.token_hex(16), port_id)
+    [outcome] = allocation.allocate(connection, subnet_id, [ask], mark, _terms())
+    if isinstance(outcome, MusterError):
+        raise outcome
+    return outcome
+
+
+def _ask(request: Any) -> Ask:
+    if isinstance(request, ipam_req.SpecificAddressRequest):  # EUI-64 too
+        return Ask(number=int(request.address))
+    if isinstance(request, ipam_req.BulkAddressRequest):
+        return Ask(count=request.num_addresses)
+    return Ask()
+
+
+def _as_neutrons(error: MusterError, subnet_id: str, request: Any) -> Any:
+    if isinstance(error, Conflict):
+        return ipam_exc.IpAddressAlreadyAllocated(subnet_id=subnet_id, ip=str(request.address))
+    if isinstance(error, Invalid):
+        return ipam_exc.InvalidIpForSubnet(subnet_id=subnet_id, ip=str(request.address))
+    if isinstance(error, Exhausted):
+        return ipam_exc.IpAddressGenerationFailure(subnet_id=subnet_id)
+    if isinstance(error, NotFound):
+        return n_exc.SubnetNotFound(subnet_id=subnet_id)
+    if isinstance(error, Transient):
+        return AddressesUnavailable(error.message)
+    return error
+
+
+def _subnet(subnet_id: str, cidr: Any, pools: Sequence[Any]) -> store.Subnet:
+    return store.Subnet(subnet_id, str(cidr), tuple(Range(pool.first, pool.last) for pool in pools))
+
+
+def _terms() -> Terms:
+    section = options.register(cfg.CONF)
+    return Terms(fits=ipam_utils.check_subnet_ip, now=time.time(), rest_s=section.rest, claim_age_s=section.claim_age)
+
+
+class _Process:
+    """What all requests of a process share."""
+
+    guard = threading.Lock()
+    allocator: Allocator | None = None
+
+
+def _allocator() -> Allocator:
+    """Made when the first address is asked for: then the configuration is read, and uWSGI has forked."""
+    with _Process.guard:
+        if _Process.allocator is None:
+            section = options.register(cfg.CONF)
+            url = db_api.CONTEXT_WRITER.get_engine().url.render_as_string(hide_password=False)
+            policy = Policy(
+                batch=section.batch,
+                rest_s=section.rest,
+                claim_age_s=section.claim_age,
+                refuse_without_lock=section.without_lock == "refuse",
+                fits=ipam_utils.check_subnet_ip,
+            )
+            locks = open_locks(section.lock_url, section.lease, section.lock_timeout)
+            _Process.allocator = Allocator(Database(url, section.lease), locks, policy)
+            sessions.watch(_Process.allocator.give_back)
+        return _Process.allocator

@@ -1,0 +1,104 @@
+"""The lock that a batch holds while it decides: none, Tooz's, or etcd's.
+
+Its purpose is that workers queue outside the database, first come, first served. It is not what makes an allocation
+right: that is the subnet's row, locked in the same transaction, and the primary key. So a lock that is lost, or a lock
+service that gives one lock to two, costs time and nothing else.
+"""
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import tooz
+from tooz import coordination
+
+from muster.base.errors import Invalid, Transient
+from muster.locks import etcd_settings
+from muster.neutron.etcd_lock import EtcdLocks
+
+_ETCD = frozenset({"etcd", "etcds"})
+# These queue by themselves; the others poll, and would be asked again after this long.
+_POLL_S = 1.0
+
+
+class Locks(Protocol):
+    """Named locks between processes."""
+
+    def hold(self, name: str) -> AbstractContextManager[None]:
+        """Wait for a lock and hold it. Raises Transient when the service is away or the wait takes too long."""
+        ...
+
+
+class NoLocks:
+    """The database alone: the subnet's row is the lock."""
+
+    @contextmanager
+    def hold(self, name: str) -> Iterator[None]:
+        yield
+
+
+class ToozLocks:
+    """Locks of any Tooz backend. One connection per process, made when it is first needed."""
+
+    def __init__(self, url: str, wait_s: float) -> None:
+        self._url = url
+        self._wait_s = wait_s
+        self._guard = threading.Lock()
+        self._coordinator: Any = None
+
+    @contextmanager
+    def hold(self, name: str) -> Iterator[None]:
+        lock = self._asked(lambda coordinator: coordinator.get_lock(name.replace("/", "-").encode()))
+        deadline = time.monotonic() + self._wait_s
+        while not self._asked(lambda _: lock.acquire(blocking=_POLL_S)):
+            if time.monotonic() > deadline:
+                raise Transient(f"The lock {name} could not be had within {self._wait_s:.0f} s")
+        try:
+            yield
+        finally:
+            with suppress(Transient):  # what was done under it has been done; it runs out by itself
+                self._asked(lambda _: lock.release())
+
+    def _asked(self, question: Callable[[Any], Any]) -> Any:
+        """What the backend answers. After an error the connection is made anew: it may be of a server that is gone."""
+        try:
+            return question(self._connected())
+        except Exception as error:  # Tooz's drivers let errors of their libraries through
+            if type(error).__name__ == "RetryError":  # how its etcd driver says that the time is over
+                return False
+            with self._guard:
+                self._coordinator = None
+            raise Transient(f"The lock service does not answer: {error}") from error
+
+    def _connected(self) -> Any:
+        with self._guard:
+            if self._coordinator is None:
+                member = f"muster-ipam-{socket.gethostname()}-{os.getpid()}"
+                coordinator = coordination.get_coordinator(self._url, member.encode())
+                coordinator.start(start_heart=True)
+                self._coordinator = coordinator
+            return self._coordinator
+
+
+def open_locks(url: str, lease_s: int, wait_s: float) -> Locks:
+    """The locks that a URL names: empty for none, `etcd://` and `etcds://` (see `locks.etcd_settings`), or Tooz's.
+
+    Connects to nothing yet. Raises Invalid for a URL that is not understood.
+    """
+    scheme = urlsplit(url).scheme
+    if not url:
+        return NoLocks()
+    if not scheme:
+        raise Invalid("lock_url must be a URL: etcd://host:port, or a URL of Tooz")
+    if scheme in _ETCD:
+        return EtcdLocks(etcd_settings.from_url(url), lease_s, wait_s)
+    try:
+        coordination.get_coordinator(url, b"check")
+    except tooz.ToozError as error:
+        raise Invalid(f"lock_url is not understood: {error}") from error
+    return ToozLocks(url, wait_s)

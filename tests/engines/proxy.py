@@ -46,16 +46,18 @@ class Proxy:
             task.cancel()
         self.cut()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # cut connections close their sockets in the loop's next turn
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.links_made += 1
+        self._writers.add(writer)
         await self._passes.wait()
         try:
             there = await asyncio.open_connection("127.0.0.1", self._target)
         except OSError:
             writer.transport.abort()
             return
-        self._writers |= {writer, there[1]}
+        self._writers.add(there[1])
         for source, sink in ((reader, there[1]), (there[0], writer)):
             task = asyncio.create_task(self._pass_on(source, sink))
             self._links.add(task)

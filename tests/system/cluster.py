@@ -13,8 +13,8 @@ from typing import Any
 
 import yaml
 from tests.audit import http
-from tests.conformance.conftest import Postgres
 from tests.engines.etcd import Etcd
+from tests.engines.postgres import Postgres
 from tests.engines.rabbitmq import RabbitMq
 
 READY_S = 90.0

@@ -11,9 +11,10 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.audit import http
-from tests.conformance.conftest import Postgres, postgres  # noqa: F401 - a fixture
+from tests.conformance.conftest import postgres  # noqa: F401 - a fixture
 from tests.engines.etcd import Etcd
 from tests.engines.fixtures import etcd, rabbitmq  # noqa: F401 - fixtures
+from tests.engines.postgres import Postgres
 from tests.engines.rabbitmq import RabbitMq
 from tests.openstack_command import openstack_command
 from tests.system.cluster import Cluster, Command, cluster_of, log_in, until

@@ -80,6 +80,18 @@ class Transient(MusterError):
         self.retry_after_s = retry_after_s
 
 
+class Away(Transient):
+    """Something needed went away before anything was done: all of it may be done again once it is back."""
+
+    code = "muster.away"
+
+
+class InDoubt(Transient):
+    """Something needed went away while it did what was asked, and whether it was done could not be found out."""
+
+    code = "muster.in_doubt"
+
+
 class Stale(MusterError):
     """A conditional write found that what it was decided on has changed: read again, decide again. Not for users."""
 

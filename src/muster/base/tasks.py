@@ -5,6 +5,7 @@ import signal
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TypeVar
 
+from muster.base.errors import Transient
 from muster.base.log import get_logger
 from muster.base.metrics import TASK_FAILURES
 
@@ -51,6 +52,8 @@ async def kept_running(name: str, work: Callable[[], Coroutine[object, object, N
         try:
             await work()
             log.error("background work ended", action="task.ended", task=name)
+        except Transient as error:
+            log.warning("background work delayed", action="task.delayed", task=name, error=error.message)
         except Exception as error:  # whatever it is, it must not be the end
             log.error("background work failed", action="task.failed", task=name, error=repr(error), exc_info=True)
         TASK_FAILURES.labels(name).inc()

@@ -7,7 +7,6 @@ and no error; errors of the client library leave here as Transient.
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import Awaitable
 from random import Random
 from typing import Any, TypeVar
@@ -21,6 +20,7 @@ from yarl import URL
 
 from muster.base.errors import Transient
 from muster.base.log import get_logger
+from muster.base.tcp import notice_silence
 from muster.bus.rabbitmq_settings import RabbitSettings
 
 log = get_logger(__name__)
@@ -28,7 +28,6 @@ log = get_logger(__name__)
 Result = TypeVar("Result")
 
 _FIRST_PAUSE_S = 0.2
-_PROBES = 3
 
 
 class Link:
@@ -121,17 +120,6 @@ class _Sockets(TransportFactory):
         reader, writer = await asyncio.open_connection(url.host, url.port, ssl=context)
         notice_silence(writer.get_extra_info("socket"), self._silence_s)
         return reader, writer
-
-
-def notice_silence(connection: socket.socket, silence_s: int) -> None:
-    """Let TCP give a connection up on which nothing was heard for `silence_s`, whether or not something is sent."""
-    # Probes are for an idle link (tcp(7)); the user timeout (RFC 5482) is for data that is never acknowledged.
-    part_s = max(1, silence_s // (_PROBES + 1))
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, part_s)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, part_s)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _PROBES)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, silence_s * 1_000)
 
 
 async def told(call: Awaitable[Result]) -> Result:

@@ -10,6 +10,7 @@ from muster.base.errors import Conflict, NotFound
 from muster.domain.context import Context
 from muster.domain.flavors import Flavor, FlavorQuery, FlavorTable
 from muster.services.project_ids import check_project
+from muster.services.redecide import redecided
 from muster.store import flavors as store
 from muster.store.engine import Connection, Database, Violation
 from muster.store.violations import FOREIGN_KEY
@@ -25,7 +26,9 @@ class Flavors:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
-        self._reads: Coalescer[None, FlavorTable] = Coalescer(self._read, name="flavors.read")
+        self._reads: Coalescer[None, FlavorTable] = Coalescer(
+            redecided("flavors.read", self._read), name="flavors.read"
+        )
 
     async def ensure(self, wanted: Sequence[Flavor]) -> None:
         """Make these flavors in a cloud that has none: one that was deleted on purpose does not come back."""

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 import msgspec
 
 from muster.base.clock import Clock
-from muster.base.errors import MusterError, Stale, Transient
+from muster.base.errors import Transient
 from muster.base.log import get_logger
 from muster.base.metrics import MESSAGES, STATE_CHANGES
 from muster.bus.protocol import Bus, Subscription
@@ -33,6 +33,7 @@ from muster.domain.placement import Overcommit
 from muster.domain.report_order import in_order
 from muster.domain.servers import Server, observe
 from muster.services.dispatcher import Dispatcher
+from muster.services.redecide import redeciding
 from muster.services.server_orders import ServerOrders
 from muster.store import aggregates as aggregate_store
 from muster.store import hosts as host_store
@@ -72,22 +73,27 @@ class HostReports:
         self._asked: dict[str, float] = {}
 
     async def run(self) -> None:
-        """Serve for ever. What could not be written because the database is away is asked for again by numbers."""
+        """Serve for ever."""
         subscription = await self._listen()
         while True:
             messages = [message for message in map(_decoded, await subscription.next_batch()) if message is not None]
             MESSAGES.labels("from_hosts").inc(len(messages))
+            await self._take_at_last(messages)
+
+    async def _take_at_last(self, messages: Sequence[Message]) -> None:
+        """Take all in, however long the database is away: dropped, they would all have to be asked for again."""
+        while True:
             try:
-                await self._take_apart(messages)
-            except MusterError as error:
+                return await self._take_apart(messages)
+            except Transient as error:
                 log.warning("reports not written", action="reports.delayed", error=error.message)
-                await asyncio.sleep(0.5)
+                await asyncio.sleep(error.retry_after_s)
 
     async def _take_apart(self, messages: Sequence[Message]) -> None:
-        """Take all in together; if a mistake prevents it, one by one. Raises MusterError when the database is away."""
+        """Take all in together; if a mistake prevents it, one by one. Raises Transient when the database is away."""
         try:
-            await self.take(messages)
-        except (Transient, Stale):
+            await redeciding("reports", lambda: self.take(messages))
+        except Transient:
             raise
         except Exception as error:
             if len(messages) > 1:

@@ -30,6 +30,7 @@ from muster.domain.images import (
 from muster.domain.specs import ImageSpec
 from muster.services.image_access import missing, read_owned, seen
 from muster.services.image_files import ImageFiles, Reader
+from muster.services.redecide import redecided
 from muster.store import image_listing as listing_store
 from muster.store import image_members as member_store
 from muster.store import images as store
@@ -55,7 +56,7 @@ class ImageService:
         self._clock = clock
         self._files = files
         self._settings = settings or ImageSettings()
-        self._looks: Coalescer[tuple[Context, str], Image] = Coalescer(self._look, name="images")
+        self._looks: Coalescer[tuple[Context, str], Image] = Coalescer(redecided("images", self._look), name="images")
 
     async def create(self, context: Context, draft: Draft) -> Image:
         """A record without content. Raises Forbidden (owner, visibility), Conflict (the id is taken), TooLarge."""

@@ -12,6 +12,7 @@ from muster.domain.keypairs import SSH, X509, Keypair, certificate_fingerprint, 
 from muster.domain.quotas import UNLIMITED
 from muster.services.new_keys import certificate_pair, ssh_pair
 from muster.services.quotas import Quotas
+from muster.services.redecide import redecided
 from muster.store import keypairs as store
 from muster.store import usages as usage_store
 from muster.store.engine import Connection, Database, Violation
@@ -35,7 +36,9 @@ class Keypairs:
         self._quotas = quotas
         self._clock = clock
         self._making = asyncio.Semaphore(_KEYS_AT_ONCE)
-        self._reads: Coalescer[tuple[str, str], Keypair | None] = Coalescer(self._read, name="keypairs.read")
+        self._reads: Coalescer[tuple[str, str], Keypair | None] = Coalescer(
+            redecided("keypairs.read", self._read), name="keypairs.read"
+        )
 
     async def create(
         self, context: Context, user_id: str, name: str, public_key: str | None, kind: str = SSH

@@ -1,29 +1,67 @@
-"""Deciding again when what a decision was based on has changed meanwhile (optimistic concurrency).
+"""Deciding again when what a decision was based on has changed meanwhile (optimistic concurrency), or has gone.
 
-Not a retry in a storm: it happens only when a lock was lost or another worker claimed the last of a host, and only the
-decision is made again, at once, with a fresh picture.
+Not a retry in a storm: it happens only when a lock was lost, another worker claimed the last of a host, or the database
+broke off, and only the decision is made again, once for all requests of a batch, with a fresh picture. Whoever decides
+again after the database broke off first waits until it is back (`store.presence`), not longer than a client would.
 """
 
+import asyncio
+import time
 from collections.abc import Awaitable, Callable
+from random import SystemRandom
 from typing import TypeVar
 
-from muster.base.errors import Stale, Transient
+from muster.base.errors import Away, Stale, Transient
 from muster.base.log import get_logger
 from muster.base.metrics import REDECIDED
 
 log = get_logger(__name__)
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _ROUNDS = 10
+# A database that takes connections and breaks them off again is tried for this long.
+_PATIENCE_S = 20.0
+_FIRST_PAUSE_S = 0.02
+_LAST_PAUSE_S = 1.0
+
+_rng = SystemRandom()
 
 
 async def redeciding(what: str, decide: Callable[[], Awaitable[Result]]) -> Result:
-    """The result of `decide`, called again each time it raises Stale. Raises Transient after ten rounds."""
-    for _ in range(_ROUNDS):
+    """The result of `decide`, called again each time it raises Stale or Away.
+
+    Raises Transient after ten rounds that were Stale, or when the database stays away; Away when it is there but goes
+    away in the middle again and again.
+    """
+    stale, pause_s, until = 0, _FIRST_PAUSE_S, time.monotonic() + _PATIENCE_S
+    while True:
+        began = time.monotonic()
         try:
             return await decide()
         except Stale as error:
-            REDECIDED.labels(what).inc()
-            log.warning("deciding again", action="redecide", what=what, why=error.message)
-    raise Transient(f"Too much changed at once ({what})", retry_after_s=1.0)
+            stale += 1
+            if stale == _ROUNDS:
+                raise Transient(f"Too much changed at once ({what})", retry_after_s=1.0) from error
+            _note(what, error.message)
+        except Away as error:
+            if began >= until:
+                raise
+            _note(what, error.message)
+            await asyncio.sleep(pause_s * _rng.uniform(0.5, 1.0))
+            pause_s = min(2 * pause_s, _LAST_PAUSE_S)
+
+
+def redecided(what: str, decide: Callable[[Item], Awaitable[Result]]) -> Callable[[Item], Awaitable[Result]]:
+    """`decide`, each call of which is `redeciding`: for coalescers whose batches change one thing or only read."""
+
+    async def decided(item: Item) -> Result:
+        return await redeciding(what, lambda: decide(item))
+
+    return decided
+
+
+def _note(what: str, why: str) -> None:
+    REDECIDED.labels(what).inc()
+    log.warning("deciding again", action="redecide", what=what, why=why)

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from muster.base.clock import Clock
 from muster.base.coalescer import Coalescer
 from muster.domain.revocations import Revocation
+from muster.services.redecide import redecided
 from muster.store import revocations as store
 from muster.store.engine import Connection, Database
 
@@ -39,7 +40,9 @@ class Revocations:
         self._held: dict[str, Revocation] = {}
         self._cursor = 0
         self._refreshing = asyncio.Lock()
-        self._coalescer: Coalescer[str, None] = Coalescer(self._revoke_batch, name="revocations")
+        self._coalescer: Coalescer[str, None] = Coalescer(
+            redecided("revocations", self._revoke_batch), name="revocations"
+        )
         # Grows whenever something was revoked: a token checked at this generation needs no second look.
         self.generation = 0
 

@@ -11,6 +11,7 @@ from muster.domain.context import Context
 from muster.domain.quotas import UNLIMITED, Ask
 from muster.domain.server_groups import ServerGroup
 from muster.services.quotas import Quotas
+from muster.services.redecide import redecided
 from muster.store import server_groups as store
 from muster.store.engine import Connection, Database
 
@@ -32,7 +33,9 @@ class ServerGroups:
         self._database = database
         self._quotas = quotas
         self._clock = clock
-        self._reads: Coalescer[str, ServerGroup | None] = Coalescer(self._read, name="server_groups.read")
+        self._reads: Coalescer[str, ServerGroup | None] = Coalescer(
+            redecided("server_groups.read", self._read), name="server_groups.read"
+        )
 
     def now(self) -> float:
         """The time at which a group is made."""

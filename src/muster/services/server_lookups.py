@@ -8,6 +8,7 @@ from muster.base.coalescer import Coalescer
 from muster.base.errors import MusterError
 from muster.domain.server_lookups import DEFAULT_GROUP, Named, Picture, Resolved, resolve
 from muster.services.port_batch import PortBatch
+from muster.services.redecide import redecided
 from muster.store import server_lookups as store
 from muster.store.engine import Connection, Database
 
@@ -18,7 +19,9 @@ class ServerLookups:
     def __init__(self, database: Database, ports: PortBatch) -> None:
         self._database = database
         self._ports = ports
-        self._looks: Coalescer[Named, Resolved] = Coalescer(self._look, name="servers.lookups")
+        self._looks: Coalescer[Named, Resolved] = Coalescer(
+            redecided("servers.lookups", self._look), name="servers.lookups"
+        )
 
     async def resolve(self, named: Named) -> Resolved:
         """What the request comes to. Raises Invalid, Conflict, Forbidden as Nova answers what is named wrongly.

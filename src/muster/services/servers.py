@@ -6,6 +6,7 @@ from muster.domain.context import Context
 from muster.domain.instance_actions import ActionQuery, InstanceAction
 from muster.domain.server_listing import ServerQuery
 from muster.domain.servers import Server
+from muster.services.redecide import redecided
 from muster.store import instance_actions as action_store
 from muster.store import server_listing as listing_store
 from muster.store import servers as store
@@ -17,7 +18,9 @@ class Servers:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._reads: Coalescer[str, Server | None] = Coalescer(self._read, name="servers.read")
+        self._reads: Coalescer[str, Server | None] = Coalescer(
+            redecided("servers.read", self._read), name="servers.read"
+        )
 
     async def get(self, context: Context, server_id: str) -> Server:
         """A server with its interfaces and tags. Raises NotFound. Concurrent reads share their queries."""

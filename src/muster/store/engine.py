@@ -2,53 +2,41 @@
 
 SQLite has one writer: its write transactions queue here, first come, first served, instead of failing as 'locked'.
 PostgreSQL's go side by side. Errors of the drivers leave this module only as errors of `base.errors`.
+
+Invariant: a write transaction says the truth about its commit also when the connection breaks in the middle of it: it
+ends well when it was committed, and raises Away only when it certainly was not.
 """
 
 import asyncio
+import contextlib
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
-import msgspec
-from sqlalchemy import Connection as SyncConnection
-from sqlalchemy import MetaData, event, make_url
+from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from muster.base.errors import Bug, Conflict, MusterError, Stale, Transient
-from muster.base.metrics import TRANSACTION_SECONDS
+from muster.base.errors import Away, Bug, Conflict, InDoubt, MusterError, Stale, Transient
+from muster.base.log import get_logger
+from muster.base.metrics import IN_DOUBT, TRANSACTION_SECONDS
+from muster.store import commits, postgresql
+from muster.store.metadata import metadata
+from muster.store.postgresql_settings import from_url
+from muster.store.presence import Presence
+from muster.store.sqlite import WRITER_CACHE_KIB, sqlite_engine
 from muster.store.violations import violated_constraint
+
+__all__ = ["Connection", "Database", "Violation", "metadata"]
+
+log = get_logger(__name__)
 
 # The type of a transaction's handle, for services, which pass it on and run no SQL themselves.
 Connection = AsyncConnection
 
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
-
-
-# PostgreSQL's serialization_failure and deadlock_detected: the transaction left nothing and may be decided again.
-_LOST_TO_ANOTHER = frozenset({"40001", "40P01"})
-
-
-def _to_json(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
-
-
-# A server has half a dozen JSON columns: the standard library's parser was a tenth of what creating one costs.
-_JSON = {"json_serializer": _to_json, "json_deserializer": msgspec.json.decode}
-
-
-# What a connection of SQLite may keep of the file. Each has its own, and behind all of them is the kernel's.
-_WRITER_CACHE_KIB = 8_192
-_READER_CACHE_KIB = 2_048
+# How many write transactions between two in which ids of old ones are removed.
+_FORGET_EVERY = 500
+_ASK_AGAIN_S = 0.1
 
 
 class Violation(Conflict):
@@ -62,49 +50,58 @@ class Violation(Conflict):
 
 
 class Database:
-    """A database by its URL: `sqlite:///path` or `postgresql://user@host/name`."""
+    """A database by its URL: `sqlite:///path` or `postgresql://user@host/name` (see `postgresql_settings`)."""
 
-    def __init__(self, url: str, *, stopped_after_s: float = 30.0) -> None:
-        """PostgreSQL ends a transaction that does nothing for `stopped_after_s`: its process stands still.
-
-        What it has locked would keep all others waiting for as long as that lasts.
-        """
-        parsed = make_url(url)
-        self.is_sqlite = parsed.get_backend_name() == "sqlite"
-        driver = "sqlite+aiosqlite" if self.is_sqlite else "postgresql+asyncpg"
-        self.url = parsed.set(drivername=driver)
+    def __init__(self, url: str, **settings: float) -> None:
+        """`settings` are those of PostgreSQL, before those in the URL. Raises Invalid."""
+        self.url = url
+        self.is_sqlite = url.startswith("sqlite")
         self._writing = asyncio.Lock()
+        self._writes = 0
         if self.is_sqlite:
-            self._writer = _sqlite_engine(self.url, begin="BEGIN IMMEDIATE", pool_size=1, cache_kib=_WRITER_CACHE_KIB)
-            self._reader = _sqlite_engine(self.url, begin="BEGIN", pool_size=4)
+            self._file = make_url(url).set(drivername="sqlite+aiosqlite")
+            self._writer = sqlite_engine(self._file, begin="BEGIN IMMEDIATE", pool_size=1, cache_kib=WRITER_CACHE_KIB)
+            self._reader = sqlite_engine(self._file, begin="BEGIN", pool_size=4)
+            self._doubt_s = self._patience_s = 0.0
         else:
-            limits = {"idle_in_transaction_session_timeout": str(int(stopped_after_s * 1_000))}
-            self._writer = self._reader = create_async_engine(
-                self.url, pool_size=10, max_overflow=10, connect_args={"server_settings": limits}, **_JSON
-            )
+            found = from_url(url, **settings)
+            self._servers = postgresql.Servers(found)
+            self._writer = self._reader = self._servers.engine
+            self._doubt_s, self._patience_s = found.doubt_s, found.patience_s
+        self._presence = Presence(self._look, self._patience_s)
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """A transaction for reading: one consistent picture on SQLite, one per statement on PostgreSQL.
 
-        Raises Transient when the database is away.
+        Waits for a database that is away. Raises Away when it goes away in the middle, Transient when it stays away.
         """
-        async with self._translating(), self._reader.connect() as connection:
+        async with self._connected(self._reader) as connection:
             yield connection
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that commits at the end of the block, or leaves nothing if the block raises.
 
-        Raises Violation when a constraint refuses, Stale when the database chose another transaction to go first,
-        Transient when it is away. One commit (one fsync).
+        Waits for a database that is away before it begins. Raises Violation when a constraint refuses, Stale when the
+        database chose another transaction to go first, Transient when it stays away or has too much to do, Away when it
+        went away and nothing was committed, InDoubt when that cannot be found out. One commit (one fsync); on
+        PostgreSQL one statement more, see `commits`.
         """
+        mark: tuple[str, int] | None = None
         async with AsyncExitStack() as stack:
             if self.is_sqlite:
                 await stack.enter_async_context(self._writing)
             began = time.monotonic()
-            async with self._translating(), self._writer.begin() as connection:
-                yield connection
+            try:
+                async with self._connected(self._writer) as connection, connection.begin():
+                    yield connection
+                    if not self.is_sqlite:
+                        mark = await self._mark(connection)
+            except Transient:
+                if mark is None:  # no COMMIT was sent
+                    raise
+                await self._settle(*mark)
             TRANSACTION_SECONDS.observe(time.monotonic() - began)
 
     @asynccontextmanager
@@ -112,15 +109,16 @@ class Database:
         """A write transaction that may change tables; commits at the end of the block.
 
         On SQLite foreign keys are off in it and checked before the commit: a table is altered there by making it anew,
-        and dropping the old one must not take what refers to it along. Raises what `write` raises.
+        and dropping the old one must not take what refers to it along. Raises what `write` raises; Away also when it
+        is in doubt whether it was committed.
         """
         if not self.is_sqlite:
-            async with self.write() as connection:
+            async with self._connected(self._writer) as connection, connection.begin():
                 yield connection
             return
-        engine = _sqlite_engine(self.url, begin="BEGIN IMMEDIATE", pool_size=1, foreign_keys=False)
+        engine = sqlite_engine(self._file, begin="BEGIN IMMEDIATE", pool_size=1, foreign_keys=False)
         try:
-            async with self._writing, self._translating(), engine.begin() as connection:
+            async with self._writing, self._connected(engine) as connection, connection.begin():
                 yield connection
                 broken = (await connection.exec_driver_sql("PRAGMA foreign_key_check")).all()
                 if broken:
@@ -134,52 +132,109 @@ class Database:
             await connection.run_sync(metadata.create_all)
 
     async def close(self) -> None:
+        await self._presence.close()
         await self._writer.dispose()
         if self._reader is not self._writer:
             await self._reader.dispose()
 
     @asynccontextmanager
-    async def _translating(self) -> AsyncIterator[None]:
+    async def _connected(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+        """A connection. Raises what `read` raises."""
+        async with AsyncExitStack() as stack:
+            connection = await self._connect(engine, stack)
+            with self._translating():
+                yield connection
+
+    async def _connect(self, engine: AsyncEngine, stack: AsyncExitStack) -> AsyncConnection:
+        """A connection, given back by `stack`. Nothing was asked of it, so a database that is away is waited for."""
+        until = time.monotonic() + self._patience_s
+        await self._presence.wait()
+        if not self.is_sqlite:
+            await stack.enter_async_context(self._servers.turn())
+        while True:
+            await self._presence.wait()
+            try:
+                with self._translating():
+                    connection = await engine.connect().start()
+            except Away as error:
+                if time.monotonic() >= until:
+                    raise Transient("The database is away", retry_after_s=2.0) from error
+            else:
+                stack.push_async_callback(self._release, connection)
+                return connection
+
+    async def _release(self, connection: AsyncConnection) -> None:
+        """Give a connection back, also when the caller is cancelled. One that broke meanwhile is nobody's error any
+        more: what was to be read is read, what was to be committed is.
+        """
+        with contextlib.suppress(DBAPIError, OSError):
+            await asyncio.shield(asyncio.create_task(connection.close()))
+
+    async def _look(self) -> None:
+        async with self._writer.connect() as connection:
+            await connection.exec_driver_sql("SELECT 1")
+
+    async def _mark(self, connection: AsyncConnection) -> tuple[str, int]:
+        self._writes += 1
+        if self._writes % _FORGET_EVERY == 0:
+            await commits.forget(connection)
+        return await commits.record(connection)
+
+    async def _settle(self, commit_id: str, process: int) -> None:
+        """Find out about a commit that got no answer. Raises Away if it was not made, InDoubt if nobody can tell."""
+        IN_DOUBT.inc()
+        until = time.monotonic() + self._doubt_s
+        while time.monotonic() < until:
+            try:
+                async with self._connected(self._writer) as connection, connection.begin():
+                    committed = await commits.settle(connection, commit_id)
+            except Transient as error:
+                await asyncio.sleep(_ASK_AGAIN_S)
+                if not isinstance(error, Away):  # the server may not know yet that nobody is there any more
+                    await self._end(process)
+            else:
+                log.warning("a commit got no answer", action="store.in_doubt", committed=committed)
+                if committed:
+                    return
+                raise Away("The database went away before it committed", retry_after_s=1.0)
+        raise InDoubt("The database went away while it committed: look before you ask again", retry_after_s=5.0)
+
+    async def _end(self, process: int) -> None:
+        with contextlib.suppress(Transient):
+            async with self._connected(self._writer) as connection, connection.begin():
+                await commits.end(connection, process)
+
+    @contextmanager
+    def _translating(self) -> Iterator[None]:
         try:
             yield
         except MusterError:
             raise
         except IntegrityError as error:
             raise Violation(violated_constraint(error, metadata)) from error
-        except (OperationalError, OSError) as error:
+        except OperationalError as error:  # SQLite's only
             raise Transient("The database does not answer", retry_after_s=1.0) from error
+        except OSError as error:  # a time-out is one as well
+            if self.is_sqlite:
+                raise Transient("The database does not answer", retry_after_s=1.0) from error
+            raise self._lost() from error
         except DBAPIError as error:
-            if getattr(error.orig, "sqlstate", None) in _LOST_TO_ANOTHER:
-                raise Stale("The database let another transaction go first") from error
-            if error.connection_invalidated:
-                raise Transient("The connection to the database broke", retry_after_s=1.0) from error
+            self._translate(error)
             raise
 
+    def _translate(self, error: DBAPIError) -> None:
+        """Raise what PostgreSQL's error means to whoever calls; return if it means nothing but a mistake of ours."""
+        if postgresql.lost_to_another(error):
+            raise Stale("The database let another transaction go first") from error
+        if postgresql.read_only(error):
+            self._servers.distrust()
+        if postgresql.away(error):
+            raise self._lost() from error
+        if postgresql.later(error):
+            raise Transient("The database has too much to do", retry_after_s=2.0) from error
+        if postgresql.refused(error):
+            raise Transient(f"The database refuses Muster: {error.orig}", retry_after_s=5.0) from error
 
-def _sqlite_engine(
-    url: Any, *, begin: str, pool_size: int, foreign_keys: bool = True, cache_kib: int = _READER_CACHE_KIB
-) -> AsyncEngine:
-    engine = create_async_engine(url, pool_size=pool_size, max_overflow=0, pool_timeout=60, **_JSON)
-
-    def on_connect(dbapi_connection: Any, _record: object) -> None:
-        dbapi_connection.isolation_level = None  # transactions begin where we say, not where the driver guesses
-        cursor = dbapi_connection.cursor()
-        cursor.execute("PRAGMA busy_timeout=30000")
-        cursor.execute("PRAGMA journal_mode=WAL")
-        cursor.execute("PRAGMA synchronous=FULL")  # what was answered 202 survives a power failure
-        cursor.execute(f"PRAGMA foreign_keys={'ON' if foreign_keys else 'OFF'}")
-        cursor.execute(f"PRAGMA cache_size=-{cache_kib}")
-        cursor.close()
-
-    def on_begin(connection: SyncConnection) -> None:
-        connection.exec_driver_sql(begin)
-
-    def on_invalidate(dbapi_connection: Any, _record: object, _error: BaseException | None) -> None:
-        # Whoever was cancelled in the middle of a statement still has its cursor, and SQLite closes a connection, and
-        # lets go of its write lock, with the last of its cursors. That may be long after.
-        dbapi_connection.rollback()
-
-    event.listen(engine.sync_engine, "connect", on_connect)
-    event.listen(engine.sync_engine, "begin", on_begin)
-    event.listen(engine.sync_engine, "invalidate", on_invalidate)
-    return engine
+    def _lost(self) -> Away:
+        self._presence.lost()
+        return Away("The database does not answer", retry_after_s=1.0)

@@ -9,6 +9,7 @@ from muster.store import (  # noqa: F401 - for the tables that they hold
     application_credentials,
     assignments,
     catalog,
+    commits,
     flavors,
     group_members,
     groups,

@@ -23,9 +23,9 @@ from muster.store.hosts import hosts
 from muster.store.servers import servers
 from muster.store.usages import usages
 from tests.conformance.cluster.worker import ANSWER, Done, Engines, Order, a_worker, carry_out
-from tests.conformance.conftest import Postgres
 from tests.conformance.locks.test_etcd import no_leases
 from tests.engines.etcd import Etcd
+from tests.engines.postgres import Postgres
 from tests.engines.rabbitmq import RabbitMq
 from tests.functional.compute.beds import TINY, Bed, bed_in
 

@@ -17,11 +17,11 @@ from muster.locks.open import open_locks
 from muster.store.addresses import addresses
 from muster.store.engine import Database
 from muster.store.subnets import subnets
-from tests.conformance.conftest import Postgres
 from tests.conformance.locks.conftest import LEASE_S
 from tests.conformance.locks.lying import LyingLocks, Outcome
 from tests.conformance.store.network_cloud import ADMIN, Services, network_cloud
 from tests.engines.etcd import Etcd
+from tests.engines.postgres import Postgres
 
 HANG_S = 90.0
 PORTS = 200

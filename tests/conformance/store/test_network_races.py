@@ -121,8 +121,7 @@ class Users:
 
 
 async def test_two_workers_at_once(database, tmp_path):
-    drivers = {"sqlite+aiosqlite": "sqlite", "postgresql+asyncpg": "postgresql"}
-    second = Database(database.url.set(drivername=drivers[database.url.drivername]).render_as_string(False))
+    second = Database(database.url)
     await _make_hosts(database)
     try:
         async with network_cloud(database, tmp_path) as one, network_cloud(second, tmp_path, "two") as two:

@@ -25,7 +25,6 @@ from muster.store.engine import Database
 from .compute_cloud import FLAVOR
 
 ADMIN = Context(user_id="a", project_id="adm", roles=frozenset({"admin"}))
-_DRIVERS = {"sqlite+aiosqlite": "sqlite", "postgresql+asyncpg": "postgresql"}
 
 
 class Worker(Struct, frozen=True, kw_only=True):
@@ -42,11 +41,10 @@ async def workers(
     database: Database, directory: Path, count: int = 2, limits: Mapping[str, int] | None = None
 ) -> AsyncIterator[list[Worker]]:
     """`count` workers with connections of their own, which share their locks; `limits` None is no quotas."""
-    url = database.url.set(drivername=_DRIVERS[database.url.drivername]).render_as_string(False)
     async with AsyncExitStack() as stack:
         found = []
         for index in range(count):
-            own = Database(url)
+            own = Database(database.url)
             stack.push_async_callback(own.close)
             locks = ToozLocks(f"file://{directory}/locks", f"worker{index}", directory / "tokens")
             await locks.start()

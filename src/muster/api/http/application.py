@@ -19,10 +19,12 @@ from muster.base.log import get_logger
 from muster.base.metrics import REQUESTS
 from muster.domain.context import Context
 from muster.domain.policies import Rule, allows
+from muster.services.redecide import redeciding
 
 log = get_logger(__name__)
 
 ANONYMOUS = Context(user_id="")
+_READING = frozenset({"GET", "HEAD"})
 NO_RESOURCE = "The resource could not be found."
 
 ErrorBody = Callable[[MusterError, HTTPStatus], Any]
@@ -76,7 +78,7 @@ class Application:
         request = Request(scope, receive, parameters={}, context=ANONYMOUS)
         request.request_id = request_id
         try:
-            response = await self._admit(request)(request)
+            response = await self._handle(request)
         except MusterError as error:
             response = self._failed(error, request_id)
         except Exception as error:  # the last resort: a user must never see a traceback
@@ -89,6 +91,13 @@ class Application:
             response.headers.setdefault("Content-Length", str(len(response.body)))
             response.body = b""
         await response.send(send)
+
+    async def _handle(self, request: Request) -> Response:
+        """The handler's answer. What only reads is read again when the database went away in the middle of it."""
+        handler = self._admit(request)
+        if request.method in _READING:
+            return await redeciding(f"api.{self.name}", lambda: handler(request))
+        return await handler(request)
 
     def _admit(self, request: Request) -> Handler:
         match = None if "\x00" in request.path else self._router.match(request.path)

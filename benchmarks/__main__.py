@@ -14,8 +14,9 @@ from benchmarks.progress import Teller
 from muster.base.errors import MusterError
 from muster.base.tasks import until_told
 
-# In this order `all` runs them; each module has `async def run(teller, quick) -> Outcome`.
-NAMES = ("servers", "ports", "addresses", "servers-scale", "idle")
+# In this order `all` runs them; each module has `async def run(teller, quick) -> Outcome`, and `draw(outcome, file)` if
+# there is a chart.
+NAMES = ("servers", "ports", "addresses", "contention", "servers-scale", "idle")
 _INTERRUPTED = 130  # 128 + SIGINT, as shells count
 
 
@@ -26,6 +27,8 @@ def run_one(name: str, console: Console, folder: Path, *, quick: bool) -> Outcom
         outcome: Outcome = uvloop.run(until_told(module.run(teller, quick)))
     show(outcome, console)
     console.print(f"  written to {write(outcome, folder)}", style="dim", highlight=False)
+    if hasattr(module, "draw"):
+        module.draw(outcome, folder / f"{name}.png")
     return outcome
 
 

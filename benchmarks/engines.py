@@ -7,7 +7,6 @@ durability (every commit is on the disk before it is answered). At the end of th
 import asyncio
 import os
 import pwd
-import shutil
 import signal
 import socket
 import subprocess
@@ -23,6 +22,7 @@ from benchmarks.process import family_cpu_s
 from muster.base.errors import Transient
 from muster.base.tasks import to_its_end
 from muster.bench.launch import tail
+from muster.lab.engines import etcd, postgresql
 
 _LOOKS, _LOOK_S = 600, 0.1
 _STOP_S = 20.0
@@ -48,51 +48,41 @@ class Engine(msgspec.Struct, frozen=True):
 
 @asynccontextmanager
 async def a_postgresql() -> AsyncIterator[Engine]:
-    """A PostgreSQL with one empty database. Raises Transient when it is not installed or does not start."""
+    """A PostgreSQL with one empty database. Raises Transient when it does not start, Unsupported if there is none."""
     with tempfile.TemporaryDirectory(prefix="muster-benchmark-pg-", ignore_cleanup_errors=True) as folder:
         account = _account(Path(folder))
         data = Path(folder) / "data"
-        initdb = [*account, _program("initdb"), "-D", str(data), "--auth=trust", "--username=postgres", "--no-sync"]
-        await _finished([*initdb, "--encoding=UTF8", "--locale=C.UTF-8"])
-        settings = {**_POSTGRES, "unix_socket_directories": folder}
-        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        await _finished([*account, *postgresql.initdb_command(data, "--auth=trust", "--no-sync")])
+        command = postgresql.server_command(data, {**_POSTGRES, "unix_socket_directories": folder})
 
         async def ready() -> bool:
-            return (await _status([_program("pg_isready"), "-q", "-h", folder])) == 0
+            return (await _status([postgresql.tool("pg_isready"), "-q", "-h", folder])) == 0
 
-        command = [*account, _program("postgres"), "-D", str(data), *options]
-        async with _running(command, Path(folder) / "log", ready, signal.SIGINT) as pid:
+        async with _running([*account, *command], Path(folder) / "log", ready, signal.SIGINT) as pid:
             yield Engine(await _new_database(folder), pid)
 
 
 @asynccontextmanager
 async def an_etcd() -> AsyncIterator[Engine]:
-    """An etcd of one member. Raises Transient when it is not installed or does not start."""
+    """An etcd of one member. Raises Transient when it does not start, Unsupported when it is not installed."""
     with tempfile.TemporaryDirectory(prefix="muster-benchmark-etcd-", ignore_cleanup_errors=True) as folder:
-        client, peer = _free_port(), _free_port()
-        flags = {
-            "data-dir": f"{folder}/data",
-            "listen-client-urls": f"http://127.0.0.1:{client}",
-            "advertise-client-urls": f"http://127.0.0.1:{client}",
-            "listen-peer-urls": f"http://127.0.0.1:{peer}",
-            "initial-advertise-peer-urls": f"http://127.0.0.1:{peer}",
-            "initial-cluster": f"default=http://127.0.0.1:{peer}",
-        }
-        health = [_program("etcdctl"), f"--endpoints=127.0.0.1:{client}", "endpoint", "health"]
+        member = etcd.EtcdMember(name="one", address="127.0.0.1", client_port=_free_port(), peer_port=_free_port())
 
         async def ready() -> bool:
-            return (await _status(["env", "ETCDCTL_API=3", *health])) == 0
+            return (
+                await _status(["env", "ETCDCTL_API=3", *etcd.ctl_command([member.endpoint], "endpoint", "health")])
+            ) == 0
 
-        command = [_program("etcd"), *(f"--{name}={value}" for name, value in flags.items())]
+        command = etcd.member_command(member, [member], Path(folder) / "data")
         async with _running(command, Path(folder) / "log", ready, signal.SIGTERM) as pid:
-            yield Engine(f"etcd://127.0.0.1:{client}", pid)
+            yield Engine(f"etcd://{member.endpoint}", pid)
 
 
 def _account(folder: Path) -> list[str]:
     """The beginning of PostgreSQL's commands: it refuses to be root."""
     if os.geteuid() != 0:
         return []
-    entry = pwd.getpwnam("postgres")
+    entry = pwd.getpwnam(postgresql.ACCOUNT)
     os.chown(folder, entry.pw_uid, entry.pw_gid)
     return ["setpriv", f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups"]
 
@@ -153,14 +143,6 @@ async def _status(command: Sequence[str]) -> int:
         *command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
     )
     return await process.wait()
-
-
-def _program(name: str) -> str:
-    versions = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
-    found = shutil.which(name) or (str(versions[-1]) if versions else None)
-    if found is None:
-        raise Transient(f"{name} is not installed: scripts/install brings PostgreSQL and etcd")
-    return found
 
 
 def _free_port() -> int:

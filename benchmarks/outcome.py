@@ -47,6 +47,14 @@ class Grid(msgspec.Struct, frozen=True):
     rows: list[list[str | float]]
 
 
+class Series(msgspec.Struct, frozen=True):
+    """A line of a chart: `ys` over `xs`."""
+
+    name: str
+    xs: list[float]
+    ys: list[float]
+
+
 class Machine(msgspec.Struct, frozen=True):
     """Where it ran, and how busy the machine was just before: the load is the mean of the last minute."""
 
@@ -68,6 +76,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     grids: list[Grid]
     aims: list[Aim]
     notes: list[str] = []
+    series: list[Series] = []
 
     @property
     def ok(self) -> bool:

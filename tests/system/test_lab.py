@@ -6,12 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.openstack_command import openstack_command
+from tests.openstack_command import OpenStack, openstack_command
 from tests.processes import processes_of
 
 from muster.base.errors import Conflict
@@ -260,3 +261,37 @@ def test_a_lab_whose_building_was_ended_leaves_nothing(tmp_path: Path, number: s
         process.communicate()
         muster("lab", "down", "--data", str(folder))
     assert remains(folder) == []
+
+
+def test_a_backup_is_restored_as_the_operators_page_says(whole: Lab, tmp_path: Path) -> None:
+    """docs/operations.md. What was created after the backup goes from its host too, and its address is free again."""
+    data = ("--data", str(whole.folder))
+    with openstack_command(tmp_path, clients(whole)) as openstack:
+        create = "server create --image guest --flavor m1.tiny --network default --wait"
+        openstack(f"{create} --min 3 --max 3 kept")
+        url = tomllib.loads((whole.folder / "parts/control-1/muster.toml").read_text())["engines"]["database_url"]
+        dump = str(tmp_path / "muster.dump")
+        [tools] = Path("/usr/lib/postgresql").glob("*/bin")
+        run = ("lab", "enter", "control-1", *data, "--")
+        muster(*run, f"{tools}/pg_dump", "-Fc", "-f", dump, url)
+        openstack(f"{create} --min 3 --max 3 later")
+        openstack("server delete kept-1 --wait")
+
+        muster("lab", "stop", *data, "control-1", "sim-1")
+        muster(*run, f"{tools}/pg_restore", "--clean", "--if-exists", "-d", url, dump)
+        muster("lab", "start", *data, "control-1", "sim-1")
+
+        assert states(openstack) == dict.fromkeys(["kept-1", "kept-2", "kept-3"], "ACTIVE")
+        openstack(f"{create} --min 4 --max 4 after")
+        openstack("server reboot --wait kept-1")
+        rows = openstack.json("server list")
+        assert {row["Status"] for row in rows} == {"ACTIVE"}
+        given = [address for row in rows for address in row["Networks"]["default"]]
+        assert len(set(given)) == len(given) == 7
+        for row in rows:
+            openstack(f"server delete {row['ID']} --wait")
+        assert states(openstack) == {}
+
+
+def states(openstack: OpenStack) -> dict[str, str]:
+    return {row["Name"]: row["Status"] for row in openstack.json("server list")}

@@ -1,0 +1,54 @@
+"""The examples in deploy/ are understood by the commands that they are for."""
+
+import shlex
+from collections.abc import Callable
+from configparser import RawConfigParser
+from pathlib import Path
+
+import click
+import pytest
+
+from muster.cli.main import main
+from muster.cli.settings import Settings, read_settings, require_host, require_serve
+
+DEPLOY = Path(__file__).parents[3] / "deploy"
+Requirement = Callable[[Settings, Path], None]
+
+
+def _real_host(settings: Settings, path: Path) -> None:
+    require_host(settings, path, is_real=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "required"),
+    [
+        ("one-machine.toml", [require_serve, _real_host]),
+        ("control.toml", [require_serve]),
+        ("host.toml", [_real_host]),
+    ],
+)
+def test_example_settings_suffice(name: str, required: list[Requirement], tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.touch(0o600)
+    path.write_text((DEPLOY / name).read_text())
+    settings = read_settings(path)
+    for requirement in required:
+        requirement(settings, path)
+
+
+def test_all_examples_are_tested() -> None:
+    assert {path.name for path in DEPLOY.glob("*.toml")} == {"one-machine.toml", "control.toml", "host.toml"}
+
+
+@pytest.mark.parametrize("unit", sorted(DEPLOY.glob("systemd/*.service")), ids=lambda path: path.name)
+def test_units_start_what_there_is(unit: Path) -> None:
+    parser = RawConfigParser(strict=False, comment_prefixes=("#",))
+    parser.optionxform = str  # type: ignore[assignment, method-assign]
+    parser.read_string(unit.read_text())
+    program, *arguments = shlex.split(parser["Service"]["ExecStart"])
+    assert Path(program).name == "muster"
+    context = click.Context(main)
+    name, command, rest = main.resolve_command(context, arguments)
+    assert command is not None
+    made = command.make_context(name, rest, parent=context)  # raises for an option that is not there
+    assert made.params

@@ -25,7 +25,7 @@ def audit(path: Path) -> list[str]:
         connection.execute("BEGIN")  # one picture for all checks
         return [
             complaint
-            for check in (_database, _addresses, _ports, _claims, _quotas, _orphans, _actions)
+            for check in (_database, _addresses, _ports, _members, _claims, _quotas, _orphans, _actions)
             for complaint in check(rows)
         ]
 
@@ -141,6 +141,22 @@ def _ports(rows: Rows) -> Iterator[str]:
         yield f"server {row['id']} ({row['vm_state']}) has a host but no port"
     for row in rows(f"SELECT id FROM servers WHERE {LIVE} AND host_id IS NULL AND vm_state != 'error'"):
         yield f"server {row['id']} has no host and is not in error"
+
+
+def _members(rows: Rows) -> Iterator[str]:
+    """The members of a network are the hosts that have ports of it and an address that other hosts reach."""
+    told = {tuple(row) for row in rows("SELECT network_id, host_id, ip_address FROM network_members")}
+    true = {
+        tuple(row)
+        for row in rows(
+            "SELECT DISTINCT p.network_id, h.id, h.host_ip FROM ports p JOIN hosts h ON h.hostname = p.binding_host_id "
+            "WHERE h.firewall AND h.host_ip LIKE '%.%' AND h.host_ip NOT LIKE '127.%'"
+        )
+    }
+    for network_id, host_id, address in sorted(told - true):
+        yield f"network {network_id}: host {host_id} ({address}) is a member without a port"
+    for network_id, host_id, address in sorted(true - told):
+        yield f"network {network_id}: host {host_id} ({address}) has a port and is no member"
 
 
 def _claims(rows: Rows) -> Iterator[str]:

@@ -72,7 +72,7 @@ def _real_host(settings: Settings, stack: contextlib.ExitStack) -> RealHost:
     opener = importlib.import_module("muster.cli.requirements").real_host_opener()
     stack.enter_context(held(settings.folder))
     most_guests = int((os.cpu_count() or 1) * settings.host.cpu_overcommit)
-    host: RealHost = stack.enter_context(opener(settings.folder, most_guests))
+    host: RealHost = stack.enter_context(opener(settings.folder, most_guests, settings.host.host_ip))
     return host
 
 
@@ -93,5 +93,5 @@ async def _run(settings: Settings, simulated: list[HostParts], real: RealHost | 
 async def _real_parts(settings: Settings, real: RealHost, stack: contextlib.AsyncExitStack) -> HostParts:
     tickets = ImageTickets()
     parts = await stack.enter_async_context(real.parts(HttpImageSource(settings.host.api_url, tickets)))
-    identity = replace(parts.identity, host_ip=settings.host.host_ip, availability_zone=settings.host.zone)
+    identity = replace(parts.identity, availability_zone=settings.host.zone)
     return replace(parts, identity=identity, tickets=tickets)

@@ -14,13 +14,14 @@ from pathlib import Path
 from muster.base.errors import MusterError
 from muster.base.log import get_logger
 from muster.cli.guest import cache_dir
+from muster.domain.network_members import tunnel_address
 from muster.host.agent import HostIdentity, HostParts
 from muster.host.hypervisor.libvirt.accelerator import ProbeSettings, choose_accelerator
 from muster.host.hypervisor.libvirt.hypervisor import LibvirtHypervisor
 from muster.host.hypervisor.libvirt.libvirtd import LibvirtdSettings, PrivateLibvirtd
 from muster.host.hypervisor.libvirt.settings import Accelerator, LibvirtSettings
 from muster.host.images import ImageCache
-from muster.host.machine import Layout, Machine, claimed_namespace, this_machine
+from muster.host.machine import Layout, Machine, check_is_here, claimed_namespace, this_machine
 from muster.host.metadata.guests import GuestDescriptions, PlumbingWithMetadata
 from muster.host.metadata.service import MetadataService
 from muster.host.network import LinuxPlumbing, NetworkSettings
@@ -41,13 +42,20 @@ class RealHost:
     """This machine, ready to be a host; see `opened_host`."""
 
     def __init__(
-        self, layout: Layout, machine: Machine, daemon: PrivateLibvirtd, accelerator: Accelerator, most_guests: int
+        self,
+        layout: Layout,
+        machine: Machine,
+        daemon: PrivateLibvirtd,
+        accelerator: Accelerator,
+        most_guests: int,
+        host_ip: str,
     ) -> None:
         self._layout = layout
         self._machine = machine
         self._daemon = daemon
         self.accelerator = accelerator
         self._most_guests = most_guests
+        self._host_ip = host_ip
         self.hostname = socket.gethostname()
 
     @asynccontextmanager
@@ -57,7 +65,8 @@ class RealHost:
         service = MetadataService()
         guests = GuestDescriptions(service)
         hypervisor = LibvirtHypervisor(self._libvirt_settings(), cache, guests.network_of)
-        plumbing = LinuxPlumbing(NetworkSettings(state_dir=self._layout.network))
+        tunnels_end = tunnel_address(self._host_ip)
+        plumbing = LinuxPlumbing(NetworkSettings(state_dir=self._layout.network, tunnel_address=tunnels_end))
         with suppress(MusterError):  # what cannot be told to be unused is kept
             await hypervisor.evict_images()
         caring = asyncio.create_task(self._care_for_libvirtd(), name="libvirtd")
@@ -68,6 +77,7 @@ class RealHost:
                     hostname=self.hostname,
                     hypervisor_type="QEMU",
                     hypervisor_version=await hypervisor.version(),
+                    host_ip=self._host_ip,
                 ),
                 hypervisor=hypervisor,
                 plumbing=PlumbingWithMetadata(plumbing, service),
@@ -111,12 +121,15 @@ def boot_settings(accelerator: Accelerator, n_cpus: int) -> BootSettings:
 
 
 @contextmanager
-def opened_host(folder: Path, most_guests: int) -> Iterator[RealHost]:
+def opened_host(folder: Path, most_guests: int, host_ip: str) -> Iterator[RealHost]:
     """This machine as the host of the cloud in `folder`, in this thread's network namespace; waits for libvirtd.
 
     `most_guests` is how many may run by their processors, so that what QEMU itself takes is put by for all of them.
-    Raises Unsupported (see `requirements`), Conflict (another cloud's host is here), Transient.
+    `host_ip` is how other hosts reach this one; networks span hosts only where it is no loopback address.
+    Raises Unsupported (see `requirements`), Invalid (`host_ip` is not here), Conflict (another cloud's host is here),
+    Transient.
     """
+    check_is_here(host_ip)
     layout = Layout(folder)
     with claimed_namespace(layout):
         machine = this_machine(layout)
@@ -124,7 +137,7 @@ def opened_host(folder: Path, most_guests: int) -> Iterator[RealHost]:
         try:
             daemon.start()
             verdict = choose_accelerator(ProbeSettings(cache=cache_dir() / "accelerator.json"))
-            yield RealHost(layout, machine, daemon, verdict.accelerator, most_guests)
+            yield RealHost(layout, machine, daemon, verdict.accelerator, most_guests, host_ip)
         finally:
             if not daemon.count_guests():
                 take_down(layout, machine)

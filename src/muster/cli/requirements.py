@@ -21,7 +21,7 @@ _CAPABILITIES = {"CAP_NET_BIND_SERVICE": 10, "CAP_NET_ADMIN": 12, "CAP_NET_RAW":
 _TUN = Path("/dev/net/tun")
 
 
-def real_host_opener() -> Callable[[Path, int], AbstractContextManager[RealHost]]:
+def real_host_opener() -> Callable[[Path, int, str], AbstractContextManager[RealHost]]:
     """What opens this machine as the host of the cloud in a folder. Raises Unsupported: see `require_real_guests`."""
     require_real_guests()
     try:
@@ -31,7 +31,7 @@ def real_host_opener() -> Callable[[Path, int], AbstractContextManager[RealHost]
             f"Real guests need Python packages that are not installed here ({error}); run: "
             "apt-get install --no-install-recommends libvirt-dev pkg-config gcc && pip install libvirt-python pycdlib"
         ) from error
-    return cast(Callable[[Path, int], AbstractContextManager[RealHost]], module.opened_host)
+    return cast(Callable[[Path, int, str], AbstractContextManager[RealHost]], module.opened_host)
 
 
 def require_real_guests() -> None:

@@ -28,6 +28,7 @@ from muster.domain.placement import Overcommit, Strategy
 from muster.host.hypervisor.sim import SimSettings
 
 _DRAIN_S = 5.0
+_ALONE = "127.0.0.1"  # the host_ip of a host that is the only one with real guests
 
 
 @click.command()
@@ -114,7 +115,8 @@ def up(  # noqa: PLR0913 - one per option
         opened_host = _real_host_opener() if libvirt else None
         with held(data), bound(bind, port, "Choose another --port.") as listener, contextlib.ExitStack() as stack:
             if opened_host is not None:
-                host = stack.enter_context(opened_host(data, int((os.cpu_count() or 1) * cpu_overcommit)))
+                most_guests = int((os.cpu_count() or 1) * cpu_overcommit)
+                host = stack.enter_context(opened_host(data, most_guests, _ALONE))
                 image = image_for_cloud(is_new=not (data / DATABASE).exists())
                 settings = replace(settings, real_host=host, guest_image=image)
             elif (data / "host").exists():
@@ -126,9 +128,9 @@ def up(  # noqa: PLR0913 - one per option
         raise click.ClickException(error.message) from error
 
 
-def _real_host_opener() -> Callable[[Path, int], AbstractContextManager[RealHost]]:
+def _real_host_opener() -> Callable[[Path, int, str], AbstractContextManager[RealHost]]:
     """As in `requirements`, which is imported only where it is wanted: it weighs as much as all the rest."""
-    opener: Callable[[], Callable[[Path, int], AbstractContextManager[RealHost]]]
+    opener: Callable[[], Callable[[Path, int, str], AbstractContextManager[RealHost]]]
     opener = importlib.import_module("muster.cli.requirements").real_host_opener
     return opener()
 

@@ -6,12 +6,15 @@ address pair): an address is gone only when the last port that has it is.
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from muster.domain.ports import Port
-from muster.domain.specs import GroupMembers, SecurityGroupSpec
+from muster.domain.specs import GroupMembers, NetworkSpec, SecurityGroupSpec
+
+Whole = TypeVar("Whole", SecurityGroupSpec, NetworkSpec)
 
 
 class Member(Struct, frozen=True):
@@ -48,8 +51,8 @@ def member_changes(before: Iterable[Member], after: Iterable[Member]) -> dict[st
     return changes
 
 
-def with_members(group: SecurityGroupSpec, change: GroupMembers) -> SecurityGroupSpec:
-    """The group after a change that continues what is known of it."""
+def with_members(group: Whole, change: GroupMembers) -> Whole:
+    """The group (or network) after a change that continues what is known of it."""
     members = Counter(group.members)
     members.update(change.joined)
     members.subtract(change.left)

@@ -15,7 +15,8 @@ from muster.domain.specs import GroupMembers, NetworkSpec, SecurityGroupSpec, Se
 class Desired(Struct, frozen=True, kw_only=True, tag="desired"):
     """To a host: what changed in (`from_seq`, `to_seq`]. With `everything`, all that the host should have.
 
-    `members` are changes to the members of groups that the host knows, or that come whole with this message.
+    `members` are changes to the members of groups that the host knows, or that come whole with this message; `peers`
+    are changes to the members of networks, which are hosts.
     `nonce` is that of the Hello that this answers (0: none), so that an agent that has just started does not take a
     late answer to its predecessor for the present. `tickets` let the host fetch the servers' images, by image id.
     """
@@ -29,6 +30,7 @@ class Desired(Struct, frozen=True, kw_only=True, tag="desired"):
     networks: tuple[NetworkSpec, ...] = ()
     groups: tuple[SecurityGroupSpec, ...] = ()
     members: tuple[GroupMembers, ...] = ()
+    peers: tuple[GroupMembers, ...] = ()
     tickets: dict[str, str] = {}
 
 

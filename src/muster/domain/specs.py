@@ -40,7 +40,11 @@ class SubnetSpec(Struct, frozen=True, kw_only=True):
 
 
 class NetworkSpec(Struct, frozen=True, kw_only=True):
-    """A network: one bridge on each host that has a port of it. `segment_id` is its VXLAN identifier."""
+    """A network: one bridge on each host that has a port of it. `segment_id` is its VXLAN identifier.
+
+    `members` are the addresses of those hosts at which their tunnels end. Like a security group's members they have a
+    generation of their own; where that is -1, they are not told.
+    """
 
     id: str
     generation: int
@@ -48,6 +52,8 @@ class NetworkSpec(Struct, frozen=True, kw_only=True):
     mtu: int = 1450
     dns_domain: str = ""
     subnets: tuple[SubnetSpec, ...] = ()
+    member_generation: int = -1
+    members: tuple[str, ...] = ()
 
 
 class FixedIp(Struct, frozen=True):
@@ -108,7 +114,7 @@ class SecurityGroupSpec(Struct, frozen=True, kw_only=True):
 
 
 class GroupMembers(Struct, frozen=True, kw_only=True):
-    """How the members of a group changed in the step to `generation`: for who has the list before it."""
+    """How the members of a group or network changed in the step to `generation`: for who has the list before it."""
 
     id: str
     generation: int

@@ -1,9 +1,9 @@
 """What a host should have, kept from messages that may be lost, doubled, late or out of order. No I/O.
 
-Invariants: of each server, network and group the highest generation seen is kept (a group's rules and its members
-have one each, and a change of members waits for the one before it); a snapshot of everything removes only what was told
-before it was taken; `seq` is the newest number up to which nothing is missing. What is forgotten was told of within
-`seq`, so that whatever told of it before is late and brings nothing back.
+Invariants: of each server, network and group the highest generation seen is kept (the members of networks and groups
+have one of their own, and a change of members waits for the one before it); a snapshot of everything removes only what
+was told before it was taken; `seq` is the newest number up to which nothing is missing. What is forgotten was told of
+within `seq`, so that whatever told of it before is late and brings nothing back.
 """
 
 from collections.abc import Iterable, Mapping
@@ -26,6 +26,7 @@ class _Numbered(Protocol):
 
 
 Spec = TypeVar("Spec", bound=_Numbered)
+Whole = TypeVar("Whole", SecurityGroupSpec, NetworkSpec)
 
 _NO_BASE = -1  # before the first snapshot no change continues anything
 _AHEAD_MAX = 1_000  # beyond it only a snapshot helps, which is asked for anyway
@@ -84,8 +85,11 @@ class Shelf(Generic[Spec]):
         return spec if spec.generation > known.generation else known
 
 
-class GroupShelf(Shelf[SecurityGroupSpec]):
-    """Security groups. Changes of members come one by one; those that do not fit yet are kept for a while."""
+class MemberShelf(Shelf[Whole]):
+    """Specs with members: security groups, and networks, whose members are hosts.
+
+    Changes of members come one by one; those that do not fit yet are kept for a while.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -96,8 +100,15 @@ class GroupShelf(Shelf[SecurityGroupSpec]):
         """A change of members before one that was seen is missing."""
         return bool(self._early)
 
+    def learn_all(
+        self, specs: Iterable[Whole], changes: Iterable[GroupMembers], seq: int, *, only_known: bool
+    ) -> tuple[str, ...]:
+        """`learn`, then `learn_members`. Returns the ids that changed."""
+        told: tuple[str, ...] = self.learn(specs, seq, only_known=only_known)
+        return tuple(dict.fromkeys((*told, *self.learn_members(changes, seq))))
+
     def learn_members(self, changes: Iterable[GroupMembers], seq: int) -> tuple[str, ...]:
-        """Take in how members changed. Returns the ids of the groups that changed."""
+        """Take in how members changed. Returns the ids of the owners that changed."""
         for change in changes:
             waiting = self._early.setdefault(change.id, {})
             if len(waiting) < _AHEAD_MAX:
@@ -110,12 +121,12 @@ class GroupShelf(Shelf[SecurityGroupSpec]):
             self._wait(group_id, {number: early for number, early in waiting.items() if early[0] > seq})
         return super().forget_others(ids, seq)
 
-    def _newest(self, known: SecurityGroupSpec, spec: SecurityGroupSpec) -> SecurityGroupSpec:
-        rules = spec if spec.generation > known.generation else known
+    def _newest(self, known: Whole, spec: Whole) -> Whole:
+        newest = spec if spec.generation > known.generation else known
         members = spec if spec.member_generation > known.member_generation else known
-        if rules is members:
-            return rules
-        return replace(rules, member_generation=members.member_generation, members=members.members)
+        if newest is members:
+            return newest
+        return replace(newest, member_generation=members.member_generation, members=members.members)
 
     def _catch_up(self, group_id: str) -> bool:
         before = spec = self._specs.get(group_id)
@@ -141,8 +152,8 @@ class DesiredState:
 
     def __init__(self) -> None:
         self.servers: Shelf[ServerSpec] = Shelf()
-        self.networks: Shelf[NetworkSpec] = Shelf()
-        self.groups = GroupShelf()
+        self.networks: MemberShelf[NetworkSpec] = MemberShelf()
+        self.groups: MemberShelf[SecurityGroupSpec] = MemberShelf()
         # False until a snapshot of everything has come: before it, nothing is known to be superfluous or outdated.
         self.complete = False
         # Servers were forgotten since the newest snapshot: a report of everything lacks them, whoever missed theirs.
@@ -158,7 +169,7 @@ class DesiredState:
     @property
     def behind(self) -> bool:
         """Something before what was seen is missing, or everything is."""
-        return not self.complete or bool(self._ahead) or self.groups.behind
+        return not self.complete or bool(self._ahead) or self.groups.behind or self.networks.behind
 
     def apply(self, message: Desired) -> Changes:
         """Take in a message; it may be any message ever sent to this host. Costs what it holds (a snapshot: what is
@@ -170,8 +181,8 @@ class DesiredState:
             gone = self._forget_others(message)
         changes = Changes(
             servers=self.servers.learn(message.servers, message.to_seq, only_known=old),
-            networks=self.networks.learn(message.networks, message.to_seq, only_known=old),
-            groups=self._learn_groups(message, only_known=old),
+            networks=self.networks.learn_all(message.networks, message.peers, message.to_seq, only_known=old),
+            groups=self.groups.learn_all(message.groups, message.members, message.to_seq, only_known=old),
             gone=gone,
         )
         self._count(message)
@@ -188,10 +199,6 @@ class DesiredState:
     def is_newest(self, message: Desired) -> bool:
         """Whether this message, once taken in, is a snapshot that lacks nothing which is known."""
         return message.everything and message.to_seq >= self._seq
-
-    def _learn_groups(self, message: Desired, *, only_known: bool) -> tuple[str, ...]:
-        changed = self.groups.learn(message.groups, message.to_seq, only_known=only_known)
-        return tuple(dict.fromkeys((*changed, *self.groups.learn_members(message.members, message.to_seq))))
 
     def _forget_others(self, message: Desired) -> tuple[str, ...]:
         seq = message.to_seq

@@ -8,13 +8,14 @@ running clouds (a lock), and for what a killed one has left standing (its folder
 import contextlib
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
-from muster.base.errors import Conflict
+from muster.base.errors import Conflict, Invalid
 from muster.base.file_lock import take_lock
 from muster.base.ids import new_uuid
 from muster.host.namespace import Namespace, own_namespace
@@ -62,6 +63,18 @@ class Layout(Struct, frozen=True):
         """The private libvirtd's own: within the cloud's folder where its path is short enough for sockets."""
         inside = self.root / "libvirtd"
         return inside if len(os.fsencode(inside)) <= _DIRECTORY_BYTES else runtime / host_id
+
+
+def check_is_here(host_ip: str) -> None:
+    """Raises Invalid unless this is an address of this thread's network namespace: what comes to it must come here."""
+    family = socket.AF_INET6 if ":" in host_ip else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((host_ip, 0))
+    except OSError as error:
+        raise Invalid(
+            f"host_ip {host_ip} is not an address of this machine ({error.strerror}); see: ip address show"
+        ) from error
 
 
 def known_machine(layout: Layout) -> Machine | None:

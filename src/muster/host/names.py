@@ -12,3 +12,13 @@ def tap_name(port_id: str) -> str:
 def bridge_name(network_id: str) -> str:
     """The bridge of a network, like Neutron's linuxbridge agent's: `brq` and the first 11 characters of the id."""
     return "brq" + network_id[:11]
+
+
+def tunnel_name(network_id: str) -> str:
+    """A network's VXLAN interface: `vxl` and the first 11 characters of the id."""
+    return "vxl" + network_id[:11]
+
+
+def tunnel_of(bridge: str) -> str:
+    """The VXLAN interface of the network whose bridge has this name."""
+    return tunnel_name(bridge.removeprefix("brq"))

@@ -16,6 +16,7 @@ from muster.domain.messages import Desired, encode, host_topic
 from muster.services.host_messages import changes_for, everything_for
 from muster.services.image_tickets import ImageTickets
 from muster.store import group_members as member_store
+from muster.store import network_members as network_store
 from muster.store import outbox as store
 from muster.store.engine import Database
 from muster.store.outbox import Note
@@ -23,7 +24,7 @@ from muster.store.outbox import Note
 log = get_logger(__name__)
 
 _NOTES = 5_000
-# How long a change of a group's members may wait to be published; after it, hosts are sent everything instead.
+# How long a change of the members of a group or network may wait to be published; then hosts are sent everything.
 _MEMBERS_KEPT_S = 600.0
 
 
@@ -100,7 +101,8 @@ class Dispatcher:
         async with self._database.write() as connection:
             await store.remove(connection, [note.id for note in notes])
             if any(note.member_generation is not None for note in notes):
-                await member_store.forget(connection, self._clock() - _MEMBERS_KEPT_S)
+                for log_of_members in (member_store.log, network_store.log):
+                    await log_of_members.forget(connection, self._clock() - _MEMBERS_KEPT_S)
 
     async def send_everything(self, nonces: Mapping[str, int]) -> None:
         """Send hosts all that they should have; `nonces` maps each to the nonce of the Hello that this answers, or 0.

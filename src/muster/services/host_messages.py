@@ -1,7 +1,8 @@
 """What hosts are told: messages for many hosts at once, made of the newest that the database holds.
 
-Invariant: security groups cost what changes, not what is there. A host with a firewall is told of a group as a whole
-when it gets its first port in it and when rules change; of its members, from then on, only who joins and leaves.
+Invariant: members of security groups and networks cost what changes, not what is there. A host with a firewall is told
+of a group as a whole when it gets its first port in it and when rules change; of its members, from then on, only who
+joins and leaves. A host is told a network's members (hosts) when it becomes one, then who joins and leaves.
 """
 
 from collections import defaultdict
@@ -15,11 +16,14 @@ from muster.domain.servers import Server
 from muster.domain.specs import GroupMembers, NetworkSpec, PortSpec, SecurityGroupSpec, ServerSpec
 from muster.store import group_members as member_store
 from muster.store import hosts as host_store
+from muster.store import network_members as network_store
 from muster.store import outbox as outbox_store
 from muster.store import servers as server_store
 from muster.store import specs as spec_store
 from muster.store.engine import Connection
-from muster.store.outbox import Note
+from muster.store.member_log import MemberLog
+from muster.store.network_members import Members
+from muster.store.outbox import ALL_MEMBERS, Note
 
 
 async def changes_for(connection: Connection, notes: Sequence[Note]) -> tuple[list[Desired], set[str]]:
@@ -39,14 +43,28 @@ async def changes_for(connection: Connection, notes: Sequence[Note]) -> tuple[li
         if note.security_group_id and note.member_generation is None:
             whole[note.host_id].add(note.security_group_id)
     groups = await spec_store.read_groups(connection, {group_id for ids in whole.values() for group_id in ids})
-    log = await _logged(connection, notes)
+    log = await _logged(connection, member_store.log, _group_steps(notes))
+    peer_log = await _logged(connection, network_store.log, _network_steps(notes, servers.networks))
+    peers = await network_store.read(
+        connection, {note.network_id for note in notes if note.network_id and note.member_generation == ALL_MEMBERS}
+    )
     messages, outdated = [], set()
     for draft in drafts:
-        members = _member_changes(by_host[draft.host_id], log)
-        if members is None:
+        mine = by_host[draft.host_id]
+        members = _member_changes(_group_steps(mine), log)
+        steps = _member_changes(_network_steps(mine, servers.networks), peer_log)
+        if members is None or steps is None:
             outdated.add(draft.host_id)
-        named = _with_remotes(groups, whole[draft.host_id])
-        messages.append(replace(draft, groups=named, members=tuple(members or ())))
+        joined = {note.network_id for note in mine if note.network_id and note.member_generation == ALL_MEMBERS}
+        messages.append(
+            replace(
+                draft,
+                groups=_with_remotes(groups, whole[draft.host_id]),
+                members=tuple(members or ()),
+                networks=_with_peers(draft.networks, {id_: peers[id_] for id_ in joined & peers.keys()}),
+                peers=tuple(steps or ()),
+            )
+        )
     return messages, outdated
 
 
@@ -65,7 +83,16 @@ async def everything_for(connection: Connection, nonces: Mapping[str, int]) -> l
     ]
     needs = {draft.host_id: _groups_of(draft.servers) for draft in drafts if draft.host_id in firewalls}
     groups = await spec_store.read_groups(connection, {group_id for ids in needs.values() for group_id in ids})
-    return [replace(draft, groups=_with_remotes(groups, needs.get(draft.host_id, ()))) for draft in drafts]
+    named = {network.id for draft in drafts if draft.host_id in firewalls for network in draft.networks}
+    peers = await network_store.read(connection, named)
+    return [
+        replace(
+            draft,
+            groups=_with_remotes(groups, needs.get(draft.host_id, ())),
+            networks=_with_peers(draft.networks, {id_: m for id_, m in peers.items() if draft.host_id in m.addresses}),
+        )
+        for draft in drafts
+    ]
 
 
 class _Servers:
@@ -100,7 +127,8 @@ def _draft(host_id: str, notes: Sequence[Note], servers: _Servers, alive: Mappin
     ids = {note.server_id for note in notes}
     members = [alive[server_id] for server_id in ids if server_id in alive]
     first, last = min(note.seq for note in notes), max(note.seq for note in notes)
-    return servers.message(host_id, members, first - 1, last, [note.network_id for note in notes])
+    # Of a network's members a note may tell alone.
+    return servers.message(host_id, members, first - 1, last, [n.network_id for n in notes if not n.member_generation])
 
 
 async def _unknown_groups(connection: Connection, drafts: Sequence[Desired]) -> defaultdict[str, set[str]]:
@@ -119,31 +147,58 @@ async def _unknown_groups(connection: Connection, drafts: Sequence[Desired]) -> 
     return unknown
 
 
-async def _logged(connection: Connection, notes: Sequence[Note]) -> dict[str, dict[int, MemberChange]]:
+def _group_steps(notes: Sequence[Note]) -> list[tuple[str, int]]:
+    """The groups of whose members these notes tell a change, each with its generation."""
+    return [
+        (note.security_group_id, note.member_generation)
+        for note in notes
+        if note.security_group_id and note.member_generation is not None
+    ]
+
+
+def _network_steps(notes: Sequence[Note], networks: Collection[str]) -> list[tuple[str, int]]:
+    """The same for those of these networks of which a note tells."""
+    return [
+        (note.network_id, note.member_generation)
+        for note in notes
+        if note.network_id in networks and note.network_id and note.member_generation
+    ]
+
+
+async def _logged(
+    connection: Connection, log: MemberLog, steps: Sequence[tuple[str, int]]
+) -> dict[str, dict[int, MemberChange]]:
     wanted: defaultdict[str, set[int]] = defaultdict(set)
-    for note in notes:
-        if note.security_group_id and note.member_generation is not None:
-            wanted[note.security_group_id].add(note.member_generation)
-    return await member_store.read_changes(connection, wanted) if wanted else {}
+    for owner_id, generation in steps:
+        wanted[owner_id].add(generation)
+    return await log.read(connection, wanted) if wanted else {}
 
 
-def _member_changes(notes: Sequence[Note], log: Mapping[str, Mapping[int, MemberChange]]) -> list[GroupMembers] | None:
-    """How members changed as these notes say; None if that is not known any more."""
+def _member_changes(
+    steps: Sequence[tuple[str, int]], log: Mapping[str, Mapping[int, MemberChange]]
+) -> list[GroupMembers] | None:
+    """How members changed in these steps; None if that is not known any more."""
     changes = []
-    for note in notes:
-        if note.security_group_id and note.member_generation is not None:
-            change = log.get(note.security_group_id, {}).get(note.member_generation)
-            if change is None:
-                return None
-            changes.append(
-                GroupMembers(
-                    id=note.security_group_id,
-                    generation=note.member_generation,
-                    joined=change.joined,
-                    left=change.left,
-                )
-            )
+    for owner_id, generation in steps:
+        change = log.get(owner_id, {}).get(generation)
+        if change is None:
+            return None
+        changes.append(GroupMembers(id=owner_id, generation=generation, joined=change.joined, left=change.left))
     return changes
+
+
+def _with_peers(networks: Sequence[NetworkSpec], peers: Mapping[str, Members]) -> tuple[NetworkSpec, ...]:
+    """These networks, those of `peers` with their members."""
+    return tuple(
+        replace(
+            network,
+            member_generation=peers[network.id].generation,
+            members=tuple(sorted(peers[network.id].addresses.values())),
+        )
+        if network.id in peers
+        else network
+        for network in networks
+    )
 
 
 def _groups_of(servers: Sequence[ServerSpec]) -> list[str]:

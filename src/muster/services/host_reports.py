@@ -33,6 +33,7 @@ from muster.domain.placement import Overcommit
 from muster.domain.report_order import in_order
 from muster.domain.servers import Server, observe
 from muster.services.dispatcher import Dispatcher
+from muster.services.outbox import Outbox
 from muster.services.redecide import redeciding
 from muster.services.server_orders import ServerOrders
 from muster.store import aggregates as aggregate_store
@@ -68,6 +69,7 @@ class HostReports:
         self._clock = clock
         self._dispatcher = dispatcher
         self._orders = orders
+        self._outbox = Outbox(clock)
         self._overcommit = overcommit or Overcommit()
         self._behind: dict[str, tuple[int, int]] = {}
         self._asked: dict[str, float] = {}
@@ -117,6 +119,8 @@ class HostReports:
             async with self._database.write() as connection:
                 await host_store.write_hellos(connection, list(hellos.values()), self._overcommit, self._clock())
                 await aggregate_store.apply_zones(connection, hellos)
+                await self._outbox.hosts_introduced(connection, hellos)
+            self._dispatcher.wake()
             await self._dispatcher.send_everything({host_id: hello.nonce for host_id, hello in hellos.items()})
         await self._take_reports([report for message in messages for report in _reports_in(message)])
         await self._take_beats([message for message in messages if isinstance(message, Heartbeat)])

@@ -143,7 +143,8 @@ class Networks:
         if taken or len(set(asked)) < len(asked):
             raise network_error("TunnelIdInUse", tunnel_id=min(taken or set(asked)))
         drawn = _draw(self._batch.rng, len(drafts) - len(asked), set(asked))
-        free = [segment for segment in drawn if segment not in await store.taken_segments(connection, drawn)]
+        not_free = await store.taken_segments(connection, drawn)
+        free = [segment for segment in drawn if segment not in not_free]
         if len(free) < len(drafts) - len(asked):
             raise Stale("A drawn segment is taken")
         return [draft.segment_id if draft.segment_id is not None else free.pop() for draft in drafts]

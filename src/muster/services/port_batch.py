@@ -18,6 +18,7 @@ from muster.base.clock import Clock
 from muster.base.errors import Conflict, Exhausted, MusterError, NotFound, Stale
 from muster.domain.addresses import to_text
 from muster.domain.group_members import member_of
+from muster.domain.network_members import Binding
 from muster.domain.port_batch import (
     NetworkPicture,
     check_visible,
@@ -35,7 +36,9 @@ from muster.services.quotas import Quotas
 from muster.store import addresses as address_store
 from muster.store import group_members as member_store
 from muster.store import port_batch as store
+from muster.store import server_ports as binding_store
 from muster.store.engine import Connection, Database, Violation
+from muster.store.server_ports import WantedBinding
 
 # Constraints whose violation means that something was given out twice at the same time: the batch is decided again.
 _RACES = frozenset({"pk_addresses", "pk_free_ranges", "uq_ports_network_id_mac_address"})
@@ -186,10 +189,24 @@ class PortWork:
         # subnets has no lock). Usages before hosts, as in `insert`: two workers must not take the same rows in
         # opposite orders.
         removed = await store.delete_ports(self.connection, port_ids)
-        asks = [Ask(project_id, {"port": 1}) for project_id in removed.values()]
+        asks = [Ask(port.project_id, {"port": 1}) for port in removed.values()]
         await self._batch.quotas.give_back(self.connection, asks)
         gone = [member for port_id, member in members.items() if port_id in removed]
         await self._batch.changes.members_changed(self.connection, before=gone, after=())
+        await self._batch.changes.bindings_changed(self.connection, went={port.binding for port in removed.values()})
+
+    async def bind(self, wanted: Sequence[WantedBinding]) -> set[tuple[str, str]]:
+        """Bind ports that are there; returns (port, server) of those that were free. Three statements."""
+        bound = await binding_store.bind(self.connection, wanted, self._batch.clock())
+        came = await binding_store.read_bindings(self.connection, [port_id for port_id, _ in bound])
+        await self._batch.changes.bindings_changed(self.connection, came=came)
+        return bound
+
+    async def unbind(self, port_ids: Sequence[str], server_ids: Collection[str]) -> None:
+        """Those of these ports that belong to one of the servers belong to none any more. Three statements."""
+        went = await binding_store.read_bindings(self.connection, port_ids)
+        await binding_store.unbind(self.connection, port_ids, server_ids, self._batch.clock())
+        await self._batch.changes.bindings_changed(self.connection, went=went)
 
     async def _refuse(self, drafts: Sequence[NewPort]) -> dict[str, MusterError]:
         named = {group_id for draft in drafts for group_id in draft.security_group_ids or ()}
@@ -305,8 +322,11 @@ class PortWork:
             )
 
     async def _tell(self, outcomes: Collection[Port | MusterError]) -> None:
-        members = [member_of(outcome) for outcome in outcomes if isinstance(outcome, Port)]
+        made = [outcome for outcome in outcomes if isinstance(outcome, Port)]
+        members = [member_of(port) for port in made]
         await self._batch.changes.members_changed(self.connection, before=(), after=members)
+        came = {Binding(port.network_id, port.binding_host_id) for port in made}
+        await self._batch.changes.bindings_changed(self.connection, came=came)
 
 
 def _unknown_group(draft: NewPort, projects: Mapping[str, str]) -> MusterError | None:

@@ -13,6 +13,7 @@ from muster.domain.context import Context
 from muster.domain.group_members import member_of
 from muster.domain.network_errors import network_error
 from muster.domain.network_listing import ListQuery
+from muster.domain.network_members import Binding
 from muster.domain.networks import changed_fields, dhcp_device_id
 from muster.domain.port_batch import draw_macs
 from muster.domain.port_changes import (
@@ -172,6 +173,12 @@ class Ports:
                 raise network_error("SecurityGroupNotFound", id=group_id)
 
     async def _tell(self, connection: Connection, before: Port, after: Port) -> None:
+        if before.binding_host_id != after.binding_host_id:
+            await self._batch.changes.bindings_changed(
+                connection,
+                came=[Binding(after.network_id, after.binding_host_id)],
+                went=[Binding(before.network_id, before.binding_host_id)],
+            )
         if not any(getattr(before, name) != getattr(after, name) for name in SEEN_BY_HOSTS):
             return
         if before.device_owner.startswith(SERVER_OWNER_PREFIX):

@@ -158,7 +158,7 @@ class _Creation:
             for draft, place, nic in placed_nics
             if nic.port_id
         ]
-        bound = await port_store.bind(self._connection, bindings, self._now)
+        bound = await self._work.bind(bindings)
         for draft, port_id in named:
             if (port_id, draft.id) in bound:
                 self._bound[draft.id].append(port_id)
@@ -182,7 +182,7 @@ class _Creation:
         """Remove the ports that were made for these servers, and let go of those that were there before."""
         await self._work.remove([port_id for server_id in server_ids for port_id in self._ports.pop(server_id, ())])
         bound = [port_id for server_id in server_ids for port_id in self._bound.pop(server_id, ())]
-        await port_store.unbind(self._connection, bound, server_ids, self._now)
+        await self._work.unbind(bound, server_ids)
 
     def _new_port(self, draft: NewServer, nic: WantedNic, place: int, host_id: str) -> NewPort:
         host = self._places.hosts[host_id]

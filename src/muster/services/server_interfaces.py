@@ -113,7 +113,7 @@ class ServerInterfaces:
                 done.append(_action(order, "detach_interface", now))
                 outcomes.append(None)
             await work.remove(removed)
-            await port_store.unbind(work.connection, kept, server_ids, now)
+            await work.unbind(kept, server_ids)
             await _write(work, self._ports, changed, done)
         return outcomes
 
@@ -171,7 +171,7 @@ class _Attaching:
             )
             for _, order, port_id in named
         ]
-        bound = await port_store.bind(self._work.connection, wanted, self._now)
+        bound = await self._work.bind(wanted)
         outcomes: dict[int, str | BaseException] = {}
         for index, order, port_id in named:
             if (port_id, order.server_id) in bound:

@@ -58,7 +58,7 @@ class ServerOrders:
         kept = {port_id for server in gone for port_id in server.kept_port_ids}
         removed = [port_id for port_ids in ports.values() for port_id in port_ids if port_id not in kept]
         await connection_work.remove(removed)
-        await port_store.unbind(connection, sorted(kept), [server.id for server in gone], self._ports.clock())
+        await connection_work.unbind(sorted(kept), [server.id for server in gone])
         for host_id, members in sorted(by_host(gone).items()):
             await host_store.release(connection, host_id, total_of(members), len(members))
 

@@ -12,6 +12,7 @@ from sqlalchemy import Column, Float, Select, String, Table, case, or_, select, 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.domain.messages import Hello
+from muster.domain.network_members import tunnel_address
 from muster.domain.placement import Demand, HostPicture, Overcommit, servers_limit
 from muster.store.columns import counter, flag, identity_column, integer, moment, text
 from muster.store.dialects import chunks, upsert
@@ -225,4 +226,17 @@ async def read_firewalls(connection: AsyncConnection, host_ids: Collection[str])
     for part in chunks(sorted(host_ids)):
         statement = select(hosts.c.id).where(hosts.c.id.in_(part), hosts.c.firewall)
         found.update((await connection.execute(statement)).scalars())
+    return found
+
+
+async def read_tunnels(connection: AsyncConnection, hostnames: Collection[str]) -> dict[str, tuple[str, str]]:
+    """Id and address for tunnels of those of these hosts that have real networks, by hostname. One query per chunk."""
+    found: dict[str, tuple[str, str]] = {}
+    for part in chunks(sorted(hostnames)):
+        statement = select(hosts.c.hostname, hosts.c.id, hosts.c.host_ip).where(
+            hosts.c.hostname.in_(part), hosts.c.firewall
+        )
+        for hostname, host_id, host_ip in await connection.execute(statement):
+            if (address := tunnel_address(host_ip)) is not None:
+                found[hostname] = (host_id, address)
     return found

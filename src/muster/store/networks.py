@@ -4,8 +4,21 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import asdict
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Integer,
+    Table,
+    UniqueConstraint,
+    delete,
+    false,
+    insert,
+    or_,
+    select,
+    true,
+    update,
+)
 from sqlalchemy import Column as SqlColumn
-from sqlalchemy import ColumnElement, Integer, Table, UniqueConstraint, delete, false, insert, or_, select, true, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.domain.network_listing import ListQuery
@@ -36,6 +49,7 @@ networks = Table(
     text("dns_domain", default=""),
     document("availability_zone_hints", default=list),
     counter("revision"),  # also the generation that hosts see
+    SqlColumn("member_generation", BigInteger, nullable=False, default=0, server_default="0"),
     moment("created_at"),
     moment("updated_at"),
     UniqueConstraint("segment_id"),
@@ -127,6 +141,7 @@ async def _whole(connection: AsyncConnection, rows: Sequence[Any]) -> list[Netwo
 
 def _network(row: Any, subnet_ids: Sequence[str], names: tuple[str, ...]) -> Network:
     fields = dict(row._mapping)
+    del fields["member_generation"]  # `store.network_members`'
     fields["availability_zone_hints"] = tuple(fields["availability_zone_hints"])
     return Network(**fields, subnet_ids=tuple(subnet_ids), tags=names)
 

@@ -32,8 +32,16 @@ outbox = Table(
 )
 
 
+# As a `member_generation`: all members of a network, for a host that has just become one.
+ALL_MEMBERS = 0
+
+
 class Change(Struct, frozen=True, kw_only=True):
-    """One thing that one host must hear of. Of a group either all, or the change that made its `member_generation`."""
+    """One thing that one host must hear of.
+
+    Of a group either all, or the change that made its `member_generation`. Of a network either what it is, or what it
+    is with all its members (ALL_MEMBERS), or the change that made its `member_generation`.
+    """
 
     host_id: str
     server_id: str | None = None

@@ -1,11 +1,13 @@
 """What a batch of ports reads and writes, in as many statements as there are tables, not ports."""
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.base.errors import Stale
+from muster.domain.network_members import Binding
 from muster.domain.port_batch import NetworkPicture, SubnetPicture
 from muster.domain.ports import Port
 from muster.store.dialects import chunks
@@ -107,18 +109,27 @@ async def read_links(connection: AsyncConnection, port_ids: Sequence[str]) -> di
     return found
 
 
-async def delete_ports(connection: AsyncConnection, port_ids: Sequence[str]) -> dict[str, str]:
-    """Ports, their links and tags are gone; returns the project of each that was there until now, by id.
+class Removed(NamedTuple):
+    """What a port was that is gone."""
+
+    project_id: str
+    binding: Binding
+
+
+async def delete_ports(connection: AsyncConnection, port_ids: Sequence[str]) -> dict[str, Removed]:
+    """Ports, their links and tags are gone; returns what each was that was there until now, by id.
 
     Their addresses must have been released. Three statements per chunk.
     """
-    projects: dict[str, str] = {}
+    removed: dict[str, Removed] = {}
+    columns = (ports.c.id, ports.c.project_id, ports.c.network_id, ports.c.binding_host_id)
     for part in chunks(port_ids):
         await connection.execute(delete(tags).where(tags.c.resource_id.in_(part)))
         await connection.execute(delete(port_security_groups).where(port_security_groups.c.port_id.in_(part)))
-        statement = delete(ports).where(ports.c.id.in_(part)).returning(ports.c.id, ports.c.project_id)
-        projects.update((await connection.execute(statement)).all())
-    return projects
+        statement = delete(ports).where(ports.c.id.in_(part)).returning(*columns)
+        for port_id, project_id, network_id, hostname in await connection.execute(statement):
+            removed[port_id] = Removed(project_id, Binding(network_id, hostname))
+    return removed
 
 
 def _row(port: Port) -> dict[str, object]:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from sqlalchemy import case, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from muster.domain.network_members import Binding
 from muster.store.dialects import chunks
 from muster.store.ports import ports
 from muster.store.servers import ITS_PORT, servers
@@ -79,6 +80,15 @@ async def bind(connection: AsyncConnection, wanted: Sequence[WantedBinding], now
         )
         bound.update((port_id, server_id) for port_id, server_id in await connection.execute(statement))
     return bound
+
+
+async def read_bindings(connection: AsyncConnection, port_ids: Sequence[str]) -> set[Binding]:
+    """The networks and hosts' names of these ports. One query per chunk."""
+    found: set[Binding] = set()
+    for part in chunks(port_ids):
+        statement = select(ports.c.network_id, ports.c.binding_host_id).where(ports.c.id.in_(part)).distinct()
+        found.update(Binding(*row) for row in await connection.execute(statement))
+    return found
 
 
 async def unbind(connection: AsyncConnection, port_ids: Sequence[str], server_ids: Collection[str], now: float) -> None:

@@ -17,6 +17,7 @@ from muster.store import (  # noqa: F401 - for the tables that they hold
     images,
     instance_actions,
     keypairs,
+    network_members,
     networks,
     outbox,
     ports,

@@ -60,7 +60,7 @@ async def test_members_are_logged_for_the_hosts_that_name_the_group(database, tm
             assert await outbox_store.read_hosts_told(connection, default.id, ["with", "none"]) == {"with"}
             notes = await outbox_store.read(connection, 100)
             assert [(note.host_id, note.member_generation) for note in notes] == [("with", 1), ("with", 2)]
-            changes = await store.read_changes(connection, {default.id: {1, 2}, "other": {1}})
+            changes = await store.log.read(connection, {default.id: {1, 2}, "other": {1}})
             [members] = (await store.read_members(connection, [default.id])).values()
             logged = [*changes[default.id][1].joined, *changes[default.id][2].joined]
             assert sorted(members) == sorted(logged)
@@ -70,13 +70,13 @@ async def test_members_are_logged_for_the_hosts_that_name_the_group(database, tm
         await port("with")
         await cloud.ports.delete(MEMBER, first)
         async with database.write() as connection:
-            changes = await store.read_changes(connection, {default.id: {4}})
+            changes = await store.log.read(connection, {default.id: {4}})
             assert changes[default.id][4].left == tuple(sorted(member.addresses))
             # A server that waits in a note does not count as told.
             await port_of_waiting(connection)
-            assert await store.raise_generations(connection, [default.id, "gone"]) == {default.id: 5}
-            await store.forget(connection, 1e12)
-            assert await store.read_changes(connection, {default.id: {1, 4}}) == {}
+            assert await store.log.raise_generations(connection, [default.id, "gone"]) == {default.id: 5}
+            await store.log.forget(connection, 1e12)
+            assert await store.log.read(connection, {default.id: {1, 4}}) == {}
         async with database.read() as connection:
             assert (await group_store.read(connection, [default.id]))[default.id].revision == default.revision
             assert await outbox_store.read_hosts_told(connection, default.id, ["without"]) == set()

@@ -14,12 +14,13 @@ from muster.domain.port_changes import PortChanges
 from muster.domain.ports import NewPort
 from muster.domain.security_groups import NewRule, NewSecurityGroup
 from muster.domain.subnets import NewSubnet, SubnetChanges
-from muster.store import networks, ports, security_groups, subnets, usages
+from muster.store import network_members, networks, ports, security_groups, subnets, usages
 from muster.store.engine import Database
 from muster.store.hosts import hosts
 
 from .network_cloud import ADMIN, MEMBER, network_cloud
 
+TUNNELS = {"h0": "192.0.2.1", "h1": "192.0.2.2"}  # a third host has none
 ROUNDS = 5
 AT_ONCE = 60
 TABLES = {
@@ -52,6 +53,7 @@ class Users:
             (self.make_port, 40),
             (self.change_port, 10),
             (self.delete_port, 15),
+            (self.bind_port, 15),
         ]
 
     def act(self) -> Awaitable[None]:
@@ -110,6 +112,10 @@ class Users:
         changes = PortChanges(security_group_ids=(self._one(self._groups),), fixed_ips=())
         await worker.ports.update(MEMBER, self._one(self._ports), changes)
 
+    async def bind_port(self, worker) -> None:
+        hostname = self._rng.choice(("", "h0", "h1", "h2"))
+        await worker.ports.update(ADMIN, self._one(self._ports), PortChanges(binding_host_id=hostname))
+
     async def delete_port(self, worker) -> None:
         await worker.ports.delete(MEMBER, self._one(self._ports))
 
@@ -139,6 +145,11 @@ async def test_two_workers_at_once(database, tmp_path):
             for resource, table in TABLES.items():
                 there = (await connection.execute(select(func.count()).select_from(table))).scalar_one()
                 assert counted["p1", resource] == there, resource
+            told = set((await connection.execute(select(network_members.network_members))).all())
+            bound = select(ports.ports.c.network_id, ports.ports.c.binding_host_id).distinct()
+            true = {(network_id, h, TUNNELS[h]) for network_id, h in await connection.execute(bound) if h in TUNNELS}
+            assert told == true
+            assert true
     finally:
         await second.close()
 
@@ -150,4 +161,5 @@ async def _make_hosts(database: Database) -> None:
     async with database.write() as connection:
         for number in range(3):
             row = {**common, **times, "id": f"h{number}", "hostname": f"h{number}"}
+            row["host_ip"] = TUNNELS.get(f"h{number}", "127.0.0.1")
             await connection.execute(insert(hosts).values(**row))

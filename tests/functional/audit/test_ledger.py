@@ -25,6 +25,10 @@ SABOTAGE = {
     f"UPDATE ports SET device_id = '', device_owner = '' WHERE id = ({A_PORT})": "has a host but no port",
     f"UPDATE ports SET binding_host_id = 'elsewhere' WHERE id = ({A_PORT})": "bound to another host",
     f"UPDATE servers SET host_id = NULL WHERE id = ({A_SERVER})": "has no host and is not in error",
+    "UPDATE hosts SET firewall = 1, host_ip = '192.0.2.1'": "has a port and is no member",
+    "INSERT INTO network_members (network_id, host_id, ip_address) SELECT id, 'h', '192.0.2.9' FROM networks": (
+        "is a member without a port"
+    ),
     "UPDATE hosts SET ram_used_mib = ram_used_mib + 1": "but its servers take",
     "UPDATE hosts SET servers_used = servers_used - 1": "but its servers take",
     "UPDATE hosts SET vcpus_limit = 0": "of (0, ",

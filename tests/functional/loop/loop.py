@@ -131,8 +131,9 @@ async def a_loop(folder: Path, bus: MemoryBus | None = None, cidr: str = "10.0.0
 class Ear:
     """A host without an agent: says hello, and hears what it is told."""
 
-    def __init__(self, loop: Loop, name: str, *, firewall: bool) -> None:
+    def __init__(self, loop: Loop, name: str, *, firewall: bool, host_ip: str = "127.0.0.1") -> None:
         self.loop, self.name, self.id, self.firewall = loop, name, new_uuid(), firewall
+        self.host_ip = host_ip
         self.bytes = 0
 
     async def say_hello(self) -> None:
@@ -144,6 +145,7 @@ class Ear:
             capacity=CAPACITY,
             availability_zone=self.name,
             firewall=self.firewall,
+            host_ip=self.host_ip,
         )
         await self.loop.reports.take([hello])
 

@@ -6,10 +6,11 @@ from random import Random
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from muster.domain.group_members import Member, member_changes, with_members
 from muster.domain.messages import Desired
-from muster.domain.specs import GroupMembers, RuleSpec, SecurityGroupSpec
+from muster.domain.specs import GroupMembers, NetworkSpec, RuleSpec, SecurityGroupSpec
 from muster.host.desired import DesiredState
 
 ADDRESSES = ("10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.0/24")
@@ -132,3 +133,19 @@ def test_a_change_leads_from_one_list_to_the_other(before: list[Member], after: 
     step = GroupMembers(id="g", generation=2, joined=change.joined, left=change.left)
     assert Counter(with_members(group, step).members) == listed(after)
     assert not set(change.joined) & set(change.left)
+
+
+def test_a_networks_members_come_like_a_groups() -> None:
+    state = DesiredState()
+    plain = NetworkSpec(id="n", generation=2, segment_id=7)
+    first = replace(plain, generation=1, member_generation=4, members=("192.0.2.1",))
+    state.apply(Desired(host_id="h", from_seq=0, to_seq=1, everything=True, networks=(first,)))
+    # A server brings its network, without members; a step brings a member; both change the network.
+    changes = state.apply(Desired(host_id="h", from_seq=1, to_seq=2, networks=(plain,)))
+    assert changes.networks == ("n",)
+    step = GroupMembers(id="n", generation=5, joined=("192.0.2.2",), left=("192.0.2.1",))
+    assert state.apply(Desired(host_id="h", from_seq=2, to_seq=3, peers=(step,))).networks == ("n",)
+    assert state.networks.specs["n"] == replace(plain, member_generation=5, members=("192.0.2.2",))
+    assert not state.behind
+    state.apply(Desired(host_id="h", from_seq=3, to_seq=4, peers=(replace(step, generation=7),)))
+    assert state.behind

@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from muster.base.errors import Conflict
+from muster.base.errors import Conflict, Invalid
 from muster.host import machine
 from muster.host.machine import (
     Layout,
@@ -87,3 +87,10 @@ def test_a_namespace_is_found_again_in_this_boot_only() -> None:
     assert find(own) is not None
     assert find(msgspec.structs.replace(own, inode=1)) is None
     assert find(msgspec.structs.replace(own, boot_id="another boot")) is None
+
+
+def test_an_address_of_another_machine_is_refused() -> None:
+    machine.check_is_here("127.0.0.1")
+    for elsewhere in ("192.0.2.1", "nonsense", "2001:db8::1"):
+        with pytest.raises(Invalid, match="not an address of this machine"):
+            machine.check_is_here(elsewhere)

@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from muster.base.errors import Exhausted, Unsupported
 from muster.base.log import get_logger
 from muster.domain.specs import PortSpec, SecurityGroupSpec
-from muster.host.names import bridge_name, tap_name
+from muster.host.names import bridge_name, tap_name, tunnel_of
 from muster.host.network.checks import hex_of, uuid_of
 from muster.host.network.elements import PortRules, guard_elements, port_rules, quoted
 from muster.host.network.nft import Nftables, NftFailed
 from muster.host.network.rules import group_rules, member_elements, member_sets, remote_groups
 from muster.host.network.ruleset import TABLE, base_text, established_rules
 from muster.host.network.settings import Conntrack, NetworkSettings
-from muster.host.network.transaction import BRIDGE_SETS, Mirror, Transaction
+from muster.host.network.transaction import BRIDGE_SETS, TUNNEL_SETS, Mirror, Transaction
 
 _FIRST_ZONE, _LAST_ZONE = 4096, 65_535
 _PROBE = "muster_probe"
@@ -121,7 +121,8 @@ class Firewall:
             self._plan_networks(transaction, bridges)
             for port in rules:
                 self._plan_port(transaction, port)
-            for tap in self._mirror.taps() - {port.tap for port in rules}:
+            tunnels = {tunnel_of(bridge) for bridge in bridges}
+            for tap in self._mirror.taps() - {port.tap for port in rules} - tunnels:
                 self._mirror.put(transaction, tap, {})
             self._plan_collection(transaction, rules)
 
@@ -290,6 +291,16 @@ class Firewall:
                     "zones": frozenset({f"{quoted(bridge)} : {self._zones[bridge]}"}),
                 }
             self._mirror.put(transaction, bridge, elements, BRIDGE_SETS)
+            self._plan_tunnel(transaction, tunnel_of(bridge), self._zones.get(bridge))
+
+    def _plan_tunnel(self, transaction: Transaction, tunnel: str, zone: int | None) -> None:
+        """A network's tunnel is known for one before it is there. `zone` None: it shall be known no more."""
+        elements: dict[str, frozenset[str]] = {}
+        if zone is not None:
+            elements["tunnels"] = frozenset({quoted(tunnel)})
+            if self._conntrack is Conntrack.BRIDGE:
+                elements["port_zones"] = frozenset({f"{quoted(tunnel)} : {zone}"})
+        self._mirror.put(transaction, tunnel, elements, TUNNEL_SETS)
 
     def _plan_collection(self, transaction: Transaction, rules: Sequence[PortRules]) -> None:
         """Drop chains and sets that no port uses any more."""

@@ -1,17 +1,17 @@
 """Bridges and taps: what exists, whose it is, and changes of many at once.
 
-Whose an interface is stands in the interface itself: its alias is `muster:network:<id>` or `muster:port:<id>`, and a
-bridge is in Muster's link group from the moment it is made. Invariants: an interface without that mark is never
-changed or deleted, whatever its name; a crash leaves no interface without the mark.
+Whose an interface is stands in the interface itself: its alias is `muster:network:<id>`, `muster:tunnel:<id>` or
+`muster:port:<id>`, and a bridge or tunnel is in Muster's link group from the moment it is made. Invariants: an
+interface without that mark is never changed or deleted, whatever its name; a crash leaves none without the mark.
 
-A network that spans hosts gets its VXLAN interface here too, as one more port of the bridge (`joins`); since the
-bridge's addresses are the same on each host, ARP, DHCP and 169.254.169.254 must then be kept from that port.
+A network's tunnel to other hosts (`tunnels`) is one more port of its bridge. Since the bridge's addresses are the same
+on each host, the firewall keeps everything that the host itself says or hears from that port.
 All methods block and belong to one thread.
 """
 
 import errno
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from muster.base.errors import Conflict, Exhausted, Invalid
 from muster.domain.specs import NetworkSpec, PortSpec
@@ -33,6 +33,7 @@ from muster.host.network.rtnl import (
 )
 from muster.host.network.ruleset import METADATA_IP
 from muster.host.network.taps import open_taps, persist
+from muster.host.network.tunnels import Tunnels, check
 
 LINK_GROUP = 0x4D555354  # "MUST"
 _DOOMED_GROUP = 0x4D555355
@@ -48,15 +49,20 @@ _NO_AUTOCONF = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", 1
 
 
 class Links:
-    """A host's bridges and taps. `mtu_max` 0 means that networks' MTUs stand as they are."""
+    """A host's bridges, taps and tunnels, which end at `tunnel_address` (None: it has no tunnels).
 
-    def __init__(self, *, mtu_max: int = 0, tap_uid: int | None = None) -> None:
+    `mtu_max` 0 means that networks' MTUs stand as they are.
+    """
+
+    def __init__(self, *, mtu_max: int = 0, tap_uid: int | None = None, tunnel_address: str | None = None) -> None:
         self._mtu_max = mtu_max
         self._tap_uid = tap_uid
         self._rtnl: Rtnl | None = None
+        self._tunnels = Tunnels(tunnel_address, self._talk, self._demand)
 
     def put(self, networks: Sequence[NetworkSpec], ports: Sequence[PortSpec]) -> None:
-        """Bridges of these networks and taps of these ports exist, are up and joined; `networks` has all of the ports'.
+        """Bridges and tunnels of these networks and taps of these ports exist, are up and joined; tunnels lead to the
+        networks' members. `networks` has all of the ports'.
 
         Raises Invalid, Conflict (a foreign interface has the name), Exhausted (a full bridge), Unsupported, RtnlFailed.
         Cost: one query and two changes per item, 128 in a send; three system calls per new tap.
@@ -65,10 +71,15 @@ class Links:
         if unknown := {uuid_of(port.network_id) for port in ports} - wanted.keys():
             raise Invalid(f"ports of a network that is not known here: {', '.join(sorted(unknown))}")
         bridges = {bridge_name(network_id): _alias("network", network_id) for network_id in wanted}
+        tunnels = self._tunnels.named(wanted)
+        ends = {name: _alias("tunnel", network.id) for name, network in tunnels.items()}
         taps = {tap_name(uuid_of(port.id)): _alias("port", port.id) for port in ports}
-        there = self._ours(bridges | taps)
-        self._make_bridges([network for key, network in wanted.items() if bridge_name(key) not in there])
-        indexes = self._address_bridges(wanted)
+        there = self._ours(bridges | ends | taps)
+        self._make([network for key, network in wanted.items() if bridge_name(key) not in there], tunnels, there)
+        indexes = self._indexes([*bridges, *tunnels])
+        check(tunnels, indexes)
+        self._address_bridges(wanted, indexes)
+        self._join_tunnels(tunnels, indexes, there)
         joins = [self._join(port, wanted[uuid_of(port.network_id)], indexes) for port in ports]
         fresh = [(name, join) for name, join in zip(taps, joins, strict=True) if name not in there]
         self._demand([part for name, join in zip(taps, joins, strict=True) if name in there for part in join], "a tap")
@@ -84,13 +95,16 @@ class Links:
         answers = self._talk().batch([query_link(name) for name in wanted])
         self._delete([answer.link for answer in answers if answer.link and answer.link.alias in wanted.values()])
 
-    def keep(self, network_ids: Iterable[str], port_ids: Iterable[str]) -> bool:
+    def keep(self, network_ids: Collection[str], port_ids: Iterable[str]) -> bool:
         """Delete every interface of Muster's that belongs to none of these. Raises Invalid, RtnlFailed.
 
         False if a tap could only be shut, since a guest has it open: QEMU spins on a tap that is deleted under it.
         """
         kept = {_alias("network", network_id) for network_id in network_ids}
+        if self._tunnels.address is not None:
+            kept |= {_alias("tunnel", network_id) for network_id in network_ids}
         kept |= {_alias("port", port_id) for port_id in port_ids}
+        self._tunnels.forget()
         doomed = [link for link in self._talk().links() if is_ours(link) and link.alias not in kept]
         in_use = [link for link in doomed if link.carrier and link.name.startswith("tap")]
         shut = [link_message({"IFLA_MASTER": 0}, index=link.index, up=False) for link in in_use]
@@ -140,8 +154,11 @@ class Links:
             there.add(name)
         return there
 
-    def _make_bridges(self, networks: Sequence[NetworkSpec]) -> None:
-        requests = [
+    def _make(
+        self, networks: Sequence[NetworkSpec], tunnels: Mapping[str, NetworkSpec], there: Collection[str]
+    ) -> None:
+        """Bridges for these networks, and those of the tunnels that are not there."""
+        requests: list[Request] = [
             new_link(
                 bridge_name(uuid_of(network.id)),
                 "bridge",
@@ -150,17 +167,22 @@ class Links:
             )
             for network in networks
         ]
+        for name, network in tunnels.items():
+            if name not in there:
+                requests.append(self._tunnels.creation(name, network, {"IFLA_GROUP": LINK_GROUP}))
         self._demand(requests, "a bridge", tolerated=(errno.EEXIST,))
 
-    def _address_bridges(self, networks: dict[str, NetworkSpec]) -> dict[str, int]:
-        """Switches, mark, MTU and addresses of bridges; their indexes by name."""
+    def _indexes(self, names: Sequence[str]) -> dict[str, int]:
+        answers = self._talk().batch([query_link(name) for name in names])
+        return {name: answer.link.index for name, answer in zip(names, answers, strict=True) if answer.link}
+
+    def _address_bridges(self, networks: Mapping[str, NetworkSpec], indexes: Mapping[str, int]) -> None:
+        """Switches, mark, MTU and addresses of bridges."""
         names = {bridge_name(network_id): network for network_id, network in networks.items()}
         for name, network in names.items():
             sysctl.write("ipv4", name, sysctl.BRIDGE_IPV4)
             sixes = any(subnet.ip_version == 6 for subnet in network.subnets)
             sysctl.write("ipv6", name, sysctl.BRIDGE_IPV6 if sixes else {"disable_ipv6": "1"})
-        answers = self._talk().batch([query_link(name) for name in names])
-        indexes = {name: answer.link.index for name, answer in zip(names, answers, strict=True) if answer.link}
         requests: list[Request] = []
         for name, network in names.items():
             attributes = {"IFLA_IFALIAS": _alias("network", network.id), "IFLA_MTU": self._mtu(network)}
@@ -170,7 +192,24 @@ class Links:
                 for address, prefixlen, version in bridge_addresses(network)
             ]
         self._demand(requests, "a bridge", tolerated=(errno.EEXIST,))
-        return indexes
+
+    def _join_tunnels(
+        self, tunnels: Mapping[str, NetworkSpec], indexes: Mapping[str, int], there: Collection[str]
+    ) -> None:
+        """Mark the tunnels, join them to their bridges, tell them their peers, then up."""
+        requests: list[Request] = [self._tunnels.moved(indexes[name]) for name in tunnels if name in there]
+        for name, network in tunnels.items():
+            attributes = {
+                "IFLA_IFALIAS": _alias("tunnel", network.id),
+                "IFLA_GROUP": LINK_GROUP,
+                "IFLA_MTU": self._mtu(network),
+                "IFLA_MASTER": indexes[bridge_name(uuid_of(network.id))],
+                "IFLA_AF_SPEC": _NO_AUTOCONF,
+            }
+            requests.append(link_message(attributes, index=indexes[name]))
+        self._demand(requests, "a tunnel")
+        self._tunnels.set_peers(tunnels, indexes)
+        self._demand([link_message({}, index=indexes[name], up=True) for name in tunnels], "a tunnel")
 
     def _join(self, port: PortSpec, network: NetworkSpec, indexes: dict[str, int]) -> tuple[Request, Request]:
         """Mark a tap and join it to its bridge; then up (or down, as the user wishes).
@@ -216,9 +255,9 @@ def refuse_errors(answers: Iterable[Answer], what: str, tolerated: Callable[[int
 
 def is_ours(link: Link) -> bool:
     """Whether an interface was made by Muster: by its alias, or, where a crash left none, by its group and name."""
-    if link.alias.startswith(("muster:network:", "muster:port:")):
+    if link.alias.startswith(("muster:network:", "muster:tunnel:", "muster:port:")):
         return True
-    return link.group in (LINK_GROUP, _DOOMED_GROUP) and not link.alias and link.name.startswith(("brq", "tap"))
+    return link.group in (LINK_GROUP, _DOOMED_GROUP) and not link.alias and link.name.startswith(("brq", "vxl", "tap"))
 
 
 def bridge_mac(network_id: str) -> str:

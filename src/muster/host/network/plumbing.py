@@ -45,7 +45,7 @@ class LinuxPlumbing:
 
     def __init__(self, settings: NetworkSettings) -> None:
         self._loop = asyncio.get_running_loop()
-        self._links = Links(mtu_max=settings.mtu_max, tap_uid=settings.tap_uid)
+        self._links = Links(mtu_max=settings.mtu_max, tap_uid=settings.tap_uid, tunnel_address=settings.tunnel_address)
         self._firewall = Firewall(settings)
         self._dhcp = Dhcp(settings, self._log_opened, self._log_closed)
         self._watch = LeaseWatch(self._dhcp.who)

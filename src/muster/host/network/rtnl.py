@@ -19,7 +19,8 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from muster.base.errors import Transient, Unsupported
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_NEWADDR = 16, 17, 18, 20
-_REQUEST, _MULTI, _ACK, _EXCL, _CREATE, _DUMP, _REPLACE = 0x1, 0x2, 0x4, 0x200, 0x400, 0x300, 0x100
+CREATE, APPEND = 0x400, 0x800
+_REQUEST, _MULTI, _ACK, _EXCL, _DUMP, _REPLACE = 0x1, 0x2, 0x4, 0x200, 0x300, 0x100
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _HEADER = struct.Struct("=IHHII")
 _IFINFO = struct.Struct("=BxHiII")
@@ -83,14 +84,18 @@ class Rtnl:
         """All interfaces of the namespace; grows with them, for sweeps."""
         message = link_message({})
         message["header"]["type"] = RTM_GETLINK
-        self._send([message], _DUMP)
+        return [_parse(body) for body in self.dump(message)]
+
+    def dump(self, request: Request) -> list[bytes]:
+        """All that the kernel lists as the answer to a request, without netlink's headers. Raises RtnlFailed."""
+        self._send([request], _DUMP)
         found = []
         for kind, _, body in self._messages():
             if kind == _NLMSG_DONE:
                 break
             if kind == _NLMSG_ERROR:
-                raise RtnlFailed("the kernel does not list its interfaces")
-            found.append(_parse(body))
+                raise RtnlFailed("the kernel does not list what it was asked for")
+            found.append(body)
         return found
 
     def close(self) -> None:
@@ -154,12 +159,17 @@ def link_message(attributes: Mapping[str, Any], *, index: int = 0, up: bool | No
 
 def new_link(name: str, kind: str, options: Mapping[str, Any], attributes: Mapping[str, Any]) -> ifinfmsg:
     """Creation of a link of `kind`; fails with EEXIST when the name is taken."""
+    message = link_message({"IFLA_IFNAME": name, **attributes, **link_options(kind, options)})
+    message["header"]["flags"] = CREATE | _EXCL
+    return message
+
+
+def link_options(kind: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The attribute with the options that only links of `kind` have."""
     info: list[tuple[str, Any]] = [("IFLA_INFO_KIND", kind)]
     if options:
         info.append(("IFLA_INFO_DATA", {"attrs": list(options.items())}))
-    message = link_message({"IFLA_IFNAME": name, **attributes, "IFLA_LINKINFO": {"attrs": info}})
-    message["header"]["flags"] = _CREATE | _EXCL
-    return message
+    return {"IFLA_LINKINFO": {"attrs": info}}
 
 
 def query_link(name: str) -> ifinfmsg:
@@ -189,7 +199,7 @@ def address_message(index: int, address: str, prefixlen: int, *, version: int) -
         message["flags"] = 0x02  # IFA_F_NODAD
         message["attrs"] = [("IFA_ADDRESS", address), ("IFA_FLAGS", 0x02)]
     message["header"]["type"] = RTM_NEWADDR
-    message["header"]["flags"] = _CREATE | _REPLACE
+    message["header"]["flags"] = CREATE | _REPLACE
     return message
 
 
@@ -200,14 +210,7 @@ def why(number: int) -> str:
 
 def _parse(body: bytes) -> Link:
     _, _, index, flags, _ = _IFINFO.unpack_from(body)
-    found: dict[int, bytes] = {}
-    offset = _IFINFO.size
-    while offset + 4 <= len(body):
-        length, kind = _ATTRIBUTE.unpack_from(body, offset)
-        if length < 4:
-            break
-        found[kind & 0x3FFF] = body[offset + 4 : offset + length]
-        offset += (length + 3) & ~3
+    found = attributes_of(body, _IFINFO.size)
     return Link(
         index,
         _text(found.get(_IFLA_IFNAME)),
@@ -217,6 +220,18 @@ def _parse(body: bytes) -> Link:
         bool(flags & 1),
         any(found.get(_IFLA_CARRIER, b"")),
     )
+
+
+def attributes_of(body: bytes, offset: int) -> dict[int, bytes]:
+    """Attributes from `offset` on, by number."""
+    found: dict[int, bytes] = {}
+    while offset + 4 <= len(body):
+        length, kind = _ATTRIBUTE.unpack_from(body, offset)
+        if length < 4:
+            break
+        found[kind & 0x3FFF] = body[offset + 4 : offset + length]
+        offset += (length + 3) & ~3
+    return found
 
 
 def _text(value: bytes | None) -> str:

@@ -14,6 +14,8 @@ Source: nft(8); the hook priorities of br_netfilter (0) and conntrack (-200) in 
 
 from collections.abc import Sequence
 
+from muster.host.network.checks import address_of
+from muster.host.network.fdb import UDP_PORT
 from muster.host.network.settings import Conntrack, NetworkSettings
 
 TABLE = "muster"
@@ -26,6 +28,7 @@ _KEEP = 0xFFFFFFFF & ~(ESTABLISHED | TRUSTED)
 
 _BRIDGE_SETS = (
     "set secured { type ifname; }",
+    "set tunnels { type ifname; }",
     "set macs { type ifname . ether_addr; }",
     "set src4 { type ifname . ether_addr . ipv4_addr; }",
     "set src6 { type ifname . ether_addr . ipv6_addr; }",
@@ -107,10 +110,28 @@ _GROUPS = {
     ),
     "from_host": (
         "type filter hook output priority -100; policy accept;",
+        "oifname @tunnels drop",
         f"ether type ip udp sport 67 udp dport 68 meta mark set meta mark | {TRUSTED:#x}",
         f"ip saddr {METADATA_IP} tcp sport 80 meta mark set meta mark | {TRUSTED:#x}",
         f"ether type ip6 udp sport 547 udp dport 546 meta mark set meta mark | {TRUSTED:#x}",
         f"icmpv6 type nd-router-advert meta mark set meta mark | {TRUSTED:#x}",
+    ),
+}
+
+# A bridge's addresses are the same on each host, and each host serves its own guests: a tunnel is for guests alone.
+_TUNNELS = {
+    "to_host": (
+        "type filter hook input priority -100; policy accept;",
+        "iifname @tunnels drop",
+    ),
+    "between_hosts": (
+        "type filter hook forward priority -10; policy accept;",  # br_netfilter goes on behind its own (0)
+        "iifname @tunnels jump no_dhcp",
+        "oifname @tunnels jump no_dhcp",
+    ),
+    "no_dhcp": (
+        "ether type ip udp sport { 67, 68 } udp dport { 67, 68 } drop",
+        "ether type ip6 udp sport { 546, 547 } udp dport { 546, 547 } drop",
     ),
 }
 
@@ -132,7 +153,7 @@ def base_text(conntrack: Conntrack, settings: NetworkSettings) -> str:
     """Both tables' declarations and base chains for one transaction; `conntrack` is not AUTO."""
     native = conntrack is Conntrack.BRIDGE
     bridge_sets = (*_BRIDGE_SETS, *(("map port_zones { typeof iifname : ct zone; }",) if native else ()))
-    bridge_chains = _ANTI_SPOOF | _GROUPS
+    bridge_chains = _ANTI_SPOOF | _GROUPS | _TUNNELS
     if native:
         zone = ("type filter hook prerouting priority -300; policy accept;", "ct zone set iifname map @port_zones")
         bridge_chains = bridge_chains | {"zone": zone}
@@ -145,9 +166,21 @@ def _inet_chains(settings: NetworkSettings, *, native: bool) -> dict[str, tuple[
     chains: dict[str, tuple[str, ...]] = {
         "zone_in": ("type filter hook prerouting priority -300; policy accept;", "ct zone set iifname map @zones"),
         "zone_out": ("type filter hook output priority -300; policy accept;", "ct zone set oifname map @zones"),
-        "input": ("type filter hook input priority -10; policy accept;", "iifname @bridges jump guest_to_host"),
+        "input": (
+            "type filter hook input priority -10; policy accept;",
+            "iifname @bridges jump guest_to_host",
+            *_only_here(settings.tunnel_address),
+        ),
         "guest_to_host": _guest_to_host(settings.open_tcp_ports),
         "forward": ("type filter hook forward priority -10; policy accept;", *_forward(settings)),
+        "tunnel_in": (
+            "type filter hook prerouting priority -300; policy accept;",
+            *_untracked(settings.tunnel_address, "iifname", "daddr"),
+        ),
+        "tunnel_out": (
+            "type filter hook output priority -300; policy accept;",
+            *_untracked(settings.tunnel_address, "oifname", "saddr"),
+        ),
     }
     if native:
         return chains
@@ -160,6 +193,18 @@ def _inet_chains(settings: NetworkSettings, *, native: bool) -> dict[str, tuple[
             f"ct state established ct direction reply meta mark set meta mark | {ESTABLISHED:#x}",
         ),
     }
+
+
+def _only_here(tunnel_address: str | None) -> tuple[str, ...]:
+    """The kernel's VXLAN listens on every address of the host; its own address is told by this rule alone."""
+    return (f"udp dport {UDP_PORT} ip daddr != {address_of(tunnel_address)} drop",) if tunnel_address else ()
+
+
+def _untracked(tunnel_address: str | None, interface: str, side: str) -> tuple[str, ...]:
+    """What tunnels carry is tracked inside; as much again outside would only fill the table of connections."""
+    if tunnel_address is None:
+        return ()
+    return (f"{interface} != @bridges ip {side} {address_of(tunnel_address)} udp dport {UDP_PORT} notrack",)
 
 
 def _guest_to_host(open_tcp_ports: Sequence[int]) -> tuple[str, ...]:

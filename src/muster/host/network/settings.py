@@ -23,6 +23,7 @@ class NetworkSettings(Struct, frozen=True, kw_only=True):
     Every `check_s` it is looked whether the DHCP servers live and the firewall's tables stand: one small file per
     network, and two questions to nftables.
     `tap_uid` owns the taps when the hypervisor does not run as root.
+    `tunnel_address` is the host's own IPv4 address at which its VXLAN tunnels to other hosts end; None: it has none.
     """
 
     state_dir: Path
@@ -36,3 +37,4 @@ class NetworkSettings(Struct, frozen=True, kw_only=True):
     dnsmasq_user: str = "root"
     dhcp_timeout_s: float = 10.0
     check_s: float = 10.0
+    tunnel_address: str | None = None

@@ -11,6 +11,7 @@ from muster.host.network.elements import PORT_SETS, Elements, element_of, tap_of
 from muster.host.network.ruleset import TABLE
 
 BRIDGE_SETS = ("bridges", "bridged", "zones")  # in the inet table, one element per network
+TUNNEL_SETS = ("tunnels", "port_zones")  # in the bridge table
 _MEMBER_SETS = ("m4_", "m6_", "r4_", "r6_")
 _OWN_CHAINS = ("e_", "i_", "ge_", "gi_", "pr_")
 

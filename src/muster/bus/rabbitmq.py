@@ -5,6 +5,7 @@ sent again or delivered again: doubled, never lost silently; one host's queue ne
 """
 
 import asyncio
+import time
 from collections.abc import Coroutine, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from random import Random
@@ -16,10 +17,11 @@ from pamqp.commands import Basic
 
 from muster.base.errors import Transient
 from muster.base.log import get_logger
+from muster.base.metrics import PUBLISH_SECONDS
 from muster.bus.rabbitmq_link import Link, told
 from muster.bus.rabbitmq_queues import declare
 from muster.bus.rabbitmq_settings import RabbitSettings
-from muster.bus.rabbitmq_subscription import RabbitSubscription
+from muster.bus.rabbitmq_subscription import SENT_AT, RabbitSubscription
 from muster.domain.messages import CONTROL_TOPIC
 
 log = get_logger(__name__)
@@ -49,13 +51,9 @@ class RabbitBus:
 
         A round trip per 500 messages; Transient when no confirm comes for `publish_s`.
         """
-        for first in range(0, len(messages), _AT_ONCE):
-            some = messages[first : first + _AT_ONCE]
-            if nowhere := await self._send(some):  # the first message of a topic that nobody has read yet
-                topics = dict.fromkeys(topic for topic, _ in nowhere)
-                await declare(await self._writing.soon(), self._settings, topics)
-                if await self._send(nowhere):
-                    raise Transient("A queue was deleted as it was made", retry_after_s=1.0)
+        with PUBLISH_SECONDS.time():
+            for first in range(0, len(messages), _AT_ONCE):
+                await self._publish(messages[first : first + _AT_ONCE])
 
     async def subscribe(self, topic: str) -> RabbitSubscription:
         """Raises Transient when RabbitMQ is away."""
@@ -72,6 +70,13 @@ class RabbitBus:
         await asyncio.gather(*(subscription.close() for subscription in self._subscriptions))
         await asyncio.gather(self._writing.close(), self._reading.close())
 
+    async def _publish(self, messages: Messages) -> None:
+        if nowhere := await self._send(messages):  # the first message of a topic that nobody has read yet
+            topics = dict.fromkeys(topic for topic, _ in nowhere)
+            await declare(await self._writing.soon(), self._settings, topics)
+            if await self._send(nowhere):
+                raise Transient("A queue was deleted as it was made", retry_after_s=1.0)
+
     async def _send(self, messages: Messages) -> Messages:
         """Send all, await all confirms; returns those that have no queue."""
         channel = await self._publisher()
@@ -87,7 +92,7 @@ class RabbitBus:
         return await _nowhere([pair for pair in zip(messages, outcomes, strict=True) if pair[0][0] not in late])
 
     def _send_one(self, channel: AbstractChannel, topic: str, body: bytes) -> Coroutine[Any, Any, Any]:
-        properties = Basic.Properties(delivery_mode=_PERSISTENT)
+        properties = Basic.Properties(delivery_mode=_PERSISTENT, headers={SENT_AT: time.time()})
         key = self._settings.prefix + topic
         return channel.basic_publish(body, routing_key=key, properties=properties, mandatory=True)
 

@@ -6,6 +6,7 @@ to another.
 
 import asyncio
 import contextlib
+import time
 from collections import deque
 from random import Random
 
@@ -13,6 +14,7 @@ from aiormq.abc import AbstractChannel, AbstractConnection, DeliveredMessage
 
 from muster.base.errors import Transient
 from muster.base.log import get_logger
+from muster.base.metrics import DELIVERY_SECONDS
 from muster.bus.rabbitmq_link import Link, told
 from muster.bus.rabbitmq_queues import declare, remove
 from muster.bus.rabbitmq_settings import RabbitSettings
@@ -20,6 +22,8 @@ from muster.bus.rabbitmq_settings import RabbitSettings
 log = get_logger(__name__)
 
 BATCH_LIMIT = 5_000
+#: The header in which a message carries when it was sent: Unix seconds, by its sender's clock.
+SENT_AT = "sent-at"
 _PAUSE_S = 0.2
 _STUCK_TIMES = 3
 _QUIET_TIMES = 10
@@ -131,4 +135,11 @@ class RabbitSubscription:
         if message.channel is self._channel:
             self._pending.append(message)
             self._heard = True
+            _observe_delivery(message)
             self._arrived.set()
+
+
+def _observe_delivery(message: DeliveredMessage) -> None:
+    sent_at = (message.header.properties.headers or {}).get(SENT_AT)
+    if isinstance(sent_at, float):
+        DELIVERY_SECONDS.observe(max(0.0, time.time() - sent_at))

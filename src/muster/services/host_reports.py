@@ -14,7 +14,7 @@ import msgspec
 from muster.base.clock import Clock
 from muster.base.errors import Transient
 from muster.base.log import get_logger
-from muster.base.metrics import MESSAGES, STATE_CHANGES
+from muster.base.metrics import MESSAGES, PHASE_SECONDS, STATE_CHANGES
 from muster.bus.protocol import Bus, Subscription
 from muster.domain.messages import (
     CONTROL_TOPIC,
@@ -32,6 +32,7 @@ from muster.domain.messages import (
 from muster.domain.placement import Overcommit
 from muster.domain.report_order import in_order
 from muster.domain.servers import Server, observe
+from muster.domain.timeline import durations_s
 from muster.services.dispatcher import Dispatcher
 from muster.services.outbox import Outbox
 from muster.services.redecide import redeciding
@@ -171,6 +172,9 @@ class HostReports:
         await port_store.set_status(connection, [s.id for s in ended if s.vm_state != "active"], "DOWN")
         for server in ended:
             STATE_CHANGES.labels(server.vm_state).inc()
+            if (before[server.id].vm_state, server.vm_state) == ("building", "active"):
+                for step, seconds in durations_s(server.timeline).items():
+                    PHASE_SECONDS.labels(step).observe(seconds)
 
     async def _take_beats(self, heartbeats: Sequence[Heartbeat]) -> None:
         beats = {beat.host_id: (beat, message.sent_at) for message in heartbeats for beat in message.beats}

@@ -12,7 +12,10 @@ _MOST_ROWS = 12
 
 def drawn(picture: Picture) -> RenderableType:
     """The whole picture, narrow enough for 80 columns."""
-    return Group(_headline(picture), _processes(picture), _waits(picture), _batches(picture))
+    tables = [_processes(picture), _waits(picture), _batches(picture)]
+    if picture.phases:
+        tables.append(_phases(picture))
+    return Group(_headline(picture), *tables)
 
 
 def _headline(picture: Picture) -> Text:
@@ -20,7 +23,8 @@ def _headline(picture: Picture) -> Text:
     answering = len(picture.processes) - len(silent)
     text = Text.assemble(
         (f"{answering} of {len(picture.processes)} processes answer", "red" if silent else "green"),
-        f"; {picture.active_per_s:,.1f} servers/s ACTIVE, {picture.redecided_per_s:,.1f} batches/s decided again\n",
+        f"; {picture.active_per_s:,.1f} servers/s ACTIVE, {picture.redecided_per_s:,.1f} batches/s decided again, "
+        f"messages p99 {_ms(picture.delivery_p99_s)} ms\n",
     )
     return text.append_text(_contended(picture.most_contended))
 
@@ -76,6 +80,13 @@ def _batches(picture: Picture) -> Table:
             _ms(batch.mean_s),
             f"{batch.queued:,.0f}",
         )
+    return table
+
+
+def _phases(picture: Picture) -> Table:
+    table = _table("new servers: to", "mean ms", "p50 ms", "p99 ms")
+    for phase in picture.phases:
+        table.add_row(phase.step, *(_ms(seconds) for seconds in (phase.mean_s, phase.p50_s, phase.p99_s)))
     return table
 
 

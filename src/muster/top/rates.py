@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
+from muster.domain.timeline import STEPS
 from muster.top.scrape import Key, Scrape, answering
 
 #: Histograms of waits: their name, the label that tells their things apart, and what a person calls them.
 WAITS = (
     ("muster_lock_wait_seconds", "kind", "lock"),
     ("muster_queue_seconds", "coalescer", "queue"),
-    ("muster_pool_wait_seconds", None, "database connection"),
+    ("muster_database_wait_seconds", None, "database connection"),
     ("muster_transaction_seconds", None, "database transaction"),
     ("muster_bus_publish_seconds", None, "bus publish"),
 )
@@ -44,6 +45,15 @@ class Batches(Struct, frozen=True, kw_only=True):
     queued: float
 
 
+class Phase(Struct, frozen=True, kw_only=True):
+    """A step of new servers' lives: the time from the step before it."""
+
+    step: str
+    mean_s: float
+    p50_s: float
+    p99_s: float
+
+
 class Process(Struct, frozen=True, kw_only=True):
     """One process. `cpu`: processors that it keeps busy."""
 
@@ -57,12 +67,14 @@ class Process(Struct, frozen=True, kw_only=True):
 
 
 class Picture(Struct, frozen=True, kw_only=True):
-    """What happened between two looks. `active_per_s`: servers that became ACTIVE."""
+    """What happened between two looks. `active_per_s`: servers that became ACTIVE; `delivery_p99_s`: of messages."""
 
     over_s: float
     processes: Sequence[Process]
     waits: Sequence[Wait]
     batches: Sequence[Batches]
+    phases: Sequence[Phase]
+    delivery_p99_s: float
     active_per_s: float
     redecided_per_s: float
 
@@ -84,6 +96,8 @@ def compare(before: Sequence[Scrape], now: Sequence[Scrape]) -> Picture:
         processes=[_process(earlier.get(one.target), one) for one in now],
         waits=sorted(_waits(grown), key=lambda wait: -wait.waiting),
         batches=_batches(grown, [one.values for _, one in pairs]),
+        phases=_phases(grown),
+        delivery_p99_s=grown.quantile("muster_bus_delivery_seconds", 0.99),
         active_per_s=grown.rate("muster_server_states_total", state="active"),
         redecided_per_s=grown.rate("muster_redecided_total"),
     )
@@ -170,6 +184,22 @@ def _batches(grown: _Growth, now: Sequence[Mapping[Key, float]]) -> list[Batches
                 )
             )
     return sorted(found, key=lambda batch: -batch.per_s * batch.mean_items)
+
+
+def _phases(grown: _Growth) -> list[Phase]:
+    """In the order of a server's life."""
+    name = "muster_phase_seconds"
+    seen = set(grown.values_of(f"{name}_count", "step"))
+    return [
+        Phase(
+            step=step,
+            mean_s=_mean(grown.total(f"{name}_sum", step=step), grown.total(f"{name}_count", step=step)),
+            p50_s=grown.quantile(name, 0.5, step=step),
+            p99_s=grown.quantile(name, 0.99, step=step),
+        )
+        for step in STEPS
+        if step in seen and grown.total(f"{name}_count", step=step)
+    ]
 
 
 def _mean(total: float, count: float) -> float:

@@ -10,8 +10,10 @@ from random import Random
 import aiormq
 import pytest
 from aiormq.channel import Channel
+from prometheus_client import Histogram
 
 from muster.base.errors import Transient
+from muster.base.metrics import DELIVERY_SECONDS, PUBLISH_SECONDS
 from muster.bus.rabbitmq import RabbitBus
 from muster.bus.rabbitmq_settings import from_url
 from muster.domain.messages import CONTROL_TOPIC
@@ -205,6 +207,21 @@ async def test_a_queue_that_someone_deletes_is_made_again(rabbitmq: RabbitMq, pr
             # Made again so soon that RabbitMQ may forget to tell the reader, or take it for one that it serves.
             await publish(writer, "host.a", [body])
             assert await read(listening, 1) == [body]
+
+
+async def test_how_long_messages_take_is_counted(rabbitmq: RabbitMq, prefix: str) -> None:
+    async with opened(f"{rabbitmq.url}?prefix={prefix}", 2) as [writer, reader]:
+        published, delivered = counted(PUBLISH_SECONDS), counted(DELIVERY_SECONDS)
+        listening = await reader.subscribe("host.a")
+        await writer.publish([("host.a", b"1"), ("host.a", b"2")])
+        assert await read(listening, 2) == [b"1", b"2"]
+        assert counted(PUBLISH_SECONDS) == published + 1
+        assert counted(DELIVERY_SECONDS) == delivered + 2
+
+
+def counted(histogram: Histogram) -> float:
+    [family] = histogram.collect()
+    return sum(sample.value for sample in family.samples if sample.name.endswith("_count"))
 
 
 async def test_a_queue_with_other_limits_is_used_as_it_is(rabbitmq: RabbitMq, prefix: str) -> None:

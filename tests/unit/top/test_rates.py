@@ -101,3 +101,13 @@ def test_a_process_that_is_silent_is_shown_with_its_reason_and_spoils_nothing() 
 
 def _requests(picture: Picture) -> float:
     return picture.processes[0].requests_per_s
+
+
+def test_phases_are_in_the_order_of_a_servers_life() -> None:
+    registry = CollectorRegistry()
+    phases = Histogram("muster_phase_seconds", "", ["step"], buckets=(1, 2, 4), registry=registry)
+    before = [Scrape("one", 0.0, parse(generate_latest(registry).decode()))]
+    for step, seconds in (("active", 3.0), ("placed", 0.5), ("placed", 1.5)):
+        phases.labels(step).observe(seconds)
+    picture = compare(before, [Scrape("one", 1.0, parse(generate_latest(registry).decode()))])
+    assert [(phase.step, phase.mean_s) for phase in picture.phases] == [("placed", 1.0), ("active", 3.0)]

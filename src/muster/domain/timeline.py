@@ -1,6 +1,7 @@
 """The steps of a server's life, stamped as they are done and kept with the server."""
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 # The order is the order of the pipeline; a bench chart stacks them in it.
 ACCEPTED = "accepted"  # the API took the request
@@ -22,4 +23,4 @@ def durations_s(timeline: Mapping[str, float]) -> dict[str, float]:
     """How long each step took: from the one before it that has a stamp. Clocks of two machines may disagree: never
     below 0."""
     stamped = [(step, timeline[step]) for step in STEPS if step in timeline]
-    return {step: max(0.0, at - before) for (_, before), (step, at) in zip(stamped, stamped[1:], strict=False)}
+    return {step: max(0.0, at - before) for (_, before), (step, at) in pairwise(stamped)}

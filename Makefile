@@ -1,5 +1,5 @@
 # Each target is a plain script of the same name under scripts/, which takes options; `make help` lists them.
-TARGETS := install check test test-neutron test-cloud-init demo up down bench clean
+TARGETS := install check test test-neutron test-cloud-init chaos demo up down bench clean
 .PHONY: help $(TARGETS)
 
 help: ## say what there is
@@ -19,6 +19,9 @@ test-neutron: ## the IPAM driver in a real Neutron, installed from PyPI in .venv
 
 test-cloud-init: ## a stock Debian cloud image with cloud-init, built here and booted as a guest: some ten minutes, as root
 	@scripts/test-cloud-init
+
+chaos: ## 2,000 servers at once in a lab, with a failure in the middle, for each kind of failure; as root, many minutes
+	@scripts/chaos
 
 demo: ## 2,000 simulated servers at once, then (as root) 10 real ones: a table and a chart
 	@scripts/demo

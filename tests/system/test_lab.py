@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import tomllib
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,15 @@ def test_status_shows_every_part_and_worker(whole: Lab) -> None:
     assert all(row["pid"] and row["joined"] for row in rows)
     table = muster("lab", "status", "--data", str(whole.folder))
     assert all(name in table for name in names)
+
+
+def test_prometheus_reads_every_worker_and_host(whole: Lab) -> None:
+    groups = json.loads((whole.folder / "metrics-targets.json").read_text())
+    targets = [target for group in groups for target in group["targets"]]
+    assert len(targets) == 2 + 1
+    for target in targets:
+        with urllib.request.urlopen(f"http://{target}/metrics", timeout=60) as answer:
+            assert b"muster_" in answer.read()
 
 
 def test_its_files_are_private_and_its_secrets_in_no_command_line(whole: Lab) -> None:

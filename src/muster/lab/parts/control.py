@@ -47,8 +47,8 @@ class ControlRunner:
         return Launch(command=command, log=site.log(part), environment=site.environment, hostname=part.name)
 
     def is_ready(self, site: Site, part: Part) -> bool:
-        """Whether all of its workers have come to answer, and one does now."""
-        return said(site, part, "Muster is ready at") and gets(f"{api_url(part)}/identity/v3")
+        """Whether all of its workers have come to answer, and one reaches the engines now."""
+        return said(site, part, "Muster is ready at") and gets(f"{api_url(part)}/healthcheck/ready")
 
     def complete(self, site: Site, part: Part) -> None:
         """Nothing."""

@@ -1,0 +1,144 @@
+"""What is done to a lab in the middle of its work, and how a machine's own keepers (not a person) put it right."""
+
+import asyncio
+import base64
+import json
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from muster.lab.cluster import Lab
+from muster.lab.parts.etcd import ctl
+from muster.lab.plan import Kind, Part
+from tests.chaos.sizes import Sizes
+
+#: How long something that died stays dead: longer than its keeper (systemd) would take.
+DEAD_S = 5.0
+_LOCKS = "/muster/locks/subnet/"
+_LOOK_S = 0.1
+
+
+@dataclass
+class Scene:
+    """A lab at work. `is_working` says whether requests are still unanswered."""
+
+    lab: Lab
+    sizes: Sizes
+    is_working: Callable[[], bool]
+    notes: list[str] = field(default_factory=list)
+
+    async def do(self, verb: Callable[..., object], *names: str) -> None:
+        """A verb of the lab, while everything else goes on."""
+        await asyncio.to_thread(verb, *names)
+
+
+Failure = Callable[[Scene], Awaitable[None]]
+
+
+async def nothing(_scene: Scene) -> None:
+    """For comparison."""
+
+
+async def a_worker_is_killed(scene: Scene) -> None:
+    """Its supervisor starts it again."""
+    await scene.do(scene.lab.kill, "worker-1")
+
+
+async def the_etcd_leader_is_killed(scene: Scene) -> None:
+    leader = await asyncio.to_thread(_leader, scene.lab)
+    scene.notes.append(leader.name)
+    await _killed_and_started(scene, leader.name)
+
+
+async def postgresql_is_restarted(scene: Scene) -> None:
+    await scene.do(scene.lab.restart, "postgresql")
+
+
+async def postgresql_is_killed(scene: Scene) -> None:
+    await _killed_and_started(scene, "postgresql")
+
+
+async def rabbitmq_is_restarted(scene: Scene) -> None:
+    await scene.do(scene.lab.restart, "rabbitmq")
+
+
+async def rabbitmq_is_killed(scene: Scene) -> None:
+    await _killed_and_started(scene, "rabbitmq")
+
+
+async def agents_are_killed(scene: Scene) -> None:
+    """Those of all hosts of one process: a tenth. Simulated guests end with them, as if the hosts' power had failed."""
+    await _killed_and_started(scene, "sim-1")
+
+
+async def a_holder_is_paused(scene: Scene) -> None:
+    """A worker is stopped while it holds a subnet's lock, for twice the lease, and then goes on.
+
+    Which one holds is found out from etcd alone: the lock's head stays the same for as long as its holder is stopped,
+    and moves on when somebody else holds it.
+    """
+    workers = [worker for part in scene.lab.site.plan.of(Kind.CONTROL) for worker in part.workers]
+    tries = 0
+    while scene.is_working():
+        worker = workers[tries % len(workers)]
+        tries += 1
+        await scene.do(scene.lab.pause, worker)
+        try:
+            if await _head_stays(scene, scene.sizes.lease_s / 2):
+                scene.notes.append(f"{worker}, caught at the {tries}. try")
+                await asyncio.sleep(1.5 * scene.sizes.lease_s)
+                return
+        finally:
+            await scene.do(scene.lab.resume, worker)
+    scene.notes.append("MISSED: no holder was caught")
+
+
+async def _head_stays(scene: Scene, seconds: float) -> bool:
+    """Whether the first of those who queue for a subnet's lock is the same all the time."""
+    first = await asyncio.to_thread(_heads, scene.lab)
+    deadline = time.monotonic() + seconds
+    while first and time.monotonic() < deadline:
+        await asyncio.sleep(_LOOK_S)
+        first &= await asyncio.to_thread(_heads, scene.lab)
+    return bool(first)
+
+
+async def _killed_and_started(scene: Scene, name: str) -> None:
+    await scene.do(scene.lab.kill, name)
+    await asyncio.sleep(DEAD_S)
+    await scene.do(scene.lab.start, name)
+
+
+def _heads(lab: Lab) -> set[str]:
+    """The key of each subnet's lock that has queued first."""
+    member = lab.site.plan.of(Kind.ETCD)[0]
+    found = json.loads(ctl(lab.site, member, "get", "--prefix", _LOCKS, "--keys-only", "--write-out=json"))
+    heads: dict[str, tuple[int, str]] = {}
+    for entry in found.get("kvs", []):
+        key = base64.b64decode(entry["key"]).decode()
+        subnet = key.removeprefix(_LOCKS).split("/")[0]
+        place = (entry["create_revision"], key)
+        heads[subnet] = min(place, heads.get(subnet, place))
+    return {key for _, key in heads.values()}
+
+
+def left_in_etcd(lab: Lab) -> list[str]:
+    """Keys of subnets' locks, and leases that no key hangs on: at rest there are none. What one worker does for all is
+    under locks too, which are held and waited for as long as there are workers.
+    """
+    member = lab.site.plan.of(Kind.ETCD)[0]
+    leases = json.loads(ctl(lab.site, member, "lease", "list", "--write-out=json")).get("leases") or []
+    found = json.loads(ctl(lab.site, member, "get", "--prefix", "/muster/", "--write-out=json")).get("kvs", [])
+    used = {entry.get("lease", 0) for entry in found}
+    keys = [base64.b64decode(entry["key"]).decode() for entry in found]
+    stale = [f"lease {lease['id']:x}" for lease in leases if lease["id"] not in used]
+    return stale + [key for key in keys if key.startswith(_LOCKS)]
+
+
+def _leader(lab: Lab) -> Part:
+    members = lab.site.plan.of(Kind.ETCD)
+    for member in members:
+        [status] = json.loads(ctl(lab.site, member, "endpoint", "status", "--write-out=json"))
+        if status["Status"]["header"]["member_id"] == status["Status"]["leader"]:
+            return member
+    raise AssertionError("etcd has no leader")

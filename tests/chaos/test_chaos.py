@@ -1,0 +1,116 @@
+"""2,000 creations at once, and something fails in the middle: nothing that was accepted is lost, doubled or leaked."""
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from muster.lab.cluster import Lab
+from tests.audit import postgresql
+from tests.chaos import failures
+from tests.chaos.failures import Failure, Scene
+from tests.chaos.judge import at_rest, complaints, eventually, leftovers
+from tests.chaos.report import Report, Row
+from tests.chaos.sizes import Sizes
+from tests.chaos.user import Answers, User
+
+pytestmark = [pytest.mark.chaos, pytest.mark.root, pytest.mark.timeout(1800)]
+
+SCENARIOS: dict[str, Failure] = {
+    "nothing": failures.nothing,
+    "a worker killed (-9)": failures.a_worker_is_killed,
+    "the etcd leader killed": failures.the_etcd_leader_is_killed,
+    "PostgreSQL restarted": failures.postgresql_is_restarted,
+    "PostgreSQL killed": failures.postgresql_is_killed,
+    "RabbitMQ restarted": failures.rabbitmq_is_restarted,
+    "RabbitMQ killed": failures.rabbitmq_is_killed,
+    "a tenth of the agents killed": failures.agents_are_killed,
+    "a lock's holder stopped for twice its lease": failures.a_holder_is_paused,
+}
+_LOOK_S = 0.01
+
+
+class Act:
+    """One scenario."""
+
+    def __init__(self, lab: Lab, user: User, size: Sizes, row: Row) -> None:
+        self.lab, self.user, self.size, self.row = lab, user, size, row
+        self.url = lab.site.database_url
+        self.answers = Answers()
+
+    async def create(self, failure: Failure) -> None:
+        """All requests at once, and the failure when a tenth of them has been accepted."""
+        began = time.monotonic()
+        names = [f"{self.row.name}-{index}" for index in range(self.size.servers)]
+        asking = asyncio.create_task(self.user.create(names, self.answers))
+        while len(self.answers.accepted) < self.size.servers / 10 and not asking.done():
+            await asyncio.sleep(_LOOK_S)
+        accepted, seen = len(self.answers.accepted), await postgresql.progress(self.url)
+        scene = Scene(self.lab, self.size, lambda: not asking.done(), self.row.notes)
+        await failure(scene)
+        active = seen["active"] if seen else "?"
+        self.row.struck_at = f"{accepted} / {active} / {len(self.answers.accepted)}"
+        await asking
+        self.row.answered_s = time.monotonic() - began
+        await at_rest(self.url)
+        self.row.active_s = time.monotonic() - began
+
+    async def delete(self) -> None:
+        """All of them at once; whoever was not answered is asked again, as its user would."""
+        began = time.monotonic()
+        while servers := await self.user.servers():
+            await self.user.delete([server["id"] for server in servers], Answers())
+            await at_rest(self.url)
+        self.row.deleted_s = time.monotonic() - began
+
+    def count(self, there: set[str]) -> None:
+        self.row.accepted = len(self.answers.accepted)
+        self.row.refused = len(self.answers.refused)
+        self.row.broken = len(self.answers.broken)
+        self.row.made_of_broken = len(self.answers.broken & there)
+        self.row.load = os.getloadavg()[0]
+
+
+@pytest.fixture
+def whole(lab: Lab) -> Lab:
+    """The lab with all of its parts at work, whatever the scenario before has left."""
+    for part in lab.site.plan.parts:
+        lab.join(part.name)
+        if lab.processes(part.name):
+            lab.resume(part.name)
+        else:
+            lab.start(part.name)
+        lab.await_ready(part)
+    return lab
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+async def test_nothing_is_lost_doubled_or_leaked(
+    whole: Lab, user: User, size: Sizes, report: Report, name: str, tmp_path: Path
+) -> None:
+    row = Row(name)
+    report.add(row)
+    act = Act(whole, user, size, row)
+    await act.create(SCENARIOS[name])
+    act.count({server["name"] for server in await user.servers()})
+    row.wrong += sorted(act.answers.strange) + await complaints(whole, user, act.answers, tmp_path)
+    await act.delete()
+    row.wrong += await leftovers(whole, tmp_path)
+    row.done = True
+    print("\n" + report.lines()[-1])  # noqa: T201 - for people who run it
+    assert row.wrong == []
+    if SCENARIOS[name] is failures.nothing:
+        assert (row.accepted, row.refused, row.broken) == (size.servers, 0, 0)
+    assert not any("MISSED" in note for note in row.notes)
+
+
+async def test_hosts_are_all_up(whole: Lab, user: User, size: Sizes) -> None:
+    """After all that, every host serves again."""
+
+    async def all_up() -> bool:
+        answer = await user.ask("GET", "/compute/v2.1/os-services?binary=nova-compute")
+        return answer.status == 200 and sum(one["state"] == "up" for one in answer.body["services"]) == size.hosts
+
+    await eventually("every host is up", all_up)

@@ -1,18 +1,20 @@
-"""A cluster's engines for benchmarks: PostgreSQL and etcd, each private, on this machine and durable.
+"""A cluster's engines for benchmarks: PostgreSQL, etcd and RabbitMQ, each private, on this machine and durable.
 
-PostgreSQL is reached by a unix socket alone, etcd on free ports of the loopback interface. Both keep their defaults of
-durability (every commit is on the disk before it is answered). At the end of the block both are gone.
+PostgreSQL is reached by a unix socket alone, the others on free ports of loopback. All keep their defaults of
+durability: every commit is on the disk before it is answered. At the end of the block they are gone.
 """
 
 import asyncio
 import os
 import pwd
+import secrets
 import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import asyncpg
@@ -22,7 +24,7 @@ from benchmarks.process import family_cpu_s
 from muster.base.errors import Transient
 from muster.base.tasks import to_its_end
 from muster.bench.launch import tail
-from muster.lab.engines import etcd, postgresql
+from muster.lab.engines import etcd, postgresql, rabbitmq
 
 _LOOKS, _LOOK_S = 600, 0.1
 _STOP_S = 20.0
@@ -78,6 +80,38 @@ async def an_etcd() -> AsyncIterator[Engine]:
             yield Engine(f"etcd://{member.endpoint}", pid)
 
 
+@asynccontextmanager
+async def a_rabbitmq() -> AsyncIterator[Engine]:
+    """A RabbitMQ broker. Raises Transient when it does not start, Unsupported when it is not installed."""
+    with tempfile.TemporaryDirectory(prefix="muster-benchmark-mq-", ignore_cleanup_errors=True) as name:
+        folder, port, password = Path(name), _free_port(), secrets.token_hex(16)
+        rabbitmq.write_configuration(folder, "muster", password)
+        node = rabbitmq.Broker(
+            name=f"muster{port}",
+            folder=folder,
+            address="127.0.0.1",
+            port=port,
+            distribution_port=_free_port(),
+            mapper_port=_free_port(),
+        )
+        environment = node.environment(os.environ["PATH"])
+        end = signal.SIGKILL  # nothing of it is wanted afterwards, and to end in order takes it ten seconds
+        async with (
+            _running(node.mapper_command(), folder / "epmd.log", partial(_answers, node.mapper_port), end, environment),
+            _running(rabbitmq.server_command(), folder / "log", partial(_answers, port), end, environment) as pid,
+        ):
+            yield Engine(f"amqp://muster:{password}@127.0.0.1:{port}", pid)
+
+
+async def _answers(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
 def _account(folder: Path) -> list[str]:
     """The beginning of PostgreSQL's commands: it refuses to be root."""
     if os.geteuid() != 0:
@@ -98,12 +132,21 @@ async def _new_database(folder: str) -> str:
 
 @asynccontextmanager
 async def _running(
-    command: Sequence[str], log: Path, ready: Callable[[], Awaitable[bool]], end: signal.Signals
+    command: Sequence[str],
+    log: Path,
+    ready: Callable[[], Awaitable[bool]],
+    end: signal.Signals,
+    environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[int]:
     """The process, in a session of its own, from when it is ready to the end of the block."""
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            *command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            *command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=environment,
+            start_new_session=True,
         )
     try:
         for _ in range(_LOOKS):
@@ -122,12 +165,12 @@ async def _running(
 async def _ended(process: asyncio.subprocess.Process, end: signal.Signals) -> None:
     if process.returncode is not None:
         return
-    process.send_signal(end)
+    os.killpg(process.pid, end)  # what it has started, too
     try:
         async with asyncio.timeout(_STOP_S):
             await process.wait()
     except TimeoutError:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
 
 

@@ -96,7 +96,8 @@ class PortBatch:
         async with self._locks.hold_all([f"subnet/{subnet_id}" for subnet_id in subnet_ids]) as grants:
             try:
                 async with self._database.write() as connection:
-                    networks = await store.read_pictures(connection, network_ids)
+                    # What a network says of itself may be as old as the wait for the locks; a subnet may not.
+                    networks = await store.with_subnets(connection, before)
                     if _subnet_ids(networks) != subnet_ids:
                         raise Stale("The networks' subnets have changed")
                     tokens = {subnet_id: grants[f"subnet/{subnet_id}"].token for subnet_id in subnet_ids}

@@ -105,7 +105,13 @@ async def read_all_ranges(connection: AsyncConnection, subnet_id: str) -> list[R
 async def swap_ranges(
     connection: AsyncConnection, subnet_id: str, removed: Sequence[Range], added: Sequence[Range]
 ) -> None:
-    """Replace ranges. Raises Stale if one of the removed is not there as it was read. Two statements per chunk."""
+    """Replace ranges. Raises Stale if one of the removed is not there as it was read.
+
+    One statement for one range that becomes another, else two per chunk.
+    """
+    if len(removed) == len(added) == 1:
+        await _change_range(connection, subnet_id, removed[0], added[0])
+        return
     for part in chunks(removed):
         firsts = [to_key(one.first) for one in part]
         lasts = [to_key(one.last) for one in part]
@@ -113,10 +119,26 @@ async def swap_ranges(
             free_ranges.c.subnet_id == subnet_id, free_ranges.c.first.in_(firsts), free_ranges.c.last.in_(lasts)
         )
         if (await connection.execute(statement)).rowcount != len(part):
-            raise Stale(f"The free ranges of subnet {subnet_id} have changed")
+            raise _changed(subnet_id)
     if added:
         rows = [{"subnet_id": subnet_id, "first": to_key(one.first), "last": to_key(one.last)} for one in added]
         await connection.execute(insert(free_ranges), rows)
+
+
+async def _change_range(connection: AsyncConnection, subnet_id: str, old: Range, new: Range) -> None:
+    """What nearly every batch does: it cuts from the lowest range."""
+    statement = update(free_ranges).where(
+        free_ranges.c.subnet_id == subnet_id,
+        free_ranges.c.first == to_key(old.first),
+        free_ranges.c.last == to_key(old.last),
+    )
+    values = {"first": to_key(new.first), "last": to_key(new.last)}
+    if (await connection.execute(statement.values(**values))).rowcount != 1:
+        raise _changed(subnet_id)
+
+
+def _changed(subnet_id: str) -> Stale:
+    return Stale(f"The free ranges of subnet {subnet_id} have changed")
 
 
 async def read_resting(

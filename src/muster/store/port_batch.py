@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
+from msgspec.structs import replace
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -20,6 +21,21 @@ from muster.store.tags import tags
 
 async def read_pictures(connection: AsyncConnection, network_ids: Collection[str]) -> dict[str, NetworkPicture]:
     """These networks with their subnets, oldest subnet first. Two queries."""
+    columns = (networks.c.id, networks.c.project_id, networks.c.shared, networks.c.port_security_enabled)
+    rows = await connection.execute(select(*columns).where(networks.c.id.in_(network_ids)))
+    found = {
+        row.id: NetworkPicture(
+            id=row.id, project_id=row.project_id, shared=row.shared, port_security_enabled=row.port_security_enabled
+        )
+        for row in rows
+    }
+    return await with_subnets(connection, found)
+
+
+async def with_subnets(
+    connection: AsyncConnection, pictures: Mapping[str, NetworkPicture]
+) -> dict[str, NetworkPicture]:
+    """These networks with the subnets that they have now, oldest first. One query."""
     found: dict[str, list[SubnetPicture]] = {}
     statement = (
         select(
@@ -31,22 +47,14 @@ async def read_pictures(connection: AsyncConnection, network_ids: Collection[str
             subnets.c.enable_dhcp,
             subnets.c.ipv6_address_mode,
         )
-        .where(subnets.c.network_id.in_(network_ids))
+        .where(subnets.c.network_id.in_(list(pictures)))
         .order_by(subnets.c.created_at, subnets.c.id)
     )
     for row in await connection.execute(statement):
         found.setdefault(row.network_id, []).append(SubnetPicture(**row._mapping))
-    columns = (networks.c.id, networks.c.project_id, networks.c.shared, networks.c.port_security_enabled)
-    rows = await connection.execute(select(*columns).where(networks.c.id.in_(network_ids)))
     return {
-        row.id: NetworkPicture(
-            id=row.id,
-            project_id=row.project_id,
-            shared=row.shared,
-            port_security_enabled=row.port_security_enabled,
-            subnets=tuple(found.get(row.id, ())),
-        )
-        for row in rows
+        network_id: replace(picture, subnets=tuple(found.get(network_id, ())))
+        for network_id, picture in pictures.items()
     }
 
 

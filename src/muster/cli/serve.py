@@ -67,5 +67,5 @@ async def _supervise(settings: Settings, path: Path, listener: socket.socket, co
         click.echo(f"Muster is ready at {url_of(listener)}")
         click.echo(f"  export OS_CLIENT_CONFIG_FILE={clouds} OS_CLOUD=muster")
 
-    supervisor = Supervisor(command_of, count, listener.fileno(), drain_s=settings.serve.drain_s)
+    supervisor = Supervisor(command_of, count, listener, drain_s=settings.serve.drain_s)
     await supervisor.run(announce)

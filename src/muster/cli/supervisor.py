@@ -1,21 +1,25 @@
 """Keeps worker processes running on one listening socket, and replaces them without refusing a connection.
 
-Invariants: the socket is open here as long as this process lives, so a connection made while no worker accepts waits
-in the kernel's queue; a worker is never ended before the one that replaces it is ready; no worker outlives this
+Invariants: the socket is open here until this process is told to end, so a connection made while no worker accepts
+waits in the kernel's queue; a worker is never ended before the one that replaces it is ready; no worker outlives this
 process (each watches the other end of its standard input).
 """
 
 import asyncio
 import contextlib
 import signal
+import socket
 from collections.abc import Callable, Sequence
 
 from muster.base.errors import Invalid
 from muster.base.log import get_logger
-from muster.cli.worker import MISCONFIGURED, READY
 
 log = get_logger(__name__)
 
+#: What a worker writes to its standard output when it answers.
+READY = "ready"
+#: The exit status of a worker that would not do better if it were started again (sysexits.h).
+MISCONFIGURED = 78
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 10.0
 _GOOD_AFTER_S = 60.0
@@ -31,7 +35,7 @@ class _Worker:
         self.is_ready = False
         self.ready = asyncio.Event()
         self._on_ready = on_ready
-        self._watch = asyncio.create_task(self._await_ready(), name=f"worker {process.pid}")
+        self.watch = asyncio.create_task(self._await_ready(), name=f"worker {process.pid}")
 
     async def _await_ready(self) -> None:
         assert self.process.stdout is not None  # noqa: S101 - for the type checker: it was asked for
@@ -54,7 +58,7 @@ class _Worker:
             with contextlib.suppress(ProcessLookupError):
                 self.process.kill()
             await self.process.wait()
-        await self._watch
+        await self.watch
 
 
 class _Slot:
@@ -67,15 +71,16 @@ class _Slot:
 
 
 class Supervisor:
-    """`count` workers, started by the command that `command_of` gives for each index with the socket `listener_fd`."""
+    """`count` workers, started by the command that `command_of` gives for each index, with the socket `listener`."""
 
     def __init__(
-        self, command_of: Callable[[int], Sequence[str]], count: int, listener_fd: int, *, drain_s: float
+        self, command_of: Callable[[int], Sequence[str]], count: int, listener: socket.socket, *, drain_s: float
     ) -> None:
         self._command_of = command_of
-        self._listener_fd = listener_fd
+        self._listener = listener
         self._end_within_s = drain_s + _END_GRACE_S
         self._slots = [_Slot(index) for index in range(count)]
+        self._workers: set[_Worker] = set()  # all that may still run
         self._ending = asyncio.Event()
         self._refused = False
         self._announce: Callable[[], None] | None = None
@@ -103,7 +108,8 @@ class Supervisor:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.gather(*(slot.worker.end(self._end_within_s) for slot in self._slots if slot.worker))
+        self._listener.close()  # else connections would be made that nobody is going to accept
+        await asyncio.gather(*(worker.end(self._end_within_s) for worker in list(self._workers)))
         if self._refused:
             raise Invalid("The workers cannot serve with these settings; see above.")
 
@@ -141,20 +147,19 @@ class Supervisor:
             *self._command_of(index),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            pass_fds=(self._listener_fd,),
+            pass_fds=(self._listener.fileno(),),
         )
-        return _Worker(process, self._heard)
+        worker = _Worker(process, self._heard)
+        self._workers.add(worker)
+        worker.watch.add_done_callback(lambda _: self._workers.discard(worker))
+        return worker
 
     async def _replace_all(self) -> None:
         """One after the other; if a new one does not come to answer, the old ones stay."""
         for slot in self._slots:
             async with slot.turn:
                 old, new = slot.worker, await self._started(slot.index)
-                try:
-                    await new.ready.wait()
-                except asyncio.CancelledError:
-                    await new.end(self._end_within_s)
-                    raise
+                await new.ready.wait()
                 if not new.is_ready:
                     log.error("workers not replaced: a new one did not start", action="workers.kept", index=slot.index)
                     return

@@ -26,13 +26,10 @@ from muster.cli.listening import listening
 from muster.cli.metrics import metrics_served
 from muster.cli.secrets import cluster_password
 from muster.cli.settings import Settings, read_settings, require_serve
+from muster.cli.supervisor import MISCONFIGURED, READY
 from muster.domain.catalog import own_entries
 from muster.domain.placement import Overcommit
 from muster.services.cluster_secret import ClusterSecret
-
-READY = "ready"
-#: The exit status that says that starting anew will not help (sysexits.h).
-MISCONFIGURED = 78
 
 
 @click.command()

@@ -22,7 +22,7 @@ from muster.cli.foreground import spare_the_garbage_collector, until_interrupted
 from muster.cli.hosts import RealHost, running_hosts, simulated_host
 from muster.cli.metrics import metrics_served
 from muster.cli.settings import Settings, read_settings, require_host
-from muster.host.agent import HostParts
+from muster.host.agent import AgentSettings, HostParts
 from muster.host.hypervisor.sim import SimSettings
 from muster.host.image_download import HttpImageSource
 from muster.host.image_tickets import ImageTickets
@@ -83,8 +83,9 @@ async def _run(settings: Settings, simulated: list[HostParts], real: RealHost | 
         parts = list(simulated)
         if real is not None:
             parts.append(await _real_parts(settings, real, stack))
+        agents = AgentSettings(stray_grace_s=settings.host.stray_grace_s)
         await stack.enter_async_context(metrics_served(settings.host.metrics_bind, settings.host.metrics_port))
-        await stack.enter_async_context(running_hosts(bus, parts))
+        await stack.enter_async_context(running_hosts(bus, parts, agents))
         spare_the_garbage_collector()
         click.echo(f"Muster's hosts are ready: {len(parts)}")
         await asyncio.Event().wait()

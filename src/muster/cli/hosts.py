@@ -7,7 +7,7 @@ from typing import Protocol
 from uuid import UUID, uuid5
 
 from muster.bus.protocol import Bus
-from muster.host.agent import HostIdentity, HostParts
+from muster.host.agent import AgentSettings, HostIdentity, HostParts
 from muster.host.group import HostGroup
 from muster.host.hypervisor.sim import NullPlumbing, SimHypervisor, SimSettings
 from muster.host.ports import ImageSource
@@ -22,9 +22,11 @@ class RealHost(Protocol):
 
 
 @asynccontextmanager
-async def running_hosts(bus: Bus, parts: Sequence[HostParts]) -> AsyncIterator[HostGroup]:
+async def running_hosts(
+    bus: Bus, parts: Sequence[HostParts], settings: AgentSettings | None = None
+) -> AsyncIterator[HostGroup]:
     """These hosts' agents, each listening, until the end of the block; waits for a bus that is away."""
-    group = HostGroup(bus)
+    group = HostGroup(bus, settings=settings)
     try:
         await group.start(parts)
         yield group

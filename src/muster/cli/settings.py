@@ -19,6 +19,7 @@ from msgspec import Meta, Struct
 from muster.base.errors import Invalid
 from muster.bus.rabbitmq_settings import from_url as check_bus_url
 from muster.domain.placement import Overcommit, Strategy
+from muster.host.agent import AgentSettings
 from muster.locks.etcd_settings import from_url as check_etcd_url
 
 _SECRET_MIN = 32
@@ -64,6 +65,7 @@ class HostSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     host_ip: str = "127.0.0.1"
     zone: str = "nova"
     cpu_overcommit: Share = Overcommit().cpu
+    stray_grace_s: Annotated[float, Meta(ge=0)] = AgentSettings().stray_grace_s
     metrics_port: Port = 0
     metrics_bind: str = "127.0.0.1"
 

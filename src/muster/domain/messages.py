@@ -4,6 +4,9 @@ Both directions are numbered per host. What a host should have has `desired_seq`
 change of one of its servers raises; what a host reports has `report_seq`, counted by the agent. A receiver that sees
 a gap, or a heartbeat that shows it is behind, asks for everything. So nothing is acknowledged one by one and periodic
 work is constant per host, however many servers it has.
+
+A database may be set back: restored, or taken over by a standby that lagged. Then hosts know of more than it does, as a
+heartbeat shows, and the host's `desired_seq` goes on in a new epoch: whatever was told in an older one is forgotten.
 """
 
 from msgspec import Struct, msgpack
@@ -115,6 +118,19 @@ Message = ToHost | ToControl | ConsoleReply
 
 # The topic on which every control-plane worker takes its share of what hosts say.
 CONTROL_TOPIC = "control"
+
+_EPOCH_BITS = 40  # of the 63 that a number in a database has: 10^12 changes of one host, then 8 million epochs
+
+
+def epoch_of(desired_seq: int) -> int:
+    """The epoch that the number belongs to."""
+    return desired_seq >> _EPOCH_BITS
+
+
+def next_epoch(desired_seq: int) -> int:
+    """The first number of the epoch after this number's."""
+    return (epoch_of(desired_seq) + 1) << _EPOCH_BITS
+
 
 _encoder = msgpack.Encoder()
 _decoder: msgpack.Decoder[Message] = msgpack.Decoder(Message)

@@ -3,7 +3,8 @@
 Invariants: of each server, network and group the highest generation seen is kept (the members of networks and groups
 have one of their own, and a change of members waits for the one before it); a snapshot of everything removes only what
 was told before it was taken; `seq` is the newest number up to which nothing is missing. What is forgotten was told of
-within `seq`, so that whatever told of it before is late and brings nothing back.
+within `seq`, so that whatever told of it before is late and brings nothing back. A snapshot of a new epoch (see
+`domain.messages`) begins anew: nothing of an older one counts any more.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,7 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from muster.domain.group_members import with_members
-from muster.domain.messages import Desired
+from muster.domain.messages import Desired, epoch_of
 from muster.domain.specs import GroupMembers, NetworkSpec, SecurityGroupSpec, ServerSpec
 
 
@@ -33,8 +34,10 @@ _AHEAD_MAX = 1_000  # beyond it only a snapshot helps, which is asked for anyway
 
 
 class Changes(Struct, frozen=True, kw_only=True):
-    """What a message changed, by id. `gone` are servers that a snapshot of everything has no more."""
+    """What a message changed, by id. `gone` are servers that a snapshot of everything has no more; `anew`: perhaps
+    because the control plane was set back to before it knew them."""
 
+    anew: bool = False
     servers: tuple[str, ...] = ()
     gone: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
@@ -52,6 +55,11 @@ class Shelf(Generic[Spec]):
     def specs(self) -> Mapping[str, Spec]:
         """The newest spec of each."""
         return self._specs
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._specs.clear()
+        self._told.clear()
 
     def learn(self, specs: Iterable[Spec], seq: int, *, only_known: bool = False) -> tuple[str, ...]:
         """Keep what is newer than known; with `only_known` nothing new is taken up. Returns the ids that changed."""
@@ -94,6 +102,10 @@ class MemberShelf(Shelf[Whole]):
     def __init__(self) -> None:
         super().__init__()
         self._early: dict[str, dict[int, tuple[int, GroupMembers]]] = {}  # by group and generation, with its `seq`
+
+    def clear(self) -> None:
+        super().clear()
+        self._early.clear()
 
     @property
     def behind(self) -> bool:
@@ -160,6 +172,8 @@ class DesiredState:
         self.forgetful = False
         self._seq = _NO_BASE
         self._ahead: set[tuple[int, int]] = set()
+        self._epoch = 0
+        self._outdated = False  # something of a newer epoch was told, of which no snapshot has come
 
     @property
     def seq(self) -> int:
@@ -169,11 +183,29 @@ class DesiredState:
     @property
     def behind(self) -> bool:
         """Something before what was seen is missing, or everything is."""
-        return not self.complete or bool(self._ahead) or self.groups.behind or self.networks.behind
+        lacking = not self.complete or self._outdated or bool(self._ahead)
+        return lacking or self.groups.behind or self.networks.behind
 
     def apply(self, message: Desired) -> Changes:
         """Take in a message; it may be any message ever sent to this host. Costs what it holds (a snapshot: what is
         known)."""
+        epoch = epoch_of(message.to_seq)
+        if epoch == self._epoch:
+            return self._apply(message)
+        if epoch > self._epoch and message.everything:
+            return self._begin_anew(message)
+        self._outdated = self._outdated or epoch > self._epoch
+        return Changes()
+
+    def _begin_anew(self, message: Desired) -> Changes:
+        known = set(self.servers.specs)
+        for shelf in (self.servers, self.networks, self.groups):
+            shelf.clear()
+        self._epoch, self._outdated, self._seq, self._ahead = epoch_of(message.to_seq), False, _NO_BASE, set()
+        changes = self._apply(message)
+        return replace(changes, gone=tuple(sorted(known - self.servers.specs.keys())), anew=True)
+
+    def _apply(self, message: Desired) -> Changes:
         gone: tuple[str, ...] = ()
         # What is covered already can tell of nothing new, but of servers long removed.
         old = message.to_seq < self._seq + (0 if message.everything else 1)

@@ -34,7 +34,9 @@ _BATCH_ITEMS = {lane: BATCH_ITEMS.labels(f"host {lane}") for lane in Lane}
 
 
 class ReconcilerSettings(Struct, frozen=True, kw_only=True):
-    """`stray_grace_s`: how long a guest that nobody told of is left alone, since its message may be on the way.
+    """`stray_grace_s`: how long a guest that nobody told of is left alone, since its message may be on the way, or the
+    control plane was set back and somebody may want to save it.
+
     `needs_groups`: ports wait until their security groups are known. `boots` None: any number boots at a time.
     """
 
@@ -103,7 +105,10 @@ class Reconciler:
                 record.stamp(timeline.RECEIVED, now_s)
             self._dirty[server_id] = None
         for server_id in changes.gone:
-            self._records[server_id].stray = True
+            record = self._records[server_id]
+            record.stray = True
+            if changes.anew:  # as if it had just been found here
+                record.spec, record.stray_until_s = None, self._agenda.now() + self._settings.stray_grace_s
             self._dirty[server_id] = None
         self._dirty.update(dict.fromkeys(self._lingering))
         self.surroundings.changed(changes.networks, changes.groups)

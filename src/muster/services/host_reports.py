@@ -185,6 +185,13 @@ class HostReports:
             missed = {host_id for host_id, progress in hosts.items() if self._has_missed(*beats[host_id], progress)}
             if missed:
                 missed -= await outbox_store.read_waiting_hosts(connection, missed)
+            # Nobody is told of anything before it is committed: who knows of more knew another database.
+            known = {host_id: beats[host_id][0].desired_seq for host_id in hosts}
+            ahead = {host_id: seq for host_id, seq in known.items() if seq > hosts[host_id].desired_seq}
+            await host_store.begin_epochs(connection, ahead, self._clock())
+        if ahead:
+            log.error("the database was set back", action="reports.set_back", hosts=len(ahead))
+            missed |= ahead.keys()
         if missed:
             log.info("hosts have missed messages", action="reports.behind", hosts=len(missed))
             await self._dispatcher.send_everything(dict.fromkeys(missed, 0))

@@ -5,13 +5,14 @@ that never passes it. `desired_seq` grows with each change of what the host shou
 report written.
 """
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 
 from msgspec import Struct
 from sqlalchemy import Column, Float, Select, String, Table, case, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from muster.domain.messages import Hello
+from muster.domain.messages import Hello, next_epoch
 from muster.domain.network_members import tunnel_address
 from muster.domain.placement import Demand, HostPicture, Overcommit, servers_limit
 from muster.store.columns import counter, flag, identity_column, integer, moment, text
@@ -120,6 +121,17 @@ async def touch(connection: AsyncConnection, host_ids: Collection[str], now: flo
         for host_id, *progress in await connection.execute(statement):
             found[host_id] = Progress(*progress)
     return found
+
+
+async def begin_epochs(connection: AsyncConnection, known_seqs: Mapping[str, int], now: float) -> None:
+    """The numbers of these hosts go on in the epoch after that of what they know. One statement per chunk and epoch."""
+    by_epoch: defaultdict[int, list[str]] = defaultdict(list)
+    for host_id, seq in sorted(known_seqs.items()):
+        by_epoch[next_epoch(seq)].append(host_id)
+    for first, host_ids in by_epoch.items():
+        for part in chunks(host_ids):
+            begun = update(hosts).where(hosts.c.id.in_(in_order(part)), hosts.c.desired_seq < first)
+            await connection.execute(begun.values(desired_seq=first, desired_at=now))
 
 
 async def raise_report_seqs(connection: AsyncConnection, seqs: Mapping[str, int]) -> None:

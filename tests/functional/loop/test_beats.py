@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from muster.domain.messages import Beat, Desired, Heartbeat
+from muster.domain.messages import Beat, Desired, Heartbeat, next_epoch
 
 from .loop import Ear, Loop, a_loop
 
@@ -33,7 +33,7 @@ async def test_a_message_on_its_way_is_not_sent_again_until_the_second_beat_with
         await host.say_hello()
         await loop.create()
         await host.hear()
-        assert await beat(loop, host, 0, later_s=0.0) == []
+        assert await beat(loop, host, 0, later_s=-60.0) == []  # sent before the message was due, however slow we are
         # Also where the host's clock is far behind.
         assert len(await beat(loop, host, 0, later_s=-3_600.0)) == 1
 
@@ -47,3 +47,20 @@ async def test_what_waits_in_the_outbox_is_not_lost(tmp_path: Path) -> None:
         assert await beat(loop, host, 0, later_s=5.0) == []
         assert await beat(loop, host, 0, later_s=5.0) == []
         assert len(await host.hear()) == 1
+
+
+async def test_a_host_that_knows_of_more_than_the_database_is_told_of_everything_in_a_new_epoch(tmp_path: Path) -> None:
+    """The database was restored, or a standby that lagged took over; twice."""
+    async with a_loop(tmp_path) as loop:
+        host = Ear(loop, "a", firewall=False)
+        await host.say_hello()
+        await loop.create()
+        await host.hear()
+        known = 1_000
+        for _ in range(2):
+            [told] = await beat(loop, host, known, later_s=0.0)
+            assert told.everything
+            assert len(told.servers) == 1
+            assert told.to_seq == next_epoch(known)
+            assert await beat(loop, host, told.to_seq, later_s=5.0) == []
+            known = told.to_seq + 5

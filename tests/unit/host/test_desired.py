@@ -1,9 +1,9 @@
 import pytest
 
 from host.agents import GROUP, NETWORK, server
-from muster.domain.messages import Desired
+from muster.domain.messages import Desired, next_epoch
 from muster.domain.specs import Power, ServerSpec
-from muster.host.desired import DesiredState
+from muster.host.desired import Changes, DesiredState
 
 
 def told(from_seq: int, to_seq: int, *servers: ServerSpec, everything: bool = False) -> Desired:
@@ -72,3 +72,31 @@ def test_what_waits_for_a_gap_is_bounded() -> None:
     for number in range(5_000):
         state.apply(told(2 * number, 2 * number + 1))
     assert len(state._ahead) <= 1_000
+
+
+def test_a_new_epoch_begins_anew(state: DesiredState) -> None:
+    """The database was set back: what it says now counts, though its generations are lower than known ones."""
+    state.apply(told(5, 6, server("a", 9), server("b", 9), server("c")))
+    first = next_epoch(6)
+    changes = state.apply(told(0, first, server("a", 2), server("d"), everything=True))
+    assert (changes.servers, changes.gone, changes.anew) == (("a", "d"), ("b", "c"), True)
+    assert state.servers.specs["a"].generation == 2
+    assert (state.seq, state.behind) == (first, False)
+    assert state.apply(told(first, first + 1, server("a", 3))).servers == ("a",)
+
+
+def test_what_an_older_epoch_told_is_not_heard_any_more(state: DesiredState) -> None:
+    first = next_epoch(5)
+    state.apply(told(0, first, server("a", 1), everything=True))
+    for late in (told(5, 6, server("a", 9), server("b")), told(0, 7, server("b"), everything=True)):
+        assert state.apply(late) == Changes()
+    assert (state.servers.specs["a"].generation, set(state.servers.specs)) == (1, {"a"})
+    assert (state.seq, state.behind) == (first, False)
+
+
+def test_a_change_of_a_new_epoch_waits_for_its_snapshot(state: DesiredState) -> None:
+    first = next_epoch(5)
+    assert state.apply(told(first, first + 1, server("a", 2))) == Changes()
+    assert (state.behind, state.servers.specs["a"].generation) == (True, 1)
+    state.apply(told(0, first + 1, server("a", 2), everything=True))
+    assert (state.behind, state.seq) == (False, first + 1)

@@ -7,6 +7,7 @@ import pytest
 
 from host.agents import GROUP, NETWORK, START_S, World, port, server
 from muster.base.errors import Invalid, Transient
+from muster.domain.messages import next_epoch
 from muster.domain.reports import GuestState
 from muster.domain.specs import NetworkSpec, Power, SecurityGroupSpec
 from muster.host.hypervisor.sim import SimSettings
@@ -554,5 +555,24 @@ def test_a_port_that_an_earlier_agent_plugged_in_is_found_when_it_is_detached() 
         world.journal.misfortune = None
         await asyncio.sleep(10.0)
         assert world.plumbing.linked == {"one"}
+
+    world.run(story)
+
+
+def test_what_a_control_plane_that_was_set_back_does_not_know_is_left_alone_for_a_while() -> None:
+    world = World(stray_grace_s=30.0)
+
+    async def story() -> None:
+        await world.tell(server("kept", 5), server("later", 5))
+        await asyncio.sleep(1)
+        world.seq = next_epoch(world.seq)
+        await world.tell(server("kept", 2), everything=True)
+        await asyncio.sleep(20)
+        assert set(await world.hypervisor.observe()) == {"kept", "later"}
+        await asyncio.sleep(20)
+        assert set(await world.hypervisor.observe()) == {"kept"}
+        await world.tell(server("kept", 3, Power.ABSENT))
+        await asyncio.sleep(1)
+        assert not await world.hypervisor.observe()
 
     world.run(story)

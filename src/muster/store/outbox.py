@@ -6,7 +6,7 @@
 from collections.abc import Collection, Mapping, Sequence
 
 from msgspec import Struct
-from sqlalchemy import BigInteger, Column, ColumnElement, Integer, Table, delete, exists, select, update
+from sqlalchemy import BigInteger, Column, ColumnElement, Integer, Table, delete, exists, func, select, update
 from sqlalchemy import insert as insert_into
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -60,6 +60,7 @@ class Note(Struct, frozen=True):
     network_id: str | None
     security_group_id: str | None
     member_generation: int | None
+    created_at: float
 
 
 async def insert(connection: AsyncConnection, changes: Collection[Change], seqs: Mapping[str, int], now: float) -> None:
@@ -79,8 +80,35 @@ async def insert(connection: AsyncConnection, changes: Collection[Change], seqs:
     await connection.execute(insert_into(outbox), rows)
 
 
-async def read(connection: AsyncConnection, limit: int) -> list[Note]:
-    """The oldest notes. One query."""
+async def claim(connection: AsyncConnection, limit: int) -> list[str]:
+    """Hosts that have notes, those that wait longest first; until the end of this transaction nobody else gets them.
+
+    PostgreSQL holds a lock per host that nothing else takes; of a process that dies it is gone with its transaction.
+    SQLite has one process, whose dispatcher does one thing at a time. One query.
+    """
+    waiting = (
+        select(outbox.c.host_id, func.min(outbox.c.id).label("first"))
+        .group_by(outbox.c.host_id)
+        .order_by("first")
+        .offset(0)  # keeps PostgreSQL from trying the locks before it sorts, of hosts beyond the limit as well
+        .subquery("waiting")
+    )
+    statement = select(waiting.c.host_id).limit(limit)
+    if connection.dialect.name == "postgresql":
+        key = func.hashtextextended(waiting.c.host_id, 0)
+        statement = select(waiting.c.host_id).where(func.pg_try_advisory_xact_lock(key)).limit(limit)
+    return list((await connection.execute(statement)).scalars())
+
+
+async def read(connection: AsyncConnection, host_ids: Collection[str], limit: int) -> list[Note]:
+    """The oldest notes of these hosts. One query per chunk; the limit is for each."""
+    found: list[Note] = []
+    for part in chunks(sorted(host_ids)):
+        found += await _read(connection, part, limit)
+    return found
+
+
+async def _read(connection: AsyncConnection, host_ids: Sequence[str], limit: int) -> list[Note]:
     statement = (
         select(
             outbox.c.id,
@@ -90,7 +118,9 @@ async def read(connection: AsyncConnection, limit: int) -> list[Note]:
             outbox.c.network_id,
             outbox.c.security_group_id,
             outbox.c.member_generation,
+            outbox.c.created_at,
         )
+        .where(outbox.c.host_id.in_(host_ids))
         .order_by(outbox.c.id)
         .limit(limit)
     )

@@ -35,6 +35,14 @@ def test_what_follows_a_gap_is_taken_and_everything_is_wanted() -> None:
     assert (numbers(order.news), order.seqs, order.gaps) == ([7, 8], {"h": 8}, frozenset())
 
 
+def test_what_follows_a_gap_may_wait_for_what_is_missing() -> None:
+    order = in_order([report(6), report(8)], {"h": 5}, wait=True)
+    assert (numbers(order.news), numbers(order.early)) == ([6], [8])
+    assert (order.seqs, order.gaps) == ({"h": 6}, frozenset({"h"}))
+    order = in_order([report(8), report(9, everything=True)], {"h": 5}, wait=True)  # which says it all
+    assert (numbers(order.news), order.early, order.gaps) == ([9], (), frozenset())
+
+
 def test_each_host_has_its_own_numbers() -> None:
     order = in_order([report(7), report(2, host_id="i"), report(1, host_id="unknown")], {"h": 6, "i": 0})
     assert (order.seqs, order.gaps) == ({"h": 7, "i": 0}, frozenset({"i"}))

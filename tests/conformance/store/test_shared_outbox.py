@@ -1,0 +1,138 @@
+"""Several processes publish one outbox: each change once, a host's changes in order, and nobody waits for the bus."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+from sqlalchemy import func, select, text
+
+from muster.bus.memory import MemoryBus
+from muster.domain.messages import Desired, decode
+from muster.services.dispatcher import Dispatcher
+from muster.store import outbox as store
+from muster.store.engine import Database
+from muster.store.outbox import Change, outbox
+
+from .compute_cloud import add_hosts, add_server
+
+HANG_S = 60.0
+HOSTS = [f"h{index}" for index in range(12)]
+
+
+class SlowBus(MemoryBus):
+    """Takes messages only while `open`, one publish after the other, and keeps what it took."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open = asyncio.Event()
+        self.asked = asyncio.Event()
+        self.taken: list[Desired] = []
+
+    async def publish(self, messages: Sequence[tuple[str, bytes]]) -> None:
+        self.asked.set()
+        await self.open.wait()
+        await asyncio.sleep(0.01)
+        for _, body in messages:
+            message = decode(body)
+            assert isinstance(message, Desired)
+            self.taken.append(message)
+
+
+async def note(database: Database, *host_ids: str) -> None:
+    """A server of each of these hosts has changed."""
+    async with database.write() as connection:
+        seqs = await store.raise_seqs(connection, set(host_ids), 1.0)
+        changes = [Change(host_id=host_id, server_id=f"of-{host_id}") for host_id in host_ids]
+        await store.insert(connection, changes, seqs, 1.0)
+
+
+@pytest.fixture
+async def both(database: Database) -> AsyncIterator[tuple[Database, Database]]:
+    """The same database, as two processes see it; every host has a server."""
+    async with database.write() as connection:
+        await add_hosts(connection, *HOSTS, firewall=False)
+        for host_id in HOSTS:
+            await add_server(connection, f"of-{host_id}", host_id=host_id)
+    other = Database(database.url)
+    yield database, other
+    await other.close()
+
+
+async def test_a_host_is_claimed_by_one_until_it_is_done(both: tuple[Database, Database]) -> None:
+    one, two = both
+    await note(one, *HOSTS)
+    async with one.read() as first:
+        mine = await store.claim(first, 5)
+        assert mine == HOSTS[:5]  # those that wait longest
+        async with two.read() as second:
+            theirs = await store.claim(second, 100)
+            assert theirs == (HOSTS if one.is_sqlite else HOSTS[5:])
+            if not one.is_sqlite:  # a lock for each that was claimed, and for no other
+                held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+                assert (await first.execute(text(held))).scalar_one() == len(HOSTS)
+    async with two.read() as second:
+        assert await store.claim(second, 100) == HOSTS
+
+
+async def test_a_dead_process_has_no_claim(both: tuple[Database, Database]) -> None:
+    one, two = both
+    if one.is_sqlite:
+        return
+    await note(one, "h0")
+    async with one.read() as first:
+        assert await store.claim(first, 1) == ["h0"]
+        raw = await first.get_raw_connection()
+        raw.driver_connection.terminate()  # type: ignore[union-attr]
+    async with asyncio.timeout(HANG_S):
+        while True:
+            async with two.read() as second:
+                if await store.claim(second, 1) == ["h0"]:
+                    break
+            await asyncio.sleep(0.01)
+
+
+async def test_a_slow_bus_keeps_nobody_waiting(both: tuple[Database, Database]) -> None:
+    """While one publishes, others change the same hosts and their servers, and their changes go along next."""
+    one, two = both
+    bus = SlowBus()
+    await note(one, *HOSTS)
+    publishing = asyncio.create_task(Dispatcher(one, bus, lambda: 1.0).publish())
+    async with asyncio.timeout(HANG_S):
+        await bus.asked.wait()
+        for _ in range(3):
+            await note(two, *HOSTS)
+        if not one.is_sqlite:
+            assert await Dispatcher(two, bus, lambda: 1.0).publish() == 0  # they are being looked after
+        bus.open.set()
+        assert await publishing == len(HOSTS)
+        assert await Dispatcher(two, bus, lambda: 1.0).publish() == 3 * len(HOSTS)
+    assert [(m.from_seq, m.to_seq) for m in bus.taken if m.host_id == "h3"] == [(0, 1), (1, 4)]
+
+
+async def test_each_change_is_published_once_and_in_order(both: tuple[Database, Database]) -> None:
+    bus = SlowBus()
+    bus.open.set()
+    dispatchers = [Dispatcher(database, bus, lambda: 1.0, sweep_s=0.2) for database in both]
+    running = [asyncio.create_task(dispatcher.run()) for dispatcher in dispatchers]
+    rounds = 15
+
+    async def change(index: int) -> None:
+        for turn in range(rounds):
+            await note(both[index], *HOSTS[(index + turn) % 3 :])
+            dispatchers[index].wake()
+
+    async with asyncio.timeout(HANG_S):
+        await asyncio.gather(change(0), change(1))
+        while True:
+            async with both[0].read() as connection:
+                if not (await connection.execute(select(func.count()).select_from(outbox))).scalar_one():
+                    break
+            await asyncio.sleep(0.05)
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+    if both[0].is_sqlite:
+        return  # one process only: two publish everything twice there
+    for host_id in HOSTS:
+        spans = [(message.from_seq, message.to_seq) for message in bus.taken if message.host_id == host_id]
+        assert [first for first, _ in spans] == [0, *(last for _, last in spans[:-1])], "a gap, or twice"

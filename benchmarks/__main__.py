@@ -17,6 +17,8 @@ from muster.base.tasks import until_told
 # In this order `all` runs them; each module has `async def run(teller, quick) -> Outcome`, and `draw(outcome, file)` if
 # there is a chart.
 NAMES = ("servers", "ports", "ports-cluster", "addresses", "contention", "servers-scale", "idle")
+# Needs an environment of its own (scripts/neutron-venv) and takes long: only when it is named.
+APART = ("neutron",)
 _INTERRUPTED = 130  # 128 + SIGINT, as shells count
 
 
@@ -33,7 +35,7 @@ def run_one(name: str, console: Console, folder: Path, *, quick: bool) -> Outcom
 
 
 @click.command()
-@click.argument("names", nargs=-1, type=click.Choice([*NAMES, "all"]), required=True)
+@click.argument("names", nargs=-1, type=click.Choice([*NAMES, *APART, "all"]), required=True)
 @click.option("--quick", is_flag=True, help="Small sizes: shows that it works, not how fast.")
 @click.option(
     "--output", type=click.Path(file_okay=False, path_type=Path), default=Path("var/bench"), show_default=True

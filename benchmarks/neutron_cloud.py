@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import pwd
+import re
 import shutil
 import signal
 import socket
@@ -79,6 +80,7 @@ class MariaDb:
     kind = "MariaDB"
 
     def __init__(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
         self._folder = folder
         self._socket = folder / "socket"
         self._port = free_port()
@@ -121,6 +123,7 @@ class PostgreSql:
     kind = "PostgreSQL"
 
     def __init__(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
         self._folder = folder
         self._names = 0
         self._account: dict[str, Any] = {}
@@ -149,7 +152,7 @@ class PostgreSql:
         self.process.stop(signal.SIGINT)  # ends connections, then itself
 
 
-DATABASES = {"mariadb": MariaDb, "postgresql": PostgreSql}
+DATABASES: dict[str, type[MariaDb] | type[PostgreSql]] = {"mariadb": MariaDb, "postgresql": PostgreSql}
 
 
 class Neutron:
@@ -212,7 +215,7 @@ class Neutron:
         command = [VENV / "bin/uwsgi", "--http-socket", f"127.0.0.1:{self.port}", "--master", "--lazy-apps"]
         command += ["--enable-threads", "--processes", self.workers, "--threads", threads, "--need-app"]
         command += ["--module", "neutron.wsgi.api:application", "--die-on-term", "--disable-logging"]
-        command += ["--listen", min(1024, int(Path("/proc/sys/net/core/somaxconn").read_text()))]
+        command += ["--listen", min(4096, int(Path("/proc/sys/net/core/somaxconn").read_text()))]
         environment = {
             **os.environ,
             "OS_NEUTRON_CONFIG_DIR": str(self.folder),
@@ -264,13 +267,23 @@ class Neutron:
 
     def _warm(self) -> bool:
         """Each worker loads its rules and extensions when first asked; asked one by one, they do so in peace."""
+        body = {"network": {"name": "warm", "project_id": PROJECT_ID}}
         try:
-            for _ in range(6 * self.workers):
-                if self.call("GET", "/networks?limit=1", timeout_s=60)[0] != 200:
+            for _ in range(40 * self.workers):
+                status, made = self.call("POST", "/networks", body, timeout_s=60)
+                if status != 201:
                     return False
+                self.call("DELETE", f"/networks/{made['network']['id']}")
+                if self._have_served() >= set(self.worker_ids()):
+                    return True
         except OSError:
-            return False
-        return True
+            pass
+        return False
+
+    def _have_served(self) -> set[int]:
+        """The processes that have checked a rule, by their log."""
+        text = self.log.read_text(errors="replace") if self.log.exists() else ""
+        return {int(pid) for pid in re.findall(r"^\S+ \S+ (\d+) \w+ neutron\.pecan_wsgi\.hooks\.policy", text, re.M)}
 
 
 def remove(folder: Path) -> None:

@@ -1,8 +1,11 @@
 """Decides a batch's addresses in one subnet and writes them, within one transaction.
 
-Costs some eight statements and O(k) rows for k addresses, whatever is given out already. Never gives what a port of
-Neutron has by Neutron's own table, even if the driver's tables do not know it (Neutron ran with another driver
-meanwhile, say): such an address is noted as held, and another drawn.
+Costs four statements as a rule and O(k) rows for k addresses, whatever is given out already. Statements count: in a
+worker with many busy threads each waits for Python's lock, while the subnet's lock is held.
+
+Ports that the driver's tables do not know (Neutron ran with another driver meanwhile, say) keep their addresses by the
+key of Neutron's own table. When a claim meets one, the address is noted as held (`give_back`), and the allocator has
+claims compared with that table beforehand for a while (`Terms.check_ports`).
 """
 
 from collections.abc import Callable, Sequence
@@ -11,7 +14,7 @@ from msgspec import Struct
 from sqlalchemy import Connection
 
 from muster.base.errors import Bug, Conflict, Exhausted, Invalid, MusterError, NotFound
-from muster.domain.addresses import Range, SubnetPlan, Taken, in_pools, subtract
+from muster.domain.addresses import SubnetPlan, Taken, in_pools, subtract, to_number
 from muster.neutron import store
 from muster.neutron.store import Entry, Subnet
 from muster.neutron.tables import State
@@ -36,6 +39,7 @@ class Terms(Struct, frozen=True):
     rest_s: float = 0.0
     claim_age_s: float = 60.0
     sweep: bool = False  # take back first what dead processes left, also when there is plenty
+    check_ports: bool = False  # compare with Neutron's own table before anything is given
 
 
 class Mark(Struct, frozen=True):
@@ -58,13 +62,13 @@ def allocate(connection: Connection, subnet_id: str, asks: Sequence[Ask], mark: 
     subnet = store.lock_subnet(connection, subnet_id) or adopt(connection, subnet_id, terms.now)
     if terms.sweep:
         sweep(connection, subnet, terms)
-        store.forget_outside(connection, subnet.id)
+        store.forget_outside(connection, subnet)
     for _ in range(_ROUNDS):
         batch = _Batch(connection, subnet, asks, terms)
         # Those who ask by name first: else a neighbour in the batch could get their address by chance.
         order = sorted(range(len(asks)), key=lambda index: asks[index].number is None)
         served = {index: batch.serve(asks[index]) for index in order}
-        unknown = store.with_ports(connection, subnet, batch.numbers())
+        unknown = store.with_ports(connection, subnet, batch.numbers()) if terms.check_ports else set()
         if not unknown:
             batch.write(mark)
             return [_as_text(subnet, served[index]) for index in range(len(asks))]
@@ -87,18 +91,18 @@ class _Batch:
         count = sum(ask.count for ask in asks if ask.number is None)
         known = store.states(connection, subnet, named) if named else {}
         ranges = store.ranges_around(connection, subnet.id, named - known.keys())
-        rested = self._resting(count + len(named), terms.rest_s) if count else []
-        short = count + len(named) - len(rested)
-        if count and short > 0:
-            ranges |= set(self._ranges(short))
-        short -= sum(one.size for one in ranges)
-        others: list[int] = []
-        if count and short > 0:  # nearly full: what a dead process left, and what would rest longer
-            sweep(connection, subnet, terms)
-            others = self._resting(count + len(named), 0.0)
+        rested: list[int] = []
+        resting: list[int] = []
+        if count:
+            wanted = count + len(named)
+            rested, lowest = store.read_free(connection, subnet.id, wanted, until=terms.now - terms.rest_s)
+            ranges |= set(lowest)
+            if len(rested) + sum(one.size for one in ranges) < wanted:  # nearly full
+                sweep(connection, subnet, terms)
+                resting = store.resting(connection, subnet.id, wanted, until=terms.now)
         woken = [number for number, state in known.items() if state is State.RESTING]
         held = [number for number, state in known.items() if state is not State.RESTING]
-        self._plan = SubnetPlan(sorted(ranges), rested, held, [*others, *woken])
+        self._plan = SubnetPlan(sorted(ranges), rested, held, [*resting, *woken])
         self._taken: list[int] = []
 
     def serve(self, ask: Ask) -> list[int] | MusterError:
@@ -142,16 +146,6 @@ class _Batch:
 
     def _fits(self, number: int) -> bool:
         return self._terms.fits(self._subnet.cidr, self._subnet.text(number))
-
-    def _resting(self, limit: int, rest_s: float) -> list[int]:
-        return store.resting(self._connection, self._subnet.id, limit, until=self._terms.now - rest_s)
-
-    def _ranges(self, wanted: int) -> list[Range]:
-        """The lowest ranges that have as many addresses, or all. One query in a subnet's youth, two later."""
-        ranges = store.lowest_ranges(self._connection, self._subnet.id, min(wanted, 16))
-        if len(ranges) == 16 < wanted and sum(one.size for one in ranges) < wanted:
-            ranges = store.lowest_ranges(self._connection, self._subnet.id, wanted)
-        return ranges
 
 
 def adopt(connection: Connection, subnet_id: str, now: float) -> Subnet:
@@ -223,6 +217,19 @@ def note_held(connection: Connection, subnet: Subnet, numbers: "set[int]", now: 
     store.swap_ranges(connection, subnet.id, plan.removed, plan.added)
     entries = [Entry(number, number not in plan.outside, State.HELD, None) for number in new]
     store.add_addresses(connection, subnet, entries, now)
+
+
+def give_back(connection: Connection, subnet_id: str, ip_addresses: Sequence[str], claim: str, now: float) -> bool:
+    """Claims that no port came to hold rest, ready for reuse at once.
+
+    Whether the reason may have been a port that the driver did not know; such addresses are held from now on.
+    """
+    given = store.give_back(connection, subnet_id, ip_addresses, claim)
+    subnet = store.lock_subnet(connection, subnet_id) if given else None
+    unknown = store.with_ports(connection, subnet, map(to_number, ip_addresses)) if subnet else set()
+    if subnet and unknown:
+        note_held(connection, subnet, unknown, now)
+    return bool(unknown)
 
 
 def sweep(connection: Connection, subnet: Subnet, terms: Terms) -> int:

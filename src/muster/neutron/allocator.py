@@ -6,15 +6,14 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from typing import Protocol, TypeVar
 
 from msgspec import Struct
 from sqlalchemy import Connection
 
 from muster.base.errors import MusterError, Transient
-from muster.neutron import store
-from muster.neutron.allocation import Ask, Mark, Terms, allocate
+from muster.neutron.allocation import Ask, Mark, Terms, allocate, give_back
 from muster.neutron.combiner import Combiner
-from muster.neutron.database import Database
 from muster.neutron.locks import Locks
 from muster.neutron.sessions import Claim
 from muster.neutron.tables import State
@@ -22,6 +21,16 @@ from muster.neutron.tables import State
 LOG = logging.getLogger(__name__)
 
 _WARN_EVERY_S = 10.0
+_WARY_S = 600.0
+
+
+Result = TypeVar("Result")
+
+
+class Transactions(Protocol):
+    """See `database.Database`."""
+
+    def run(self, work: Callable[[Connection], Result]) -> Result: ...
 
 
 class Policy(Struct, frozen=True):
@@ -37,13 +46,14 @@ class Policy(Struct, frozen=True):
 class Allocator:
     """Decides and commits addresses; thread-safe."""
 
-    def __init__(self, database: Database, locks: Locks, policy: Policy) -> None:
+    def __init__(self, database: Transactions, locks: Locks, policy: Policy) -> None:
         self._database = database
         self._locks = locks
         self._policy = policy
         self._guard = threading.Lock()
         self._combiners: dict[str, Combiner[Ask, Claim]] = {}
         self._swept: dict[str, float] = {}
+        self._met_unknown: dict[str, float] = {}
         self._warned = -_WARN_EVERY_S
 
     def claim(self, subnet_id: str, ask: Ask) -> Claim:
@@ -61,12 +71,19 @@ class Allocator:
 
     def give_back(self, claims: Sequence[Claim]) -> None:
         """What of these claims no port came to hold is free again. One transaction."""
+        now = time.time()
 
-        def work(connection: Connection) -> int:
-            return sum(store.give_back(connection, one.subnet_id, one.ip_addresses, one.claim) for one in claims)
+        def work(connection: Connection) -> list[str]:
+            return [
+                one.subnet_id
+                for one in claims
+                if give_back(connection, one.subnet_id, one.ip_addresses, one.claim, now)
+            ]
 
-        if given := self._database.run(work):
-            LOG.info("%s addresses given back: the transactions that wanted them did not commit", given)
+        for subnet_id in self._database.run(work):
+            LOG.warning("Subnet %s has ports that the IPAM driver did not know: they are noted", subnet_id)
+            self._met_unknown[subnet_id] = now
+        LOG.info("Addresses given back, the transaction that wanted them did not commit: %s", claims)
 
     def _serve(self, subnet_id: str, asks: list[Ask]) -> list[Claim | BaseException]:
         began = time.monotonic()
@@ -101,4 +118,5 @@ class Allocator:
         due = now - self._swept.get(subnet_id, 0.0) > policy.claim_age_s
         if due:
             self._swept[subnet_id] = now
-        return Terms(fits=policy.fits, now=now, rest_s=policy.rest_s, claim_age_s=policy.claim_age_s, sweep=due)
+        wary = due or now - self._met_unknown.get(subnet_id, 0.0) < _WARY_S
+        return Terms(policy.fits, now, policy.rest_s, policy.claim_age_s, sweep=due, check_ports=wary)

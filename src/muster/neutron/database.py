@@ -14,8 +14,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from oslo_db import exception as db_exc
-from oslo_db.sqlalchemy import engines
-from sqlalchemy import Connection, Engine, event
+from oslo_db.sqlalchemy import exc_filters
+from sqlalchemy import Connection, Engine, create_engine, event
 
 from muster.base.errors import Stale, Transient
 
@@ -38,14 +38,17 @@ class Database:
         self._engine: Engine | None = None
         self._process = 0
 
-    def run(self, work: Callable[[Connection], Result]) -> Result:
+    def run(self, work: Callable[[Connection], Result], isolation_level: str | None = None) -> Result:
         """What `work` returns, committed. It is run again when others changed what it had read.
 
         Raises what `work` raises, and Transient when the database is away or contended beyond reason.
         """
         for attempt in range(_TRIES):
             try:
-                with self._started().begin() as connection:
+                engine = self._started()
+                if isolation_level is not None:
+                    engine = engine.execution_options(isolation_level=isolation_level)
+                with engine.begin() as connection:
                     return work(connection)
             except _AGAIN as error:
                 LOG.debug("Allocation is decided again, %s: %s", attempt + 1, error)
@@ -55,32 +58,42 @@ class Database:
                 raise Transient(f"The database does not answer: {error}") from error
         raise Transient(f"The database does not let an allocation through: {trouble}") from trouble
 
+    def run_at_one_moment(self, work: Callable[[Connection], Result]) -> Result:
+        """The same for work that only reads: all of it sees the database as it was when it began."""
+        return self.run(work, isolation_level="REPEATABLE READ")
+
     def _started(self) -> Engine:
         with self._guard:
             if self._engine is None or self._process != os.getpid():  # uWSGI forks
-                engine = engines.create_engine(self._url, max_pool_size=5, max_overflow=20, max_retries=0)
+                # No ping before and no rollback after each use: a round trip each. A connection that is gone shows in
+                # the first statement, and the work begins again.
+                engine = create_engine(
+                    self._url, pool_size=5, max_overflow=20, pool_use_lifo=True, pool_reset_on_return=None
+                )
+                exc_filters.register_engine(engine)
                 event.listen(engine, "connect", self._prepare)
-                engine.dispose()  # of connections made before this
                 self._engine, self._process = engine, os.getpid()
             return self._engine
 
     def _prepare(self, connection: Any, _: Any) -> None:
         cursor = connection.cursor()
-        for statement in _settings(self._started().dialect.name, self._lease_s):
+        cursor.execute("SELECT version()")
+        for statement in _settings(cursor.fetchone()[0], self._lease_s):
             cursor.execute(statement)
         cursor.close()
         connection.commit()
 
 
-def _settings(dialect: str, lease_s: int) -> list[str]:
-    if dialect == "postgresql":
+def _settings(version: str, lease_s: int) -> list[str]:
+    if version.startswith("PostgreSQL"):
         return [
             f"SET idle_in_transaction_session_timeout = '{lease_s}s'",
             f"SET lock_timeout = '{2 * lease_s}s'",
         ]
+    silent = "idle_transaction_timeout" if "MariaDB" in version else "wait_timeout"
     return [
         # An allocation reads what is, not what was when its transaction began, and locks no gaps between rows.
         "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
-        f"SET SESSION wait_timeout = {lease_s}",
+        f"SET SESSION {silent} = {lease_s}",
         f"SET SESSION innodb_lock_wait_timeout = {2 * lease_s}",
     ]

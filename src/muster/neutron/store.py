@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from msgspec import Struct
-from sqlalchemy import Connection, Select, column, delete, insert, select, table, union_all, update
+from sqlalchemy import Connection, Select, column, delete, insert, literal, select, table, union_all, update
 
 from muster.base.errors import Stale
 from muster.domain.addresses import Range, from_key, to_key, to_number, to_text
@@ -18,6 +18,7 @@ from muster.neutron.tables import State, addresses, ranges, subnets
 Item = TypeVar("Item")
 
 _CHUNK = 500
+_FIRST_RANGES = 16  # how many are read at first
 _TERMS = 200  # SQLite takes at most 500 terms in a compound SELECT
 
 # Neutron's own tables, as far as they are read here.
@@ -48,6 +49,12 @@ def lock_subnet(connection: Connection, subnet_id: str) -> Subnet | None:
     return None if row is None else Subnet(subnet_id, row.cidr, _pools(row.pools))
 
 
+def read_subnet(connection: Connection, subnet_id: str) -> Subnet | None:
+    """The subnet, or None if the driver does not know it; locks nothing."""
+    row = connection.execute(select(subnets.c.cidr, subnets.c.pools).where(subnets.c.subnet_id == subnet_id)).first()
+    return None if row is None else Subnet(subnet_id, row.cidr, _pools(row.pools))
+
+
 def is_known(connection: Connection, subnet_id: str) -> bool:
     """Whether the driver knows the subnet; locks nothing."""
     statement = select(subnets.c.subnet_id).where(subnets.c.subnet_id == subnet_id)
@@ -75,11 +82,38 @@ def remove_subnet(connection: Connection, subnet_id: str) -> None:
         connection.execute(delete(one).where(one.c.subnet_id == subnet_id))
 
 
-def lowest_ranges(connection: Connection, subnet_id: str, limit: int) -> list[Range]:
-    """The lowest free ranges."""
-    statement = select(ranges.c.first, ranges.c.last).where(ranges.c.subnet_id == subnet_id)
-    rows = connection.execute(statement.order_by(ranges.c.first).limit(limit))
-    return [_range(row) for row in rows]
+def read_free(connection: Connection, subnet_id: str, wanted: int, *, until: float) -> tuple[list[int], list[Range]]:
+    """`wanted` addresses at the most that rest since `until` or longer, the longest first; and the lowest free ranges,
+    as many as may be needed. One statement in a subnet's youth, two when its ranges are in splinters.
+    """
+    limit = min(wanted, _FIRST_RANGES)
+    rested = _resting(subnet_id, until, wanted).subquery().select()
+    lowest = _lowest(subnet_id, limit).subquery().select()
+    numbers, found = [], []
+    for row in connection.execute(union_all(rested, lowest)):
+        if row.last:
+            found.append(_range(row))
+        else:
+            numbers.append((row.since, to_number(row.first)))
+    if len(found) == limit < wanted and len(numbers) + sum(one.size for one in found) < wanted:
+        found = [_range(row) for row in connection.execute(_lowest(subnet_id, wanted))]
+    return [number for _, number in sorted(numbers)], found
+
+
+def _lowest(subnet_id: str, limit: int) -> Select[Any]:
+    statement = select(ranges.c.first, ranges.c.last, literal(0.0).label("since"))
+    return statement.where(ranges.c.subnet_id == subnet_id).order_by(ranges.c.first).limit(limit)
+
+
+def _resting(subnet_id: str, until: float, limit: int) -> Select[Any]:
+    statement = select(addresses.c.ip_address.label("first"), literal("").label("last"), addresses.c.since)
+    statement = statement.where(
+        addresses.c.subnet_id == subnet_id,
+        addresses.c.state == State.RESTING,
+        addresses.c.since <= until,
+        addresses.c.pooled.is_(True),
+    )
+    return statement.order_by(addresses.c.since).limit(limit)
 
 
 def ranges_around(connection: Connection, subnet_id: str, numbers: Iterable[int]) -> set[Range]:
@@ -105,15 +139,36 @@ def all_ranges(connection: Connection, subnet_id: str) -> list[Range]:
     return sorted(_range(row) for row in connection.execute(statement))
 
 
+def read_ranges(connection: Connection, subnet_id: str) -> list[Range]:
+    """All free ranges; locks nothing."""
+    rows = connection.execute(select(ranges.c.first, ranges.c.last).where(ranges.c.subnet_id == subnet_id))
+    return sorted(_range(row) for row in rows)
+
+
+def read_states(connection: Connection, subnet_id: str) -> dict[int, State]:
+    """The states of all addresses that have one; locks nothing."""
+    statement = select(addresses.c.ip_address, addresses.c.state).where(addresses.c.subnet_id == subnet_id)
+    return {to_number(row.ip_address): State(row.state) for row in connection.execute(statement)}
+
+
 def swap_ranges(connection: Connection, subnet_id: str, removed: Sequence[Range], added: Sequence[Range]) -> None:
-    """Replace ranges. Raises Stale if one of the removed is not there as it was read."""
+    """Replace ranges. Raises Stale if one of the removed is not there as it was read.
+
+    One statement when a range only loses its beginning, as it does as a rule.
+    """
+    if len(removed) == len(added) == 1 and removed[0].last == added[0].last:
+        [was], [left] = removed, added
+        key = (ranges.c.subnet_id == subnet_id) & (ranges.c.first == to_key(was.first))
+        statement = update(ranges).where(key, ranges.c.last == to_key(was.last)).values(first=to_key(left.first))
+        _expect(connection.execute(statement).rowcount, 1)
+        return
     for part in _chunks(removed):
-        statement = delete(ranges).where(
+        gone = delete(ranges).where(
             ranges.c.subnet_id == subnet_id,
             ranges.c.first.in_([to_key(one.first) for one in part]),
             ranges.c.last.in_([to_key(one.last) for one in part]),
         )
-        _expect(connection.execute(statement).rowcount, len(part))
+        _expect(connection.execute(gone).rowcount, len(part))
     for part in _chunks(added):
         rows = [{"subnet_id": subnet_id, "first": to_key(one.first), "last": to_key(one.last)} for one in part]
         connection.execute(insert(ranges), rows)
@@ -138,14 +193,7 @@ def all_addresses(connection: Connection, subnet_id: str) -> dict[int, tuple[Sta
 
 def resting(connection: Connection, subnet_id: str, limit: int, *, until: float) -> list[int]:
     """Addresses of the pools that rest since `until` or longer, the longest first."""
-    statement = select(addresses.c.ip_address).where(
-        addresses.c.subnet_id == subnet_id,
-        addresses.c.state == State.RESTING,
-        addresses.c.since <= until,
-        addresses.c.pooled.is_(True),
-    )
-    rows = connection.execute(statement.order_by(addresses.c.since).limit(limit))
-    return [to_number(row.ip_address) for row in rows]
+    return [to_number(row.first) for row in connection.execute(_resting(subnet_id, until, limit))]
 
 
 class Entry(Struct, frozen=True):
@@ -261,15 +309,19 @@ def set_state(connection: Connection, subnet: Subnet, numbers: Iterable[int], st
         connection.execute(update(addresses).where(_these(subnet, part)).values(values))
 
 
-def forget_outside(connection: Connection, subnet_id: str) -> None:
-    """Remove released addresses that are outside the pools."""
-    connection.execute(
-        delete(addresses).where(
-            addresses.c.subnet_id == subnet_id,
-            addresses.c.state == State.RESTING,
-            addresses.c.pooled.is_(False),
-        )
+def forget_outside(connection: Connection, subnet: Subnet) -> None:
+    """Remove released addresses that are outside the pools; what another transaction has locked is passed over.
+
+    One statement if there are none.
+    """
+    statement = select(addresses.c.ip_address).where(
+        addresses.c.subnet_id == subnet.id,
+        addresses.c.state == State.RESTING,
+        addresses.c.pooled.is_(False),
     )
+    rows = connection.execute(statement.limit(_CHUNK).with_for_update(skip_locked=True))
+    if numbers := [to_number(row.ip_address) for row in rows]:
+        connection.execute(delete(addresses).where(_these(subnet, numbers)))
 
 
 def with_ports(connection: Connection, subnet: Subnet, numbers: Iterable[int]) -> set[int]:

@@ -20,10 +20,27 @@ Table(
     Column("port_id", String),
 )
 
+Table("ipamsubnets", neutron, Column("id", String, primary_key=True), Column("neutron_subnet_id", String))
+Table(
+    "ipamallocationpools",
+    neutron,
+    Column("id", String, primary_key=True),
+    Column("ipam_subnet_id", String),
+    Column("first_ip", String),
+    Column("last_ip", String),
+)
+Table(
+    "ipamallocations",
+    neutron,
+    Column("ipam_subnet_id", String, primary_key=True),
+    Column("ip_address", String, primary_key=True),
+    Column("status", String),
+)
+
 
 @pytest.fixture
 def connection() -> Iterator[Connection]:
-    engine = create_engine("sqlite://")
+    engine = create_engine("sqlite://", connect_args={"check_same_thread": False})
     metadata.create_all(engine)
     neutron.create_all(engine)
     with engine.begin() as connection:
@@ -39,6 +56,9 @@ class Neutron:
 
     def has_subnet(self, cidr: str, first: str, last: str, subnet_id: str = SUBNET) -> None:
         self._add("subnets", id=subnet_id, cidr=cidr)
+        self.has_pool(first, last, subnet_id)
+
+    def has_pool(self, first: str, last: str, subnet_id: str = SUBNET) -> None:
         self._add("ipallocationpools", subnet_id=subnet_id, first_ip=first, last_ip=last)
 
     def has_port(self, ip_address: str, port_id: str = "port", subnet_id: str = SUBNET) -> None:

@@ -29,6 +29,7 @@ class Desired(Struct, frozen=True, kw_only=True, tag="desired"):
     to_seq: int
     everything: bool = False
     nonce: int = 0
+    sent_at: float = 0.0  # its sender's clock, in Unix seconds
     servers: tuple[ServerSpec, ...] = ()
     networks: tuple[NetworkSpec, ...] = ()
     groups: tuple[SecurityGroupSpec, ...] = ()

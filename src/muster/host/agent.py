@@ -232,7 +232,7 @@ class HostAgent:
         changes = self._desired.apply(message)
         if self._parts.watcher is not None:
             self._parts.watcher.learn(self._desired, changes)
-        self.reconciler.learn(changes, everything=message.everything)
+        self.reconciler.learn(changes, everything=message.everything, sent_at=message.sent_at)
         if self._desired.is_newest(message):
             self._missing = False
         if not self._desired.behind and not self._missing:

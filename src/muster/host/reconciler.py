@@ -93,8 +93,8 @@ class Reconciler:
 
     # What comes in
 
-    def learn(self, changes: Changes, *, everything: bool) -> None:
-        """The desired state has taken in a message; `everything`: a whole snapshot."""
+    def learn(self, changes: Changes, *, everything: bool, sent_at: float) -> None:
+        """The desired state has taken in a message, sent at that time; `everything`: a whole snapshot."""
         now_s = self._clock() if changes.servers else 0.0
         for server_id in changes.servers:
             record = self._records.get(server_id)
@@ -102,6 +102,7 @@ class Reconciler:
                 record = self._records[server_id] = Record(server_id)
             record.spec, record.stray = self.desired.servers.specs[server_id], False
             if self._seen and record.guest is None and record.wanted:
+                record.stamp(timeline.DISPATCHED, sent_at)
                 record.stamp(timeline.RECEIVED, now_s)
             self._dirty[server_id] = None
         for server_id in changes.gone:

@@ -10,6 +10,8 @@ else waits for a claim, however slow the bus is.
 import asyncio
 from collections.abc import Mapping, Sequence
 
+from msgspec.structs import replace
+
 from muster.base.clock import Clock
 from muster.base.errors import MusterError, Stale, Transient
 from muster.base.log import get_logger
@@ -128,5 +130,6 @@ class Dispatcher:
     async def _send(self, messages: Sequence[Desired]) -> None:
         if self._tickets is not None:
             messages = [self._tickets.attach(message) for message in messages]
-        await self._bus.publish([(host_topic(message.host_id), encode(message)) for message in messages])
+        sent = [replace(message, sent_at=self._clock()) for message in messages]
+        await self._bus.publish([(host_topic(message.host_id), encode(message)) for message in sent])
         MESSAGES.labels("to_hosts").inc(len(messages))

@@ -14,6 +14,7 @@ from muster.domain.instance_actions import ActionQuery
 from muster.domain.reports import HostCapacity
 from muster.domain.servers import Asked, FlavorPicture, NewServer, Verb
 from muster.domain.subnets import Pool
+from muster.domain.timeline import DHCP, STEPS
 from muster.store.addresses import addresses
 from muster.store.hosts import hosts
 from muster.store.ports import ports
@@ -41,6 +42,8 @@ async def test_two_thousand_single_requests_with_exactly_as_many_addresses(tmp_p
         found = await bed.settled(2_000)
         assert {server.status for server in found} == {"ACTIVE"}
         assert messages_on_the_bus() - before < 2_000, "less than one message per server, both directions"
+        for server in found:
+            assert [step for step in STEPS if step in server.timeline] == [step for step in STEPS if step != DHCP]
         given = {ip.ip_address for server in found for i in server.interfaces for ip in i.fixed_ips}
         assert len(given) == 2_000
         over = hosts.c.ram_used_mib > hosts.c.ram_limit_mib

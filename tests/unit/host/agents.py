@@ -87,7 +87,7 @@ class World:
         """The next Desired."""
         from_seq, self.seq = self.seq, self.seq + (0 if everything else 1)
         values = {"networks": (NETWORK,), "groups": (GROUP,), "from_seq": from_seq, "to_seq": self.seq} | values
-        return Desired(host_id=HOST, servers=servers, everything=everything, **values)
+        return Desired(host_id=HOST, sent_at=self.now(), servers=servers, everything=everything, **values)
 
     async def send(self, message: Message) -> None:
         await self.bus.publish([(host_topic(HOST), encode(message))])

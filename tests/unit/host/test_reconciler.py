@@ -37,7 +37,7 @@ def test_a_batch_is_created_with_one_call_per_step_and_one_report() -> None:
         assert {item.state for item in report.servers} == {GuestState.RUNNING}
         assert [item.server_id for item in report.servers] == list(ids)
         stamps = report.servers[0].stamps
-        assert list(stamps) == ["received", "imaged", "plumbed", "leasable", "admitted", "started"]
+        assert list(stamps) == ["dispatched", "received", "imaged", "plumbed", "leasable", "admitted", "started"]
         assert all(START_S <= at_s < START_S + 1 for at_s in stamps.values())
 
     world.run(story)

@@ -12,6 +12,7 @@ from muster.cli.engines import EngineSettings, opened_engines
 from muster.cli.first_data import FirstData
 from muster.cli.hosts import RealHost, running_hosts, simulated_host
 from muster.cli.secrets import folder_secret
+from muster.domain.addresses import REST_S
 from muster.domain.placement import Overcommit, Strategy
 from muster.host.agent import HostParts
 from muster.host.hypervisor.sim import SimSettings
@@ -38,6 +39,7 @@ class CloudSettings(Struct, frozen=True, kw_only=True):
     sim: SimSettings = SimSettings()
     overcommit: Overcommit = Overcommit()
     placement: Strategy = Strategy.SPREAD
+    address_rest_s: float = REST_S
     real_host: RealHost | None = None
     guest_image: Path | None = None
     member: str = "muster"
@@ -55,6 +57,7 @@ async def running(settings: CloudSettings, admin_password: str) -> AsyncIterator
         secret=ClusterSecret(settings.secret or folder_secret(settings.folder)),
         overcommit=settings.overcommit,
         placement=settings.placement,
+        address_rest_s=settings.address_rest_s,
         default_zone=ZONE if settings.real_host else None,
     )
     data = FirstData(admin_password=admin_password, scratch=settings.folder, guest_image=settings.guest_image)

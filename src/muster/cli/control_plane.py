@@ -33,6 +33,7 @@ from muster.base.clock import system_clock
 from muster.base.tasks import kept_running, repeating
 from muster.cli.engines import Engines
 from muster.cli.first_data import FirstData, Makers, ensure_first_data
+from muster.domain.addresses import REST_S
 from muster.domain.placement import Overcommit, Strategy
 from muster.domain.quotas import COMPUTE_DEFAULTS, NETWORK_DEFAULTS
 from muster.services.cluster_secret import ClusterSecret
@@ -42,6 +43,7 @@ from muster.services.image_files import ImageFiles
 from muster.services.image_tickets import ImageTickets
 from muster.services.outbox import Outbox
 from muster.services.passwords import Passwords, PasswordSettings
+from muster.services.port_batch import PortSettings
 from muster.services.quotas import Quotas
 from muster.services.readiness import Readiness, of_engines
 from muster.services.revocations import Revocations
@@ -64,8 +66,8 @@ Work = Callable[[], Coroutine[Any, Any, None]]
 class PlaneSettings(Struct, frozen=True, kw_only=True):
     """What a control plane may be told. Servers that name no zone go to hosts of `default_zone`, or of any.
 
-    `name` is this process's among all of the cluster, the same after a restart. `with_metrics`: they are served
-    beside the APIs.
+    A released address rests `address_rest_s` before another port gets it. `name` is this process's among all of the
+    cluster, the same after a restart. `with_metrics`: they are served beside the APIs.
     """
 
     folder: Path
@@ -73,6 +75,7 @@ class PlaneSettings(Struct, frozen=True, kw_only=True):
     overcommit: Overcommit = Overcommit()
     placement: Strategy = Strategy.SPREAD
     default_zone: str | None = None
+    address_rest_s: float = REST_S
     name: str = "muster"
     with_metrics: bool = True
 
@@ -139,7 +142,10 @@ def _assembled(settings: PlaneSettings, engines: Engines, keys: TokenKeys, passw
     authority = TokenAuthority(keys.ring, revocations, clock, cache_size=5000)
     quotas = Quotas({**COMPUTE_DEFAULTS, **NETWORK_DEFAULTS})
     changes = Outbox(clock)
-    batch, groups = assemble_batch(database, engines.locks, quotas, changes, clock=clock, rng=SystemRandom())
+    ports = PortSettings(rest_s=settings.address_rest_s)
+    batch, groups = assemble_batch(
+        database, engines.locks, quotas, changes, clock=clock, rng=SystemRandom(), settings=ports
+    )
     network = assemble_network(database, batch, groups)
     tickets = ImageTickets(settings.secret, clock)
     dispatcher = Dispatcher(database, engines.bus, clock, tickets=tickets)

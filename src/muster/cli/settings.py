@@ -18,6 +18,7 @@ from msgspec import Meta, Struct
 
 from muster.base.errors import Invalid
 from muster.bus.rabbitmq_settings import from_url as check_bus_url
+from muster.domain.addresses import REST_S
 from muster.domain.placement import Overcommit, Strategy
 from muster.host.agent import AgentSettings
 from muster.locks.etcd_settings import from_url as check_etcd_url
@@ -55,6 +56,7 @@ class ServeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     cpu_overcommit: Share = Overcommit().cpu
     ram_overcommit: Annotated[float, Meta(ge=0.1, le=10)] = Overcommit().ram
     default_zone: str = ""
+    address_rest_s: Annotated[float, Meta(ge=0, le=604_800)] = REST_S
     guest_image: str = ""
 
 

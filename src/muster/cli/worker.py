@@ -63,6 +63,7 @@ async def _serve(settings: Settings, index: int, listener: socket.socket) -> Non
         overcommit=Overcommit(cpu=serve.cpu_overcommit, ram=serve.ram_overcommit),
         placement=serve.placement,
         default_zone=serve.default_zone or None,
+        address_rest_s=serve.address_rest_s,
         with_metrics=False,
         name=f"{socket.gethostname()}-{index}",
     )

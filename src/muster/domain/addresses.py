@@ -11,6 +11,9 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_netw
 
 from msgspec import Struct
 
+#: How long a released address rests before it is given to another port, unless the subnet has no other.
+REST_S = 180.0
+
 
 class Range(Struct, frozen=True, order=True, gc=False):
     """The addresses from `first` to `last`, both included."""

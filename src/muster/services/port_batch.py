@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from muster.base.clock import Clock
 from muster.base.errors import Conflict, Exhausted, MusterError, NotFound, Stale
-from muster.domain.addresses import to_text
+from muster.domain.addresses import REST_S, to_text
 from muster.domain.group_members import member_of
 from muster.domain.network_members import Binding
 from muster.domain.port_batch import (
@@ -56,7 +56,7 @@ class PortSettings(Struct, frozen=True, kw_only=True):
     """What an operator may set about ports. A released address rests `rest_s` seconds before it is given out again."""
 
     mac_prefix: bytes = b"\xfa\x16"
-    rest_s: float = 180.0
+    rest_s: float = REST_S
 
 
 class PortBatch:

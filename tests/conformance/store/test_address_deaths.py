@@ -23,8 +23,8 @@ from .address_worker import Task, services, work
 from .workers import ADMIN
 
 WORKERS = 3
-KILLS = 4
-MADE_BETWEEN = 30
+KILLS = 3
+MADE_BETWEEN = 20
 FIRST, SIZE = "10.0.0.10", 60
 PATIENCE_S = 90.0
 

@@ -7,11 +7,15 @@ from typing import TextIO, cast
 import structlog
 from structlog.stdlib import BoundLogger
 
+# Libraries whose errors are raised as well, and told by those who catch them.
+_TOLD_TWICE = ("aiormq.connection",)
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
 def configure(*, level: str = "INFO", json: bool = False, stream: TextIO | None = None) -> None:
     """Set up logging for the process. `json` writes one object per line, for machines."""
+    for name in _TOLD_TWICE:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer() if json else structlog.dev.ConsoleRenderer(colors=False)
     )

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta, Struct
 
+from muster.base.cluster_url import parse as parse_cluster_url
 from muster.base.errors import Invalid
 from muster.bus.rabbitmq_settings import from_url as check_bus_url
 from muster.domain.addresses import REST_S
@@ -187,6 +188,8 @@ def _check_values(settings: Settings) -> None:
     _require(settings.folder.is_absolute(), "folder", "a path that begins with /")
     if settings.secret:
         _require(len(settings.secret) >= _SECRET_MIN, "secret", _SECRET)
+    if engines.database_url:
+        _check_by(_check_database_url, engines.database_url, "engines.database_url")
     if engines.locks_url:
         _require("://" in engines.locks_url, "engines.locks_url", "etcd://host:2379, or any URL of Tooz")
         if engines.locks_url.startswith(("etcd://", "etcds://")):
@@ -218,6 +221,12 @@ def _check_by(parse: Callable[[str], object], url: str, field: str) -> None:
         parse(url)
     except (Invalid, ValueError) as error:
         raise _Refused(f"{field}: {error.message if isinstance(error, Invalid) else 'not a URL'}") from error
+
+
+def _check_database_url(url: str) -> None:
+    """Raises Invalid, ValueError. A URL without a host is a socket's of this machine."""
+    if urlsplit(url).scheme != "postgresql" or urlsplit(url).netloc.rpartition("@")[2]:
+        parse_cluster_url(url, {"postgresql": 5432})
 
 
 def _is_http(url: str) -> bool:

@@ -24,7 +24,7 @@ import tooz
 from tooz import coordination
 from tooz.locking import Lock
 
-from muster.base.errors import Transient
+from muster.base.errors import Invalid, Transient
 from muster.base.log import get_logger
 from muster.base.metrics import LOCK_HOLD_SECONDS, LOCK_WAIT_SECONDS
 from muster.locks.protocol import Grant
@@ -43,7 +43,7 @@ class ToozLocks:
     """See `locks.protocol.LockService`. A grant costs one acquire and one release in the backend."""
 
     def __init__(self, url: str, member_id: str, token_dir: Path, *, max_threads: int = 32) -> None:
-        """`url` is Tooz's; `token_dir` keeps the fencing counters and is made if it is missing."""
+        """`url` is Tooz's; `token_dir` keeps the fencing counters and is made if it is missing. Raises Invalid."""
         token_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._token_dir = token_dir
         self._pool = ThreadPoolExecutor(max_threads, thread_name_prefix="locks")
@@ -51,7 +51,7 @@ class ToozLocks:
         self._queues: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._late: set[asyncio.Task[None]] = set()
         self._blocking: bool | float = True if urlsplit(url).scheme in _QUEUEING else _LOOK_UP_S
-        self._coordinator = coordination.get_coordinator(url, member_id.encode())
+        self._coordinator = _coordinator(url, member_id)
 
     async def start(self) -> None:
         """Connect. Raises Transient when the backend is away."""
@@ -169,6 +169,13 @@ async def _call(pool: Executor, function: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(pool, function)
     except tooz.ToozError as error:
         raise Transient(f"The lock service does not answer: {error}", retry_after_s=1.0) from error
+
+
+def _coordinator(url: str, member_id: str) -> coordination.CoordinationDriver:
+    try:
+        return coordination.get_coordinator(url, member_id.encode())
+    except (RuntimeError, ImportError, ValueError, tooz.ToozError) as error:  # its plugins' loader raises RuntimeErrors
+        raise Invalid(f"Tooz has no lock service for URLs that begin with {urlsplit(url).scheme}://") from error
 
 
 def _safe(name: str) -> str:

@@ -79,6 +79,8 @@ def test_a_file_that_others_can_read_is_refused(tmp_path: Path, mode: int, is_ri
         ("https://cloud", "ftp://cloud", "serve.public_url: .* http://host:port"),
         ("http://10.0.0.1:8774", "10.0.0.1:8774", "host.api_url: .* http://host:port"),
         ("10.0.0.2", "10.0.0.256", "host.host_ip: .* IP address"),
+        ("@db/muster", "@db:::/muster", "engines.database_url: .* is not host:port"),
+        ("postgresql://", "mysql://", "engines.database_url: The URL must begin with postgresql://"),
         ("amqp://muster", "http://muster", "engines.bus_url: The URL must begin with amqp://"),
         ("mq/muster", "mq/muster?speed=3", "engines.bus_url: .* options that do not exist: speed"),
         ("e2:2379", "e2:port", "engines.locks_url: .* is not host:port"),
@@ -91,6 +93,12 @@ def test_what_is_not_right_is_named(tmp_path: Path, before: str, after: str, sai
     with pytest.raises(Invalid, match=said) as refused:
         read_settings(written(tmp_path, WHOLE.replace(before, after, 1)))
     assert "hidden" not in refused.value.message
+
+
+def test_a_database_behind_a_socket_or_on_several_hosts(tmp_path: Path) -> None:
+    for url in ("postgresql://muster@/muster?host=/run/postgresql", "postgresql://muster:hidden@db1:5432,db2/muster"):
+        path = written(tmp_path, WHOLE.replace("postgresql://muster:hidden@db/muster", url))
+        require_serve(read_settings(path), path)
 
 
 @pytest.mark.parametrize(

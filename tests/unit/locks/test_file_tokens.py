@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from muster.base.errors import Invalid
 from muster.locks.tooz import ToozLocks
 
 
@@ -39,3 +40,10 @@ async def test_a_clock_that_is_set_back_is_no_harm(tmp_path: Path, monkeypatch: 
     before = await _token(tmp_path)
     monkeypatch.setattr(time, "time_ns", lambda: 0)
     assert await _token(tmp_path) == before + 1
+
+
+@pytest.mark.parametrize("url", ["nosuch://user:hidden@host", "nosuch:", ""])
+def test_a_service_that_tooz_does_not_have_is_refused(tmp_path: Path, url: str) -> None:
+    with pytest.raises(Invalid, match="Tooz has no lock service") as refused:
+        ToozLocks(url, "one", tmp_path)
+    assert "hidden" not in refused.value.message

@@ -5,21 +5,15 @@ SQLite: what a cluster costs, or gains, where all of it shares one machine. How 
 with several workers is `contention`.
 """
 
-import secrets
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import msgspec
 
-from benchmarks.engines import a_postgresql, a_rabbitmq, an_etcd
+from benchmarks.cluster import a_cluster
 from benchmarks.outcome import Aim, Grid, Outcome, machine
 from benchmarks.ports import Run, make_ports
 from benchmarks.progress import Teller
-from benchmarks.stage import Stage, a_cloud, on_stage
-from muster.bench.launch import Launch
+from benchmarks.stage import a_cloud
 
 YARDSTICK = "the same bursts to a cloud of one process on SQLite"
 
@@ -41,11 +35,11 @@ async def run(teller: Teller, quick: bool) -> Outcome:
     ours: list[Run] = []
     single: list[Run] = []
     async with a_cluster(sizes.workers) as cluster, a_cloud(0) as cloud:
-        for stage in (cluster, cloud):
+        for stage in (cluster.stage, cloud):
             await make_ports(stage, "warm", 20 * sizes.workers, 100 * sizes.workers)
         with teller.steps("bursts, to the cluster and to one process", len(plan)) as step:
             for count, free in plan:
-                ours.append(await make_ports(cluster, f"{count}-of-{free}", count, free))
+                ours.append(await make_ports(cluster.stage, f"{count}-of-{free}", count, free))
                 single.append(await make_ports(cloud, f"{count}-of-{free}", count, free))
                 step()
     return Outcome(
@@ -60,22 +54,6 @@ async def run(teller: Teller, quick: bool) -> Outcome:
             Aim(what="addresses given twice", value=sum(one.doubled for one in ours), at_most=0, exact=True),
         ],
     )
-
-
-@asynccontextmanager
-async def a_cluster(workers: int) -> AsyncIterator[Stage]:
-    """A fresh cluster without hosts, gone at the end of the block."""
-    with TemporaryDirectory(prefix="muster-benchmark-") as folder:
-        async with a_postgresql() as database, an_etcd() as locks, a_rabbitmq() as bus:
-            settings = Path(folder) / "muster.toml"
-            settings.touch(mode=0o600)
-            settings.write_text(
-                f'folder = "{folder}"\nsecret = "{secrets.token_hex(32)}"\n[engines]\n'
-                f'database_url = "{database.url}"\nlocks_url = "{locks.url}"\nbus_url = "{bus.url}"\n'
-            )
-            told = ("--settings", str(settings), "--workers", str(workers), "--port", "0")
-            async with on_stage(Launch(arguments=("-m", "muster", "serve", *told), folder=Path(folder))) as stage:
-                yield stage
 
 
 def _grid(plan: list[tuple[int, int]], ours: list[Run], single: list[Run], sizes: Sizes) -> Grid:

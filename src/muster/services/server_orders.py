@@ -59,8 +59,8 @@ class ServerOrders:
         removed = [port_id for port_ids in ports.values() for port_id in port_ids if port_id not in kept]
         await connection_work.remove(removed)
         await connection_work.unbind(sorted(kept), [server.id for server in gone])
-        for host_id, members in sorted(by_host(gone).items()):
-            await host_store.release(connection, host_id, total_of(members), len(members))
+        shares = {host_id: (total_of(members), len(members)) for host_id, members in by_host(gone).items()}
+        await host_store.release(connection, shares)
 
     async def finish_all(self, gone: Sequence[Server]) -> None:
         """Write these servers as deleted and free all that they held. One transaction under their subnets' locks.

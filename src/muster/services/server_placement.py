@@ -45,7 +45,7 @@ class Placement:
     async def claim(self, drafts: Sequence[NewServer]) -> dict[str, str]:
         """Server ids to host ids, claimed, for all that fit. Raises Stale if hosts change all the time.
 
-        Costs two queries, one statement per host, and the same again for what others were faster with.
+        Three queries, one statement for hosts that give the same, and that again for what others were faster with.
         """
         self._groups = await group_store.read_rules(
             self._connection, {draft.server_group_id for draft in drafts if draft.server_group_id}
@@ -64,9 +64,8 @@ class Placement:
         raise Stale("Hosts' capacity changes faster than servers can be placed")
 
     async def release(self, drafts: Collection[NewServer], placed: Mapping[str, str]) -> None:
-        """Give the claims of these servers back. One statement per host."""
-        for host_id, (total, count) in sorted(_by_host(drafts, placed).items()):
-            await host_store.release(self._connection, host_id, total, count)
+        """Give the claims of these servers back. One statement for hosts that get the same, and one."""
+        await host_store.release(self._connection, _by_host(drafts, placed))
 
     async def close_groups(self, group_ids: Collection[str]) -> None:
         """Note that members of these groups were placed. Raises Stale if another placed members meanwhile."""
@@ -89,10 +88,8 @@ class Placement:
 
     async def _claim_all(self, drafts: Sequence[NewServer], planned: Mapping[str, str]) -> set[str]:
         """Claim for these servers; returns the hosts that have not that much left."""
-        full: set[str] = set()
-        for host_id, (total, count) in sorted(_by_host(drafts, planned).items()):
-            if not await host_store.claim(self._connection, host_id, total, count):
-                full.add(host_id)
+        shares = _by_host(drafts, planned)
+        full = shares.keys() - await host_store.claim(self._connection, shares)
         for draft in drafts:
             if draft.server_group_id in self._groups and planned[draft.id] not in full:
                 members = self._groups[draft.server_group_id].members

@@ -46,7 +46,7 @@ async def record(connection: AsyncConnection) -> tuple[str, int]:
 async def settle(connection: AsyncConnection, commit_id: str) -> bool:
     """Whether the transaction of this id was committed; if not, it never will be once this one is.
 
-    Waits for its end, up to two seconds; then PostgreSQL raises lock_not_available. One to four statements.
+    Waits for its end, up to two seconds; then Locked is raised. One to four statements.
     """
     found = select(commits.c.done).where(commits.c.id == commit_id)
     done = (await connection.execute(found)).scalar_one_or_none()

@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
+from msgspec.structs import replace
 from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -27,7 +28,7 @@ from muster.store.presence import Presence
 from muster.store.sqlite import WRITER_CACHE_KIB, sqlite_engine
 from muster.store.violations import violated_constraint
 
-__all__ = ["Connection", "Database", "Violation", "metadata"]
+__all__ = ["Connection", "Database", "Locked", "Violation", "metadata"]
 
 log = get_logger(__name__)
 
@@ -37,6 +38,7 @@ Connection = AsyncConnection
 # How many write transactions between two in which ids of old ones are removed.
 _FORGET_EVERY = 500
 _ASK_AGAIN_S = 0.1
+_ALTER_S = 86_400.0
 
 
 class Violation(Conflict):
@@ -47,6 +49,12 @@ class Violation(Conflict):
     def __init__(self, constraint: str) -> None:
         super().__init__(f"The database refused the change: {constraint}")
         self.constraint = constraint
+
+
+class Locked(Transient):
+    """A lock was not to be had within `lock_timeout`."""
+
+    code = "store.locked"
 
 
 class Database:
@@ -64,10 +72,10 @@ class Database:
             self._reader = sqlite_engine(self._file, begin="BEGIN", pool_size=4)
             self._doubt_s = self._patience_s = 0.0
         else:
-            found = from_url(url, **settings)
-            self._servers = postgresql.Servers(found)
+            self._settings = from_url(url, **settings)
+            self._servers = postgresql.Servers(self._settings)
             self._writer = self._reader = self._servers.engine
-            self._doubt_s, self._patience_s = found.doubt_s, found.patience_s
+            self._doubt_s, self._patience_s = self._settings.doubt_s, self._settings.patience_s
         self._presence = Presence(self._look, self._patience_s)
 
     @asynccontextmanager
@@ -109,12 +117,17 @@ class Database:
         """A write transaction that may change tables; commits at the end of the block.
 
         On SQLite foreign keys are off in it and checked before the commit: a table is altered there by making it anew,
-        and dropping the old one must not take what refers to it along. Raises what `write` raises; Away also when it
-        is in doubt whether it was committed.
+        and dropping the old one must not take what refers to it along. On PostgreSQL a statement may take as long as it
+        takes, but waits for a lock only for a moment, and with it all who come after: Locked then. Raises what `write`
+        raises; Away also when it is in doubt whether it was committed.
         """
         if not self.is_sqlite:
-            async with self._connected(self._writer) as connection, connection.begin():
-                yield connection
+            engine = postgresql.Servers(replace(self._settings, statement_s=_ALTER_S)).engine
+            try:
+                async with self._connected(engine) as connection, connection.begin():
+                    yield connection
+            finally:
+                await engine.dispose()
             return
         engine = sqlite_engine(self._file, begin="BEGIN IMMEDIATE", pool_size=1, foreign_keys=False)
         try:
@@ -230,6 +243,8 @@ class Database:
             self._servers.distrust()
         if postgresql.away(error):
             raise self._lost() from error
+        if postgresql.locked(error):
+            raise Locked("Others have locked what is needed", retry_after_s=1.0) from error
         if postgresql.later(error):
             raise Transient("The database has too much to do", retry_after_s=2.0) from error
         if postgresql.refused(error):

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 
 from msgspec import Struct
-from sqlalchemy import Column, Float, Select, String, Table, case, or_, select, update
+from sqlalchemy import Column, ColumnElement, Float, Select, String, Table, bindparam, case, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.domain.messages import Hello, next_epoch
@@ -100,6 +100,10 @@ def in_order(host_ids: Collection[str]) -> Select[tuple[str]]:
     return select(hosts.c.id).where(hosts.c.id.in_(host_ids)).order_by(hosts.c.id).with_for_update()
 
 
+# Of hosts, by id: what servers together claim of each, and how many they are.
+Shares = Mapping[str, tuple[Demand, int]]
+
+
 class Progress(Struct, frozen=True):
     """How far the messages with a host have come; `desired_at` is when `desired_seq` was raised."""
 
@@ -135,10 +139,11 @@ async def begin_epochs(connection: AsyncConnection, known_seqs: Mapping[str, int
 
 
 async def raise_report_seqs(connection: AsyncConnection, seqs: Mapping[str, int]) -> None:
-    """The newest report written of each host, if it is newer. A statement per host: a report is a batch of servers."""
-    for host_id, seq in sorted(seqs.items()):
-        older = (hosts.c.id == host_id) & (hosts.c.report_seq < seq)
-        await connection.execute(update(hosts).where(older).values(report_seq=seq))
+    """The newest report written of each host, if it is newer. One statement, executed for many."""
+    if seqs:
+        older = (hosts.c.id == bindparam("host")) & (hosts.c.report_seq < bindparam("seq"))
+        rows = [{"host": host_id, "seq": seq} for host_id, seq in sorted(seqs.items())]
+        await connection.execute(update(hosts).where(older).values(report_seq=bindparam("seq")), rows)
 
 
 async def read_report_seqs(connection: AsyncConnection, host_ids: Collection[str]) -> dict[str, int]:
@@ -183,45 +188,57 @@ async def read_pictures(connection: AsyncConnection, *, seen_after: float) -> li
     ]
 
 
-async def claim(connection: AsyncConnection, host_id: str, demand: Demand, servers: int) -> bool:
-    """Claim for `servers` new servers together; False, and nothing claimed, if the host has not that much left.
+async def claim(connection: AsyncConnection, shares: Shares) -> set[str]:
+    """Claim of each host its share for new servers together; the hosts that have that much left. Of others nothing.
 
-    One conditional statement: nothing is ever claimed beyond a host's limits.
+    Conditional statements: nothing is ever claimed beyond a host's limits. One for all hosts that give the same, and
+    one before that takes all rows in their order.
     """
-    statement = (
-        update(hosts)
-        .where(
-            hosts.c.id == host_id,
-            hosts.c.disabled.is_(False),
-            hosts.c.forced_down.is_(False),
-            hosts.c.vcpus_used + demand.vcpus <= hosts.c.vcpus_limit,
-            hosts.c.ram_used_mib + demand.ram_mib <= hosts.c.ram_limit_mib,
-            hosts.c.disk_used_gib + demand.disk_gib <= hosts.c.disk_limit_gib,
-            or_(hosts.c.firewall.is_(False), hosts.c.servers_used + servers <= servers_limit(firewall=True)),
+    given: set[str] = set()
+    for demand, servers, host_ids in await _alike(connection, shares):
+        statement = (
+            update(hosts)
+            .where(
+                hosts.c.id.in_(host_ids),
+                hosts.c.disabled.is_(False),
+                hosts.c.forced_down.is_(False),
+                hosts.c.vcpus_used + demand.vcpus <= hosts.c.vcpus_limit,
+                hosts.c.ram_used_mib + demand.ram_mib <= hosts.c.ram_limit_mib,
+                hosts.c.disk_used_gib + demand.disk_gib <= hosts.c.disk_limit_gib,
+                or_(hosts.c.firewall.is_(False), hosts.c.servers_used + servers <= servers_limit(firewall=True)),
+            )
+            .values(**_used(demand, servers))
+            .returning(hosts.c.id)
         )
-        .values(
-            vcpus_used=hosts.c.vcpus_used + demand.vcpus,
-            ram_used_mib=hosts.c.ram_used_mib + demand.ram_mib,
-            disk_used_gib=hosts.c.disk_used_gib + demand.disk_gib,
-            servers_used=hosts.c.servers_used + servers,
-        )
-    )
-    return (await connection.execute(statement)).rowcount == 1
+        given.update((await connection.execute(statement)).scalars())
+    return given
 
 
-async def release(connection: AsyncConnection, host_id: str, demand: Demand, servers: int) -> None:
-    """Give back what gone servers had claimed. One statement."""
-    statement = (
-        update(hosts)
-        .where(hosts.c.id == host_id)
-        .values(
-            vcpus_used=hosts.c.vcpus_used - demand.vcpus,
-            ram_used_mib=hosts.c.ram_used_mib - demand.ram_mib,
-            disk_used_gib=hosts.c.disk_used_gib - demand.disk_gib,
-            servers_used=hosts.c.servers_used - servers,
-        )
-    )
-    await connection.execute(statement)
+async def release(connection: AsyncConnection, shares: Shares) -> None:
+    """Give back what gone servers had claimed of each host. Statements as for `claim`."""
+    for demand, servers, host_ids in await _alike(connection, shares):
+        less = Demand(vcpus=-demand.vcpus, ram_mib=-demand.ram_mib, disk_gib=-demand.disk_gib)
+        await connection.execute(update(hosts).where(hosts.c.id.in_(host_ids)).values(**_used(less, -servers)))
+
+
+async def _alike(connection: AsyncConnection, shares: Shares) -> list[tuple[Demand, int, Sequence[str]]]:
+    """Shares, and the hosts that have them alike. Their rows are ours from here on, taken in everybody's order."""
+    alike: defaultdict[tuple[Demand, int], list[str]] = defaultdict(list)
+    for host_id, share in sorted(shares.items()):
+        alike[share].append(host_id)
+    if len(shares) > 1:
+        for part in chunks(sorted(shares)):
+            await connection.execute(in_order(part))
+    return [(*share, part) for share, host_ids in alike.items() for part in chunks(host_ids)]
+
+
+def _used(demand: Demand, servers: int) -> dict[str, ColumnElement[int]]:
+    return {
+        "vcpus_used": hosts.c.vcpus_used + demand.vcpus,
+        "ram_used_mib": hosts.c.ram_used_mib + demand.ram_mib,
+        "disk_used_gib": hosts.c.disk_used_gib + demand.disk_gib,
+        "servers_used": hosts.c.servers_used + servers,
+    }
 
 
 async def any_firewall(connection: AsyncConnection) -> bool:

@@ -32,8 +32,8 @@ _LOST_TO_ANOTHER = frozenset({"40001", "40P01"})
 # The connection broke; the server shuts down, crashed or starts; the transaction was ended because its process stood
 # still; no connection is left; the server takes no writes.
 _AWAY = ("08", "57P", "25P03", "53300", "25006")
-# Too long a statement, or too long a wait for a lock; no disk or memory left.
-_LATER = ("57014", "55P03", "53")
+# Too long a statement; no disk or memory left.
+_LATER = ("57014", "53")
 # The server or the database does not know us: waiting helps nobody.
 _REFUSED = ("28", "3D")
 
@@ -139,6 +139,11 @@ def away(error: DBAPIError) -> bool:
     """Whether the server or the connection to it is gone."""
     gone = isinstance(getattr(error.orig, "__cause__", None), asyncpg.TargetServerAttributeNotMatched)
     return error.connection_invalidated or gone or sqlstate(error).startswith(_AWAY)
+
+
+def locked(error: DBAPIError) -> bool:
+    """Whether a lock was not to be had within `lock_timeout`."""
+    return sqlstate(error) == "55P03"
 
 
 def later(error: DBAPIError) -> bool:

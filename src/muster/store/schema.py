@@ -1,10 +1,14 @@
 """Brings a database to the schema that this version of Muster works with: the newest migration.
 
 Invariant: whoever starts first migrates, in one transaction and under the database's own lock; whoever starts at the
-same time waits and finds it done. A schema that is not understood is refused and left as it is.
+same time waits and finds it done. A schema that is not understood is refused and left as it is. Workers of the version
+before go on meanwhile and afterwards: a migration adds only (a test looks), and does not stand in their way for longer
+than it waits for a lock.
 """
 
+import asyncio
 import importlib
+from random import SystemRandom
 from typing import Any
 
 from sqlalchemy import Connection as SyncConnection
@@ -12,13 +16,19 @@ from sqlalchemy import inspect, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.base.errors import Conflict
-from muster.store.engine import Database
+from muster.store.engine import Database, Locked
 from muster.store.migrations import HEAD
 
 VERSION_TABLE = "alembic_version"
 
 # PostgreSQL's advisory lock of migrations: any number that nothing else in the database uses.
 _ADVISORY_LOCK = 0x6D757374
+# A change of a table waits so long for those who use it, and whoever comes meanwhile waits behind it; then all go on,
+# and it is tried again, so many times.
+_LOCK_MS = 1_000
+_TURNS = 60
+
+_rng = SystemRandom()
 
 
 class SchemaMismatch(Conflict):
@@ -31,14 +41,26 @@ async def bring_to_head(database: Database) -> None:
     """Migrate the database as far as this version of Muster goes.
 
     Raises SchemaMismatch for tables made without migrations or by a newer version, Transient when the database is
-    away. Two queries when there is nothing to do.
+    away, Locked when somebody uses a table for a minute on end. Two queries when there is nothing to do.
     """
     async with database.read() as connection:
         if await _revision(connection) == HEAD:
             return
+    for turn in range(_TURNS):
+        try:
+            await _migrate(database)
+            break
+        except Locked:
+            if turn == _TURNS - 1:
+                raise
+            await asyncio.sleep(_rng.uniform(0.5, 1.5))  # the others, who wait behind us, go first
+
+
+async def _migrate(database: Database) -> None:
     async with database.alter() as connection:
         if not database.is_sqlite:
             await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+            await connection.execute(text(f"SET LOCAL lock_timeout = {_LOCK_MS}"))
         found = await _revision(connection)  # once more: another process may have been at it
         if found != HEAD:
             running = _alembic()

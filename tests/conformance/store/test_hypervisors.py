@@ -35,7 +35,7 @@ async def test_pages_parts_of_names_and_numbers(database):
 async def test_claims_guests_and_statistics(database):
     async with database.write() as connection:
         await add_hosts(connection, "a", "b", "c")
-        await host_store.claim(connection, "a", Demand(vcpus=2, ram_mib=100, disk_gib=3), 2)
+        await host_store.claim(connection, {"a": (Demand(vcpus=2, ram_mib=100, disk_gib=3), 2)})
         await add_server(connection, "s1", name="one", host_id="a", created_at=2.0)
         await add_server(connection, "s2", name="two", host_id="a", created_at=1.0)
         await add_server(connection, "s3", name="gone", host_id="a", deleted_at=1.0)
@@ -51,10 +51,10 @@ async def test_claims_guests_and_statistics(database):
 async def test_a_host_is_removed_once_its_servers_are_gone(database):
     async with database.write() as connection:
         await add_hosts(connection, "a", "b")
-        await host_store.claim(connection, "a", Demand(vcpus=1), 1)
+        await host_store.claim(connection, {"a": (Demand(vcpus=1), 1)})
         await add_server(connection, "s1", host_id="a", deleted_at=5.0)
         assert not await store.remove(connection, "a")
-        await host_store.release(connection, "a", Demand(vcpus=1), 1)
+        await host_store.release(connection, {"a": (Demand(vcpus=1), 1)})
         assert await store.remove(connection, "a")
         assert not await store.remove(connection, "a")
         assert [host.id for host in await store.read_page(connection, HypervisorQuery())] == ["b"]

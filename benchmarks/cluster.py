@@ -1,0 +1,109 @@
+"""A fresh cluster for benchmarks: `muster serve` over PostgreSQL, etcd and RabbitMQ, and hosts apart from it."""
+
+import asyncio
+import secrets
+import socket
+import sys
+import urllib.request
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import msgspec
+
+from benchmarks.engines import Engine, a_postgresql, a_rabbitmq, an_etcd
+from benchmarks.inspection import HostList
+from benchmarks.process import family_cpu_s
+from benchmarks.stage import Stage, on_stage
+from muster.base.tasks import to_its_end
+from muster.bench.api import Call
+from muster.bench.cloud import Service
+from muster.bench.launch import Launch, stop, until
+
+_HOSTS_S = 120.0
+
+
+class Cluster(msgspec.Struct, frozen=True):
+    """Its API, its database, and where its workers tell their metrics."""
+
+    stage: Stage
+    database: Engine
+    metrics_ports: tuple[int, ...]
+
+    @property
+    def cpu_s(self) -> float:
+        """What all its workers have used."""
+        return family_cpu_s(self.stage.process.pid)
+
+    def metrics(self) -> dict[str, float]:
+        """Every sample of the workers' metrics, name and labels as Prometheus writes them, added up. Blocking."""
+        found: dict[str, float] = {}
+        for port in self.metrics_ports:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
+                for line in answer.read().decode().splitlines():
+                    if not line.startswith("#"):
+                        name, _, value = line.rpartition(" ")
+                        found[name] = found.get(name, 0.0) + float(value)
+        return found
+
+
+@asynccontextmanager
+async def a_cluster(workers: int, sim_hosts: int = 0) -> AsyncIterator[Cluster]:
+    """So many workers, and simulated hosts in one process of their own; gone at the end of the block."""
+    with TemporaryDirectory(prefix="muster-benchmark-") as folder:
+        async with a_postgresql() as database, an_etcd() as locks, a_rabbitmq() as bus:
+            port = _free_ports(workers)
+            settings = Path(folder) / "muster.toml"
+            settings.touch(mode=0o600)
+            settings.write_text(
+                f'folder = "{folder}"\nsecret = "{secrets.token_hex(32)}"\n[engines]\n'
+                f'database_url = "{database.url}"\nlocks_url = "{locks.url}"\nbus_url = "{bus.url}"\n'
+                f"[serve]\nmetrics_port = {port}\n"
+            )
+            told = ("--settings", str(settings), "--workers", str(workers), "--port", "0")
+            async with on_stage(Launch(arguments=("-m", "muster", "serve", *told), folder=Path(folder))) as stage:
+                await stage.ensure_image()
+                cluster = Cluster(stage, database, tuple(range(port, port + workers)))
+                if not sim_hosts:
+                    yield cluster
+                    return
+                async with _hosts(stage, settings, sim_hosts):
+                    yield cluster
+
+
+@asynccontextmanager
+async def _hosts(stage: Stage, settings: Path, sim_hosts: int) -> AsyncIterator[None]:
+    with (settings.parent / "hosts.log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "muster", "host", "--settings", str(settings), "--sim-hosts", str(sim_hosts)),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    call = Call("GET os-hypervisors", "GET", Service.COMPUTE, "/os-hypervisors/detail?limit=1000")
+
+    async def all_there() -> bool:
+        return len((await stage.api.get(call, HostList)).hypervisors) == min(sim_hosts, 1_000)
+
+    try:
+        await until(all_there, "the hosts are there", timeout_s=_HOSTS_S)
+        yield
+    finally:
+        await to_its_end(stop(process))
+
+
+def _free_ports(count: int) -> int:
+    """The first of so many ports of loopback that are free now."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            first = int(probe.getsockname()[1])
+        if first + count < 65_536 and all(_is_free(port) for port in range(first, first + count)):
+            return first
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0

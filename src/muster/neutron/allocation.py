@@ -11,7 +11,7 @@ claims compared with that table beforehand for a while (`Terms.check_ports`).
 from collections.abc import Callable, Sequence
 
 from msgspec import Struct
-from sqlalchemy import Connection
+from sqlalchemy.engine import Connection
 
 from muster.base.errors import Bug, Conflict, Exhausted, Invalid, MusterError, NotFound
 from muster.domain.addresses import SubnetPlan, Taken, in_pools, subtract, to_number

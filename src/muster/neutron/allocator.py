@@ -9,10 +9,11 @@ from contextlib import ExitStack
 from typing import Protocol, TypeVar
 
 from msgspec import Struct
-from sqlalchemy import Connection
+from sqlalchemy.engine import Connection
 
 from muster.base.errors import MusterError, Transient
 from muster.neutron.allocation import Ask, Mark, Terms, allocate, give_back
+from muster.neutron.brisk import Brisk
 from muster.neutron.combiner import Combiner
 from muster.neutron.locks import Locks
 from muster.neutron.sessions import Claim
@@ -50,6 +51,7 @@ class Allocator:
         self._database = database
         self._locks = locks
         self._policy = policy
+        self._brisk = Brisk()
         self._guard = threading.Lock()
         self._combiners: dict[str, Combiner[Ask, Claim]] = {}
         self._swept: dict[str, float] = {}
@@ -88,6 +90,7 @@ class Allocator:
     def _serve(self, subnet_id: str, asks: list[Ask]) -> list[Claim | BaseException]:
         began = time.monotonic()
         with ExitStack() as stack:
+            stack.enter_context(self._brisk.while_held())
             self._lock(stack, subnet_id)
             locked = time.monotonic()
             outcomes = self._decide(subnet_id, asks)

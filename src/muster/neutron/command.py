@@ -16,8 +16,8 @@ import msgspec
 from oslo_config import cfg
 from oslo_db import exception as db_exc
 from oslo_db import options as db_options
-from sqlalchemy import Connection
 from sqlalchemy import exc as sql_exc
+from sqlalchemy.engine import Connection
 
 from muster.base.errors import MusterError, NotFound
 from muster.neutron import maintenance, options, store

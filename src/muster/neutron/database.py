@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 
 from oslo_db import exception as db_exc
 from oslo_db.sqlalchemy import exc_filters
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import create_engine, event
+from sqlalchemy.engine import Connection, Engine
 
 from muster.base.errors import Stale, Transient
 

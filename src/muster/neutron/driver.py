@@ -23,7 +23,7 @@ from neutron_lib import exceptions as n_exc
 from neutron_lib.db import api as db_api
 from oslo_config import cfg
 from oslo_db import exception as db_exc
-from sqlalchemy import Connection
+from sqlalchemy.engine import Connection
 
 from muster.base.errors import Conflict, Exhausted, Invalid, MusterError, NotFound, Transient
 from muster.domain.addresses import Range
@@ -70,14 +70,15 @@ class MusterPool(internal.NeutronDbPool):
         return MusterSubnet.create_from_subnet_request(request, self._context)
 
     def update_subnet(self, request: Any) -> Any:
-        subnet = super().update_subnet(request)
-        if request.allocation_pools is not None:
-            changed = _subnet(request.subnet_id, request.subnet_cidr, request.allocation_pools)
-            with db_api.CONTEXT_WRITER.using(self._context):
-                session = self._context.session
-                allocation.change_subnet(session.connection(), changed, time.time())
-                sessions.book(session).own_subnets.add(changed.id)
-            return MusterSubnet.load(request.subnet_id, self._context)
+        if not request.subnet_id or request.allocation_pools is None:
+            return super().update_subnet(request)  # refuses it, or has nothing to do
+        subnet = MusterSubnet.load(request.subnet_id, self._context)
+        subnet.update_allocation_pools(request.allocation_pools, netaddr.IPNetwork(request.subnet_cidr))
+        changed = _subnet(request.subnet_id, request.subnet_cidr, request.allocation_pools)
+        with db_api.CONTEXT_WRITER.using(self._context):
+            session = self._context.session
+            allocation.change_subnet(session.connection(), changed, time.time())
+            sessions.book(session).own_subnets.add(changed.id)
         return subnet
 
     def remove_subnet(self, subnet_id: str) -> None:

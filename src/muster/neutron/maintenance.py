@@ -8,7 +8,8 @@ import uuid
 from collections.abc import Sequence
 
 from msgspec import Struct
-from sqlalchemy import Connection, column, delete, insert, select, table
+from sqlalchemy import column, delete, insert, select, table
+from sqlalchemy.engine import Connection
 
 from muster.base.errors import NotFound
 from muster.domain.addresses import to_number

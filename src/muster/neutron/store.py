@@ -9,7 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from msgspec import Struct
-from sqlalchemy import Connection, Select, column, delete, insert, literal, select, table, union_all, update
+from sqlalchemy import column, delete, insert, literal, select, table, union_all, update
+from sqlalchemy.engine import Connection
+from sqlalchemy.sql import Select
 
 from muster.base.errors import Stale
 from muster.domain.addresses import Range, from_key, to_key, to_number, to_text
@@ -100,12 +102,12 @@ def read_free(connection: Connection, subnet_id: str, wanted: int, *, until: flo
     return [number for _, number in sorted(numbers)], found
 
 
-def _lowest(subnet_id: str, limit: int) -> Select[Any]:
+def _lowest(subnet_id: str, limit: int) -> "Select[Any]":
     statement = select(ranges.c.first, ranges.c.last, literal(0.0).label("since"))
     return statement.where(ranges.c.subnet_id == subnet_id).order_by(ranges.c.first).limit(limit)
 
 
-def _resting(subnet_id: str, until: float, limit: int) -> Select[Any]:
+def _resting(subnet_id: str, until: float, limit: int) -> "Select[Any]":
     statement = select(addresses.c.ip_address.label("first"), literal("").label("last"), addresses.c.since)
     statement = statement.where(
         addresses.c.subnet_id == subnet_id,
@@ -127,7 +129,7 @@ def ranges_around(connection: Connection, subnet_id: str, numbers: Iterable[int]
     return found
 
 
-def _range_at_or_below(subnet_id: str, number: int) -> Select[Any]:
+def _range_at_or_below(subnet_id: str, number: int) -> "Select[Any]":
     statement = select(ranges.c.first, ranges.c.last)
     statement = statement.where(ranges.c.subnet_id == subnet_id, ranges.c.first <= to_key(number))
     return statement.order_by(ranges.c.first.desc()).limit(1)

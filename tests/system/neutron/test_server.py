@@ -135,6 +135,8 @@ class Maker:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
 
 
 @contextlib.contextmanager

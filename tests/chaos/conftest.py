@@ -30,13 +30,11 @@ def size() -> Sizes:
 
 
 @pytest.fixture(scope="session")
-def report(size: Sizes) -> Iterator[Report]:
-    made = Report(size)
-    yield made
-    made.write()
+def report(size: Sizes) -> Report:
+    return Report(size)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def lab(size: Sizes) -> Iterator[Lab]:
     settings = LabSettings(
         workers=size.workers,
@@ -48,7 +46,7 @@ def lab(size: Sizes) -> Iterator[Lab]:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def user(lab: Lab) -> User:
     auth = yaml.safe_load(lab.clouds_yaml.read_text())["clouds"]["muster"]["auth"]
     made = User(auth["auth_url"].removesuffix("/identity/v3"), auth["password"])

@@ -14,6 +14,8 @@ from tests.chaos.sizes import Sizes
 
 #: How long something that died stays dead: longer than its keeper (systemd) would take.
 DEAD_S = 5.0
+#: What a note says when a failure did not hit what it was meant for.
+MISSED = "MISSED"
 _LOCKS = "/muster/locks/subnet/"
 _LOOK_S = 0.1
 
@@ -90,7 +92,7 @@ async def a_holder_is_paused(scene: Scene) -> None:
                 return
         finally:
             await scene.do(scene.lab.resume, worker)
-    scene.notes.append("MISSED: no holder was caught")
+    scene.notes.append(f"{MISSED}: no holder was caught")
 
 
 async def _head_stays(scene: Scene, seconds: float) -> bool:

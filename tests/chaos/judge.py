@@ -1,17 +1,24 @@
-"""What must hold of a cluster that has come to rest, whatever happened: found out from database, API and etcd."""
+"""What must hold of a cluster that has come to rest, whatever happened: asked of database, API, hosts and etcd."""
 
 import asyncio
 import contextlib
+import re
 import time
+import urllib.request
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from muster.lab.cluster import Lab
+from muster.lab.parts.control import METRICS_PORT
+from muster.lab.plan import Kind
 from tests.audit import ledger, postgresql
 from tests.chaos.failures import left_in_etcd
 from tests.chaos.user import Answers, User
 
 _LOOK_S = 0.5
+_SCRAPE_S = 60.0
+_GUESTS = re.compile(r'^muster_simulated_guests\{state="(\w+)"\} (\S+)$', re.M)
 #: Beyond this a cluster that has been put right is called stuck.
 REST_S = 600.0
 
@@ -66,6 +73,7 @@ async def complaints(lab: Lab, user: User, answers: Answers, scratch: Path) -> l
     found += ["an address is shown twice"] * (len(dict(shown)) != len(shown))
     given = await asyncio.to_thread(ledger.given_addresses, copy)
     found += ["the API shows other addresses than the database has"] * (dict(shown) != given)
+    found += await asyncio.to_thread(_guests, lab, len(servers))
     wrong = [server["name"] for server in servers if server["metadata"] != {"asked as": server["name"]}]
     return found + [f"{name} has what another was asked with" for name in wrong]
 
@@ -77,9 +85,22 @@ async def leftovers(lab: Lab, scratch: Path) -> list[str]:
     found += [f"server {name} is left" for name in (await asyncio.to_thread(ledger.live_servers, copy)).values()]
     found += [f"address {one} is left" for one in await asyncio.to_thread(ledger.given_addresses, copy)]
 
+    found += await asyncio.to_thread(_guests, lab, 0)
+
     async def unlocked() -> bool:
         return not await asyncio.to_thread(left_in_etcd, lab)
 
     with contextlib.suppress(AssertionError):
         await eventually("locks are free and leases gone", unlocked, 4.0 * lab.site.plan.settings.lock_lease_s)
     return found + [f"left in etcd: {one}" for one in await asyncio.to_thread(left_in_etcd, lab)]
+
+
+def _guests(lab: Lab, servers: int) -> list[str]:
+    """Whether hosts have as many guests as there are servers, all running: as they say themselves, by their metrics."""
+    count: Counter[str] = Counter()
+    for part in lab.site.plan.of(Kind.SIM_HOSTS):
+        with urllib.request.urlopen(f"http://{part.address}:{METRICS_PORT}/metrics", timeout=_SCRAPE_S) as answer:
+            for state, number in _GUESTS.findall(answer.read().decode()):
+                count[state] += round(float(number))
+    there = {state: number for state, number in count.items() if number}
+    return [] if there == ({"running": servers} if servers else {}) else [f"{servers} servers, but hosts have {there}"]

@@ -53,8 +53,13 @@ class Report:
             )
         return found
 
-    def write(self) -> None:
-        """Print it, and write it where the environment says."""
+    def ended(self) -> None:
+        """The last row has come to its end, or a test has failed: what there is is kept, whatever comes after."""
+        if self.sizes.output is not None:
+            self.sizes.output.write_text(self.page())
+
+    def page(self) -> str:
+        """All of it, in Markdown."""
         size = self.sizes
         page = [
             "# Chaos, the last run",
@@ -72,10 +77,7 @@ class Report:
             "- *struck when*: accepted / ACTIVE in the database when the failure began, / accepted when it was over.",
             "- *answered*, *all ACTIVE*: seconds after the first request. *load*: the machine's at the end; others may",
             "  have used it too, so times are for comparison with the first row only.",
-            "- *wrong*: what the checker (`tests/chaos/judge.py`, `tests/audit`) found in database, API and etcd.",
+            "- *wrong*: what the checker (`tests/chaos/judge.py`, `tests/audit`) found in database, API, hosts, etcd.",
             f"- The whole run took {(time.monotonic() - self._began) / 60:.0f} minutes.",
         ]
-        text = "\n".join(page) + "\n"
-        print("\n" + text)  # noqa: T201 - for people who run it
-        if size.output is not None:
-            size.output.write_text(text)
+        return "\n".join(page) + "\n"

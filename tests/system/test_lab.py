@@ -259,6 +259,8 @@ def test_a_lab_whose_building_was_ended_leaves_nothing(tmp_path: Path, number: s
         log = folder / "log" / "rabbitmq.log"
         eventually("an engine is being started", lambda: process.poll() is not None or log.exists())
         process.send_signal(number)
+        time.sleep(0.5)
+        process.send_signal(number)  # an impatient user
         said, _ = process.communicate(timeout=TIMEOUT_S)
         if number != signal.SIGKILL:
             assert "Interrupted" in said

@@ -150,6 +150,21 @@ def test_the_network_is_made_once(plan: Plan) -> None:
         network.build(plan)
 
 
+def test_a_subnet_that_somebody_else_has_taken_meanwhile(tmp_path: Path) -> None:
+    name = lab_id(tmp_path)
+    plan = make_plan(name, free_subnet(name, network.taken_networks()), LabSettings(sim_hosts=0))
+    other = ["ip", "link", "add", f"mlab-{name}", "type", "bridge"]
+    subprocess.run(other, check=True)
+    try:
+        subprocess.run(["ip", "addr", "add", f"{plan.parts[0].address}/24", "dev", f"mlab-{name}"], check=True)
+        with pytest.raises(Conflict, match="meanwhile"):
+            network.build(plan)
+    finally:
+        subprocess.run(["ip", "link", "del", f"mlab-{name}"], check=False)
+        take_down(tmp_path, PATH)
+    assert network.namespaces(name) == {}
+
+
 def test_down_ends_everything_and_once_more_finds_nothing(plan: Plan, tmp_path: Path) -> None:
     ignores = [sys.executable, "-c", "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(1000)"]
     space = network.namespace(plan.lab_id, "rabbitmq")

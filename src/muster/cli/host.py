@@ -19,7 +19,7 @@ from muster.bus.open import open_bus
 from muster.cli import heap
 from muster.cli.data_folder import held
 from muster.cli.foreground import spare_the_garbage_collector, until_interrupted
-from muster.cli.hosts import RealHost, running_hosts, simulated_host
+from muster.cli.hosts import RealHost, count_simulated_guests, running_hosts, simulated_host
 from muster.cli.metrics import metrics_served
 from muster.cli.settings import Settings, read_settings, require_host
 from muster.host.agent import AgentSettings, HostParts
@@ -83,6 +83,7 @@ async def _run(settings: Settings, simulated: list[HostParts], real: RealHost | 
         parts = list(simulated)
         if real is not None:
             parts.append(await _real_parts(settings, real, stack))
+        count_simulated_guests(simulated)
         agents = AgentSettings(stray_grace_s=settings.host.stray_grace_s)
         await stack.enter_async_context(metrics_served(settings.host.metrics_bind, settings.host.metrics_port))
         await stack.enter_async_context(running_hosts(bus, parts, agents))

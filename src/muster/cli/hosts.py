@@ -2,11 +2,14 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from random import Random
 from typing import Protocol
 from uuid import UUID, uuid5
 
+from muster.base.metrics import SIM_GUESTS
 from muster.bus.protocol import Bus
+from muster.domain.reports import GuestState
 from muster.host.agent import AgentSettings, HostIdentity, HostParts
 from muster.host.group import HostGroup
 from muster.host.hypervisor.sim import NullPlumbing, SimHypervisor, SimSettings
@@ -32,6 +35,17 @@ async def running_hosts(
         yield group
     finally:
         await group.close()
+
+
+def count_simulated_guests(parts: Sequence[HostParts]) -> None:
+    """The metric of simulated guests is what these hosts have, whenever it is read."""
+    found = [part.hypervisor for part in parts if isinstance(part.hypervisor, SimHypervisor)]
+    for state in GuestState:
+        SIM_GUESTS.labels(state.value).set_function(partial(_in_state, found, state))
+
+
+def _in_state(hypervisors: Sequence[SimHypervisor], state: GuestState) -> float:
+    return sum(hypervisor.count(state) for hypervisor in hypervisors)
 
 
 def simulated_host(index: int, sim: SimSettings, zone: str) -> HostParts:

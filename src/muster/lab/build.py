@@ -5,6 +5,7 @@ Invariant: a lab that cannot be built whole, or whose building is interrupted, i
 
 import json
 import shutil
+import signal
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
@@ -67,7 +68,8 @@ def build(folder: Path, plan: Plan, environment: Mapping[str, str], observer: Ob
         _write_clouds(site)
         _bring_up(lab, plan.of(*HOSTS), observer or Silent())
     except BaseException:
-        take_down(folder, environment, keep_logs=True)
+        with _undisturbed():
+            take_down(folder, environment, keep_logs=True)
         raise
     return lab
 
@@ -81,6 +83,20 @@ def lab_running(settings: LabSettings, environment: Mapping[str, str]) -> Iterat
     finally:
         take_down(folder, environment)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Whoever interrupts twice waits for the end of what the first interruption has begun."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _bring_up(lab: Lab, parts: list[Part], observer: Observer) -> None:

@@ -10,6 +10,7 @@ records. Everything here is done by `ip`, in batches.
 import json
 import subprocess
 from collections.abc import Collection, Iterable
+from ipaddress import IPv4Network, ip_interface
 from pathlib import Path
 
 from muster.base.errors import Conflict, MusterError, Transient, Unsupported
@@ -43,8 +44,7 @@ def link_name(lab_id: str) -> str:
 def taken_networks() -> list[str]:
     """The addresses and routes of the caller's namespace, as `ip` writes them."""
     routes = [route["dst"] for route in json.loads(_ip(["-j", "-4", "route", "show", "table", "all"]) or "[]")]
-    links = json.loads(_ip(["-j", "-4", "addr", "show"]) or "[]")
-    return [*routes, *(f"{at['local']}/{at['prefixlen']}" for link in links for at in link.get("addr_info", []))]
+    return [*routes, *(address for address, _ in _addresses())]
 
 
 def build(plan: Plan) -> None:
@@ -69,6 +69,8 @@ def build(plan: Plan) -> None:
         up = ["link set lo up", f"addr add {part.address}/24 dev eth0", "link set eth0 addrgenmode none up"]
         _batch(up, namespace(lab_id, part.name))
     _batch([f"addr add {plan.caller_address}/24 dev {own}", f"link set {own} addrgenmode none up"])
+    if others := _links_in(IPv4Network(plan.subnet)) - {own}:  # made since the subnet was looked for
+        raise Conflict(f"{', '.join(others)} has got addresses of the lab's subnet {plan.subnet} meanwhile; try again")
 
 
 def remove(lab_id: str) -> list[str]:
@@ -110,6 +112,17 @@ def slow(lab_id: str, part: str, kbit_s: int | None) -> None:
 def joined(lab_id: str) -> set[str]:
     """The parts whose cables are in."""
     return {name for name, is_up in _links(lab_id).items() if is_up}
+
+
+def _links_in(subnet: IPv4Network) -> set[str]:
+    """The links of the caller's namespace that have addresses of a subnet."""
+    return {link for address, link in _addresses() if ip_interface(address).network.overlaps(subnet)}
+
+
+def _addresses() -> list[tuple[str, str]]:
+    """The addresses of the caller's namespace, with their prefix length, and their links."""
+    links = json.loads(_ip(["-j", "-4", "addr", "show"]) or "[]")
+    return [(f"{at['local']}/{at['prefixlen']}", link["ifname"]) for link in links for at in link.get("addr_info", [])]
 
 
 def _links(lab_id: str) -> dict[str, bool]:

@@ -17,7 +17,7 @@ from muster.cli.cloud import Cloud, CloudSettings, running
 from muster.store.outbox import outbox
 from muster.store.servers import servers
 from tests.audit import http, ledger
-from tests.audit.copy import copied
+from tests.audit.postgresql import copied
 from tests.conformance.cluster.test_two_workers import hosts_there
 from tests.engines.postgres import Postgres
 from tests.serving import serving
@@ -86,9 +86,8 @@ class Restarts:
 
 
 @asynccontextmanager
-async def a_cloud(server: Postgres, folder: Path) -> AsyncIterator[Cloud]:
-    settings = CloudSettings(folder=folder, sim_hosts=HOSTS, database_url=await server.create_database())
-    async with running(settings, PASSWORD) as cloud:
+async def a_cloud(database_url: str, folder: Path) -> AsyncIterator[Cloud]:
+    async with running(CloudSettings(folder=folder, sim_hosts=HOSTS, database_url=database_url), PASSWORD) as cloud:
         await hosts_there(cloud, HOSTS)
         yield cloud
 
@@ -97,7 +96,8 @@ async def test_users_wait_and_see_no_error(
     postgres: Postgres, tmp_path: Path, record_testsuite_property: Callable[[str, object], None]
 ) -> None:
     rng = Random(3)
-    async with a_cloud(postgres, tmp_path) as cloud, serving(cloud.application) as url, asyncio.timeout(HANG_S):
+    database_url = await postgres.create_database()
+    async with a_cloud(database_url, tmp_path) as cloud, serving(cloud.application) as url, asyncio.timeout(HANG_S):
         user = User(url, await http.log_in(url, PASSWORD))
         await user.prepare()
 
@@ -110,7 +110,7 @@ async def test_users_wait_and_see_no_error(
         await restarts.end()
         in_creation = restarts.count
         await at_rest(cloud)
-        assert ledger.audit(await copied(cloud.database, tmp_path / "copy.db")) == []
+        assert ledger.audit(await copied(database_url, tmp_path / "copy.db")) == []
         found = await http.servers(url, user.token)
         assert Counter(server["status"] for server in found) == {"ACTIVE": SERVERS}
         assert {server["id"]: server["name"] for server in found} == {
@@ -121,7 +121,7 @@ async def test_users_wait_and_see_no_error(
         await asyncio.gather(*lists, *(soon(user.delete(server_id)) for server_id in made))
         await restarts.end()
         await at_rest(cloud)
-        assert ledger.audit(await copied(cloud.database, tmp_path / "copy.db")) == []
+        assert ledger.audit(await copied(database_url, tmp_path / "copy.db")) == []
         assert await http.servers(url, user.token) == []
     record_testsuite_property("postgresql_restarts", [in_creation, restarts.count])
     record_testsuite_property("longest_wait_s", round(max(user.waits), 1))

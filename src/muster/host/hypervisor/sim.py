@@ -134,6 +134,10 @@ class SimHypervisor:
     async def close(self) -> None:
         """Guests stay for the next agent."""
 
+    def count(self, state: GuestState) -> int:
+        """How many guests are in a state."""
+        return sum(guest.state is state for guest in self._guests.values())
+
     def cards(self, server_id: str) -> frozenset[str] | None:
         """Ids of the ports that a guest has network cards for; None if it does not run."""
         return self._cards.get(server_id)

@@ -100,7 +100,7 @@ class Dispatcher:
                     await self._publish_apart([note for note in notes if note.host_id == host_id])
 
     async def _publish(self, notes: Sequence[Note]) -> None:
-        async with self._database.read() as connection:
+        async with self._database.read(one_picture=True) as connection:
             messages, outdated = await changes_for(connection, notes)
         await self._send(messages)
         if outdated:
@@ -123,7 +123,7 @@ class Dispatcher:
         `why` is how it is counted. About eight queries for any number of hosts.
         """
         RESYNCS.labels(why).inc(len(nonces))
-        async with self._database.read() as connection:
+        async with self._database.read(one_picture=True) as connection:
             messages = await everything_for(connection, nonces)
         await self._send(messages)
 

@@ -29,6 +29,7 @@ from muster.store.outbox import ALL_MEMBERS, Note
 async def changes_for(connection: Connection, notes: Sequence[Note]) -> tuple[list[Desired], set[str]]:
     """A message per host of these notes, and the hosts that have to be sent everything besides.
 
+    `connection` shows one picture: a list of members and its generation must belong together.
     About eight queries, and one per security group that some host may not know yet, for any number of notes.
     """
     found = await server_store.read_by_ids(connection, {note.server_id for note in notes if note.server_id})

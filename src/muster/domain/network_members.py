@@ -1,5 +1,6 @@
 """Which hosts a network's tunnels join, and where they end. Pure."""
 
+from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ class Binding(NamedTuple):
     hostname: str
 
 
+@lru_cache(maxsize=100_000)
 def tunnel_address(host_ip: str) -> str | None:
     """The address at which a host's VXLAN tunnels end, if it can have any.
 

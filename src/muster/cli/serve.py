@@ -68,4 +68,8 @@ async def _supervise(settings: Settings, path: Path, listener: socket.socket, co
         click.echo(f"  export OS_CLIENT_CONFIG_FILE={clouds} OS_CLOUD=muster")
 
     supervisor = Supervisor(command_of, count, listener, drain_s=settings.serve.drain_s)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, supervisor.end)
+    loop.add_signal_handler(signal.SIGHUP, supervisor.replace)
     await supervisor.run(announce)

@@ -7,7 +7,6 @@ process (each watches the other end of its standard input).
 
 import asyncio
 import contextlib
-import signal
 import socket
 from collections.abc import Callable, Sequence
 
@@ -62,7 +61,7 @@ class _Worker:
 
 
 class _Slot:
-    """A worker's place: who has it, and who may give it to another."""
+    """A worker's place. Whoever puts one there has the `turn`, so that none is forgotten."""
 
     def __init__(self, index: int) -> None:
         self.index = index
@@ -83,28 +82,28 @@ class Supervisor:
         self._workers: set[_Worker] = set()  # all that may still run
         self._ending = asyncio.Event()
         self._refused = False
+        self._replacing: set[asyncio.Task[None]] = set()
         self._announce: Callable[[], None] | None = None
 
+    def end(self) -> None:
+        """`run` ends the workers, and ends."""
+        self._ending.set()
+
+    def replace(self) -> None:
+        """Replace the workers, one after the other, while `run` runs."""
+        task = asyncio.create_task(self._replace_all(), name="replace workers")
+        self._replacing.add(task)
+        task.add_done_callback(self._replacing.discard)
+
     async def run(self, on_ready: Callable[[], None]) -> None:
-        """Until SIGTERM or SIGINT; SIGHUP replaces the workers. `on_ready` is called once, when all workers answer.
+        """Until `end` is called; then the socket is closed. `on_ready` is called once, when all workers answer.
 
-        Raises Invalid when a worker says that it cannot serve with these settings: it has said why.
+        Raises Invalid when a worker says, before that, that it cannot serve with these settings: it has said why.
         """
-        loop = asyncio.get_running_loop()
         self._announce = on_ready
-        replacing: set[asyncio.Task[None]] = set()
-
-        def replace() -> None:
-            task = asyncio.create_task(self._replace_all(), name="replace workers")
-            replacing.add(task)
-            task.add_done_callback(replacing.discard)
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._ending.set)
-        loop.add_signal_handler(signal.SIGHUP, replace)
         keepers = [asyncio.create_task(self._keep(slot), name=f"slot {slot.index}") for slot in self._slots]
         await self._ending.wait()
-        tasks = [*keepers, *replacing]
+        tasks = [*keepers, *self._replacing]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -125,14 +124,10 @@ class Supervisor:
         pause_s = _FIRST_PAUSE_S
         while True:
             began = loop.time()
-            async with slot.turn:
-                if slot.worker is None or slot.worker.process.returncode is not None:
-                    slot.worker = await self._started(slot.index)
-                worker = slot.worker
-            status = await worker.process.wait()
-            if slot.worker is not worker:  # it was replaced
+            status = await self._one(slot)
+            if status is None:
                 continue
-            if status == MISCONFIGURED and not worker.is_ready:
+            if status == MISCONFIGURED and self._announce is not None:
                 self._refused = True
                 self._ending.set()
                 return
@@ -141,6 +136,18 @@ class Supervisor:
             log.error("a worker has ended", action="worker.ended", index=slot.index, status=status, again_in_s=pause_s)
             await asyncio.sleep(pause_s)
             pause_s = min(_LONGEST_PAUSE_S, 2 * pause_s)
+
+    async def _one(self, slot: _Slot) -> int | str | None:
+        """The end of the slot's worker, which is started if there is none; None if another has taken its place."""
+        try:
+            async with slot.turn:
+                if slot.worker is None or slot.worker.process.returncode is not None:
+                    slot.worker = await self._started(slot.index)
+                worker = slot.worker
+        except OSError as error:
+            return f"not started: {error.strerror}"
+        status = await worker.process.wait()
+        return status if slot.worker is worker else None
 
     async def _started(self, index: int) -> _Worker:
         process = await asyncio.create_subprocess_exec(
@@ -157,14 +164,18 @@ class Supervisor:
     async def _replace_all(self) -> None:
         """One after the other; if a new one does not come to answer, the old ones stay."""
         for slot in self._slots:
+            try:
+                new = await self._started(slot.index)
+            except OSError as error:
+                log.error("workers not replaced", action="workers.kept", index=slot.index, error=error.strerror)
+                return
+            await new.ready.wait()
+            if not new.is_ready:
+                log.error("workers not replaced: a new one did not start", action="workers.kept", index=slot.index)
+                return
             async with slot.turn:
-                old, new = slot.worker, await self._started(slot.index)
-                await new.ready.wait()
-                if not new.is_ready:
-                    log.error("workers not replaced: a new one did not start", action="workers.kept", index=slot.index)
-                    return
-                slot.worker = new
-                self._heard()
+                old, slot.worker = slot.worker, new
+            self._heard()
             if old is not None:
                 await old.end(self._end_within_s)
         log.warning("workers replaced", action="workers.replaced", count=len(self._slots))

@@ -16,6 +16,7 @@ _COMMANDS = {
     "demo": ("muster.cli.demo", "demo", "Show a cloud at work: thousands of servers at once, and real ones."),
     "lab": ("muster.cli.lab", "lab", "A whole cluster on this machine, to try out and to break."),
     "top": ("muster.cli.top", "top", "Show live what a cluster does, and what it waits for most."),
+    "doctor": ("muster.cli.doctor", "doctor", "Check a host: what makes many guests slow on it, or loses some."),
     "bench": ("muster.cli.bench", "bench", "Measure a cloud from its users' side."),
     "completion": ("muster.cli.completion", "completion", "Let the shell complete `muster` by the Tab key."),
     "guest": ("muster.cli.guest", "guest", "Build the test guest's image."),

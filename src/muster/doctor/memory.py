@@ -1,0 +1,201 @@
+"""Memory, which decides how many guests a host can hold (R B2)."""
+
+from collections.abc import Iterable
+
+from muster.doctor.facts import Facts, meminfo
+from muster.doctor.findings import Check, Plan, Result, advice, good, not_known, problem
+from muster.doctor.texts import oslo_settings
+
+_PAGE_KIB = 4
+_KSM = "/sys/kernel/mm/ksm"
+_SLOW_S = 3600
+_RAM_RATIO, _CPU_RATIO = 1.2, 2.0
+_LEAST_RESERVED_MIB = 2048
+_STRICT = 2
+
+
+def _ksm(facts: Facts, _: Plan) -> Iterable[Result]:
+    run = facts.number(f"{_KSM}/run")
+    pages, sleep_ms, ram_mib = (
+        facts.number(f"{_KSM}/pages_to_scan"),
+        facts.number(f"{_KSM}/sleep_millisecs"),
+        facts.ram_mib(),
+    )
+    if run is None:
+        why = facts.reading(f"{_KSM}/run").why
+        return (
+            advice("This kernel has no KSM", "A kernel with CONFIG_KSM")
+            if why == "absent"
+            else not_known(f"KSM: {why}")
+        )
+    if run != 1:
+        return advice(f"KSM is off (run = {run})", f"echo 1 > {_KSM}/run")
+    shared = facts.number(f"{_KSM}/pages_sharing") or 0
+    found = f"KSM is on and saves {shared * _PAGE_KIB // 1024} MiB"
+    if not pages or sleep_ms is None or ram_mib is None:
+        return good(found)
+    pass_s = ram_mib * 1024 // _PAGE_KIB / pages * sleep_ms / 1000
+    if pass_s > _SLOW_S:
+        better = int(pages * pass_s / 600)
+        return advice(
+            f"{found}; a look at all memory takes {pass_s / 60:.0f} minutes ({pages} pages every {sleep_ms} ms)",
+            f"echo {better} > {_KSM}/pages_to_scan",
+        )
+    return good(f"{found}; a look at all memory takes {pass_s / 60:.0f} minutes")
+
+
+def _transparent(facts: Facts, _: Plan) -> Iterable[Result]:
+    path = "/sys/kernel/mm/transparent_hugepage/enabled"
+    text = facts.text(path)
+    if text is None:
+        return not_known(f"{path}: {facts.reading(path).why}")
+    chosen = text.partition("[")[2].partition("]")[0]
+    if chosen == "never":
+        return advice("Transparent huge pages are off", f"echo madvise > {path}")
+    if chosen in ("always", "madvise"):
+        return good(f"Transparent huge pages: {chosen}")
+    return not_known(f"{path}: none is chosen")
+
+
+def _huge(facts: Facts, _: Plan) -> Iterable[Result]:
+    found = meminfo(facts.text("/proc/meminfo") or "")
+    total, free, size_kib = found.get("HugePages_Total"), found.get("HugePages_Free"), found.get("Hugepagesize")
+    if total is None or free is None or size_kib is None:
+        return not_known("/proc/meminfo says nothing of huge pages")
+    if total and free == total:
+        mib = total * size_kib // 1024
+        return advice(
+            f"{mib} MiB are set aside as huge pages, and none is used",
+            "sysctl -w vm.nr_hugepages=0, if no flavor asks for them",
+        )
+    return good(f"{total - free} of {total} huge pages are used" if total else "No huge pages are set aside")
+
+
+def _overcommit(facts: Facts, _: Plan) -> Iterable[Result]:
+    mode, ratio = facts.sysctl("vm.overcommit_memory"), facts.sysctl("vm.overcommit_ratio")
+    if mode is None:
+        return not_known(facts.why_not_sysctl("vm.overcommit_memory"))
+    if mode == _STRICT:
+        return problem(
+            f"vm.overcommit_memory = 2: at most {ratio} % of memory, and swap, can be promised to processes",
+            "sysctl -w vm.overcommit_memory=0",
+        )
+    return good(f"vm.overcommit_memory = {mode}")
+
+
+def _swap(facts: Facts, _: Plan) -> Iterable[Result]:
+    found = meminfo(facts.text("/proc/meminfo") or "")
+    total, free = found.get("SwapTotal"), found.get("SwapFree")
+    if total is None or free is None:
+        return not_known("/proc/meminfo says nothing of swap")
+    if total == 0:
+        return advice("There is no swap", "Some swap on a quick disk, if memory is overcommitted: mkswap, swapon")
+    if free < total // 2:
+        return problem(
+            f"{(total - free) // 1024} of {total // 1024} MiB of swap are used", "Fewer guests, or more memory"
+        )
+    return good(f"{(total - free) // 1024} of {total // 1024} MiB of swap are used")
+
+
+def _nova(facts: Facts) -> dict[tuple[str, str], str]:
+    settings: dict[tuple[str, str], str] = {}
+    for text in facts.below("/etc/nova").values():
+        settings |= oslo_settings(text)
+    return settings
+
+
+def _none_of_nova(facts: Facts) -> list[Result]:
+    unread = facts.unread("/etc/nova")
+    return not_known("; ".join(unread)) if unread else good("No nova here; Muster reserves memory by itself")
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text) if text is not None and len(text) < 20 else None
+    except ValueError:
+        return None
+
+
+def _reserved(facts: Facts, _: Plan) -> Iterable[Result]:
+    if not facts.below("/etc/nova"):
+        return _none_of_nova(facts)
+    said = _nova(facts).get(("DEFAULT", "reserved_host_memory_mb"))
+    value = _number(said if said is not None else "512")
+    if value is None:
+        return not_known("reserved_host_memory_mb is not a number")
+    found = f"reserved_host_memory_mb = {value:.0f}{' (the default)' if said is None else ''}"
+    if value < _LEAST_RESERVED_MIB:
+        return advice(found, f"reserved_host_memory_mb = {_LEAST_RESERVED_MIB} or more in /etc/nova/nova.conf")
+    return good(found)
+
+
+def _ratios(facts: Facts, _: Plan) -> Iterable[Result]:
+    if not facts.below("/etc/nova"):
+        return _none_of_nova(facts)
+    settings = _nova(facts)
+    found: list[Result] = []
+    for name, most in (("ram_allocation_ratio", _RAM_RATIO), ("cpu_allocation_ratio", _CPU_RATIO)):
+        said = settings.get(("DEFAULT", name), settings.get(("DEFAULT", f"initial_{name}")))
+        value = _number(said)
+        if said is None:
+            found += good(f"{name} is not set here")
+        elif value is None:
+            found += not_known(f"{name} is not a number")
+        elif value > most:
+            found += advice(f"{name} = {value}; up to {most} was safe", f"{name} = {most} in /etc/nova/nova.conf")
+        else:
+            found += good(f"{name} = {value}")
+    return found
+
+
+CHECKS = (
+    Check(
+        id="memory.ksm",
+        what="Merging of equal pages (KSM)",
+        cost="Equal guests hold their pages many times: fewer fit before the kernel kills one",
+        source="R B2; kernel documentation: ksm",
+        run=_ksm,
+    ),
+    Check(
+        id="memory.transparent-huge-pages",
+        what="Transparent huge pages",
+        cost="More misses when guests' addresses are translated",
+        source="kernel documentation: transhuge",
+        run=_transparent,
+    ),
+    Check(
+        id="memory.huge-pages",
+        what="Huge pages set aside",
+        cost="Memory that no ordinary guest can have, and that is neither merged nor swapped",
+        source="kernel documentation: hugetlbpage",
+        run=_huge,
+    ),
+    Check(
+        id="memory.overcommit",
+        what="How much memory the kernel promises",
+        cost="QEMU does not start though memory is free",
+        source="kernel documentation: overcommit-accounting",
+        run=_overcommit,
+    ),
+    Check(
+        id="memory.swap",
+        what="Swap",
+        cost="With overcommitted memory and no swap the kernel kills a guest at once when all want their memory",
+        source="R B2",
+        run=_swap,
+    ),
+    Check(
+        id="memory.reserved",
+        what="Memory that nova leaves to the host",
+        cost="Each QEMU takes tens of MiB beside its guest; when they fill the host's part, the kernel kills a guest",
+        source="R B2; nova: reserved_host_memory_mb, 512 by default",
+        run=_reserved,
+    ),
+    Check(
+        id="memory.ratios",
+        what="nova's overcommit",
+        cost="Beyond 1.2 for memory the kernel kills guests, even with KSM; beyond 2 for processors all get slow",
+        source="R B2",
+        run=_ratios,
+    ),
+)

@@ -1,0 +1,142 @@
+"""The languages of the files that are read, as far as the checks need them. Pure; no text makes them raise."""
+
+import re
+
+Version = tuple[int, ...]
+
+_PACKAGES = {
+    "qemu-system-x86": "qemu",
+    "qemu-system-arm": "qemu",
+    "qemu-kvm": "qemu",
+    "libvirt-daemon": "libvirt",
+    "openvswitch-switch": "openvswitch",
+    "dnsmasq-base": "dnsmasq",
+}
+_NUMBERS = re.compile(r"\d{1,9}(?:\.\d{1,9})+")
+_DEBIAN_KERNEL = re.compile(r"Debian (\d{1,9}\.\d{1,9}\.\d{1,9})")
+
+
+def version(text: str) -> Version:
+    """`2:9.0.0-4+deb12u2` as (9, 0, 0): the numbers that the authors gave, without epoch and distribution's part."""
+    upstream = text.rpartition(":")[2].partition("-")[0].partition("+")[0]
+    numbers = _NUMBERS.match(upstream.strip())
+    return tuple(int(part) for part in numbers[0].split(".")) if numbers else ()
+
+
+def first_version(text: str) -> Version | None:
+    """The first thing in a text that looks like a version."""
+    numbers = _NUMBERS.search(text[:10_000])
+    return tuple(int(part) for part in numbers[0].split(".")) if numbers else None
+
+
+def dotted(value: Version) -> str:
+    """As people write it."""
+    return ".".join(map(str, value))
+
+
+def is_within(value: Version, at_least: Version, below: Version) -> bool:
+    """Whether a version is in [at_least, below); an empty bound is none. 9.0 is the same as 9.0.0."""
+    return (not at_least or _filled(value) >= _filled(at_least)) and (not below or _filled(value) < _filled(below))
+
+
+def _filled(value: Version) -> Version:
+    return (*value, 0, 0, 0, 0)[: max(4, len(value))]
+
+
+def dpkg_versions(status: str) -> dict[str, Version]:
+    """The parts of a host by dpkg's database (`/var/lib/dpkg/status`)."""
+    found: dict[str, Version] = {}
+    for paragraph in status.split("\n\n"):
+        name = re.match(r"Package: (\S+)", paragraph.lstrip("\n"))
+        if name is None or name[1] not in _PACKAGES or "\nStatus: install ok installed" not in paragraph:
+            continue
+        number = re.search(r"^Version: (\S+)", paragraph, re.MULTILINE)
+        if number is not None and version(number[1]):
+            found[_PACKAGES[name[1]]] = version(number[1])
+    return found
+
+
+def kernel_version(release: str, banner: str, signature: str) -> Version | None:
+    """The kernel's own version. None for kernels that keep an old number while everything under it changes (RHEL).
+
+    Debian and Ubuntu number their kernels by their ABI; which release it is stands in `/proc/version`, and in
+    `/proc/version_signature`.
+    """
+    if re.search(r"\.el\d", release):
+        return None
+    debian = _DEBIAN_KERNEL.search(banner)
+    last = "".join(signature.rsplit(maxsplit=1)[-1:])
+    return version(debian[1] if debian else last) or version(release) or None
+
+
+def libvirt_settings(text: str) -> dict[str, str]:
+    """`name = value` lines of libvirt's configuration files; quotes are taken off, lists kept as one line."""
+    found = {}
+    for line in re.sub(r"\[[^\]]*\]", lambda match: match[0].replace("\n", " "), text).splitlines():
+        name, equals, value = line.partition("=")
+        if equals and not line.lstrip().startswith("#"):
+            found[name.strip()] = value.strip().strip('"')
+    return found
+
+
+def oslo_settings(text: str) -> dict[tuple[str, str], str]:
+    """(section, name) to value of a file of oslo.config; the last one of a name counts."""
+    found = {}
+    section = "DEFAULT"
+    for line in text.splitlines():
+        bare = line.strip()
+        if bare.startswith("[") and bare.endswith("]"):
+            section = bare[1:-1].strip()
+        elif not bare.startswith(("#", ";")) and not line[:1].isspace():
+            name, equals, value = bare.partition("=")
+            if equals:
+                found[section, name.strip()] = value.strip()
+    return found
+
+
+def rabbitmq_settings(text: str) -> dict[str, str]:
+    """`name = value` lines of rabbitmq.conf."""
+    lines = (line.partition("=") for line in text.splitlines() if not line.lstrip().startswith("#"))
+    return {name.strip(): value.strip() for name, equals, value in lines if equals}
+
+
+def dnsmasq_options(argv: tuple[str, ...], files: list[str]) -> dict[str, list[str]]:
+    """Long options of a dnsmasq, from its arguments and its files, with their values."""
+    found: dict[str, list[str]] = {}
+    lines = [argument[2:] for argument in argv[1:] if argument.startswith("--")]
+    for argument, following in zip(argv[1:], (*argv[2:], ""), strict=False):
+        name = _SHORT.get(argument[:2])
+        if name is not None:
+            lines.append(f"{name}={argument[2:] or following}")
+    for text in files:
+        lines += [line.split("#")[0] for line in text.splitlines()]
+    for line in lines:
+        name, _, value = line.strip().partition("=")
+        if name.strip():
+            found.setdefault(name.strip(), []).append(value.strip())
+    return found
+
+
+_SHORT = {"-i": "interface", "-z": "bind-interfaces", "-X": "dhcp-lease-max", "-6": "dhcp-script", "-F": "dhcp-range"}
+
+
+def unit_settings(text: str, name: str) -> list[str]:
+    """The words of one setting of a unit, over all its lines; an empty line takes back what stood before."""
+    words: list[str] = []
+    for line in text.splitlines():
+        key, equals, value = line.strip().partition("=")
+        if equals and key.strip() == name:
+            words = [*words, *value.split()] if value.strip() else []
+    return words
+
+
+def limit(text: str, name: str) -> float | None:
+    """The soft limit of a line of `/proc/PID/limits` (proc(5)); infinity for unlimited."""
+    for line in text.splitlines():
+        if line.startswith(name):
+            words = line[len(name) :].split()
+            if words and words[0] == "unlimited":
+                return float("inf")
+            if words and words[0].isascii() and words[0].isdigit() and len(words[0]) < 21:
+                return float(words[0])
+    return None

@@ -8,6 +8,7 @@ import pytest
 
 from muster.store.engine import Database
 from muster.store.tables import metadata  # noqa: F401 - create_all makes the tables of all modules imported
+from tests.databases import make_tables
 from tests.engines.fixtures import etcd, rabbitmq, redis, running, three_etcd  # noqa: F401 - fixtures for all suites here
 from tests.engines.postgres import Postgres
 
@@ -31,7 +32,7 @@ async def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 async def database(database_url: str) -> AsyncIterator[Database]:
     """A fresh database with all tables."""
     opened = Database(database_url)
-    await opened.create_all()
+    await make_tables(opened)
     try:
         yield opened
     finally:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from tests.databases import make_tables
 
 from muster.api.network.services import assemble, assemble_batch
 from muster.base.errors import MusterError
@@ -383,7 +384,7 @@ def _pools(numbers: Sequence[int], version: int) -> tuple[Pool, ...]:
 
 async def _template(path: Path) -> None:
     database = Database(f"sqlite:///{path}")
-    await database.create_all()
+    await make_tables(database)
     await database.close()
 
 

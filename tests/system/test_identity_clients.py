@@ -10,6 +10,7 @@ import openstack
 import pytest
 from keystoneauth1.exceptions import Unauthorized
 from openstack.exceptions import ForbiddenException
+from tests.databases import make_tables
 from tests.openstack_command import OpenStack, openstack_command
 from tests.serving import serving
 
@@ -63,7 +64,7 @@ class Server:
         db = Database(f"sqlite:///{self.directory}/identity.db")
         passwords = Passwords(PasswordSettings(time_cost=1, memory_kib=8))
         try:
-            await db.create_all()
+            await make_tables(db)
             keys = TokenKeys(db, ClusterSecret("s" * 32), system_clock)
             await keys.prepare()
             await bootstrap(db, admin_password=ADMIN_PASSWORD, passwords=passwords)

@@ -143,11 +143,6 @@ class Database:
         finally:
             await engine.dispose()
 
-    async def create_all(self) -> None:
-        """Make all tables at once, for tests; a cloud's database is made by its migrations."""
-        async with self._writer.begin() as connection:
-            await connection.run_sync(metadata.create_all)
-
     async def close(self) -> None:
         await self._presence.close()
         await self._writer.dispose()

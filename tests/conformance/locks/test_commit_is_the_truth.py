@@ -20,6 +20,7 @@ from muster.store.subnets import subnets
 from tests.conformance.locks.conftest import LEASE_S
 from tests.conformance.locks.lying import LyingLocks, Outcome
 from tests.conformance.store.network_cloud import ADMIN, Services, network_cloud
+from tests.databases import make_tables
 from tests.engines.etcd import Etcd
 from tests.engines.postgres import Postgres
 
@@ -53,7 +54,7 @@ async def test_a_lock_service_that_gives_the_lock_to_two_at_once(
 ) -> None:
     url = await postgres.create_database()
     databases = [Database(url), Database(url)]
-    await databases[0].create_all()
+    await make_tables(databases[0])
     locks = LyingLocks(tokens)
     try:
         async with (
@@ -89,7 +90,7 @@ async def test_a_process_that_was_stopped_beyond_its_lease_cannot_overwrite(
 ) -> None:
     url, locks_url = await postgres.create_database(), f"etcd://{etcd.endpoints}?lease_s={LEASE_S}"
     database = Database(url)
-    await database.create_all()
+    await make_tables(database)
     locks = await open_locks(locks_url, "awake", tmp_path)
     try:
         async with network_cloud(database, tmp_path, "awake", locks) as worker:

@@ -16,6 +16,7 @@ from muster.store import commits, postgresql, usages
 from muster.store.engine import Database
 from muster.store.servers import servers
 from tests.conformance.store.workers import ADMIN, a_network, a_server, workers
+from tests.databases import make_tables
 from tests.engines.postgres import Postgres
 from tests.engines.postgres_proxy import At, CommitProxy
 
@@ -35,7 +36,7 @@ async def proxy(postgres: Postgres) -> AsyncIterator[CommitProxy]:
 async def direct(postgres: Postgres) -> AsyncIterator[Database]:
     """The database as others see it, over no proxy."""
     opened = Database(await postgres.create_database())
-    await opened.create_all()
+    await make_tables(opened)
     yield opened
     await opened.close()
 

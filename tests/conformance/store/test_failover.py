@@ -9,6 +9,7 @@ import pytest
 from muster.services.redecide import redeciding
 from muster.store import usages
 from muster.store.engine import Database
+from tests.databases import make_tables
 from tests.engines.fixtures import folder
 from tests.engines.postgres import Postgres
 from tests.engines.processes import free_port
@@ -40,7 +41,7 @@ async def test_the_standby_takes_over_in_the_middle_of_changes(pair: tuple[Postg
     url = await primary.create_database()
     # The standby is named first: it answers, and takes no writes.
     database = Database(url.replace(f":{primary.port}/", f":{standby.port},127.0.0.1:{primary.port}/"))
-    await database.create_all()
+    await make_tables(database)
 
     async def change() -> None:
         async with database.write() as connection:

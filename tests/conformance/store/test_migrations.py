@@ -48,7 +48,8 @@ async def test_the_migrations_make_what_the_tables_say(empty, database_url, requ
     else:
         other = Database(await request.getfixturevalue("postgres").create_database())
     try:
-        await other.create_all()
+        async with other.alter() as connection:
+            await connection.run_sync(tables.metadata.create_all)
         migrated, made = await _schema(empty), await _schema(other)
     finally:
         await other.close()
@@ -123,12 +124,14 @@ async def test_whoever_starts_at_the_same_time_finds_it_done(database_url):
         await asyncio.gather(*(database.close() for database in opened))
 
 
-async def test_a_database_without_migrations_is_refused_and_left_alone(database):
-    before = await _schema(database)
+async def test_a_database_without_migrations_is_refused_and_left_alone(empty):
+    async with empty.alter() as connection:
+        await connection.run_sync(tables.metadata.create_all)
+    before = await _schema(empty)
     with pytest.raises(SchemaMismatch, match="no migrations"):
-        await bring_to_head(database)
-    assert await _schema(database) == before
-    async with database.write() as connection:  # and it is not left locked
+        await bring_to_head(empty)
+    assert await _schema(empty) == before
+    async with empty.write() as connection:  # and it is not left locked
         await connection.execute(text("DELETE FROM usages"))
 
 

@@ -16,6 +16,7 @@ from muster.services.redecide import redeciding
 from muster.store import usages
 from muster.store.engine import Database
 from muster.store.postgresql_settings import PostgresSettings
+from tests.databases import make_tables
 from tests.engines.fixtures import running
 from tests.engines.postgres import Postgres
 from tests.engines.processes import free_port
@@ -43,7 +44,7 @@ async def proxy(server: Postgres) -> AsyncIterator[Proxy]:
 @pytest.fixture
 async def url(server: Postgres) -> str:
     database = Database(found := await server.create_database())
-    await database.create_all()
+    await make_tables(database)
     await database.close()
     return found
 

@@ -8,6 +8,7 @@ from sqlalchemy import Column, Integer, MetaData, Table, insert, select, update
 
 from muster.base.errors import Transient
 from muster.store.engine import Database
+from tests.databases import make_tables
 from tests.engines.postgres import Postgres
 
 counters = Table("counters", MetaData(), Column("id", Integer, primary_key=True), Column("value", Integer))
@@ -18,7 +19,7 @@ async def two(postgres: Postgres) -> AsyncIterator[tuple[Database, Database]]:
     """The same database as two processes see it; the first is taken for stopped after half a second."""
     url = await postgres.create_database()
     opened = Database(url, stopped_s=0.5), Database(url)
-    await opened[0].create_all()
+    await make_tables(opened[0])
     async with opened[0].write() as connection:
         await connection.run_sync(counters.metadata.create_all)
         await connection.execute(insert(counters).values(id=1, value=0))

@@ -11,7 +11,7 @@ from msgspec import UNSET, UnsetType
 from sqlalchemy import func, select
 
 from muster.base.ids import new_uuid
-from muster.cli.cloud import CloudSettings, running
+from muster.cli.cloud import DATABASE, CloudSettings, running
 from muster.cli.control_plane import Cloud
 from muster.domain.context import Context
 from muster.domain.networks import NewNetwork
@@ -22,6 +22,7 @@ from muster.host.hypervisor.sim import SimSettings
 from muster.store.hosts import hosts
 from muster.store.outbox import outbox
 from muster.store.ports import ports
+from tests.databases import place_database
 
 TINY = FlavorPicture(id="1", name="m1.tiny", vcpus=1, ram_mib=512, disk_gib=1)
 DEADLINE_S = 60.0
@@ -119,6 +120,7 @@ async def _hosts_there(cloud: Cloud, count: int) -> None:
 @asynccontextmanager
 async def a_cloud(folder: Path, sim_hosts: int, **sim: Any) -> AsyncIterator[Cloud]:
     settings = CloudSettings(folder=folder, sim_hosts=sim_hosts, sim=SimSettings(**sim))
+    place_database(folder / DATABASE)
     async with running(settings, "a-password-for-tests") as cloud:
         await _hosts_there(cloud, sim_hosts)
         yield cloud

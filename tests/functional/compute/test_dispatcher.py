@@ -16,6 +16,7 @@ from muster.store import outbox as store
 from muster.store.engine import Connection, Database
 from muster.store.outbox import Change, Note, outbox
 from tests.conformance.store.compute_cloud import add_hosts, add_server
+from tests.databases import make_tables
 
 WAIT_S = 30.0
 
@@ -61,7 +62,7 @@ class Bed:
 @pytest.fixture
 async def bed(tmp_path: Path) -> AsyncIterator[Bed]:
     database = Database(f"sqlite:///{tmp_path}/muster.db")
-    await database.create_all()
+    await make_tables(database)
     async with database.write() as connection:
         await add_hosts(connection, "h", firewall=False)
         for server_id in ("a", "b", "c"):

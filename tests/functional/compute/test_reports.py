@@ -28,6 +28,7 @@ from muster.services.dispatcher import Dispatcher
 from muster.services.host_reports import HostReports
 from muster.store.engine import Database, Violation
 from muster.store.hosts import hosts
+from tests.databases import make_tables
 
 WAIT_S = 30.0
 
@@ -101,7 +102,7 @@ class Strict(HostReports):
 @asynccontextmanager
 async def running(folder: Path) -> AsyncIterator[Bed]:
     database = Database(f"sqlite:///{folder}/muster.db")
-    await database.create_all()
+    await make_tables(database)
     bed = Bed(database, MemoryBus())
     task = asyncio.create_task(bed.reports.run())
     try:

@@ -16,6 +16,7 @@ from muster.services.token_authority import TokenAuthority
 from muster.services.token_keys import TokenKeys
 from muster.store.engine import Database
 from muster.store.tables import metadata  # noqa: F401 - create_all makes the tables of all modules imported
+from tests.databases import make_tables
 
 SECRET = ClusterSecret("a secret that all processes of a cloud know")
 ADMIN_PASSWORD = "an admin's password"
@@ -38,7 +39,7 @@ class World:
         return time.time() + self.offset_s
 
     async def start(self) -> None:
-        await self.db.create_all()
+        await make_tables(self.db)
         await self.keys.prepare()
         self.ids = await bootstrap(self.db, admin_password=ADMIN_PASSWORD, passwords=self.passwords, clock=self.clock)
         self.revocations = Revocations(self.db, self.clock, token_lifetime_s=3600)

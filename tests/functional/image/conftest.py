@@ -14,6 +14,7 @@ from muster.domain.context import Context
 from muster.domain.images import ImageSettings
 from muster.services.image_files import ImageFiles
 from muster.store.engine import Database
+from tests.databases import make_tables
 
 PATCH = "application/openstack-images-v2.1-json-patch"
 OCTETS = "application/octet-stream"
@@ -128,7 +129,7 @@ class Cloud:
 @pytest.fixture
 async def cloud(tmp_path: Path) -> AsyncIterator[Cloud]:
     database = Database(f"sqlite:///{tmp_path}/image.db")
-    await database.create_all()
+    await make_tables(database)
     clock, folder = TestClock(), tmp_path / "images"
     services = assemble(database, clock, ImageFiles(folder), SETTINGS)
     app = application(services, FakeAuthenticator())

@@ -31,9 +31,9 @@ from muster.services.dispatcher import Dispatcher
 from muster.services.host_reports import HostReports
 from muster.services.outbox import Outbox
 from muster.services.quotas import Quotas
-from muster.store import tables
 from muster.store.engine import Database
 from muster.store.hosts import hosts
+from tests.databases import make_tables
 
 PROJECT = "f" * 32
 TINY = FlavorPicture(id="1", name="m1.tiny", vcpus=1, ram_mib=512, disk_gib=1)
@@ -115,8 +115,7 @@ class Loop:
 @asynccontextmanager
 async def a_loop(folder: Path, bus: MemoryBus | None = None, cidr: str = "10.0.0.0/16") -> AsyncIterator[Loop]:
     database = Database(f"sqlite:///{folder / 'loop.db'}")
-    async with database.alter() as connection:
-        await connection.run_sync(tables.metadata.create_all)
+    await make_tables(database)
     locks = ToozLocks(f"file://{folder / 'locks'}", "loop", folder / "locks" / "tokens")
     await locks.start()
     loop = Loop(database, locks, bus or MemoryBus())

@@ -25,6 +25,7 @@ from muster.locks.tooz import ToozLocks
 from muster.services.outbox import Outbox
 from muster.services.quotas import Quotas
 from muster.store.engine import Database
+from tests.databases import make_tables
 
 
 class FakeAuthenticator:
@@ -128,7 +129,7 @@ class Cloud:
 @pytest.fixture
 async def cloud(tmp_path: Path) -> AsyncIterator[Cloud]:
     database = Database(f"sqlite:///{tmp_path}/network.db")
-    await database.create_all()
+    await make_tables(database)
     locks = ToozLocks(f"file://{tmp_path}/locks", "test", tmp_path / "tokens")
     await locks.start()
     quotas = Quotas(dict.fromkeys(NETWORK_DEFAULTS, UNLIMITED))

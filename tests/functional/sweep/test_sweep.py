@@ -17,8 +17,9 @@ from typing import Any
 import httpx
 import pytest
 
-from muster.cli.cloud import CloudSettings, running
+from muster.cli.cloud import DATABASE, CloudSettings, running
 from muster.cli.control_plane import Cloud
+from tests.databases import place_database
 
 from . import samples
 from .answers import check_refusal, fingerprint
@@ -171,6 +172,7 @@ class Caller:
 
 @pytest.fixture
 async def caller(tmp_path: Path) -> AsyncIterator[Caller]:
+    place_database(tmp_path / DATABASE)
     async with running(CloudSettings(folder=tmp_path, sim_hosts=2), ADMIN_PASSWORD) as cloud:
         transport = httpx.ASGITransport(app=cloud.application)
         async with httpx.AsyncClient(transport=transport, base_url="http://cloud", timeout=60) as http:

@@ -15,7 +15,7 @@ from sqlalchemy import func, insert, select
 from muster.api.compute.application import application
 from muster.base.errors import Unauthenticated
 from muster.base.ids import new_uuid
-from muster.cli.cloud import CloudSettings, running
+from muster.cli.cloud import DATABASE, CloudSettings, running
 from muster.cli.control_plane import Cloud
 from muster.domain.context import Context
 from muster.domain.quotas import COMPUTE_DEFAULTS, NETWORK_DEFAULTS
@@ -24,6 +24,7 @@ from muster.store.hosts import hosts
 from muster.store.images import images
 from muster.store.networks import networks
 from muster.store.projects import projects
+from tests.databases import place_database
 
 DEADLINE_S = 60.0
 P1, P2 = "a" * 32, "b" * 32
@@ -170,6 +171,7 @@ async def _prepare(cloud: Cloud) -> None:
 
 @asynccontextmanager
 async def a_bed(folder: Path) -> AsyncIterator[Bed]:
+    place_database(folder / DATABASE)
     async with running(CloudSettings(folder=folder, sim_hosts=SIM_HOSTS), "a-password-for-tests") as cloud:
         await _prepare(cloud)
         app = application(cloud.compute, FakeAuthenticator())

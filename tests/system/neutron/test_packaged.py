@@ -32,7 +32,17 @@ def run(database: Database, *what: str) -> int:
         "MUSTER_TEST_DATABASE": database.new_database(),
         "PYTHONPATH": str(here),
     }
-    command = [str(VENV / "bin/python"), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "muster_plugin"]
+    command = [
+        str(VENV / "bin/python"),
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "muster_plugin",
+        "--noconftest",
+    ]
     command += [
         "-c",
         str(here / "packaged.ini"),
@@ -54,6 +64,11 @@ def run(database: Database, *what: str) -> int:
 @pytest.mark.timeout(900)
 def test_the_drivers_tests(database: Database) -> None:
     assert run(database, str(packaged() / DRIVER)) >= 30
+
+
+@pytest.mark.timeout(900)
+def test_within_neutrons_transactions(database: Database) -> None:
+    assert run(database, str(Path(__file__).with_name("inside_cases.py"))) >= 7
 
 
 @pytest.mark.timeout(900)

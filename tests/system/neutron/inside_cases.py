@@ -1,0 +1,111 @@
+"""The driver within Neutron's transactions: run by Neutron's own Python (test_packaged.py), on a real database."""
+
+import netaddr
+import pytest
+from neutron.ipam import exceptions as ipam_exc
+from neutron.ipam import requests as ipam_req
+from neutron.tests.common import test_db_base_plugin_v2 as plugins
+from neutron.tests.unit import testlib_api
+from neutron.tests.unit.ipam.drivers.neutrondb_ipam.test_driver import TestNeutronDbIpamMixin
+from neutron_lib import constants, context
+from neutron_lib.db import api as db_api
+from neutron_lib.plugins import directory
+from sqlalchemy import select
+
+from muster.domain.addresses import to_key
+from muster.neutron.driver import MusterPool
+from muster.neutron.tables import State, addresses, ranges
+
+ANY = ipam_req.AnyAddressRequest()
+POOL = [{"start": "10.0.0.10", "end": "10.0.0.12"}]
+
+
+class Failed(Exception):
+    pass
+
+
+class TestWithinNeutronsTransactions(testlib_api.SqlTestCase, TestNeutronDbIpamMixin):
+    def setUp(self):
+        super().setUp()
+        self._project_id = "p"
+        self.setup_coreplugin(plugins.DB_PLUGIN_KLASS)
+        self.ctx = context.get_admin_context()
+        plugin = directory.get_plugin()
+        _, self.network_id = self._create_network(plugin, self.ctx)
+        made = self._create_subnet(plugin, self.ctx, self.network_id, "10.0.0.0/24", allocation_pools=POOL)
+        self.subnet_id = made["id"]
+
+    def subnet(self, ctx=None):
+        return MusterPool(None, ctx or self.ctx).get_subnet(self.subnet_id)
+
+    def states(self):
+        with db_api.CONTEXT_READER.using(context.get_admin_context()) as session:
+            statement = select(addresses.c.ip_address, addresses.c.state)
+            return {row.ip_address: State(row.state) for row in session.execute(statement)}
+
+    def fails_after(self, work):
+        with pytest.raises(Failed), db_api.CONTEXT_WRITER.using(self.ctx):
+            self.work_and_fail(work)
+
+    def work_and_fail(self, work):
+        work()
+        raise Failed
+
+    def test_what_commits_is_held(self):
+        with db_api.CONTEXT_WRITER.using(self.ctx):
+            assert self.subnet().allocate(ANY) == "10.0.0.10"
+            assert self.states() == {"10.0.0.10": State.CLAIMED}  # others see the claim at once
+        assert self.states() == {"10.0.0.10": State.HELD}
+
+    def test_what_fails_is_given_back_and_is_next(self):
+        self.fails_after(lambda: self.subnet().allocate(ANY))
+        assert self.states() == {"10.0.0.10": State.RESTING}
+        assert self.subnet().allocate(ANY) == "10.0.0.10"
+
+    def test_a_savepoint_that_fails_in_a_transaction_that_commits(self):
+        with db_api.CONTEXT_WRITER.using(self.ctx) as session:
+            first = self.subnet().allocate(ANY)
+            with pytest.raises(Failed), session.begin_nested():
+                self.work_and_fail(lambda: self.subnet().allocate(ANY))
+        assert {first: State.HELD, "10.0.0.11": State.RESTING} == self.states()
+
+    def test_a_release_that_fails_leaves_it_held(self):
+        address = self.subnet().allocate(ANY)
+        self.fails_after(lambda: self.subnet().deallocate(address))
+        assert {address: State.HELD} == self.states()
+        self.subnet().deallocate(address)
+        assert {address: State.RESTING} == self.states()
+
+    def test_released_and_taken_again_in_one_transaction(self):
+        address = self.subnet().allocate(ANY)
+        with db_api.CONTEXT_WRITER.using(self.ctx):
+            self.subnet().deallocate(address)
+            again = self.subnet().allocate(ipam_req.SpecificAddressRequest(address))
+            assert address == again
+            assert self.subnet().allocate(ANY) == "10.0.0.11"
+        assert {address: State.HELD, "10.0.0.11": State.HELD} == self.states()
+
+    def test_who_changes_pools_allocates_from_them_in_the_same_transaction(self):
+        pools = [netaddr.IPRange("10.0.0.50", "10.0.0.51")]
+        request = ipam_req.SpecificSubnetRequest("p", self.subnet_id, "10.0.0.0/24", allocation_pools=pools)
+        with db_api.CONTEXT_WRITER.using(self.ctx):
+            MusterPool(None, self.ctx).update_subnet(request)
+            assert self.subnet().allocate(ANY) == "10.0.0.50"
+        assert self.subnet().allocate(ANY) == "10.0.0.51"
+        with pytest.raises(ipam_exc.IpAddressGenerationFailure):
+            self.subnet().allocate(ANY)
+
+    def test_ports_of_another_driver_keep_their_addresses(self):
+        def port(name):
+            body = {"network_id": self.network_id, "project_id": "p", "tenant_id": "p", "name": name}
+            body |= {"admin_state_up": True, "device_id": "", "device_owner": ""}
+            body |= {"mac_address": constants.ATTR_NOT_SPECIFIED, "fixed_ips": constants.ATTR_NOT_SPECIFIED}
+            made = directory.get_plugin().create_port(context.get_admin_context(), {"port": body})
+            return made["fixed_ips"][0]["ip_address"]
+
+        first = port("known to both")
+        with db_api.CONTEXT_WRITER.using(context.get_admin_context()) as session:  # as if `internal` had made it
+            session.execute(addresses.delete().where(addresses.c.ip_address == first))
+            session.execute(ranges.update().values(first=to_key(int(netaddr.IPAddress(first)))))
+        assert {"10.0.0.11", "10.0.0.12"} == {port("second"), port("third")}
+        assert self.states()[first] == State.HELD

@@ -53,10 +53,10 @@ from muster.store.hosts import Progress
 log = get_logger(__name__)
 
 _ASK_AGAIN_S = 1.0
-# How long a report waits for the one before it, which another worker may be writing; and how long a heartbeat may be
-# ahead of the reports for the same reason.
-_EARLY_S = 0.2
-_UNREPORTED_S = 1.0
+# A report waits for the one before it, which another worker may be writing: so long at first, then twice as long, and
+# so on up to the second figure. For the same reason a heartbeat may be ahead of the reports, as long as these come on.
+_EARLY_S, _EARLY_MAX_S = 0.1, 0.8
+_UNREPORTED_S = 2.0
 # What a host should have heard of this long before its heartbeat, and has not, is lost.
 _LOST_AFTER_S = 2.0
 
@@ -131,17 +131,17 @@ class HostReports:
             self._dispatcher.wake()
             nonces = {host_id: hello.nonce for host_id, hello in hellos.items()}
             await self._dispatcher.send_everything(nonces, why="hello")
-        await self._take_reports([report for message in messages for report in _reports_in(message)], wait=True)
+        await self._take_reports([report for message in messages for report in _reports_in(message)], _EARLY_S)
         await self._take_beats([message for message in messages if isinstance(message, Heartbeat)])
 
-    async def _take_reports(self, reports: Sequence[Report], *, wait: bool = False) -> None:
-        """Write these; with `wait`, those before which one is missing only in a moment: another worker may have it."""
+    async def _take_reports(self, reports: Sequence[Report], wait_s: float = 0.0) -> None:
+        """Write these; those before which one is missing after `wait_s` only: another worker may have it."""
         if not reports:
             return
         now = self._clock()
         async with self._database.write() as connection:
             seqs = await host_store.read_report_seqs(connection, {report.host_id for report in reports})
-            order = in_order(reports, seqs, wait=wait)
+            order = in_order(reports, seqs, wait=wait_s > 0)
             ids = {server.server_id for report in order.news for server in report.servers}
             before = await server_store.read_by_ids(connection, ids, lock=True)
             after = dict(before)
@@ -157,7 +157,8 @@ class HostReports:
             late = {server.host_id for server in gone}
             await host_store.raise_report_seqs(connection, {h: seq for h, seq in order.seqs.items() if h not in late})
         if order.early:
-            self._later(_EARLY_S, "early reports", lambda: self._take_reports(order.early))
+            longer_s = 2 * wait_s if wait_s < _EARLY_MAX_S else 0.0
+            self._later(wait_s, "early reports", lambda: self._take_reports(order.early, longer_s))
         elif order.gaps:
             await self._ask_everything(order.gaps, why="gap")
         if gone:
@@ -212,14 +213,19 @@ class HostReports:
         ahead = {host_id: seq for host_id, seq in said.items() if seq > hosts[host_id].report_seq}
         if ahead := {host_id: seq for host_id, seq in ahead.items() if host_id not in self._doubted}:
             self._doubted |= ahead.keys()
-            self._later(_UNREPORTED_S, "unreported", lambda: self._ask_unreported(ahead))
+            reached = {host_id: hosts[host_id].report_seq for host_id in ahead}
+            self._later(_UNREPORTED_S, "unreported", lambda: self._ask_unreported(ahead, reached))
 
-    async def _ask_unreported(self, seqs: Mapping[str, int]) -> None:
-        """Ask the hosts whose reports have not come as far as their heartbeats said a moment ago."""
-        self._doubted -= seqs.keys()
+    async def _ask_unreported(self, seqs: Mapping[str, int], before: Mapping[str, int]) -> None:
+        """Ask the hosts whose reports have not come as far as their heartbeats said, and not further than `before`."""
         async with self._database.read() as connection:
             reached = await host_store.read_report_seqs(connection, seqs)
-        await self._ask_everything([id_ for id_, seq in reached.items() if seq < seqs[id_]], why="unreported")
+        behind = {host_id for host_id, seq in reached.items() if seq < seqs[host_id]}
+        coming = {host_id: seqs[host_id] for host_id in behind if reached[host_id] > before[host_id]}
+        self._doubted -= seqs.keys() - coming.keys()
+        if coming:
+            self._later(_UNREPORTED_S, "unreported", lambda: self._ask_unreported(coming, reached))
+        await self._ask_everything(behind - coming.keys(), why="unreported")
 
     def _later(self, after_s: float, what: str, work: Callable[[], Awaitable[None]]) -> None:
         async def run() -> None:

@@ -166,7 +166,7 @@ async def test_a_report_that_another_worker_is_still_writing_is_waited_for(tmp_p
         await other.take([Heartbeat(beats=(Beat(host_id="h", desired_seq=0, report_seq=103),))])
         await bed.say(report(100, 101))
         await bed.until(lambda: _is(bed, 103))
-        await asyncio.sleep(1.2)
+        await asyncio.sleep(2.5)
         assert await bed.asked() == 0
 
 

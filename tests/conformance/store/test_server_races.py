@@ -15,10 +15,12 @@ from muster.domain.reports import HostCapacity
 from muster.domain.servers import Asked, Server, Verb, WantedNic
 from muster.services.server_placement import Placement, ServerSettings
 from muster.store import usages
+from muster.store.addresses import addresses
 from muster.store.engine import Database
 from muster.store.hosts import hosts
 from muster.store.ports import ports
 from muster.store.servers import servers
+from tests.conformance.locks.lying import LyingLocks
 
 from .compute_cloud import FLAVOR, add_hosts
 from .workers import ADMIN, a_network, a_server, workers
@@ -88,6 +90,33 @@ async def _delete_by_both(both, found: list[Server]) -> None:
     odd = [outcome for outcome in outcomes if not isinstance(outcome, Server | NotFound)]
     assert not odd
     await asyncio.gather(*(worker.orders.finish_all(found) for worker in both))
+
+
+@pytest.mark.parametrize("tokens", [None, [7]], ids=["growing", "the same"])
+async def test_servers_whose_subnets_lock_was_given_to_two(database, tmp_path, tokens):
+    """The lock protects the subnet's addresses; whatever else a batch writes holds by itself as well."""
+    await _hosts(database)
+    locks = LyingLocks(tokens)
+    wanted = HOSTS * A_HOST_HOLDS
+    async with workers(database, tmp_path, locks_of_all=locks) as both:
+        network_id = await a_network(both[0], "10.0.0.0/27")  # 29 addresses
+        for _ in range(2):
+
+            async def create(index: int) -> list[Server]:
+                await asyncio.sleep(index * 0.003)  # many batches, not one
+                return await both[index % 2].creation.create([a_server(f"p{index % 2}", network_id)])
+
+            made = await asyncio.gather(*(create(index) for index in range(wanted)))
+            found = [server for one in made for server in one]
+            assert Counter(server.status for server in found) == {"BUILD": wanted}
+            async with database.read() as connection:
+                given = select(addresses.c.ip_address).where(addresses.c.port_id.is_not(None))
+                listed = list((await connection.execute(given)).scalars())
+            assert len(set(listed)) == len(listed) == wanted
+            await _check(database)
+            await _delete_by_both(both, found)
+            await _check(database)
+    assert locks.overlaps > 0 or database.is_sqlite
 
 
 async def test_a_port_that_two_workers_delete_is_given_back_once(database, tmp_path):

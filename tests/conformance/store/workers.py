@@ -15,6 +15,7 @@ from muster.domain.context import Context
 from muster.domain.networks import NewNetwork
 from muster.domain.servers import NewServer, WantedNic
 from muster.domain.subnets import NewSubnet
+from muster.locks.protocol import LockService
 from muster.locks.tooz import ToozLocks
 from muster.services.outbox import Outbox
 from muster.services.quotas import Quotas
@@ -38,7 +39,11 @@ class Worker(Struct, frozen=True, kw_only=True):
 
 @asynccontextmanager
 async def workers(
-    database: Database, directory: Path, count: int = 2, limits: Mapping[str, int] | None = None
+    database: Database,
+    directory: Path,
+    count: int = 2,
+    limits: Mapping[str, int] | None = None,
+    locks_of_all: LockService | None = None,
 ) -> AsyncIterator[list[Worker]]:
     """`count` workers with connections of their own, which share their locks; `limits` None is no quotas."""
     async with AsyncExitStack() as stack:
@@ -49,11 +54,11 @@ async def workers(
             locks = ToozLocks(f"file://{directory}/locks", f"worker{index}", directory / "tokens")
             await locks.start()
             stack.push_async_callback(locks.close)
-            found.append(_worker(own, locks, Quotas(limits or {}), index))
+            found.append(_worker(own, locks_of_all or locks, Quotas(limits or {}), index))
         yield found
 
 
-def _worker(database: Database, locks: ToozLocks, quotas: Quotas, index: int) -> Worker:
+def _worker(database: Database, locks: LockService, quotas: Quotas, index: int) -> Worker:
     outbox = Outbox(system_clock)
     batch, groups = assemble_batch(database, locks, quotas, outbox, rng=Random(index))
     return Worker(

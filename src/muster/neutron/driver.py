@@ -232,7 +232,10 @@ def _allocator() -> Allocator:
                 refuse_without_lock=section.without_lock == "refuse",
                 fits=ipam_utils.check_subnet_ip,
             )
-            locks = open_locks(section.lock_url, section.lease, section.lock_timeout)
+            try:
+                locks = open_locks(section.lock_url, section.lease, section.lock_timeout)
+            except Invalid as error:
+                raise cfg.Error(f"[muster_ipam] in neutron.conf: {error.message}") from error
             _Process.allocator = Allocator(Database(url, section.lease), locks, policy)
             sessions.watch(_Process.allocator.give_back)
         return _Process.allocator

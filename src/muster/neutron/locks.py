@@ -14,7 +14,6 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-import tooz
 from tooz import coordination
 
 from muster.base.errors import Invalid, Transient
@@ -90,15 +89,15 @@ def open_locks(url: str, lease_s: int, wait_s: float) -> Locks:
 
     Connects to nothing yet. Raises Invalid for a URL that is not understood.
     """
-    scheme = urlsplit(url).scheme
     if not url:
         return NoLocks()
-    if not scheme:
+    scheme = urlsplit(url).scheme
+    if "://" not in url:
         raise Invalid("lock_url must be a URL: etcd://host:port, or a URL of Tooz")
     if scheme in _ETCD:
         return EtcdLocks(etcd_settings.from_url(url), lease_s, wait_s)
     try:
         coordination.get_coordinator(url, b"check")
-    except tooz.ToozError as error:
+    except Exception as error:  # of Tooz, or of stevedore, which looks for the driver
         raise Invalid(f"lock_url is not understood: {error}") from error
     return ToozLocks(url, wait_s)

@@ -87,7 +87,7 @@ def _mend(changes: list[Change], root: Path, *, is_silent: bool, is_sure: bool) 
     for change in changes:
         click.echo(f"  {change.name}: {change.before} -> {change.after}", err=True)
     if not is_sure:
-        if is_silent or not sys.stdin.isatty():
+        if is_silent or not _can_ask():
             raise Invalid("--fix asks before it changes anything; where nobody can answer, say --yes")
         if not click.confirm(f"Write these to {FILE} and apply them?", err=True):
             return []
@@ -98,6 +98,10 @@ def _mend(changes: list[Change], root: Path, *, is_silent: bool, is_sure: bool) 
         )
     click.echo(f"To take it back: rm {FILE}; {'; '.join(change.back for change in changed)}", err=is_silent)
     return changed
+
+
+def _can_ask() -> bool:
+    return sys.stdin.isatty()
 
 
 def _json(findings: list[Finding], plan: Plan, changes: list[Change]) -> bytes:

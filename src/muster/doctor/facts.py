@@ -329,23 +329,25 @@ def _values(argv: tuple[str, ...], long: str, short: str) -> list[str]:
     return found + [argument[2:] for argument in argv if argument.startswith(short) and len(argument) > 2]
 
 
-def cgroup_path(text: str) -> str:
-    """Where the limit of tasks of a cgroup is, by `/proc/PID/cgroup` (cgroups(7)): version 2, or version 1's `pids`."""
+def cgroup_paths(text: str) -> list[str]:
+    """Where the limits of tasks of a process are, by its `/proc/PID/cgroup` (cgroups(7)), its own cgroup first.
+
+    Version 1 has a hierarchy `pids`; where there is none, version 2's applies.
+    """
+    paths = {}
     for line in text.splitlines():
         number, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
-        if "pids" in controllers.split(","):
-            return f"/sys/fs/cgroup/pids{path.rstrip('/')}/pids.max"
-        if number == "0" and controllers == "" and path.startswith("/"):
-            version_2 = f"/sys/fs/cgroup{path.rstrip('/')}/pids.max"
-            if "pids" not in text:
-                return version_2
-    return ""
+        if path.startswith("/"):
+            paths["2" if number == "0" and not controllers else controllers] = path
+    top, path = ("/sys/fs/cgroup/pids", paths["pids"]) if "pids" in paths else ("/sys/fs/cgroup", paths.get("2", "/"))
+    parts = [part for part in path.split("/") if part not in ("", ".", "..")]
+    return ["/".join([top, *parts[:depth], "pids.max"]) for depth in range(len(parts), 0, -1)]
 
 
 def _cgroup_paths(own: Reading, processes: tuple[Process, ...]) -> list[str]:
     texts = [own.text or "", *(process.cgroup.text or "" for process in processes)]
-    return [path for path in map(cgroup_path, texts) if path]
+    return [path for text in texts for path in cgroup_paths(text)]
 
 
 def _units(tree: _Tree) -> dict[str, str]:

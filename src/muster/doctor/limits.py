@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from muster.doctor.facts import Facts, cgroup_path, whole_number
+from muster.doctor.facts import ABSENT, Facts, cgroup_paths
 from muster.doctor.findings import Check, Plan, Result, Run, advice, good, not_known, problem
 from muster.doctor.libvirt import TASKS_PER_GUEST
 from muster.doctor.texts import limit, oslo_settings
@@ -90,28 +90,32 @@ def _processes(facts: Facts, plan: Plan) -> Iterable[Result]:
 def _cgroup_tasks(facts: Facts, plan: Plan) -> Iterable[Result]:
     found: list[Result] = []
     owners = [(f"{process.name} {process.pid}", process.cgroup.text) for process in facts.named(*_DAEMONS)]
-    for owner, text in owners or [("this shell", facts.text("/proc/self/cgroup"))]:
-        path = cgroup_path(text or "")
-        value = facts.text(path) if path else None
-        number = whole_number(value)
-        need = _LEAST_TASKS_PER_GUEST * plan.guests
-        if value == "max" or (value is None and facts.reading(path).why == "absent"):
-            found += good(f"{owner}: no limit of tasks")
-        elif number is None:
-            found += not_known(f"{owner}: {path or '/proc/PID/cgroup'}: {facts.reading(path).why or 'not a number'}")
-        elif number < need:
-            found += problem(
-                f"{owner}: at most {number} tasks; {plan.guests} guests need {need}", "TasksMax=infinity in the unit"
-            )
-        else:
-            found += good(f"{owner}: at most {number} tasks")
+    for owner, text in owners or [("this process", facts.text("/proc/self/cgroup"))]:
+        found += _tasks_of(facts, owner, text, _LEAST_TASKS_PER_GUEST * plan.guests)
     return found
+
+
+def _tasks_of(facts: Facts, owner: str, text: str | None, need: int) -> list[Result]:
+    """The lowest limit of the process's cgroup and those above it."""
+    if text is None:
+        return not_known(f"{owner}: its cgroup cannot be read")
+    limits = [(number, path) for path in cgroup_paths(text) if (number := facts.number(path)) is not None]
+    unread = [f"{path}: {why}" for path in cgroup_paths(text) if (why := facts.reading(path).why) not in ("", ABSENT)]
+    if unread:
+        return not_known(f"{owner}: {'; '.join(unread)}")
+    if not limits:
+        return good(f"{owner}: no limit of tasks")
+    lowest, path = min(limits)
+    if lowest < need:
+        mend = "TasksMax=infinity in the unit of that name"
+        return problem(f"{owner}: at most {lowest} tasks by {path}; {need} are needed", mend)
+    return good(f"{owner}: at most {lowest} tasks")
 
 
 def _daemon_limits(facts: Facts, plan: Plan) -> Iterable[Result]:
     found: list[Result] = []
     owners = [(f"{process.name} {process.pid}", process.limits) for process in facts.named(*_DAEMONS)]
-    for owner, reading in owners or [("this shell", facts.reading("/proc/self/limits"))]:
+    for owner, reading in owners or [("this process", facts.reading("/proc/self/limits"))]:
         if reading.text is None:
             found += not_known(f"{owner}: {reading.why}")
             continue

@@ -92,6 +92,20 @@ def test_fix_asks_where_somebody_can_answer_and_changes_nothing_otherwise(tmp_pa
     assert (root / f"{NEIGHBOURS}3").read_text() == "2048\n"
 
 
+@pytest.mark.parametrize(("answer", "is_changed"), [("y\n", True), ("n\n", False), ("", False)])
+def test_fix_does_what_it_is_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str, is_changed: bool
+) -> None:
+    monkeypatch.setattr("muster.cli.doctor._can_ask", lambda: True)
+    root = written(tmp_path, COMPUTE)
+    result = CliRunner().invoke(doctor, ["--root", str(root), "--fix"], input=answer)
+    assert "net.ipv4.neigh.default.gc_thresh3: 2048 -> 4096" in result.stderr
+    assert "Traceback" not in result.output
+    assert result.exit_code == 1
+    assert (root / SYSCTL).exists() is is_changed
+    assert (root / f"{NEIGHBOURS}3").read_text() == ("4096\n" if is_changed else "2048\n")
+
+
 def test_fix_leaves_a_file_of_others_alone(tmp_path: Path) -> None:
     root = written(tmp_path, COMPUTE | {f"/{SYSCTL}": "vm.swappiness = 1\n"})
     result = run(root, "--fix", "--yes")

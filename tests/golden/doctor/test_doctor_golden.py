@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
 
 def same(name: str, text: str) -> None:
     path = HERE / name
-    if os.environ.get("MUSTER_WRITE_GOLDEN"):
+    if os.environ.get("UPDATE_GOLDEN"):
         path.write_text(text, encoding="utf-8")
     assert text == path.read_text(encoding="utf-8")
 

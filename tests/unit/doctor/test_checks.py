@@ -236,6 +236,34 @@ def test_a_clock_that_is_not_synchronised(tmp_path: Path) -> None:
     assert level("clock.synchronised", read_facts(root, clock=lambda: None)) is NOT_KNOWN
 
 
+def test_servers_in_namespaces_of_their_own_do_not_hear_each_other(tmp_path: Path) -> None:
+    root = written(tmp_path, QUIET | SERVER | SECOND)
+    for pid, space in ((7, "net:[1]"), (8, "net:[2]")):
+        (root / "proc" / str(pid) / "ns").mkdir()
+        (root / "proc" / str(pid) / "ns" / "net").symlink_to(space)
+    assert level("dnsmasq.bound", read_facts(root)) is ADVICE
+    (root / "proc" / "8" / "ns" / "net").unlink()
+    (root / "proc" / "8" / "ns" / "net").symlink_to("net:[1]")
+    assert level("dnsmasq.bound", read_facts(root)) is PROBLEM
+
+
+def test_the_dhcp_servers_of_muster_are_good(tmp_path: Path) -> None:
+    golden = Path(__file__).parents[2] / "golden" / "network" / "dnsmasq.conf"
+    server = {"/proc/7/comm": "dnsmasq", "/proc/7/cmdline": "dnsmasq\0--conf-file=/d.conf\0"}
+    facts = facts_of(tmp_path, QUIET | server | {"/d.conf": golden.read_text(encoding="utf-8")})
+    for check in CHECKS:
+        if check.id.startswith("dnsmasq."):
+            (result,) = results(check.id, facts)
+            assert (result.level, result.found[:1] in "1N") == (GOOD, True), result
+
+
+def test_the_cgroups_above_count_too(tmp_path: Path) -> None:
+    cgroup = {"/proc/self/cgroup": "0::/a/b", "/sys/fs/cgroup/a/b/pids.max": "max", "/sys/fs/cgroup/a/pids.max": "700"}
+    (result,) = results("limits.cgroup-tasks", facts_of(tmp_path, QUIET | cgroup))
+    assert result.level is PROBLEM
+    assert "/sys/fs/cgroup/a/pids.max" in result.found
+
+
 def test_nested_says_what_is_set(tmp_path: Path) -> None:
     (result,) = results("cpu.nested", facts_of(tmp_path, QUIET | {"/sys/module/kvm_intel/parameters/nested": "N"}))
     assert result.found == "kvm_intel: guests cannot have guests"

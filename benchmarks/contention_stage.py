@@ -97,11 +97,13 @@ class Stage:
             assert worker.stdin is not None
             worker.stdin.write(msgspec.json.encode(order) + b"\n")
         sampling = asyncio.create_task(self._sample(start_at))
-        await asyncio.sleep(start_at - time.monotonic())
-        before = (self._postgresql.cpu_s, self._etcd.cpu_s)
-        done = [msgspec.json.decode(await _answer(worker), type=Done) for worker in self._workers]
-        after = (self._postgresql.cpu_s, self._etcd.cpu_s)
-        sampling.cancel()
+        try:
+            await asyncio.sleep(start_at - time.monotonic())
+            before = (self._postgresql.cpu_s, self._etcd.cpu_s)
+            done = [msgspec.json.decode(await _answer(worker), type=Done) for worker in self._workers]
+            after = (self._postgresql.cpu_s, self._etcd.cpu_s)
+        finally:
+            sampling.cancel()  # also when the benchmark is told to end: its processes are about to go
         times, busy = await sampling
         made = sorted(moment for one in done for moment in one.made_after_s)
         refused: Counter[str] = Counter()

@@ -35,7 +35,6 @@ from muster.services.quotas import Quotas
 from muster.store import addresses as store
 from muster.store.engine import Database
 from muster.store.ports import read_holders
-from muster.store.tables import metadata  # noqa: F401 - create_all makes the tables of all modules imported
 
 ADMIN = Context(user_id="a", project_id="adm", roles=frozenset({"admin"}))
 REST_S = 100.0

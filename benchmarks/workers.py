@@ -55,8 +55,9 @@ class Cost(msgspec.Struct, frozen=True):
 
     @property
     def lock_wait_share(self) -> float:
-        """Time that batches waited for locks, of the time that they took."""
-        return self.total("muster_lock_wait_seconds_sum") / max(1e-9, self.total("muster_batch_seconds_sum"))
+        """Time that work waited for a lock, of the time that it waited for it and held it."""
+        waited, held = (self.total(f"muster_lock_{what}_seconds_sum") for what in ("wait", "hold"))
+        return waited / max(1e-9, waited + held)
 
     @property
     def messages_per_server(self) -> float:

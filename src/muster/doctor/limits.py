@@ -132,8 +132,12 @@ def _daemon_limits(facts: Facts, plan: Plan) -> Iterable[Result]:
                 f"{owner}: {tasks:.0f} processes for {plan.guests} guests", "LimitNPROC=infinity in the unit"
             )
         else:
-            found += good(f"{owner}: {files:.0f} open files, {tasks:.0f} processes")
+            found += good(f"{owner}: {_said(files)} open files, {_said(tasks)} processes")
     return found
+
+
+def _said(number: float) -> str:
+    return "unlimited" if number == float("inf") else f"{number:.0f}"
 
 
 def _bridge_filtering(facts: Facts, _: Plan) -> Iterable[Result]:

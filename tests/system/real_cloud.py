@@ -4,6 +4,7 @@
 everything else on the machine. Requests are made by a thread that has entered the namespace.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -257,10 +258,22 @@ class RealCloud:
         assert machine is not None
         os.kill(int((layout.libvirtd(machine.host_id) / "pid").read_text()), signal.SIGKILL)
 
+    def lose_power(self) -> None:
+        """Every process of the cloud and its host ends at once; links, rules and files stay as they are."""
+        self.end_all_guests()
+        self.end(signal.SIGKILL)
+        for pid in self._running():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        eventually("all has ended", lambda: not self._running(), 60)
+
     def processes(self) -> list[str]:
         """Command lines of all that runs for this cloud: whatever names its folder, or is in its namespace."""
-        inside = os.stat(f"/run/netns/{self.namespace}")
-        return [command for command, place in _processes() if place == inside.st_ino or str(self.folder) in command]
+        return list(self._running().values())
+
+    def _running(self) -> dict[int, str]:
+        inside = os.stat(f"/run/netns/{self.namespace}").st_ino
+        return {pid: line for pid, line, place in _processes() if place == inside or str(self.folder) in line}
 
     def leftovers(self) -> list[str]:
         """All that runs or stands."""
@@ -284,14 +297,14 @@ def sh(*command: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout
 
 
-def _processes() -> Iterator[tuple[str, int]]:
-    """Command line and network namespace of each process but this one and what has ended."""
+def _processes() -> Iterator[tuple[int, str, int]]:
+    """Number, command line and network namespace of each process but this one and what has ended."""
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal() and int(entry.name) != os.getpid():
             try:
                 command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
                 if command:
-                    yield command, (entry / "ns" / "net").stat().st_ino
+                    yield int(entry.name), command, (entry / "ns" / "net").stat().st_ino
             except OSError:
                 continue
 

@@ -20,7 +20,7 @@ test-neutron: ## the IPAM driver in a real Neutron, installed from PyPI in .venv
 test-cloud-init: ## a stock Debian cloud image with cloud-init, built here and booted as a guest: some ten minutes, as root
 	@scripts/test-cloud-init
 
-chaos: ## 2,000 servers at once in a lab, with a failure in the middle, for each kind of failure; as root, many minutes
+chaos: ## failures: in the middle of 2,000 creations, of idle connections, of hosts (reboots); as root, many minutes
 	@scripts/chaos
 
 demo: ## 2,000 simulated servers at once, then (as root) 10 real ones: a table and a chart

@@ -52,3 +52,6 @@ def test_units_start_what_there_is(unit: Path) -> None:
     assert command is not None
     made = command.make_context(name, rest, parent=context)  # raises for an option that is not there
     assert made.params
+    # A machine's address may come long after the unit was started first (five times in 10 s is systemd's default).
+    assert parser["Service"]["Restart"] == "always"
+    assert parser["Unit"]["StartLimitIntervalSec"] == "0"

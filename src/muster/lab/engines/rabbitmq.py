@@ -30,6 +30,8 @@ class Broker(Struct, frozen=True, kw_only=True):
             "PATH": path,
             "HOME": str(self.folder),
             "LANG": "C.UTF-8",
+            # A tool that dies writes a dump where it was called otherwise, with its environment in it.
+            "ERL_CRASH_DUMP": str(self.folder / "erl_crash.dump"),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "ERL_EPMD_PORT": str(self.mapper_port),
             "RABBITMQ_NODENAME": f"{self.name}@localhost",

@@ -54,6 +54,9 @@ def _write(path: Path, columns: dict[str, list[str]], rows: dict[str, list[Any]]
             file.execute(f'CREATE TABLE "{table}" ({", ".join(names)})')
             marks = ", ".join("?" * len(names))
             file.executemany(f'INSERT INTO "{table}" VALUES ({marks})', [_plain(row) for row in rows[table]])
+            for name in names:
+                if name == "id" or name.endswith("_id"):  # or the audit of 10,000 servers takes minutes
+                    file.execute(f'CREATE INDEX "{table}.{name}" ON "{table}" ("{name}")')
 
 
 def _plain(row: Any) -> list[object]:

@@ -16,9 +16,9 @@ def configure(*, level: str = "INFO", json: bool = False, stream: TextIO | None 
     """Set up logging for the process. `json` writes one object per line, for machines."""
     for name in _TOLD_TWICE:
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer() if json else structlog.dev.ConsoleRenderer(colors=False)
-    )
+    # Tracebacks without the values of variables, some of which are secrets.
+    console = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    renderer: structlog.typing.Processor = structlog.processors.JSONRenderer() if json else console
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

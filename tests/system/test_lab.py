@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from tests.openstack_command import OpenStack, openstack_command
@@ -281,16 +282,22 @@ def test_a_backup_is_restored_as_the_operators_page_says(whole: Lab, tmp_path: P
     with openstack_command(tmp_path, clients(whole)) as openstack:
         create = "server create --image guest --flavor m1.tiny --network default --wait"
         openstack(f"{create} --min 3 --max 3 kept")
-        url = tomllib.loads((whole.folder / "parts/control-1/muster.toml").read_text())["engines"]["database_url"]
+        settings = tomllib.loads((whole.folder / "parts/control-1/muster.toml").read_text())
+        where = urlsplit(settings["engines"]["database_url"])
+        login = ("-h", str(where.hostname), "-p", str(where.port or 5432), "-U", str(where.username))
+        pgpass = tmp_path / "pgpass"
+        pgpass.touch(0o600)
+        pgpass.write_text(f"*:*:*:{where.username}:{where.password}\n")
         dump = str(tmp_path / "muster.dump")
         [tools] = Path("/usr/lib/postgresql").glob("*/bin")
-        run = ("lab", "enter", "control-1", *data, "--")
-        muster(*run, f"{tools}/pg_dump", "-Fc", "-f", dump, url)
+        run = ("lab", "enter", "control-1", *data, "--", "env", f"PGPASSFILE={pgpass}")
+        database = where.path.lstrip("/")
+        muster(*run, f"{tools}/pg_dump", "-Fc", "-f", dump, *login, database)
         openstack(f"{create} --min 3 --max 3 later")
         openstack("server delete kept-1 --wait")
 
         muster("lab", "stop", *data, "control-1")
-        muster(*run, f"{tools}/pg_restore", "--clean", "--if-exists", "-d", url, dump)
+        muster(*run, f"{tools}/pg_restore", "--clean", "--if-exists", *login, "-d", database, dump)
         muster("lab", "start", *data, "control-1")  # hosts have gone on, and know of more than the database
 
         assert states(openstack) == dict.fromkeys(["kept-1", "kept-2", "kept-3"], "ACTIVE")

@@ -51,9 +51,9 @@ class Mortal:
             await self._go_on()
 
         @asynccontextmanager
-        async def mortal_read(database: Database) -> AsyncIterator[Connection]:
+        async def mortal_read(database: Database, *, one_picture: bool = False) -> AsyncIterator[Connection]:
             await self._go_on()
-            async with read(database) as connection:
+            async with read(database, one_picture=one_picture) as connection:
                 yield connection
 
         monkeypatch.setattr(Database, "write", mortal_write)

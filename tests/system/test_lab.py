@@ -276,6 +276,7 @@ def test_a_lab_whose_building_was_ended_leaves_nothing(tmp_path: Path, number: s
     assert remains(folder) == []
 
 
+@pytest.mark.chaos
 def test_a_backup_is_restored_as_the_operators_page_says(whole: Lab, tmp_path: Path) -> None:
     """docs/operations.md. What was created after the backup goes from its host too, and its address is free again."""
     data = ("--data", str(whole.folder))

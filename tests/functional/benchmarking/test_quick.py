@@ -26,8 +26,12 @@ async def benchmarks(*arguments: str) -> tuple[int | None, str]:
     return process.returncode, out.decode()
 
 
+# Ten processes and three engines each: too much for every run of the tests.
+LONG = {"contention", "ports-cluster", "workers"}
+
+
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.chaos] * (name in LONG)) for name in NAMES])
 async def test_it_runs_and_is_right(name: str, tmp_path: Path) -> None:
     status, said = await benchmarks("--quick", "--output", str(tmp_path), name)
     assert status == 0, said

@@ -22,6 +22,8 @@ from muster.bench.cloud import Service
 from muster.bench.launch import Launch, stop, until
 
 _HOSTS_S = 120.0
+# Below those that Linux gives to connections (net.ipv4.ip_local_port_range).
+_PORTS = (20_000, 32_000)
 
 
 class Cluster(msgspec.Struct, frozen=True):
@@ -95,12 +97,10 @@ async def _hosts(stage: Stage, settings: Path, sim_hosts: int) -> AsyncIterator[
 
 
 def _free_ports(count: int) -> int:
-    """The first of so many ports of loopback that are free now."""
+    """The first of so many ports of loopback that are free now, and that no connection is given for its own end."""
     while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            first = int(probe.getsockname()[1])
-        if first + count < 65_536 and all(_is_free(port) for port in range(first, first + count)):
+        first = _PORTS[0] + secrets.randbelow(_PORTS[1] - _PORTS[0] - count)
+        if all(_is_free(port) for port in range(first, first + count)):
             return first
 
 

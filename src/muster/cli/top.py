@@ -2,6 +2,7 @@
 
 import sys
 import time
+from ipaddress import ip_address
 from pathlib import Path
 
 import click
@@ -57,13 +58,22 @@ def _wanted(targets: tuple[str, ...], settings: Path | None, file: Path | None) 
 
 def _targets_of_settings(path: Path) -> list[str]:
     settings = read_settings(path)
-    ports = [settings.serve.metrics_port + index for index in range(settings.serve.workers)]
-    found = [f"127.0.0.1:{port}" for port in ports] if settings.serve.metrics_port else []
-    if settings.host.metrics_port:
-        found.append(f"127.0.0.1:{settings.host.metrics_port}")
+    serve, host = settings.serve, settings.host
+    ports = [serve.metrics_port + index for index in range(serve.workers)] if serve.metrics_port else []
+    found = [_target(serve.metrics_bind, port) for port in ports]
+    if host.metrics_port:
+        found.append(_target(host.metrics_bind, host.metrics_port))
     if not found:
         raise Invalid(f"{path} lets no process serve metrics: set serve.metrics_port or host.metrics_port")
     return found
+
+
+def _target(bind: str, port: int) -> str:
+    """Where a process answers that listens there: one that listens on every address does on this machine's own."""
+    address = ip_address(bind)
+    if address.is_unspecified:
+        address = ip_address("127.0.0.1" if address.version == 4 else "::1")
+    return f"{address}:{port}" if address.version == 4 else f"[{address}]:{port}"
 
 
 def _first_look(targets: list[str]) -> list[Scrape]:

@@ -63,6 +63,18 @@ def test_targets_are_those_of_the_settings(target: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("bind", "asked"),
+    [("127.0.0.3", "127.0.0.3:1"), ("0.0.0.0", "127.0.0.1:1"), ("::", "[::1]:1")],
+)
+def test_workers_are_asked_where_they_listen(bind: str, asked: str, tmp_path: Path) -> None:
+    """They were asked on 127.0.0.1 once, wherever they listened."""
+    settings = tmp_path / "muster.toml"
+    settings.write_text(f'folder = "{tmp_path}"\n[serve]\nworkers = 1\nmetrics_port = 1\nmetrics_bind = "{bind}"\n')
+    settings.chmod(0o600)
+    assert f"{asked}: " in run("--settings", str(settings), "--once").output
+
+
+@pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["127.0.0.1:1"], "Connection refused"),

@@ -21,6 +21,7 @@ from benchmarks.engines import an_etcd
 from benchmarks.load import Burst, burst
 from benchmarks.neutron_cloud import DATABASES, HEADERS, PROJECT_ID, VENV, MariaDb, Neutron, PostgreSql
 from benchmarks.outcome import Aim, Grid, Outcome, machine
+from benchmarks.ports import MadePort
 from benchmarks.process import cpu_s
 from benchmarks.progress import Teller
 from muster.base.errors import Unsupported
@@ -81,18 +82,6 @@ class Run(msgspec.Struct, frozen=True):
             self.burst.duration_s, self.made / self.burst.duration_s, spread.p50_s, spread.p99_s, spread.max_s,
             1_000 * self.cpu_s / self.asked,
         ]  # fmt: skip
-
-
-class FixedIp(msgspec.Struct, frozen=True):
-    ip_address: str
-
-
-class Port(msgspec.Struct, frozen=True):
-    fixed_ips: list[FixedIp]
-
-
-class MadePort(msgspec.Struct, frozen=True):
-    port: Port
 
 
 def _create(cloud: Neutron, network_id: str) -> Request:

@@ -201,19 +201,22 @@ class HostReports:
                 missed -= await outbox_store.read_waiting_hosts(connection, missed)
             # Nobody is told of anything before it is committed: who knows of more knew another database.
             known = {host_id: beats[host_id][0].desired_seq for host_id in hosts}
-            ahead = {host_id: seq for host_id, seq in known.items() if seq > hosts[host_id].desired_seq}
-            await host_store.begin_epochs(connection, ahead, self._clock())
-        if ahead:
-            log.error("the database was set back", action="reports.set_back", hosts=len(ahead))
-            missed |= ahead.keys()
+            set_back = {host_id: seq for host_id, seq in known.items() if seq > hosts[host_id].desired_seq}
+            await host_store.begin_epochs(connection, set_back, self._clock())
+        if set_back:
+            log.error("the database was set back", action="reports.set_back", hosts=len(set_back))
+            missed |= set_back.keys()
         if missed:
             log.info("hosts have missed messages", action="reports.behind", hosts=len(missed))
             await self._dispatcher.send_everything(dict.fromkeys(missed, 0), why="behind")
-        said = {host_id: beats[host_id][0].report_seq for host_id in hosts}
-        ahead = {host_id: seq for host_id, seq in said.items() if seq > hosts[host_id].report_seq}
-        if ahead := {host_id: seq for host_id, seq in ahead.items() if host_id not in self._doubted}:
+        self._doubt({host_id: beats[host_id][0].report_seq for host_id in hosts}, hosts)
+
+    def _doubt(self, said: Mapping[str, int], hosts: Mapping[str, Progress]) -> None:
+        """Look later whether reports have come as far as heartbeats `said`, of hosts that are not looked at already."""
+        reached = {host_id: progress.report_seq for host_id, progress in hosts.items()}
+        ahead = {id_: seq for id_, seq in said.items() if seq > reached[id_] and id_ not in self._doubted}
+        if ahead:
             self._doubted |= ahead.keys()
-            reached = {host_id: hosts[host_id].report_seq for host_id in ahead}
             self._later(_UNREPORTED_S, "unreported", lambda: self._ask_unreported(ahead, reached))
 
     async def _ask_unreported(self, seqs: Mapping[str, int], before: Mapping[str, int]) -> None:

@@ -12,6 +12,7 @@ All methods block and belong to one thread.
 import errno
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 from muster.base.errors import Conflict, Exhausted, Invalid
 from muster.domain.specs import NetworkSpec, PortSpec
@@ -199,13 +200,7 @@ class Links:
         """Mark the tunnels, join them to their bridges, tell them their peers, then up."""
         requests: list[Request] = [self._tunnels.moved(indexes[name]) for name in tunnels if name in there]
         for name, network in tunnels.items():
-            attributes = {
-                "IFLA_IFALIAS": _alias("tunnel", network.id),
-                "IFLA_GROUP": LINK_GROUP,
-                "IFLA_MTU": self._mtu(network),
-                "IFLA_MASTER": indexes[bridge_name(uuid_of(network.id))],
-                "IFLA_AF_SPEC": _NO_AUTOCONF,
-            }
+            attributes = self._of_bridge(network, indexes, _alias("tunnel", network.id))
             requests.append(link_message(attributes, index=indexes[name]))
         self._demand(requests, "a tunnel")
         self._tunnels.set_peers(tunnels, indexes)
@@ -217,15 +212,18 @@ class Links:
         Two requests, since the kernel brings a link up before it reads that the link shall have no IPv6 of its own.
         """
         name = {"IFLA_IFNAME": tap_name(uuid_of(port.id))}
-        attributes = {
-            **name,
-            "IFLA_IFALIAS": _alias("port", port.id),
+        attributes = {**name, **self._of_bridge(network, indexes, _alias("port", port.id))}
+        return link_message(attributes), link_message(name, up=port.admin_state_up)
+
+    def _of_bridge(self, network: NetworkSpec, indexes: Mapping[str, int], alias: str) -> dict[str, Any]:
+        """What a link has that is joined to a network's bridge."""
+        return {
+            "IFLA_IFALIAS": alias,
             "IFLA_GROUP": LINK_GROUP,
             "IFLA_MTU": self._mtu(network),
             "IFLA_MASTER": indexes[bridge_name(uuid_of(network.id))],
             "IFLA_AF_SPEC": _NO_AUTOCONF,
         }
-        return link_message(attributes), link_message(name, up=port.admin_state_up)
 
     def _mtu(self, network: NetworkSpec) -> int:
         if not 68 <= network.mtu <= 65_521:

@@ -27,5 +27,7 @@ DELIVERY_SECONDS = Histogram("muster_bus_delivery_seconds", "From publishing to 
 PHASE_SECONDS = Histogram("muster_phase_seconds", "Time to a step of a server's life", ["step"], buckets=_TIMES_S)
 TASK_FAILURES = Counter("muster_task_failures_total", "Background tasks that failed and began anew", ["task"])
 STATE_CHANGES = Counter("muster_server_states_total", "Servers that reached a state", ["state"])
+MEMORY_AVAILABLE = Gauge("muster_host_memory_available_bytes", "What can be taken before a kernel would kill", ["host"])
+BOOTS_HELD = Gauge("muster_host_boots_held", "1 while boots wait for memory", ["host"])
 SIM_GUESTS = Gauge("muster_simulated_guests", "Simulated guests that the process's hosts have", ["state"])
 SINGLETON = Gauge("muster_singleton", "1 in the process that does this work for the whole cluster", ["name"])

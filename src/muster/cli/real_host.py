@@ -22,6 +22,8 @@ from muster.host.hypervisor.libvirt.libvirtd import LibvirtdSettings, PrivateLib
 from muster.host.hypervisor.libvirt.settings import Accelerator, LibvirtSettings
 from muster.host.images import ImageCache
 from muster.host.machine import Layout, Machine, check_is_here, claimed_namespace, this_machine
+from muster.host.memory import MemoryReader
+from muster.host.memory_guard import Guarding, GuardSettings
 from muster.host.metadata.guests import GuestDescriptions, PlumbingWithMetadata
 from muster.host.metadata.service import MetadataService
 from muster.host.network import LinuxPlumbing, NetworkSettings
@@ -83,6 +85,11 @@ class RealHost:
                 plumbing=PlumbingWithMetadata(plumbing, service),
                 leases=plumbing.leases(),
                 boots=boot_settings(self.accelerator, os.cpu_count() or 1),
+                guarding=Guarding(
+                    read=MemoryReader(),
+                    host=self.hostname,
+                    settings=GuardSettings(overhead_mib=_OVERHEAD_MIB[self.accelerator]),
+                ),
                 watcher=guests,
             )
         finally:

@@ -32,6 +32,7 @@ from muster.host.agenda import Agenda
 from muster.host.desired import Changes, DesiredState
 from muster.host.greeter import Greeter, Patience
 from muster.host.image_tickets import ImageTickets
+from muster.host.memory_guard import Guarding
 from muster.host.ports import Hypervisor, Plumbing
 from muster.host.pressure import BootSettings, PressureReader, PsiReader
 from muster.host.reconciler import Outlet, Reconciler, ReconcilerSettings
@@ -75,6 +76,7 @@ class HostParts(Struct, frozen=True, kw_only=True):
     """What an agent is made of; it owns the adapters from then on and closes them.
 
     `leases` tells of guests that got their lease (it ends a boot). `boots` None: any number boots at a time.
+    `guarding` holds boots back while memory is short (with `boots` only).
     `watcher` hears what should be (the metadata service describes servers by it); `tickets` keeps what images are
     fetched with.
     """
@@ -84,6 +86,7 @@ class HostParts(Struct, frozen=True, kw_only=True):
     plumbing: Plumbing
     leases: AsyncIterator[Lease] | None = None
     boots: BootSettings | None = None
+    guarding: Guarding | None = None
     pressure: PressureReader | None = None
     watcher: Watcher | None = None
     tickets: ImageTickets | None = None
@@ -129,7 +132,10 @@ class HostAgent:
             Outlet(self.reporter.put, self.reporter.put_everything, self._miss),
             clock=process.clock,
             settings=ReconcilerSettings(
-                stray_grace_s=process.settings.stray_grace_s, needs_groups=parts.identity.firewall, boots=parts.boots
+                stray_grace_s=process.settings.stray_grace_s,
+                needs_groups=parts.identity.firewall,
+                boots=parts.boots,
+                guarding=parts.guarding,
             ),
             pressure=parts.pressure or PsiReader(),
         )

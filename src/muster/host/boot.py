@@ -5,6 +5,7 @@ slots are given in the order of asking; a server holds at most one; leaving, in 
 """
 
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from muster.base.admission import Admission
 from muster.base.metrics import QUEUE_ITEMS
@@ -14,8 +15,21 @@ from muster.host.pressure import BootSettings, PressureReader, next_limit, too_m
 _WAITING = QUEUE_ITEMS.labels("boot")
 
 
+class Gate(Protocol):
+    """What else a boot needs than a slot: it may say 'nobody now', and then wakes the queue by itself."""
+
+    def admits(self, server_id: str) -> bool:
+        """Whether this server may boot now. Asked of the first in the queue that is ready."""
+
+    def took(self, server_id: str) -> None:
+        """The server has its slot and boots."""
+
+    def over(self, server_id: str) -> None:
+        """Its boot is over."""
+
+
 class BootQueue:
-    """Servers that wait for their boot and those that boot. `settings` None: any number at a time."""
+    """Servers that wait for their boot and those that boot. `settings` None: any number at a time, and no gate."""
 
     def __init__(
         self,
@@ -24,11 +38,13 @@ class BootQueue:
         *,
         pressure: PressureReader,
         wake: Callable[[], None],
+        gate: Gate | None = None,
     ) -> None:
         self._settings = settings
         self._agenda = agenda
         self._pressure = pressure
         self._wake = wake
+        self._gate = gate if settings else None
         self._admission = Admission(settings.limit) if settings else None
         self._waiting: dict[str, None] = {}
         self._booting: dict[str, Entry | None] = {}
@@ -73,6 +89,8 @@ class BootQueue:
             entry.cancel()
         if self._admission:
             self._admission.release()
+        if self._gate:
+            self._gate.over(server_id)
         if self._waiting:
             self._wake()
 
@@ -84,6 +102,12 @@ class BootQueue:
                 continue
             if self._admission and not self._admission.try_acquire():
                 break
+            if self._gate and not self._gate.admits(server_id):
+                if self._admission:
+                    self._admission.release()
+                break
+            if self._gate:
+                self._gate.took(server_id)
             taken.append(server_id)
         for server_id in taken:
             del self._waiting[server_id]

@@ -22,6 +22,7 @@ from muster.host.boot import BootQueue
 from muster.host.desired import Changes, DesiredState
 from muster.host.executor import Executor
 from muster.host.lookout import Lookout, Take
+from muster.host.memory_guard import Guarding, MemoryGuard
 from muster.host.plan import Action, decide
 from muster.host.ports import Guest, Hypervisor, Plumbing
 from muster.host.pressure import BootSettings, PressureReader
@@ -38,6 +39,7 @@ class ReconcilerSettings(Struct, frozen=True, kw_only=True):
     control plane was set back and somebody may want to save it.
 
     `needs_groups`: ports wait until their security groups are known. `boots` None: any number boots at a time.
+    `guarding`: boots wait while the host's memory is short; without it, or without `boots`, they do not.
     """
 
     look_delay_s: float = 0.05
@@ -45,6 +47,7 @@ class ReconcilerSettings(Struct, frozen=True, kw_only=True):
     retry_max_s: float = 30.0
     needs_groups: bool = True
     boots: BootSettings | None = None
+    guarding: Guarding | None = None
 
 
 class Outlet(Struct, frozen=True):
@@ -85,7 +88,8 @@ class Reconciler:
             adapters[0], agenda, begin=self._begin_look, spawn=self._spawn, delay_s=settings.look_delay_s
         )
         works = Works(*adapters, self.desired)
-        self.boots = BootQueue(settings.boots, agenda, pressure=pressure, wake=self.wake)
+        guard = self._memory_guard(settings.guarding) if settings.guarding else None
+        self.boots = BootQueue(settings.boots, agenda, pressure=pressure, wake=self.wake, gate=guard)
         self.surroundings = Surroundings(works, self.desired, self._records, agenda, self.wake)
         self.executor = Executor(
             works, self.surroundings, self._records, clock=clock, boots=self.boots, release=self._release
@@ -244,6 +248,15 @@ class Reconciler:
     def _may_boot(self, server_id: str) -> bool:
         record = self._records.get(server_id)
         return record is not None and record.job is None and record.ready_for == record.generation
+
+    def _memory_guard(self, guarding: Guarding) -> MemoryGuard:
+        def needs_mib(server_id: str) -> int:
+            spec = self._records[server_id].spec
+            return spec.ram_mib if spec else 0
+
+        return MemoryGuard(
+            guarding, self._agenda, needs_mib=needs_mib, waiting=lambda: self.boots.waiting, wake=self.wake
+        )
 
     def _admit(self, server_ids: list[str]) -> list[Item]:
         now_s = self._clock()

@@ -14,6 +14,7 @@ from muster.host.fakes import Journal, MemoryPlumbing, RecordingHypervisor
 from muster.host.group import HostGroup
 from muster.host.hypervisor.sim import SimSettings
 from muster.host.image_tickets import ImageTickets
+from muster.host.memory_guard import Guarding
 from muster.host.pressure import BootSettings
 
 HOST = "host-1"
@@ -51,6 +52,7 @@ class World:
         self.hypervisor = RecordingHypervisor(Random(1), sim, self.now)
         self.hypervisor.journal = self.journal
         self.boots = boots
+        self.guarding: Guarding | None = None
         self.settings = AgentSettings(**settings)
         self.seq = 0
         self.heard: list[Message] = []
@@ -74,6 +76,7 @@ class World:
             plumbing=self.plumbing,
             leases=self.hypervisor.leases(),
             boots=self.boots,
+            guarding=self.guarding,
             pressure=lambda: None,
             tickets=self.tickets,
         )

@@ -11,6 +11,8 @@ from muster.domain.messages import next_epoch
 from muster.domain.reports import GuestState
 from muster.domain.specs import NetworkSpec, Power, SecurityGroupSpec
 from muster.host.hypervisor.sim import SimSettings
+from muster.host.memory import Memory
+from muster.host.memory_guard import Guarding, GuardSettings
 from muster.host.plan import STEPS_IN_ORDER, STEPS_OF, Action
 from muster.host.ports import GuestEvent
 from muster.host.pressure import BootSettings
@@ -465,6 +467,26 @@ def test_boots_are_admitted_in_order_and_end_with_the_lease() -> None:
             ("s0", "s1"), ("s2", "s3"), ("s4",)
         ]  # fmt: skip
         assert (boots.booting, boots.waiting) == (0, 0)
+
+    world.run(story)
+
+
+def test_who_the_memory_guard_holds_back_waits_as_pending_and_starts_when_there_is_room() -> None:
+    free = [1000]
+    world = World(boots=BootSettings(limit=5, boot_limit_s=300.0))
+    world.guarding = Guarding(
+        read=lambda: Memory(total_mib=10_000, available_mib=free[0]),
+        host="test",
+        settings=GuardSettings(floor_mib=100, overhead_mib=100),
+    )
+
+    async def story() -> None:
+        await world.tell(server("a", ram_mib=500), server("b", ram_mib=500))
+        await asyncio.sleep(29.0)
+        assert set(await world.states()) == {"a"}
+        free[0] = 1400
+        await asyncio.sleep(2.0)
+        assert set(await world.states()) == {"b"}
 
     world.run(story)
 

@@ -13,6 +13,7 @@ from muster.domain.reports import HostCapacity
 from muster.host.hypervisor.libvirt.cards import Card, read_cards
 from muster.host.hypervisor.libvirt.definition import domain_name, read_mark
 from muster.host.hypervisor.libvirt.domainxml.domain import Mark
+from muster.host.memory import MemoryReader
 
 Call = Callable[[Any], None]
 
@@ -125,14 +126,17 @@ def marks(server_ids: list[str]) -> Callable[[Any], dict[str, Mark | None]]:
 def capacity(directory: Path, reserved_ram_mib: int) -> Callable[[Any], HostCapacity]:
     """What the host has. Two calls, one statvfs.
 
-    Memory is that of getMemoryStats: getInfo has been seen to report a quarter of it on a virtual machine.
+    Memory is that of getMemoryStats: getInfo has been seen to report a quarter of it on a virtual machine. In a control
+    group with a limit the host has no more than that.
     """
 
     def ask(connection: Any) -> HostCapacity:
         disk = os.statvfs(directory)
+        ram_mib = connection.getMemoryStats(libvirt.VIR_NODE_MEMORY_STATS_ALL_CELLS)["total"] // KIB
+        limits = MemoryReader()()
         return HostCapacity(
             vcpus=connection.getInfo()[2],
-            ram_mib=connection.getMemoryStats(libvirt.VIR_NODE_MEMORY_STATS_ALL_CELLS)["total"] // KIB,
+            ram_mib=min(ram_mib, limits.total_mib) if limits else ram_mib,
             disk_gib=disk.f_blocks * disk.f_frsize // GIB,
             reserved_ram_mib=reserved_ram_mib,
         )

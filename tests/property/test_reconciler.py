@@ -28,12 +28,12 @@ from muster.domain.messages import (
 from muster.domain.reports import GuestState, ServerReport
 from muster.domain.specs import FixedIp, NetworkSpec, PortSpec, Power, SecurityGroupSpec, ServerSpec, SubnetSpec
 from muster.host.agent import HostIdentity, HostParts
+from muster.host.boot_settings import BootSettings
 from muster.host.fakes import Journal, MemoryPlumbing, RecordingHypervisor
 from muster.host.group import HostGroup
 from muster.host.hypervisor.sim import SimHypervisor, SimSettings
 from muster.host.plan import Action, View, decide, plan
 from muster.host.ports import Guest
-from muster.host.pressure import BootSettings
 
 HOST = "host-1"
 NETWORK = NetworkSpec(

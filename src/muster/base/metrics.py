@@ -29,5 +29,8 @@ TASK_FAILURES = Counter("muster_task_failures_total", "Background tasks that fai
 STATE_CHANGES = Counter("muster_server_states_total", "Servers that reached a state", ["state"])
 MEMORY_AVAILABLE = Gauge("muster_host_memory_available_bytes", "What can be taken before a kernel would kill", ["host"])
 BOOTS_HELD = Gauge("muster_host_boots_held", "1 while boots wait for memory", ["host"])
+BOOTS = Gauge("muster_boots", "Guests that boot now, and how many may at a time (hosts with boot admission)", ["what"])
+BOOT_SECONDS = Histogram("muster_boot_seconds", "From a guest's start to its lease", buckets=(*_TIMES_S, 60.0, 120.0))
+LIBVIRT_CALLS = Counter("muster_libvirt_calls_total", "Calls to libvirt that what servers need has cost")
 SIM_GUESTS = Gauge("muster_simulated_guests", "Simulated guests that the process's hosts have", ["state"])
 SINGLETON = Gauge("muster_singleton", "1 in the process that does this work for the whole cluster", ["name"])

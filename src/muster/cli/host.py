@@ -72,7 +72,9 @@ def _real_host(settings: Settings, stack: contextlib.ExitStack) -> RealHost:
     opener = importlib.import_module("muster.cli.requirements").real_host_opener()
     stack.enter_context(held(settings.folder))
     most_guests = int((os.cpu_count() or 1) * settings.host.cpu_overcommit)
-    host: RealHost = stack.enter_context(opener(settings.folder, most_guests, settings.host.host_ip))
+    host: RealHost = stack.enter_context(
+        opener(settings.folder, most_guests, settings.host.host_ip, settings.host.boots)
+    )
     return host
 
 

@@ -7,15 +7,31 @@ from random import Random
 from typing import Protocol
 from uuid import UUID, uuid5
 
+from msgspec import Struct
+
 from muster.base.metrics import SIM_GUESTS
 from muster.bus.protocol import Bus
 from muster.domain.reports import GuestState
 from muster.host.agent import AgentSettings, HostIdentity, HostParts
+from muster.host.boot_settings import AUTOMATIC
 from muster.host.group import HostGroup
 from muster.host.hypervisor.sim import NullPlumbing, SimHypervisor, SimSettings
 from muster.host.ports import ImageSource
 
 _HOSTS = UUID("5b0c1c5e-8f5a-4c0f-9c57-3d5b8a1f0a01")
+
+
+class RealHostChoices(Struct, frozen=True, kw_only=True):
+    """What its operator decides about this machine as a host.
+
+    `most_guests` is how many may run by their processors, so that what QEMU itself takes is put by for all of them.
+    `host_ip` is how other hosts reach this one; networks span hosts only where it is no loopback address. `boots` is
+    how many guests boot at a time, as `boot_settings.check_boots` takes it.
+    """
+
+    most_guests: int
+    host_ip: str = "127.0.0.1"
+    boots: str = AUTOMATIC
 
 
 class RealHost(Protocol):

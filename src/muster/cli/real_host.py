@@ -14,8 +14,10 @@ from pathlib import Path
 from muster.base.errors import MusterError
 from muster.base.log import get_logger
 from muster.cli.guest import cache_dir
+from muster.cli.hosts import RealHostChoices
 from muster.domain.network_members import tunnel_address
 from muster.host.agent import HostIdentity, HostParts
+from muster.host.boot_settings import boot_settings
 from muster.host.hypervisor.libvirt.accelerator import ProbeSettings, choose_accelerator
 from muster.host.hypervisor.libvirt.hypervisor import LibvirtHypervisor
 from muster.host.hypervisor.libvirt.libvirtd import LibvirtdSettings, PrivateLibvirtd
@@ -28,7 +30,6 @@ from muster.host.metadata.guests import GuestDescriptions, PlumbingWithMetadata
 from muster.host.metadata.service import MetadataService
 from muster.host.network import LinuxPlumbing, NetworkSettings
 from muster.host.ports import ImageSource
-from muster.host.pressure import BootSettings
 from muster.host.takedown import take_down
 
 _LIBVIRT_THREADS = 5
@@ -49,15 +50,13 @@ class RealHost:
         machine: Machine,
         daemon: PrivateLibvirtd,
         accelerator: Accelerator,
-        most_guests: int,
-        host_ip: str,
+        choices: RealHostChoices,
     ) -> None:
         self._layout = layout
         self._machine = machine
         self._daemon = daemon
         self.accelerator = accelerator
-        self._most_guests = most_guests
-        self._host_ip = host_ip
+        self._choices = choices
         self.hostname = socket.gethostname()
 
     @asynccontextmanager
@@ -67,7 +66,7 @@ class RealHost:
         service = MetadataService()
         guests = GuestDescriptions(service)
         hypervisor = LibvirtHypervisor(self._libvirt_settings(), cache, guests.network_of)
-        tunnels_end = tunnel_address(self._host_ip)
+        tunnels_end = tunnel_address(self._choices.host_ip)
         plumbing = LinuxPlumbing(NetworkSettings(state_dir=self._layout.network, tunnel_address=tunnels_end))
         with suppress(MusterError):  # what cannot be told to be unused is kept
             await hypervisor.evict_images()
@@ -79,16 +78,18 @@ class RealHost:
                     hostname=self.hostname,
                     hypervisor_type="QEMU",
                     hypervisor_version=await hypervisor.version(),
-                    host_ip=self._host_ip,
+                    host_ip=self._choices.host_ip,
                 ),
                 hypervisor=hypervisor,
                 plumbing=PlumbingWithMetadata(plumbing, service),
                 leases=plumbing.leases(),
-                boots=boot_settings(self.accelerator, os.cpu_count() or 1),
                 guarding=Guarding(
                     read=MemoryReader(),
                     host=self.hostname,
                     settings=GuardSettings(overhead_mib=_OVERHEAD_MIB[self.accelerator]),
+                ),
+                boots=boot_settings(
+                    self._choices.boots, emulated=self.accelerator is Accelerator.TCG, n_cpus=os.cpu_count() or 1
                 ),
                 watcher=guests,
             )
@@ -113,30 +114,20 @@ class RealHost:
             uri=self._daemon.uri,
             owner=self._machine.host_id,
             accelerator=self.accelerator,
-            reserved_ram_mib=_RESERVED_MIB + self._most_guests * _OVERHEAD_MIB[self.accelerator],
+            reserved_ram_mib=_RESERVED_MIB + self._choices.most_guests * _OVERHEAD_MIB[self.accelerator],
             threads=_LIBVIRT_THREADS,
             qemu_log_dir=self._daemon.qemu_log_dir,
         )
 
 
-def boot_settings(accelerator: Accelerator, n_cpus: int) -> BootSettings:
-    """How many guests boot at a time. An emulated boot is nothing but work for one processor: more at a time than there
-    are processors make all of them slower and none faster, and pressure says nothing about it."""
-    if accelerator is Accelerator.KVM:
-        return BootSettings(limit=n_cpus, limit_max=8 * n_cpus)
-    return BootSettings(limit=n_cpus, limit_min=n_cpus, limit_max=n_cpus)
-
-
 @contextmanager
-def opened_host(folder: Path, most_guests: int, host_ip: str) -> Iterator[RealHost]:
+def opened_host(folder: Path, choices: RealHostChoices) -> Iterator[RealHost]:
     """This machine as the host of the cloud in `folder`, in this thread's network namespace; waits for libvirtd.
 
-    `most_guests` is how many may run by their processors, so that what QEMU itself takes is put by for all of them.
-    `host_ip` is how other hosts reach this one; networks span hosts only where it is no loopback address.
     Raises Unsupported (see `requirements`), Invalid (`host_ip` is not here), Conflict (another cloud's host is here),
     Transient.
     """
-    check_is_here(host_ip)
+    check_is_here(choices.host_ip)
     layout = Layout(folder)
     with claimed_namespace(layout):
         machine = this_machine(layout)
@@ -144,7 +135,7 @@ def opened_host(folder: Path, most_guests: int, host_ip: str) -> Iterator[RealHo
         try:
             daemon.start()
             verdict = choose_accelerator(ProbeSettings(cache=cache_dir() / "accelerator.json"))
-            yield RealHost(layout, machine, daemon, verdict.accelerator, most_guests, host_ip)
+            yield RealHost(layout, machine, daemon, verdict.accelerator, choices)
         finally:
             if not daemon.count_guests():
                 take_down(layout, machine)

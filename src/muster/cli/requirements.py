@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import cast
 
 from muster.base.errors import Unsupported
-from muster.cli.hosts import RealHost
+from muster.cli.hosts import RealHost, RealHostChoices
 from muster.guest import tools
 from muster.host.hypervisor.libvirt.libvirtd import missing_packages
 from muster.host.network.nft import LIBRARY
@@ -21,7 +21,7 @@ _CAPABILITIES = {"CAP_NET_BIND_SERVICE": 10, "CAP_NET_ADMIN": 12, "CAP_NET_RAW":
 _TUN = Path("/dev/net/tun")
 
 
-def real_host_opener() -> Callable[[Path, int, str], AbstractContextManager[RealHost]]:
+def real_host_opener() -> Callable[[Path, RealHostChoices], AbstractContextManager[RealHost]]:
     """What opens this machine as the host of the cloud in a folder. Raises Unsupported: see `require_real_guests`."""
     require_real_guests()
     try:
@@ -31,7 +31,7 @@ def real_host_opener() -> Callable[[Path, int, str], AbstractContextManager[Real
             f"Real guests need Python packages that are not installed here ({error}); run: "
             "apt-get install --no-install-recommends libvirt-dev pkg-config gcc && pip install libvirt-python pycdlib"
         ) from error
-    return cast(Callable[[Path, int, str], AbstractContextManager[RealHost]], module.opened_host)
+    return cast(Callable[[Path, RealHostChoices], AbstractContextManager[RealHost]], module.opened_host)
 
 
 def require_real_guests() -> None:

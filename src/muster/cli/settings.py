@@ -22,6 +22,7 @@ from muster.bus.rabbitmq_settings import from_url as check_bus_url
 from muster.domain.addresses import REST_S
 from muster.domain.placement import Overcommit, Strategy
 from muster.host.agent import AgentSettings
+from muster.host.boot_settings import AUTOMATIC, UNLIMITED, check_boots
 from muster.locks.etcd_settings import from_url as check_etcd_url
 
 _SECRET_MIN = 32
@@ -62,13 +63,15 @@ class ServeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class HostSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[host]`: this machine as a host. `host_ip` is how other hosts reach it, and its end of their overlay."""
+    """`[host]`: this machine as a host. `host_ip` is how other hosts reach it, and its end of their overlay; `boots`
+    is how many guests boot at a time."""
 
     api_url: str = ""
     host_ip: str = "127.0.0.1"
     zone: str = "nova"
     cpu_overcommit: Share = Overcommit().cpu
     stray_grace_s: Annotated[float, Meta(ge=0)] = AgentSettings().stray_grace_s
+    boots: str = AUTOMATIC
     metrics_port: Port = 0
     metrics_bind: str = "127.0.0.1"
 
@@ -196,6 +199,10 @@ def _check_values(settings: Settings) -> None:
             _check_by(check_etcd_url, engines.locks_url, "engines.locks_url")
     if engines.bus_url:
         _check_by(check_bus_url, engines.bus_url, "engines.bus_url")
+    try:
+        check_boots(host.boots)
+    except Invalid:
+        _require(False, "host.boots", f'"{AUTOMATIC}", "{UNLIMITED}" or a number as text: "4"')
     for field, url in (("serve.public_url", serve.public_url), ("host.api_url", host.api_url)):
         _require(not url or _is_http(url), field, "http://host:port or https://host")
     addresses = {

@@ -17,18 +17,19 @@ from msgspec.structs import replace
 from muster.base.errors import Conflict, MusterError
 from muster.base.log import LEVELS, configure
 from muster.cli import heap
+from muster.cli.boots import BOOTS
 from muster.cli.cloud import DATABASE, CloudSettings, running
 from muster.cli.data_folder import SERVE_LOCK, held
 from muster.cli.foreground import spare_the_garbage_collector, until_interrupted
 from muster.cli.guest import image_for_cloud
-from muster.cli.hosts import RealHost
+from muster.cli.hosts import RealHost, RealHostChoices
 from muster.cli.listening import bound, listening, url_of
 from muster.cli.secrets import admin_password, write_clouds_yaml
 from muster.domain.placement import Overcommit, Strategy
+from muster.host.boot_settings import AUTOMATIC, UNLIMITED
 from muster.host.hypervisor.sim import SimSettings
 
 _DRAIN_S = 5.0
-_ALONE = "127.0.0.1"  # the host_ip of a host that is the only one with real guests
 
 
 @click.command()
@@ -75,6 +76,14 @@ _ALONE = "127.0.0.1"  # the host_ip of a host that is the only one with real gue
     help="The same for memory; beyond the default, hosts have been seen to run out of it.",
 )
 @click.option("--libvirt", is_flag=True, help="This machine is one more host, with real guests; needs root.")
+@click.option(
+    "--boots",
+    type=BOOTS,
+    default=AUTOMATIC,
+    show_default=True,
+    metavar="N",
+    help=f"Real guests that boot at a time: a number, {UNLIMITED}, or {AUTOMATIC}: what the machine bears.",
+)
 @click.option("--log-level", type=click.Choice(LEVELS), default="WARNING", show_default=True, help="Least written.")
 def up(  # noqa: PLR0913 - one per option
     *,
@@ -89,6 +98,7 @@ def up(  # noqa: PLR0913 - one per option
     cpu_overcommit: float,
     ram_overcommit: float,
     libvirt: bool,
+    boots: str,
     log_level: str,
 ) -> None:
     """Run a whole cloud on this machine, in the foreground, until it is interrupted.
@@ -116,7 +126,8 @@ def up(  # noqa: PLR0913 - one per option
         with held(data), bound(bind, port, "Choose another --port.") as listener, contextlib.ExitStack() as stack:
             if opened_host is not None:
                 most_guests = int((os.cpu_count() or 1) * cpu_overcommit)
-                host = stack.enter_context(opened_host(data, most_guests, _ALONE))
+                choices = RealHostChoices(most_guests=most_guests, boots=boots)
+                host = stack.enter_context(opened_host(data, choices))
                 image = image_for_cloud(is_new=not (data / DATABASE).exists())
                 settings = replace(settings, real_host=host, guest_image=image)
             elif (data / "host").exists():
@@ -128,9 +139,9 @@ def up(  # noqa: PLR0913 - one per option
         raise click.ClickException(error.message) from error
 
 
-def _real_host_opener() -> Callable[[Path, int, str], AbstractContextManager[RealHost]]:
+def _real_host_opener() -> Callable[[Path, RealHostChoices], AbstractContextManager[RealHost]]:
     """As in `requirements`, which is imported only where it is wanted: it weighs as much as all the rest."""
-    opener: Callable[[], Callable[[Path, int, str], AbstractContextManager[RealHost]]]
+    opener: Callable[[], Callable[[Path, RealHostChoices], AbstractContextManager[RealHost]]]
     opener = importlib.import_module("muster.cli.requirements").real_host_opener
     return opener()
 

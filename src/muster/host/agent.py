@@ -29,12 +29,13 @@ from muster.domain.messages import (
 )
 from muster.domain.reports import HostCapacity, ServerReport
 from muster.host.agenda import Agenda
+from muster.host.boot_settings import BootSettings
 from muster.host.desired import Changes, DesiredState
 from muster.host.greeter import Greeter, Patience
 from muster.host.image_tickets import ImageTickets
 from muster.host.memory_guard import Guarding
 from muster.host.ports import Hypervisor, Plumbing
-from muster.host.pressure import BootSettings, PressureReader, PsiReader
+from muster.host.pressure import PressureReader, PsiReader
 from muster.host.reconciler import Outlet, Reconciler, ReconcilerSettings
 from muster.host.reporter import Courier, Reporter
 

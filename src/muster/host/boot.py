@@ -8,11 +8,17 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from muster.base.admission import Admission
-from muster.base.metrics import QUEUE_ITEMS
+from muster.base.log import get_logger
+from muster.base.metrics import BOOT_SECONDS, BOOTS, QUEUE_ITEMS
 from muster.host.agenda import Agenda, Entry
-from muster.host.pressure import BootSettings, PressureReader, next_limit, too_much
+from muster.host.boot_limit import at_limit, boot_ended, next_limit, too_much
+from muster.host.boot_settings import BootSettings
+from muster.host.pressure import Pressure, PressureReader
+
+log = get_logger(__name__)
 
 _WAITING = QUEUE_ITEMS.labels("boot")
+_LIMIT, _BOOTING = BOOTS.labels("limit"), BOOTS.labels("booting")
 
 
 class Gate(Protocol):
@@ -46,11 +52,15 @@ class BootQueue:
         self._wake = wake
         self._gate = gate if settings else None
         self._admission = Admission(settings.limit) if settings else None
+        self._climb = at_limit(settings.limit) if settings else None
         self._waiting: dict[str, None] = {}
         self._booting: dict[str, Entry | None] = {}
+        self._began_s: dict[str, float] = {}
         self._macs: dict[str, str] = {}
-        self._sampling = False
-        self._held_until_s = 0.0
+        self._sampling = self._blind = False
+        self._halved_until_s = 0.0
+        if settings:
+            _LIMIT.inc(settings.limit)
 
     @property
     def limit(self) -> int | None:
@@ -85,6 +95,8 @@ class BootQueue:
         if server_id not in self._booting:
             return
         entry = self._booting.pop(server_id)
+        _BOOTING.dec()
+        self._began_s.pop(server_id, None)
         if entry is not None:
             entry.cancel()
         if self._admission:
@@ -113,6 +125,7 @@ class BootQueue:
             del self._waiting[server_id]
             if self._admission:
                 self._booting[server_id] = None
+                _BOOTING.inc()
         if taken:
             _WAITING.dec(len(taken))
         self._sample_later()
@@ -124,13 +137,19 @@ class BootQueue:
             self._macs[mac.lower()] = server_id
         if self._settings and server_id in self._booting:
             limit_s = self._settings.boot_limit_s
+            self._began_s[server_id] = self._agenda.now()
             self._booting[server_id] = self._agenda.after(limit_s, lambda: self.end(server_id))
 
     def lease_seen(self, mac: str) -> str | None:
         """The guest with this MAC asked for its lease: its boot is over. Returns its id the first time, then None."""
         server_id = self._macs.pop(mac.lower(), None)
-        if server_id is not None:
-            self.end(server_id)
+        if server_id is None:
+            return None
+        began_s = self._began_s.get(server_id)
+        if began_s is not None:
+            BOOT_SECONDS.observe(self._agenda.now() - began_s)
+            self._learn()
+        self.end(server_id)
         return server_id
 
     def forget_macs(self, macs: Iterable[str]) -> None:
@@ -151,10 +170,39 @@ class BootQueue:
         if settings is None or admission is None or not self._booting:
             return
         pressure, now_s = self._pressure(), self._agenda.now()
-        if pressure is not None and now_s >= self._held_until_s:
-            admission.resize(next_limit(settings, admission.limit, pressure, waiting=len(self._waiting)))
-            if too_much(settings, pressure):
-                self._held_until_s = now_s + settings.hold_s
+        self._blind = pressure is None
+        if now_s >= self._halved_until_s:
+            limit = next_limit(settings, admission.limit, pressure, waiting=len(self._waiting))
+            if limit != admission.limit:
+                self._climb = at_limit(limit)
+                self._resize(limit, "pressure", pressure)
+            if pressure is not None and too_much(settings, pressure):
+                self._halved_until_s = now_s + settings.hold_s
         self._sample_later()
         if self._waiting:
             self._wake()
+
+    def _learn(self) -> None:
+        """A boot has ended as it should: how many at a time make the most of them per second?"""
+        settings, climb = self._settings, self._climb
+        if settings is None or climb is None or climb.limit < settings.limit:
+            return
+        if settings.by_boot_times or self._blind:
+            self._climb = boot_ended(settings, climb, self._agenda.now(), waiting=len(self._waiting))
+            if self._climb.limit != climb.limit:
+                self._resize(self._climb.limit, "boot times", None)
+
+    def _resize(self, limit: int, why: str, pressure: Pressure | None) -> None:
+        admission = self._admission
+        if admission is not None:
+            _LIMIT.inc(limit - admission.limit)
+            admission.resize(limit)
+            log.info(
+                "boots at a time",
+                action="boot.limit",
+                limit=limit,
+                why=why,
+                waiting=len(self._waiting),
+                booting=len(self._booting),
+                pressure=pressure,
+            )

@@ -1,4 +1,4 @@
-"""How hard a host works (Linux's pressure stall information) and what that means for the number of guests booting."""
+"""How hard a host works: Linux's pressure stall information."""
 
 import time
 from collections.abc import Callable
@@ -49,37 +49,3 @@ def _some_total_us(text: str) -> int:
     if kind != "some" or "total=" not in rest:
         raise ValueError(line)
     return int(rest.rpartition("total=")[2])
-
-
-class BootSettings(Struct, frozen=True, kw_only=True):
-    """How many guests may boot at a time on a host. A boot ends with the guest's DHCP lease, or after `boot_limit_s`.
-
-    `limit` is where the number starts; it stays between `limit_min` and `limit_max`. Above one of the pressures it is
-    halved, at most once per `hold_s`; below all of them, and with guests waiting, it grows by one per `sample_s`.
-    """
-
-    limit: int = 3
-    limit_min: int = 1
-    limit_max: int = 16
-    boot_limit_s: float = 60.0
-    sample_s: float = 2.0
-    hold_s: float = 10.0
-    cpu: float = 0.75
-    io: float = 0.40
-    memory: float = 0.10
-
-
-def too_much(settings: BootSettings, pressure: Pressure) -> bool:
-    """Whether a host under this pressure should boot fewer guests at a time."""
-    return pressure.cpu > settings.cpu or pressure.io > settings.io or pressure.memory > settings.memory
-
-
-def next_limit(settings: BootSettings, limit: int, pressure: Pressure | None, *, waiting: int) -> int:
-    """Additive increase, multiplicative decrease, as TCP does: finds what the host bears without a model of it."""
-    if pressure is None:
-        return limit
-    if too_much(settings, pressure):
-        limit //= 2
-    elif waiting:
-        limit += 1
-    return max(settings.limit_min, min(settings.limit_max, limit))

@@ -19,13 +19,14 @@ from muster.domain import timeline
 from muster.domain.reports import GuestState, ServerReport
 from muster.host.agenda import Agenda
 from muster.host.boot import BootQueue
+from muster.host.boot_settings import BootSettings
 from muster.host.desired import Changes, DesiredState
 from muster.host.executor import Executor
 from muster.host.lookout import Lookout, Take
 from muster.host.memory_guard import Guarding, MemoryGuard
 from muster.host.plan import Action, decide
 from muster.host.ports import Guest, Hypervisor, Plumbing
-from muster.host.pressure import BootSettings, PressureReader
+from muster.host.pressure import PressureReader
 from muster.host.records import Job, Lane, Record
 from muster.host.surroundings import Surroundings
 from muster.host.work import Item, Works

@@ -10,12 +10,12 @@ from muster.domain.messages import CONTROL_TOPIC, Desired, Hello, Message, Repor
 from muster.domain.reports import ServerReport
 from muster.domain.specs import FixedIp, NetworkSpec, PortSpec, Power, SecurityGroupSpec, ServerSpec, SubnetSpec
 from muster.host.agent import AgentSettings, HostAgent, HostIdentity, HostParts
+from muster.host.boot_settings import BootSettings
 from muster.host.fakes import Journal, MemoryPlumbing, RecordingHypervisor
 from muster.host.group import HostGroup
 from muster.host.hypervisor.sim import SimSettings
 from muster.host.image_tickets import ImageTickets
 from muster.host.memory_guard import Guarding
-from muster.host.pressure import BootSettings
 
 HOST = "host-1"
 START_S = 1e9

@@ -9,9 +9,9 @@ from structlog.testing import capture_logs
 from muster.base import virtual_time
 from muster.host.agenda import Agenda
 from muster.host.boot import BootQueue
+from muster.host.boot_settings import BootSettings
 from muster.host.memory import Memory
 from muster.host.memory_guard import Guarding, GuardSettings, MemoryGuard, floor_mib, shortage
-from muster.host.pressure import BootSettings
 
 SETTINGS = GuardSettings(floor_mib=100, overhead_mib=50, settle_s=10.0, check_s=1.0)
 NEEDS_MIB = 200

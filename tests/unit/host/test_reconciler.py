@@ -10,12 +10,12 @@ from muster.base.errors import Invalid, Transient
 from muster.domain.messages import next_epoch
 from muster.domain.reports import GuestState
 from muster.domain.specs import NetworkSpec, Power, SecurityGroupSpec
+from muster.host.boot_settings import BootSettings
 from muster.host.hypervisor.sim import SimSettings
 from muster.host.memory import Memory
 from muster.host.memory_guard import Guarding, GuardSettings
 from muster.host.plan import STEPS_IN_ORDER, STEPS_OF, Action
 from muster.host.ports import GuestEvent
-from muster.host.pressure import BootSettings
 
 
 def test_the_order_of_the_steps() -> None:

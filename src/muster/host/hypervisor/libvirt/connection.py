@@ -16,6 +16,7 @@ import libvirt
 
 from muster.base.errors import Conflict, Invalid, MusterError, NotFound, Transient
 from muster.base.log import get_logger
+from muster.base.metrics import LIBVIRT_CALLS
 
 _T = TypeVar("_T")
 
@@ -73,6 +74,7 @@ class Connection:
         if self._closed:
             raise Transient("the connection to libvirt was closed")
         self.calls += n_calls
+        LIBVIRT_CALLS.inc(n_calls)
         return await self._loop.run_in_executor(self._pool, self._run, action)
 
     async def close(self) -> None:

@@ -17,9 +17,9 @@ from benchmarks.inspection import HostList
 from benchmarks.process import family_cpu_s
 from benchmarks.stage import Stage, on_stage
 from muster.base.tasks import to_its_end
-from muster.bench.api import Call
-from muster.bench.cloud import Service
 from muster.bench.launch import Launch, stop, until
+from muster.client.api import Call
+from muster.client.cloud import Service
 
 _HOSTS_S = 120.0
 # Below those that Linux gives to connections (net.ipv4.ip_local_port_range).

@@ -6,10 +6,10 @@ from urllib.parse import quote
 
 import msgspec
 
-from muster.bench.api import Api, Call
-from muster.bench.bodies import Link, ServerAddress
-from muster.bench.cloud import Service
 from muster.bench.records import ServerRecord
+from muster.client.api import Api, Call
+from muster.client.bodies import Link, ServerAddress
+from muster.client.cloud import Service
 
 # The defaults of placement, for memory and processors.
 RAM_OVERCOMMIT, CPU_OVERCOMMIT = 1.2, 2.0

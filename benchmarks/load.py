@@ -9,8 +9,8 @@ import msgspec
 
 from muster.base.errors import MusterError
 from muster.bench.figures import spread
-from muster.bench.http import HttpClient, Request, Response
 from muster.bench.records import Spread
+from muster.client.http import HttpClient, Request, Response
 
 REQUEST_TIMEOUT_S = 600.0
 

@@ -25,7 +25,7 @@ from benchmarks.ports import MadePort
 from benchmarks.process import cpu_s
 from benchmarks.progress import Teller
 from muster.base.errors import Unsupported
-from muster.bench.http import HttpClient, Request
+from muster.client.http import HttpClient, Request
 
 INTERNAL, MUSTER = "internal", "muster"
 PLENTY, EXACT = "plenty free", "exactly as many free"

@@ -15,8 +15,8 @@ from benchmarks.outcome import Aim, Grid, Outcome, machine
 from benchmarks.port_ways import Way
 from benchmarks.progress import Teller
 from benchmarks.stage import Stage, a_cloud, on_stage, the_floor
-from muster.bench.cloud import Service
 from muster.bench.launch import Launch
+from muster.client.cloud import Service
 
 MUSTER = "Muster"
 YARDSTICK = (

@@ -16,10 +16,10 @@ from benchmarks.load import burst, post
 from benchmarks.outcome import Aim, Grid, Outcome, machine
 from benchmarks.progress import Teller
 from benchmarks.stage import Stage, a_cloud, the_floor
-from muster.bench.http import HttpClient
 from muster.bench.options import Phase, ServersOptions
 from muster.bench.records import Figure, ServersResult
 from muster.bench.run import run_servers
+from muster.client.http import HttpClient
 from muster.domain.flavors import DEFAULT_FLAVORS
 
 FLAVOR = "m1.tiny"

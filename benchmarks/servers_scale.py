@@ -11,10 +11,10 @@ from benchmarks.outcome import Aim, Grid, Outcome, machine
 from benchmarks.process import cpu_s
 from benchmarks.progress import Teller
 from benchmarks.stage import Stage, a_cloud
-from muster.bench.api import Call
-from muster.bench.cloud import Service
 from muster.bench.options import Phase, ServersOptions
 from muster.bench.run import run_servers
+from muster.client.api import Call
+from muster.client.cloud import Service
 
 YARDSTICK = "the first thousand servers of the same run (CPU of the whole cloud's process, its hosts included)"
 LARGE = "MUSTER_BENCH_SERVERS"

@@ -10,12 +10,12 @@ from pathlib import Path
 import msgspec
 
 from benchmarks.floor import Floor
-from muster.bench.api import Api, Call, Tally
-from muster.bench.bodies import ImageList
-from muster.bench.cloud import Cloud, Service, connect
-from muster.bench.http import HttpClient, Request
 from muster.bench.launch import Launch, Launched, cloud_launch, launched
-from muster.bench.run import ensure_open_files
+from muster.client.api import Api, Call, Tally
+from muster.client.bodies import ImageList
+from muster.client.cloud import Cloud, Service, connect
+from muster.client.http import HttpClient, Request
+from muster.client.open_files import ensure_open_files
 
 OPEN_FILES = 4_000
 # A disk image for simulated servers, which never read it.

@@ -3,7 +3,6 @@
 Invariant: a server that did not reach a phase's end counts in `total` and in no percentile.
 """
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
@@ -12,12 +11,9 @@ import msgspec
 
 from muster.bench.options import Phase, ServersOptions
 from muster.bench.records import Fault, Figure, ServerRecord, Spread
+from muster.client.faults import anonymous
 
 Moment = Callable[[ServerRecord], float | None]
-
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
-_LONG_HEX = re.compile(r"\b(?:req-)?[0-9a-f]{32}\b", re.IGNORECASE)
-_ADDRESS = re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}\b")
 
 
 class Span(msgspec.Struct, frozen=True):
@@ -124,8 +120,3 @@ def shared_addresses(records: Iterable[ServerRecord]) -> list[str]:
     """Addresses that more than one server was given."""
     counted = Counter(record.address for record in records if record.address is not None)
     return sorted(address for address, servers in counted.items() if servers > 1)
-
-
-def anonymous(text: str) -> str:
-    """The text without what differs from server to server: UUIDs, request ids, IPv4 addresses."""
-    return _ADDRESS.sub("<address>", _LONG_HEX.sub("<id>", _UUID.sub("<id>", text)))

@@ -11,15 +11,15 @@ from urllib.parse import quote
 import msgspec
 
 from muster.base.errors import Invalid, MusterError
-from muster.bench.api import Api, Call
-from muster.bench.bodies import CreatedServer, Server, best_address
-from muster.bench.cloud import Service
 from muster.bench.observer import Observer
 from muster.bench.options import Phase, ServersOptions
-from muster.bench.ping import Pinger
 from muster.bench.records import ServerRecord
-from muster.bench.ssh import SshProbe
 from muster.bench.watch import Sighting, Watcher
+from muster.client.api import Api, Call
+from muster.client.bodies import CreatedServer, Server, best_address
+from muster.client.cloud import Service
+from muster.client.ping import Pinger
+from muster.client.ssh import SshProbe
 
 
 class Probes(msgspec.Struct, frozen=True):

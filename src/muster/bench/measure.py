@@ -12,16 +12,16 @@ from pathlib import Path
 
 import msgspec
 
-from muster.bench.api import Api
 from muster.bench.lifecycle import Lifecycle, Probes
-from muster.bench.listing import Listing
 from muster.bench.observer import Observer
 from muster.bench.options import Phase, ServersOptions
-from muster.bench.ping import Pinger
 from muster.bench.records import Polling, Sample, ServerRecord
 from muster.bench.sampler import sample_into
-from muster.bench.ssh import SshProbe, SshTarget
 from muster.bench.watch import Watcher
+from muster.client.api import Api
+from muster.client.listing import Listing
+from muster.client.ping import Pinger
+from muster.client.ssh import SshProbe, SshTarget
 
 # Looks at the servers while all are up, before the first is deleted; in no figure. May raise to end the run.
 Inspect = Callable[[Api, Sequence[ServerRecord]], Awaitable[None]]

@@ -8,6 +8,7 @@ import msgspec
 
 from muster.base.errors import Invalid
 from muster.bench.options import Phase, ServersOptions
+from muster.client.api import Traffic
 
 SCHEMA = "muster.bench.servers/1"
 
@@ -110,16 +111,6 @@ class Leftover(msgspec.Struct, frozen=True):
     kind: str
     id: str
     reason: str
-
-
-class Traffic(msgspec.Struct, frozen=True):
-    """Requests by what they were for ("POST servers"); errors by "POST servers: 500"; retries likewise."""
-
-    requests: dict[str, int]
-    errors: dict[str, int]
-    retries: dict[str, int]
-    connections: int
-    received_bytes: int
 
 
 class Polling(msgspec.Struct, frozen=True):

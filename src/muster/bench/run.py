@@ -4,31 +4,31 @@ Invariant: what a run made it removes, also when it fails or is cancelled, and i
 """
 
 import os
-import resource
 import secrets
 import time
 
 import msgspec
 
 from muster.base.clock import system_clock
-from muster.base.errors import Invalid, MusterError
+from muster.base.errors import MusterError
 from muster.base.tasks import to_its_end
 from muster.base.units import iso
-from muster.bench.api import Api, Tally
-from muster.bench.cloud import Cloud, Service, connect
 from muster.bench.figures import faults, figures, shared_addresses
-from muster.bench.http import HttpClient
-from muster.bench.listing import Listing
 from muster.bench.measure import Inspect, Measured, Plan, measure
 from muster.bench.observer import Observer, SilentObserver
 from muster.bench.options import Phase, ServersOptions
-from muster.bench.ping import ensure_ping
 from muster.bench.records import Environment, ServersResult
-from muster.bench.resolve import Ingredients, resolve
 from muster.bench.resources import make_key_pair, make_security_group
-from muster.bench.ssh import ensure_ssh
-from muster.bench.sweep import Sweep
 from muster.bench.undo import Undo
+from muster.client.api import Api, Tally
+from muster.client.cloud import Cloud, Service, connect
+from muster.client.http import HttpClient
+from muster.client.listing import Listing
+from muster.client.open_files import ensure_open_files
+from muster.client.ping import ensure_ping
+from muster.client.resolve import Ingredients, Wanted, resolve
+from muster.client.ssh import ensure_ssh
+from muster.client.sweep import Sweep
 
 # Open files besides one connection per request in flight: ssh probes, processes, the program itself.
 SPARE_FILES = 640
@@ -66,18 +66,6 @@ def _ensure_means(options: ServersOptions) -> None:
         ensure_ssh()
 
 
-def ensure_open_files(needed: int) -> None:
-    """Raise this process's limit of open files if it must be. Raises Invalid if it may not be."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= needed:
-        return
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
-    except (ValueError, OSError) as error:
-        text = f"{needed} open files are needed and {hard} are allowed: lower the concurrency, or raise ulimit -n"
-        raise Invalid(text) from error
-
-
 class _Run:
     """One run: what it talks to, and what it has made."""
 
@@ -94,7 +82,7 @@ class _Run:
         """The run from the look-ups to the result."""
         started_at = iso(system_clock())
         self._observer.says("looking up image, flavor and network")
-        ingredients = await resolve(self._api, self._options)
+        ingredients = await resolve(self._api, _wanted(self._options))
         whole = True
         try:
             self._observer.says("preparing")
@@ -169,3 +157,7 @@ class _Run:
             samples=measured.samples,
             servers=measured.records,
         )
+
+
+def _wanted(options: ServersOptions) -> Wanted:
+    return Wanted(options.image, options.flavor, options.network, options.security_group)

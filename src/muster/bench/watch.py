@@ -13,10 +13,10 @@ from typing import TypeVar
 import msgspec
 
 from muster.base.errors import MusterError
-from muster.bench.bodies import Server
-from muster.bench.listing import Listing
-from muster.bench.pace import Pace
 from muster.bench.records import Polling
+from muster.client.bodies import Server
+from muster.client.listing import Listing
+from muster.client.pace import Pace
 
 K = TypeVar("K")
 V = TypeVar("V")

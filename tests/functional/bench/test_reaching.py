@@ -10,9 +10,9 @@ import pytest
 
 from muster.base.errors import Forbidden, Invalid
 from muster.bench.options import Phase
-from muster.bench.ping import Pinger, _icmp_socket
 from muster.bench.run import run_servers
-from muster.bench.ssh import SshProbe, SshTarget
+from muster.client.ping import Pinger, _icmp_socket
+from muster.client.ssh import SshProbe, SshTarget
 from tests.engines.processes import free_port
 
 from .conftest import Lab

@@ -9,7 +9,8 @@ from muster.base.errors import Forbidden, Invalid, NotFound, Transient, Unauthen
 from muster.bench.observer import SilentObserver
 from muster.bench.options import Phase
 from muster.bench.records import MOMENTS, Leftover, ServersResult
-from muster.bench.run import ensure_open_files, run_servers
+from muster.bench.run import run_servers
+from muster.client.open_files import ensure_open_files
 
 from .conftest import Lab
 from .fake_cloud import FLAVOR_ID, IMAGE_ID, NETWORK_ID, FakeCloud, clouds_yaml
@@ -340,7 +341,7 @@ async def test_what_this_machine_lacks_is_said_before_anything_is_made(
         raise ValueError
 
     with monkeypatch.context() as without_icmp:
-        without_icmp.setattr("muster.bench.ping.socket.socket", no_socket)
+        without_icmp.setattr("muster.client.ping.socket.socket", no_socket)
         with pytest.raises(Forbidden, match="ping_group_range"):
             await run_servers(lab.options(count=1, phases=(Phase.CREATE, Phase.PING)))
     with monkeypatch.context() as without_ssh:
@@ -348,7 +349,7 @@ async def test_what_this_machine_lacks_is_said_before_anything_is_made(
         with pytest.raises(NotFound, match="ssh"):
             await run_servers(lab.options(count=1, phases=(Phase.CREATE, Phase.SSH), login=True))
     with monkeypatch.context() as with_few_files:
-        with_few_files.setattr("muster.bench.run.resource.setrlimit", few_files)
+        with_few_files.setattr("muster.client.open_files.resource.setrlimit", few_files)
         with pytest.raises(Invalid, match="open files"):
             ensure_open_files(10**9)
     assert cloud.calls == {}

@@ -4,7 +4,8 @@ from typing import Any
 
 from muster.bench.figures import faults, figures
 from muster.bench.options import Phase, ServersOptions
-from muster.bench.records import Environment, Polling, Sample, ServerRecord, ServersResult, Traffic
+from muster.bench.records import Environment, Polling, Sample, ServerRecord, ServersResult
+from muster.client.api import Traffic
 
 
 def record(index: int, **moments: Any) -> ServerRecord:

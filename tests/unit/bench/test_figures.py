@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muster.bench.figures import anonymous, faults, figures, percentile, shared_addresses, spread
+from muster.bench.figures import faults, figures, percentile, shared_addresses, spread
 from muster.bench.options import Phase, ServersOptions
 from muster.bench.records import Fault
+from muster.client.faults import anonymous
 
 from .makers import UP_AND_DOWN, record
 

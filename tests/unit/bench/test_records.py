@@ -11,7 +11,8 @@ from muster.base.errors import Invalid
 from muster.bench.chart import MOST_SAMPLES, averaged, draw
 from muster.bench.console import ProgressObserver, report
 from muster.bench.options import Phase, ServersOptions
-from muster.bench.records import Leftover, Sample, ServerRecord, ServersResult, Traffic, from_json, to_json
+from muster.bench.records import Leftover, Sample, ServerRecord, ServersResult, from_json, to_json
+from muster.client.api import Traffic
 
 from .makers import UP_AND_DOWN, record, result
 

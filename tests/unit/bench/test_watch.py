@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from muster.base.errors import Transient
-from muster.bench.bodies import Link, Server, ServerList
-from muster.bench.listing import FULL_EVERY_S, Listing
-from muster.bench.pace import IDLE_LONGEST_S, LONGEST_S, SHORTEST_S, Pace
 from muster.bench.watch import Watcher
+from muster.client.bodies import Link, Server, ServerList
+from muster.client.listing import FULL_EVERY_S, Listing
+from muster.client.pace import IDLE_LONGEST_S, LONGEST_S, SHORTEST_S, Pace
 
 
 class Pages:

@@ -5,9 +5,9 @@ from typing import Any, cast
 import pytest
 
 from benchmarks.inspection import Host, HostList, Inspection, Need, Seen, SeenPage
-from muster.bench.api import Api
-from muster.bench.bodies import Link, ServerAddress
 from muster.bench.records import ServerRecord
+from muster.client.api import Api
+from muster.client.bodies import Link, ServerAddress
 
 NEED = Need(ram_mib=512, vcpus=1)
 

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 from urllib.parse import quote
 
 from muster.base.units import iso, parse_iso
-from muster.bench.api import Api, Call
-from muster.bench.bodies import Server, ServerList
-from muster.bench.cloud import Service
+from muster.client.api import Api, Call
+from muster.client.bodies import Server, ServerList
+from muster.client.cloud import Service
 
 # Changes are asked for from this long before the newest one seen: API nodes' clocks and commits are not quite in step.
 OVERLAP_S = 2.0

@@ -1,4 +1,4 @@
-"""One HTTP/1.1 connection of the benchmark's client: writes a request, parses its response.
+"""One HTTP/1.1 connection of the client: writes a request, parses its response.
 
 Invariant: a connection carries one request at a time, and is reused only after a complete response that allows it.
 """
@@ -44,7 +44,7 @@ class Connection(asyncio.Protocol):
         Raises Transient when it is closed already.
         """
         if self._transport is None or self._transport.is_closing():
-            raise Transient("the connection was closed before the request was sent", code="bench.connection")
+            raise Transient("the connection was closed before the request was sent", code="client.connection")
         self._parser = httptools.HttpResponseParser(self)
         self._headers_done = self._keep = False
         self._waiter = waiter = self._loop.create_future()
@@ -110,4 +110,4 @@ class Connection(asyncio.Protocol):
     def _fail(self, reason: str) -> None:
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
-            waiter.set_exception(Transient(reason, code="bench.connection"))
+            waiter.set_exception(Transient(reason, code="client.connection"))

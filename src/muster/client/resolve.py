@@ -10,10 +10,9 @@ from urllib.parse import quote
 import msgspec
 
 from muster.base.errors import Invalid, NotFound
-from muster.bench.api import Api, Call
-from muster.bench.bodies import Flavor, FlavorList, ImageList, NetworkList, SecurityGroupList
-from muster.bench.cloud import Service
-from muster.bench.options import ServersOptions
+from muster.client.api import Api, Call
+from muster.client.bodies import Flavor, FlavorList, ImageList, NetworkList, SecurityGroupList
+from muster.client.cloud import Service
 
 AUTO = "auto"
 _SHOWN = 10
@@ -32,6 +31,17 @@ class Named(Protocol):
 N = TypeVar("N", bound=Named)
 
 
+class Wanted(msgspec.Struct, frozen=True):
+    """Names or ids. None: the only image there is, the smallest flavor, no security group; network `auto`: the only one
+    that is not external.
+    """
+
+    image: str | None = None
+    flavor: str | None = None
+    network: str = AUTO
+    security_group: str | None = None
+
+
 class Ingredients(msgspec.Struct, frozen=True):
     """What a server is made of, as ids."""
 
@@ -41,13 +51,13 @@ class Ingredients(msgspec.Struct, frozen=True):
     security_group_id: str | None
 
 
-async def resolve(api: Api, options: ServersOptions) -> Ingredients:
+async def resolve(api: Api, wanted: Wanted) -> Ingredients:
     """Look the ingredients up. Cost: one request each. Raises NotFound or Invalid, and what `Api.get` raises."""
     return Ingredients(
-        image_id=await _image(api, options.image),
-        flavor_id=await _flavor(api, options.flavor),
-        network_id=await _network(api, options.network),
-        security_group_id=await _security_group(api, options.security_group),
+        image_id=await _image(api, wanted.image),
+        flavor_id=await _flavor(api, wanted.flavor),
+        network_id=await _network(api, wanted.network),
+        security_group_id=await _security_group(api, wanted.security_group),
     )
 
 

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from urllib.parse import quote
 
 from muster.base.errors import MusterError, NotFound, Transient
-from muster.bench.api import Api, Call
-from muster.bench.cloud import Service
-from muster.bench.listing import Listing
+from muster.client.api import Api, Call
+from muster.client.cloud import Service
+from muster.client.listing import Listing
 
 PAUSE_S = 0.5
 MOST_IN_FLIGHT = 64

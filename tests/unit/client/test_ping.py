@@ -5,7 +5,7 @@ import struct
 
 import pytest
 
-from muster.bench.ping import checksum, echo_payload, echo_request
+from muster.client.ping import checksum, echo_payload, echo_request
 
 TOKEN = b"0123456789abcdef"
 IPV4_HEADER = bytes([0x46]) + bytes(23)  # version 4, six words: with an option

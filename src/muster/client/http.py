@@ -1,4 +1,4 @@
-"""The benchmark's HTTP client: little CPU per request, since it often shares the machine with what it measures.
+"""The HTTP client: little CPU per request, since it often shares the machine with what it measures.
 
 Plain HTTP/1.1 with connection reuse, and nothing else: no redirects, cookies, proxies, compression or retries. The
 decision record 0004 says why it is not httpx or aiohttp.
@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from muster.base.errors import Invalid, Transient
-from muster.bench.http_connection import Connection, Response
+from muster.client.http_connection import Connection, Response
 
 __all__ = ["HttpClient", "Origin", "Request", "Response", "tls_context"]
 
@@ -118,7 +118,7 @@ class HttpClient:
                 connection = self._take(origin) or await self._open(origin)
                 response = await connection.send(data)
         except TimeoutError as error:
-            raise Transient(f"no answer within {timeout_s:g} s", code="bench.timeout") from error
+            raise Transient(f"no answer within {timeout_s:g} s", code="client.timeout") from error
         finally:
             if connection is not None:
                 self._give_back(origin, connection)
@@ -147,7 +147,7 @@ class HttpClient:
                 lambda: Connection(self._loop), origin.host, origin.port, ssl=tls
             )
         except OSError as error:
-            raise Transient(f"no connection to {origin.host}:{origin.port}: {error}", code="bench.connect") from error
+            raise Transient(f"no connection to {origin.host}:{origin.port}: {error}", code="client.connect") from error
         return connection
 
 

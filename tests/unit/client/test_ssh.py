@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from muster.base.errors import Invalid
-from muster.bench.ssh import SshProbe, SshTarget, ssh_command
+from muster.client.ssh import SshProbe, SshTarget, ssh_command
 
 TARGET = SshTarget("root", 2222, Path("key"))
 

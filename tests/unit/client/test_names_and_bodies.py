@@ -3,11 +3,11 @@
 import pytest
 
 from muster.base.errors import Conflict, Forbidden, Invalid, NotFound, Transient, Unauthenticated
-from muster.bench.api import message_of, refusal
-from muster.bench.bodies import Flavor, Server, ServerAddress, ServerList, best_address, decode
-from muster.bench.cloud import Service, versioned
-from muster.bench.http_connection import Response
-from muster.bench.resolve import pick
+from muster.client.bodies import Flavor, Server, ServerAddress, ServerList, best_address, decode
+from muster.client.cloud import Service, versioned
+from muster.client.faults import message_of, refusal
+from muster.client.http_connection import Response
+from muster.client.resolve import pick
 
 SMALL, BIG, TWIN = Flavor("1", "small"), Flavor("2", "big"), Flavor("3", "big")
 

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from muster.base.errors import Invalid, Transient
-from muster.bench.http import HttpClient, Origin, Request, encode, tls_context
+from muster.client.http import HttpClient, Origin, Request, encode, tls_context
 
 
 @contextlib.asynccontextmanager
@@ -119,7 +119,7 @@ async def test_no_answer_in_time_is_an_error_and_the_connection_is_not_used_agai
     async with answering(b"", OK) as (url, _), HttpClient() as client:
         with pytest.raises(Transient) as caught:
             await client.send(Request("GET", url), timeout_s=0.1)
-        assert caught.value.code == "bench.timeout"
+        assert caught.value.code == "client.timeout"
         assert (await client.send(Request("GET", url))).body == b"ok"
         assert client.connections_opened == 2
 
@@ -127,7 +127,7 @@ async def test_no_answer_in_time_is_an_error_and_the_connection_is_not_used_agai
 async def test_nobody_there_is_an_error() -> None:
     with pytest.raises(Transient) as caught:
         await get("http://127.0.0.1:1")
-    assert caught.value.code == "bench.connect"
+    assert caught.value.code == "client.connect"
 
 
 async def test_a_connection_closed_while_idle_is_replaced() -> None:
@@ -219,5 +219,5 @@ async def test_a_certificate_that_nobody_vouches_for_is_an_error(certificate: Pa
     async with answering(OK, tls=serving) as (url, heard):
         with pytest.raises(Transient) as caught:
             await get(url)
-    assert caught.value.code == "bench.connect"
+    assert caught.value.code == "client.connect"
     assert heard == []

@@ -8,16 +8,13 @@ from typing import TypeVar
 
 import msgspec
 
-from muster.base.errors import Conflict, Forbidden, Invalid, MusterError, NotFound, Transient, Unauthenticated
-from muster.bench.bodies import decode
-from muster.bench.cloud import Cloud, Service
-from muster.bench.http import HttpClient, Request, Response
-from muster.bench.records import Traffic
+from muster.base.errors import MusterError, Transient
+from muster.client.bodies import decode
+from muster.client.cloud import Cloud, Service
+from muster.client.faults import refusal
+from muster.client.http import HttpClient, Request, Response
 
 T = TypeVar("T")
-
-_ERRORS: dict[int, type[MusterError]] = {401: Unauthenticated, 403: Forbidden, 404: NotFound, 409: Conflict}
-_LONGEST_MESSAGE = 300
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -30,6 +27,16 @@ class Call(msgspec.Struct, frozen=True):
     body: object = None
     ok: tuple[int, ...] = (200,)
     timeout_s: float = 60.0
+
+
+class Traffic(msgspec.Struct, frozen=True):
+    """Requests by what they were for ("POST servers"); errors by "POST servers: 500"; retries likewise."""
+
+    requests: dict[str, int]
+    errors: dict[str, int]
+    retries: dict[str, int]
+    connections: int
+    received_bytes: int
 
 
 class Tally:
@@ -71,7 +78,7 @@ class Api:
         try:
             response = await self._http.send(request, timeout_s=call.timeout_s)
         except Transient as error:
-            self.tally.errors[f"{call.what}: {error.code.removeprefix('bench.')}"] += 1
+            self.tally.errors[f"{call.what}: {error.code.removeprefix('client.')}"] += 1
             raise
         self.tally.received_bytes += len(response.body)
         if response.status not in call.ok:
@@ -92,26 +99,3 @@ class Api:
         if response.status == 401:
             self._cloud.tokens.refused()
         return refusal(call.what, response)
-
-
-def refusal(what: str, response: Response) -> MusterError:
-    """The error for a status that is none of success, with what the cloud says about it."""
-    text = f"{what}: HTTP {response.status}: {message_of(response.body)}"
-    if response.status in _ERRORS:
-        return _ERRORS[response.status](text)
-    if response.status in (413, 429) or response.status >= 500 or response.status < 400:
-        return Transient(text, code="bench.status")
-    return Invalid(text)
-
-
-def message_of(body: bytes) -> str:
-    """What an error body says: `{"badRequest": {"message": ...}}` and the like, else the text itself, shortened."""
-    try:
-        found = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return body.decode("utf-8", "replace")[:_LONGEST_MESSAGE]
-    inner = next(iter(found.values()), None) if isinstance(found, dict) else None
-    for candidate in (inner, found):
-        if isinstance(candidate, dict) and isinstance(candidate.get("message"), str):
-            return str(candidate["message"])[:_LONGEST_MESSAGE]
-    return body.decode("utf-8", "replace")[:_LONGEST_MESSAGE]

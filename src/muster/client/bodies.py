@@ -1,4 +1,4 @@
-"""The parts of OpenStack's response bodies that the benchmark reads; all else is skipped while decoding.
+"""The parts of OpenStack's response bodies that are read; all else is skipped while decoding.
 
 Source: the API references of compute v2.1, network v2.0 and image v2.
 """
@@ -101,7 +101,7 @@ def decode(data: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise Transient(f"an answer is not what the API says: {error}", code="bench.body") from error
+        raise Transient(f"an answer is not what the API says: {error}", code="client.body") from error
 
 
 def best_address(server: Server) -> str | None:

@@ -19,7 +19,7 @@ from openstack.config.cloud_region import CloudRegion
 from openstack.exceptions import SDKException
 
 from muster.base.errors import Invalid, MusterError, NotFound, Transient, Unauthenticated
-from muster.bench.http import tls_context
+from muster.client.http import tls_context
 
 # A token is asked for again this often; keystoneauth answers from memory until it is about to expire.
 TOKEN_CHECK_S = 60.0
@@ -27,7 +27,7 @@ _VERSION = re.compile(r"/v\d+(\.\d+)?(/|$)")
 
 
 class Service(StrEnum):
-    """The services that the benchmark talks to, by their type in the catalog."""
+    """The services that are talked to, by their type in the catalog."""
 
     COMPUTE = "compute"
     NETWORK = "network"
@@ -98,7 +98,7 @@ async def connect(name: str | None, config_files: tuple[str, ...], now: Callable
 def _region(name: str | None, config_files: tuple[str, ...]) -> CloudRegion:
     try:
         config = OpenStackConfig(
-            config_files=list(config_files) or None, load_envvars=not config_files, app_name="muster-bench"
+            config_files=list(config_files) or None, load_envvars=not config_files, app_name="muster"
         )
         return config.get_one(name)
     except (SDKException, OSError, ValueError) as error:
@@ -130,7 +130,7 @@ def _token(session: Session) -> str:
 def _login_failure(error: keystone_errors.ClientException) -> MusterError:
     if isinstance(error, (keystone_errors.Unauthorized, keystone_errors.Forbidden)):
         return Unauthenticated(f"keystone refuses: {error}")
-    return Transient(f"keystone cannot be used: {error}", code="bench.keystone")
+    return Transient(f"keystone cannot be used: {error}", code="client.keystone")
 
 
 def _endpoint(region: CloudRegion, service: Service) -> str:

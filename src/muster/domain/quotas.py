@@ -1,6 +1,7 @@
 """Quotas: the limits' defaults, and which requests of a batch fit within them."""
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
@@ -58,6 +59,15 @@ class Refusal(Struct, frozen=True):
     asked: int
     in_use: int
     limit: int
+
+
+def totals(asks: Iterable[Ask]) -> dict[tuple[str, str], int]:
+    """What these requests take together, by (project, resource)."""
+    taken: defaultdict[tuple[str, str], int] = defaultdict(int)
+    for ask in asks:
+        for resource, amount in ask.amounts.items():
+            taken[ask.project_id, resource] += amount
+    return dict(taken)
 
 
 def admit(

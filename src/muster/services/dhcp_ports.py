@@ -29,7 +29,7 @@ class DhcpPorts:
         Raises Exhausted when a subnet has no address for it. About ten statements.
         """
         pictures = await picture_store.read_pictures(work.connection, [network_id])
-        fresh = PortWork(self._batch, work.connection, pictures)
+        fresh = PortWork(self._batch, work.connection, pictures, work.tally)
         network = pictures[network_id]
         needed = [subnet.id for subnet in network.subnets if subnet.enable_dhcp and subnet.id not in without]
         found = await port_store.read_by_device(work.connection, network_id, dhcp_device_id(network_id))

@@ -33,6 +33,7 @@ from muster.locks.protocol import LockService
 from muster.services.addresses import Asker, Granted, allocate
 from muster.services.outbox import ChangeSink
 from muster.services.quotas import Quotas
+from muster.services.tally import Tally
 from muster.store import addresses as address_store
 from muster.store import group_members as member_store
 from muster.store import port_batch as store
@@ -102,7 +103,9 @@ class PortBatch:
                         raise Stale("The networks' subnets have changed")
                     tokens = {subnet_id: grants[f"subnet/{subnet_id}"].token for subnet_id in subnet_ids}
                     await store.record_fences(connection, tokens)
-                    yield PortWork(self, connection, networks)
+                    work = PortWork(self, connection, networks, Tally(self.quotas, connection))
+                    yield work
+                    await work.tally.settle()
                     if any(grant.lost.is_set() for grant in grants.values()):
                         raise Stale("A lock was lost before the commit")
             except Violation as error:
@@ -116,11 +119,15 @@ def _subnet_ids(networks: Mapping[str, NetworkPicture]) -> set[str]:
 
 
 class PortWork:
-    """One transaction of ports. `connection` may be used for whatever else must be committed with them."""
+    """One transaction of ports. `connection` may be used for whatever else must be committed with them, and `tally` for
+    what else it takes of quotas."""
 
-    def __init__(self, batch: PortBatch, connection: Connection, networks: Mapping[str, NetworkPicture]) -> None:
+    def __init__(
+        self, batch: PortBatch, connection: Connection, networks: Mapping[str, NetworkPicture], tally: Tally
+    ) -> None:
         self._batch = batch
         self.connection = connection
+        self.tally = tally
         self.networks = networks
         self._ip_versions = {
             subnet.id: subnet.ip_version for network in networks.values() for subnet in network.subnets
@@ -187,11 +194,9 @@ class PortWork:
         members = await member_store.read_of_ports(self.connection, port_ids)
         await address_store.release(self.connection, port_ids, self._batch.clock() + self._batch.settings.rest_s)
         # Given back is what this very transaction removed: another worker may have been at it (a network without
-        # subnets has no lock). Usages before hosts, as in `insert`: two workers must not take the same rows in
-        # opposite orders.
+        # subnets has no lock).
         removed = await store.delete_ports(self.connection, port_ids)
-        asks = [Ask(port.project_id, {"port": 1}) for port in removed.values()]
-        await self._batch.quotas.give_back(self.connection, asks)
+        self.tally.give_back(Ask(port.project_id, {"port": 1}) for port in removed.values())
         gone = [member for port_id, member in members.items() if port_id in removed]
         await self._batch.changes.members_changed(self.connection, before=gone, after=())
         await self._batch.changes.bindings_changed(self.connection, went={port.binding for port in removed.values()})
@@ -259,7 +264,7 @@ class PortWork:
 
     async def _count(self, drafts: Sequence[NewPort], refused: dict[str, MusterError]) -> None:
         asks = [Ask(draft.project_id, {"port": 1}) for draft in drafts]
-        outcomes = await self._batch.quotas.admit(self.connection, asks)
+        outcomes = await self.tally.admit(asks)
         for draft, refusal in zip(drafts, outcomes, strict=True):
             if refusal is not None:
                 refused[draft.id] = Exhausted("Quota exceeded for resources: ['port'].", code="network.OverQuota")
@@ -318,9 +323,7 @@ class PortWork:
     async def _undo(self, failed: Sequence[NewPort]) -> None:
         if failed:
             await store.delete_ports(self.connection, [draft.id for draft in failed])
-            await self._batch.quotas.give_back(
-                self.connection, [Ask(draft.project_id, {"port": 1}) for draft in failed]
-            )
+            self.tally.give_back(Ask(draft.project_id, {"port": 1}) for draft in failed)
 
     async def _tell(self, outcomes: Collection[Port | MusterError]) -> None:
         made = [outcome for outcome in outcomes if isinstance(outcome, Port)]

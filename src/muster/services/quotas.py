@@ -1,9 +1,12 @@
-"""Quotas of projects, for all APIs: what is in use is counted in the very transaction that takes or frees it."""
+"""Quotas of projects, for all APIs: what is in use is counted in the very transaction that takes or frees it.
 
-from collections import defaultdict
+Here a figure is held from when it is asked for until the transaction ends. What thousands ask for at once, ports and
+servers, is counted last (`services.tally`).
+"""
+
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from muster.domain.quotas import EVERYBODY, UNLIMITED, Ask, Refusal, Share, admit, admit_shares
+from muster.domain.quotas import EVERYBODY, UNLIMITED, Ask, Refusal, admit, totals
 from muster.store import quotas as quota_store
 from muster.store import usages as usage_store
 from muster.store.engine import Connection
@@ -18,47 +21,21 @@ class Quotas:
     async def admit(self, connection: Connection, asks: Sequence[Ask]) -> list[Refusal | None]:
         """Count what these requests take and say which do not fit; those are not counted.
 
-        Costs one query and one statement per project and resource. Concurrent transactions that take of the same
-        project wait for each other here, so that together they never pass a limit.
+        One query and one statement. Concurrent transactions that take of the same project wait for each other here, so
+        that together they never pass a limit.
         """
-        before, limits = await self._counted(connection, asks)
+        wanted = totals(asks)
+        after = await usage_store.add(connection, wanted)
+        before = {key: in_use - wanted[key] for key, in_use in after.items()}
+        limits = await self.limits(connection, {ask.project_id for ask in asks}, {key[1] for key in wanted})
         outcomes = admit(asks, before, limits)
         refused = [ask for ask, outcome in zip(asks, outcomes, strict=True) if outcome is not None]
         await self.give_back(connection, refused)
         return outcomes
 
-    async def admit_shares(self, connection: Connection, shares: Sequence[Share]) -> list[int | Refusal]:
-        """Count as much of what these requests want as fits, and say how many each gets. Costs as `admit` does."""
-        asks = [Ask(share.project_id, {name: n * share.most for name, n in share.each.items()}) for share in shares]
-        before, limits = await self._counted(connection, asks)
-        outcomes = admit_shares(shares, before, limits)
-        left = [
-            Ask(share.project_id, {name: n * short for name, n in share.each.items()})
-            for share, outcome in zip(shares, outcomes, strict=True)
-            if (short := share.most - (outcome if isinstance(outcome, int) else 0))
-        ]
-        await self.give_back(connection, left)
-        return outcomes
-
-    async def _counted(
-        self, connection: Connection, asks: Sequence[Ask]
-    ) -> tuple[dict[tuple[str, str], int], dict[tuple[str, str], int]]:
-        """Count all of these as in use; returns what was before, and the limits."""
-        wanted: defaultdict[tuple[str, str], int] = defaultdict(int)
-        for ask in asks:
-            for resource, amount in ask.amounts.items():
-                wanted[ask.project_id, resource] += amount
-        after = await usage_store.add(connection, wanted)
-        before = {key: in_use - wanted[key] for key, in_use in after.items()}
-        limits = await self.limits(connection, {ask.project_id for ask in asks}, {key[1] for key in wanted})
-        return before, limits
-
     async def give_back(self, connection: Connection, asks: Iterable[Ask]) -> None:
-        """Count these as free again. One statement per project and resource."""
-        freed: defaultdict[tuple[str, str], int] = defaultdict(int)
-        for ask in asks:
-            for resource, amount in ask.amounts.items():
-                freed[ask.project_id, resource] -= amount
+        """Count these as free again. One statement."""
+        freed = {key: -amount for key, amount in totals(asks).items()}
         if freed:
             await usage_store.add(connection, freed)
 

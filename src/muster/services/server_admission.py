@@ -13,9 +13,9 @@ from muster.base.errors import Forbidden, MusterError
 from muster.domain.quotas import Ask, Refusal, Share
 from muster.domain.server_shares import ask_of
 from muster.domain.servers import NewServer
+from muster.services.port_batch import PortWork
 from muster.services.quotas import Quotas
 from muster.services.server_groups import Joining, refuse_joining
-from muster.store.engine import Connection
 
 
 class Wanted(Struct, frozen=True):
@@ -26,20 +26,19 @@ class Wanted(Struct, frozen=True):
 
 
 async def admit(
-    connection: Connection, quotas: Quotas, requests: Sequence[Wanted]
+    work: PortWork, quotas: Quotas, requests: Sequence[Wanted]
 ) -> list[tuple[NewServer, ...] | MusterError]:
     """The servers that each request gets, counted as in use, or why it gets none (Forbidden).
 
-    The ports they will have are looked at but not counted: whoever makes them does. Their figure is locked from here
-    on, so that it still allows them then, and so that everybody takes figures of quotas before hosts. About six
-    statements per project.
+    The ports they will have are looked at but not counted: whoever makes them does, by the same figures. Two queries,
+    two more for members of groups.
     """
-    outcomes = await quotas.admit_shares(connection, [_share(request) for request in requests])
+    outcomes = await work.tally.admit_shares([_share(request) for request in requests])
     kept = {
         index: request.drafts[:n] for index, request in enumerate(requests) if isinstance(n := outcomes[index], int)
     }
     crowded = await refuse_joining(
-        connection,
+        work.connection,
         quotas,
         {
             index: Joining(drafts[0].project_id, group_id, len(drafts))
@@ -47,8 +46,8 @@ async def admit(
             if (group_id := drafts[0].server_group_id)
         },
     )
-    await quotas.give_back(connection, [_ports_of(drafts) for drafts in kept.values()])
-    await quotas.give_back(connection, [ask_of(kept[index]) for index in crowded])
+    work.tally.give_back(_ports_of(drafts) for drafts in kept.values())
+    work.tally.give_back(ask_of(kept[index]) for index in crowded)
     refused: Mapping[int, MusterError] = crowded | {
         index: _refusal(outcome, requests[index])
         for index, outcome in enumerate(outcomes)

@@ -56,7 +56,7 @@ class ServerCreation:
     async def _create_once(self, requests: list[Wanted]) -> list[list[Server] | BaseException]:
         network_ids = {nic.network_id for request in requests for nic in request.drafts[0].nics if nic.network_id}
         async with self._ports.transaction(network_ids) as work:
-            admitted = await admit(work.connection, self._ports.quotas, requests)
+            admitted = await admit(work, self._ports.quotas, requests)
             drafts = {draft.id: draft for one in admitted if not isinstance(one, MusterError) for draft in one}
             creation = _Creation(work, self._ports.clock(), self._settings)
             made, blamed = await creation.make(list(drafts.values()))
@@ -70,7 +70,7 @@ class ServerCreation:
                     dropped += one
                 else:
                     outcomes.append([made[draft.id] for draft in one])
-            await creation.drop(dropped, self._ports)
+            await creation.drop(dropped)
             kept = [server for one in outcomes if isinstance(one, list) for server in one]
             await creation.write(kept, drafts)
         return outcomes
@@ -110,12 +110,12 @@ class _Creation:
         }
         return made, blamed
 
-    async def drop(self, drafts: Sequence[NewServer], ports: PortBatch) -> None:
+    async def drop(self, drafts: Sequence[NewServer]) -> None:
         """Take back what was made for requests that are refused after all."""
         if drafts:
             await self._unplug([draft.id for draft in drafts])
             await self._give_up(drafts)
-            await ports.quotas.give_back(self._connection, [ask_of([draft]) for draft in drafts])
+            self._work.tally.give_back(ask_of([draft]) for draft in drafts)
 
     async def write(self, made: Sequence[Server], drafts: Mapping[str, NewServer]) -> None:
         """Rows, actions and what hosts must hear of."""

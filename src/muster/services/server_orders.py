@@ -52,8 +52,7 @@ class ServerOrders:
     async def finish(self, connection_work: PortWork, gone: Sequence[Server]) -> None:
         """Free all that these servers held, in the caller's transaction; their rows stay, as deleted."""
         connection = connection_work.connection
-        # Figures of quotas before hosts, as everybody takes them.
-        await self._ports.quotas.give_back(connection, [ask_of([server]) for server in gone])
+        connection_work.tally.give_back(ask_of([server]) for server in gone)
         ports = await port_store.read_port_ids(connection, [server.id for server in gone])
         kept = {port_id for server in gone for port_id in server.kept_port_ids}
         removed = [port_id for port_ids in ports.values() for port_id in port_ids if port_id not in kept]

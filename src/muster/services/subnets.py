@@ -2,7 +2,7 @@
 
 A network's subnets change one after the other (its row is locked), so two never overlap and a network never has two
 DHCP ports. Rows that many transactions change are taken in one order everywhere, so that they do not block each other
-for good: network, usages, security groups, servers, hosts.
+for good: network, usages, security groups, servers, hosts, usages of ports.
 """
 
 from collections.abc import Sequence

@@ -6,7 +6,7 @@ from sqlalchemy import BigInteger, Column, String, Table, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.store.columns import reference
-from muster.store.dialects import upsert
+from muster.store.dialects import chunks, upsert
 from muster.store.engine import metadata
 
 usages = Table(
@@ -21,15 +21,18 @@ usages = Table(
 async def add(connection: AsyncConnection, deltas: Mapping[tuple[str, str], int]) -> Mapping[tuple[str, str], int]:
     """Change what is in use, by (project, resource); returns the new figures of what was changed.
 
-    Two transactions that change the same figure go one after the other. One statement per figure.
+    Two transactions that change the same figure go one after the other, so figures are taken in one order by everybody.
+    One statement per chunk.
     """
     after: dict[tuple[str, str], int] = {}
-    for (project_id, resource), delta in sorted(deltas.items()):
-        statement = upsert(connection, usages).values(project_id=project_id, resource=resource, in_use=delta)
+    for part in chunks(sorted(deltas)):
+        rows = [{"project_id": key[0], "resource": key[1], "in_use": deltas[key]} for key in part]
+        statement = upsert(connection, usages).values(rows)
         statement = statement.on_conflict_do_update(
             index_elements=["project_id", "resource"], set_={"in_use": usages.c.in_use + statement.excluded.in_use}
-        ).returning(usages.c.in_use)
-        after[project_id, resource] = (await connection.execute(statement)).scalar_one()
+        ).returning(usages)
+        for project_id, resource, in_use in await connection.execute(statement):
+            after[project_id, resource] = in_use
     return after
 
 

@@ -49,15 +49,23 @@ def eventually(what: str, check: Callable[[], Any], timeout_s: float = BOOT_S, e
 
 
 class RealCloud:
-    """The cloud in `folder`. `start` and `kill` as often as wanted; `remove` at the end."""
+    """The cloud in `folder`. `start` and `kill` as often as wanted; `remove` at the end.
 
-    def __init__(self, folder: Path, *arguments: str) -> None:
+    `within` is what its process is started with (and by), for example a control group.
+    """
+
+    def __init__(self, folder: Path, *arguments: str, within: tuple[str, ...] = ()) -> None:
         self.folder = folder
         self.namespace = f"muster-real-{uuid.uuid4().hex[:8]}"
         self.key = folder.parent / f"{folder.name}-key"
         self.base_url = self.token = ""
         self.login = "root"
         self._arguments = arguments
+        # `ip netns exec` shows a /sys of its own, in which no control groups are.
+        enter_it = (
+            ("nsenter", f"--net=/run/netns/{self.namespace}") if within else ("ip", "netns", "exec", self.namespace)
+        )
+        self._starter = (*within, *enter_it)
         self._log = folder.with_name(folder.name + ".log")
         self._process: subprocess.Popen[str] | None = None
         self._inside = ThreadPoolExecutor(1, initializer=lambda: enter(self.namespace))
@@ -80,7 +88,7 @@ class RealCloud:
         command = [sys.executable, "-m", "muster", "up", "--data", str(self.folder), "--port", "0", *self._arguments]
         with self._log.open("ab") as errors:
             self._process = subprocess.Popen(
-                ["ip", "netns", "exec", self.namespace, *command],
+                [*self._starter, *command],
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
@@ -310,10 +318,10 @@ def _processes() -> Iterator[tuple[int, str, int]]:
 
 
 @contextmanager
-def real_cloud(folder: Path, *arguments: str) -> Iterator[RealCloud]:
+def real_cloud(folder: Path, *arguments: str, within: tuple[str, ...] = ()) -> Iterator[RealCloud]:
     """A cloud with real guests that has started; nothing is left of it at the end."""
     folder.mkdir(parents=True, exist_ok=True)
-    cloud = RealCloud(folder / "cloud", "--libvirt", *arguments)
+    cloud = RealCloud(folder / "cloud", "--libvirt", *arguments, within=within)
     try:
         cloud.start()
         yield cloud

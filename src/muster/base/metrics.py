@@ -32,5 +32,8 @@ BOOTS_HELD = Gauge("muster_host_boots_held", "1 while boots wait for memory", ["
 BOOTS = Gauge("muster_boots", "Guests that boot now, and how many may at a time (hosts with boot admission)", ["what"])
 BOOT_SECONDS = Histogram("muster_boot_seconds", "From a guest's start to its lease", buckets=(*_TIMES_S, 60.0, 120.0))
 LIBVIRT_CALLS = Counter("muster_libvirt_calls_total", "Calls to libvirt that what servers need has cost")
+KSM_RUNNING = Gauge("muster_ksm_running", "1 while the kernel looks for equal pages (KSM)", ["host"])
+KSM_SAVED = Gauge("muster_ksm_saved_bytes", "Memory that would be needed on top without KSM", ["host"])
+KSM_SHARED = Gauge("muster_ksm_shared_bytes", "Memory that holds merged pages", ["host"])
 SIM_GUESTS = Gauge("muster_simulated_guests", "Simulated guests that the process's hosts have", ["state"])
 SINGLETON = Gauge("muster_singleton", "1 in the process that does this work for the whole cluster", ["name"])

@@ -46,4 +46,5 @@ def described(removed: Removed) -> list[str]:
         "bridge": network.bridges,
     }
     words = [f"{count} {noun}{'' if count == 1 else 's'}" for noun, count in counted.items() if count]
+    words += ["what was set of KSM"] * removed.ksm
     return words + ["libvirtd"] * removed.libvirtd + ["nftables rules"] * network.rules

@@ -6,6 +6,8 @@ import importlib
 import os
 import signal
 import socket
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from random import SystemRandom
 
@@ -19,7 +21,7 @@ from muster.bus.open import open_bus
 from muster.cli import heap
 from muster.cli.data_folder import held
 from muster.cli.foreground import spare_the_garbage_collector, until_interrupted
-from muster.cli.hosts import RealHost, count_simulated_guests, running_hosts, simulated_host
+from muster.cli.hosts import RealHost, RealHostChoices, count_simulated_guests, running_hosts, simulated_host
 from muster.cli.metrics import metrics_served
 from muster.cli.settings import Settings, read_settings, require_host
 from muster.host.agent import AgentSettings, HostParts
@@ -69,13 +71,13 @@ def host(*, path: Path, sim_hosts: int, sim_boot_s: float, first_index: int, lib
 
 def _real_host(settings: Settings, stack: contextlib.ExitStack) -> RealHost:
     """This machine as a host, whose state is in the settings' folder, until the stack is closed."""
+    opener: Callable[[Path, RealHostChoices], AbstractContextManager[RealHost]]
     opener = importlib.import_module("muster.cli.requirements").real_host_opener()
     stack.enter_context(held(settings.folder))
     most_guests = int((os.cpu_count() or 1) * settings.host.cpu_overcommit)
-    host: RealHost = stack.enter_context(
-        opener(settings.folder, most_guests, settings.host.host_ip, settings.host.boots)
-    )
-    return host
+    chosen = settings.host
+    choices = RealHostChoices(most_guests=most_guests, host_ip=chosen.host_ip, boots=chosen.boots, ksm=chosen.ksm)
+    return stack.enter_context(opener(settings.folder, choices))
 
 
 async def _run(settings: Settings, simulated: list[HostParts], real: RealHost | None) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from muster.base.errors import MusterError
 from muster.base.log import get_logger
+from muster.base.tasks import kept_running
 from muster.cli.guest import cache_dir
 from muster.cli.hosts import RealHostChoices
 from muster.domain.network_members import tunnel_address
@@ -23,6 +24,7 @@ from muster.host.hypervisor.libvirt.hypervisor import LibvirtHypervisor
 from muster.host.hypervisor.libvirt.libvirtd import LibvirtdSettings, PrivateLibvirtd
 from muster.host.hypervisor.libvirt.settings import Accelerator, LibvirtSettings
 from muster.host.images import ImageCache
+from muster.host.ksm_keeper import KsmKeeper
 from muster.host.machine import Layout, Machine, check_is_here, claimed_namespace, this_machine
 from muster.host.memory import MemoryReader
 from muster.host.memory_guard import Guarding, GuardSettings
@@ -70,7 +72,13 @@ class RealHost:
         plumbing = LinuxPlumbing(NetworkSettings(state_dir=self._layout.network, tunnel_address=tunnels_end))
         with suppress(MusterError):  # what cannot be told to be unused is kept
             await hypervisor.evict_images()
-        caring = asyncio.create_task(self._care_for_libvirtd(), name="libvirtd")
+        memory = MemoryReader()
+        keeper = KsmKeeper(self._layout.folder, self._choices.ksm, memory)
+        keeper.measure(self.hostname)
+        caring = [
+            asyncio.create_task(self._care_for_libvirtd(), name="libvirtd"),
+            asyncio.create_task(kept_running("KSM", keeper.run), name="KSM"),
+        ]
         try:
             yield HostParts(
                 identity=HostIdentity(
@@ -84,7 +92,7 @@ class RealHost:
                 plumbing=PlumbingWithMetadata(plumbing, service),
                 leases=plumbing.leases(),
                 guarding=Guarding(
-                    read=MemoryReader(),
+                    read=memory,
                     host=self.hostname,
                     settings=GuardSettings(overhead_mib=_OVERHEAD_MIB[self.accelerator]),
                 ),
@@ -94,7 +102,8 @@ class RealHost:
                 watcher=guests,
             )
         finally:
-            caring.cancel()
+            for task in caring:
+                task.cancel()
             await cache.close()
 
     async def _care_for_libvirtd(self) -> None:

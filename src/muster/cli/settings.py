@@ -23,6 +23,7 @@ from muster.domain.addresses import REST_S
 from muster.domain.placement import Overcommit, Strategy
 from muster.host.agent import AgentSettings
 from muster.host.boot_settings import AUTOMATIC, UNLIMITED, check_boots
+from muster.host.ksm import KsmMode
 from muster.locks.etcd_settings import from_url as check_etcd_url
 
 _SECRET_MIN = 32
@@ -64,12 +65,16 @@ class ServeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 class HostSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[host]`: this machine as a host. `host_ip` is how other hosts reach it, and its end of their overlay; `boots`
-    is how many guests boot at a time."""
+    is how many guests boot at a time.
+
+    `ksm`: merge equal pages of guests always (`on`), while memory is scarce (`auto`), or as others manage it (`off`).
+    """
 
     api_url: str = ""
     host_ip: str = "127.0.0.1"
     zone: str = "nova"
     cpu_overcommit: Share = Overcommit().cpu
+    ksm: KsmMode = KsmMode.AUTO
     stray_grace_s: Annotated[float, Meta(ge=0)] = AgentSettings().stray_grace_s
     boots: str = AUTOMATIC
     metrics_port: Port = 0

@@ -28,6 +28,7 @@ from muster.cli.secrets import admin_password, write_clouds_yaml
 from muster.domain.placement import Overcommit, Strategy
 from muster.host.boot_settings import AUTOMATIC, UNLIMITED
 from muster.host.hypervisor.sim import SimSettings
+from muster.host.ksm import KsmMode
 
 _DRAIN_S = 5.0
 
@@ -75,6 +76,13 @@ _DRAIN_S = 5.0
     show_default=True,
     help="The same for memory; beyond the default, hosts have been seen to run out of it.",
 )
+@click.option(
+    "--ksm",
+    type=click.Choice([mode.value for mode in KsmMode]),
+    default=KsmMode.AUTO.value,
+    show_default=True,
+    help="Merge equal pages of real guests: always, while memory is scarce (auto), or as others manage it (off).",
+)
 @click.option("--libvirt", is_flag=True, help="This machine is one more host, with real guests; needs root.")
 @click.option(
     "--boots",
@@ -97,6 +105,7 @@ def up(  # noqa: PLR0913 - one per option
     placement: str,
     cpu_overcommit: float,
     ram_overcommit: float,
+    ksm: str,
     libvirt: bool,
     boots: str,
     log_level: str,
@@ -126,7 +135,7 @@ def up(  # noqa: PLR0913 - one per option
         with held(data), bound(bind, port, "Choose another --port.") as listener, contextlib.ExitStack() as stack:
             if opened_host is not None:
                 most_guests = int((os.cpu_count() or 1) * cpu_overcommit)
-                choices = RealHostChoices(most_guests=most_guests, boots=boots)
+                choices = RealHostChoices(most_guests=most_guests, boots=boots, ksm=KsmMode(ksm))
                 host = stack.enter_context(opened_host(data, choices))
                 image = image_for_cloud(is_new=not (data / DATABASE).exists())
                 settings = replace(settings, real_host=host, guest_image=image)

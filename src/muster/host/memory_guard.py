@@ -27,7 +27,8 @@ class GuardSettings(Struct, frozen=True, kw_only=True):
     `floor_mib` is left to the host itself (None: a twentieth of its memory, 128 to 2,048 MiB). `overhead_mib` is what
     a guest's QEMU takes beside the guest's memory. With more than the share `stalled` of the time spent waiting for
     memory nobody is admitted, whatever is free. What a guest may take counts until `settle_s` after its boot. While
-    boots are held the host is looked at every `check_s`; a look is good for as long.
+    boots are held the host is looked at every `check_s`; a look is good for as long. Only what is held for `warn_s` is
+    worth a warning: near its limit a host boots one guest after the other.
     """
 
     floor_mib: int | None = None
@@ -35,6 +36,7 @@ class GuardSettings(Struct, frozen=True, kw_only=True):
     stalled: float = 0.10
     settle_s: float = 15.0
     check_s: float = 1.0
+    warn_s: float = 60.0
 
 
 class Guarding(Struct, frozen=True, kw_only=True):
@@ -85,6 +87,7 @@ class MemoryGuard:
         self._seen: Memory | None = None
         self._seen_at_s = float("-inf")
         self._held_since_s: float | None = None
+        self._why, self._warned = "", False
         self._held_gauge = BOOTS_HELD.labels(guarding.host)
         self._held_gauge.set(0)
         MEMORY_AVAILABLE.labels(guarding.host).set_function(lambda: _available_bytes(guarding.read))
@@ -136,17 +139,11 @@ class MemoryGuard:
         return self._seen
 
     def _hold(self, why: str) -> None:
+        self._why = why
         if self._held_since_s is not None:
             return
-        self._held_since_s = self._agenda.now()
+        self._held_since_s, self._warned = self._agenda.now(), False
         self._held_gauge.set(1)
-        log.warning(
-            "memory is short: boots wait until some is free; delete or stop servers, give the host memory or swap, or "
-            "lower the memory overcommit",
-            action="boots.held",
-            why=why,
-            waiting=self._waiting(),
-        )
         self._agenda.after(self._settings.check_s, self._check)
 
     def _check(self) -> None:
@@ -156,6 +153,15 @@ class MemoryGuard:
         if not self._waiting():
             self._let_go()
             return
+        if not self._warned and self._agenda.now() - self._held_since_s >= self._settings.warn_s:
+            self._warned = True
+            log.warning(
+                "memory is short: boots wait until some is free; delete or stop servers, give the host memory or swap, "
+                "or lower the memory overcommit",
+                action="boots.held",
+                why=self._why,
+                waiting=self._waiting(),
+            )
         self._wake()
         self._agenda.after(self._settings.check_s, self._check)
 
@@ -165,7 +171,8 @@ class MemoryGuard:
         held_s = self._agenda.now() - self._held_since_s
         self._held_since_s = None
         self._held_gauge.set(0)
-        log.warning("boots go on", action="boots.released", held_s=round(held_s, 1), waiting=self._waiting())
+        if self._warned:
+            log.warning("boots go on", action="boots.released", held_s=round(held_s, 1), waiting=self._waiting())
 
 
 def _available_bytes(read: ReadMemory) -> float:

@@ -10,8 +10,10 @@ import contextlib
 import shutil
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from muster.host.hypervisor.libvirt.libvirtd import LibvirtdSettings, PrivateLibvirtd
+from muster.host.ksm_keeper import restore as restore_ksm
 from muster.host.machine import (
     Layout,
     Machine,
@@ -28,10 +30,11 @@ _NOTHING = TornDown(dhcp_servers=0, bridges=0, taps=0, rules=False)
 
 
 class Removed(Struct, frozen=True, kw_only=True):
-    """What there was: guests, their libvirtd, their network."""
+    """What there was: guests, their libvirtd, their network. `ksm`: it stands as before Muster changed it."""
 
     guests: int = 0
     libvirtd: bool = False
+    ksm: bool = False
     network: TornDown = _NOTHING
 
 
@@ -45,33 +48,34 @@ def take_down_host(layout: Layout) -> Removed:
         return Removed()
     place = find(machine.namespace)
     if place is None:
-        guests, was_running = _end_guests(layout, machine)
+        removed = _end_guests(layout, machine)
         shutil.rmtree(layout.network, ignore_errors=True)
-        return Removed(guests=guests, libvirtd=was_running)
+        return removed
     enter(place)
     if not owns_namespace(layout):
-        guests, was_running = _end_guests(layout, machine)
-        return Removed(guests=guests, libvirtd=was_running)
+        return _end_guests(layout, machine)
     with claimed_namespace(layout):
         return take_down(layout, machine)
 
 
 def take_down(layout: Layout, machine: Machine) -> Removed:
     """The same in this thread's network namespace, which the caller has claimed."""
-    guests, was_running = _end_guests(layout, machine)
+    removed = _end_guests(layout, machine)
     network = asyncio.run(_tear_down(layout))
     shutil.rmtree(layout.network, ignore_errors=True)
     give_up_namespace()
-    return Removed(guests=guests, libvirtd=was_running, network=network)
+    return replace(removed, network=network)
 
 
-def _end_guests(layout: Layout, machine: Machine) -> tuple[int, bool]:
-    """Guests first, so that none runs without its rules; how many there were, and whether their libvirtd ran."""
+def _end_guests(layout: Layout, machine: Machine) -> Removed:
+    """Guests first, so that none runs without its rules, and what was set for their sake."""
     daemon = PrivateLibvirtd(LibvirtdSettings(directory=layout.libvirtd(machine.host_id)))
     was_running, guests = daemon.is_running(), daemon.count_guests()
     daemon.stop()
     forget_libvirtd(layout, machine)
-    return guests, was_running
+    with contextlib.suppress(OSError):  # a kernel that does not let it be set has not let it be changed
+        return Removed(guests=guests, libvirtd=was_running, ksm=restore_ksm(layout.folder))
+    return Removed(guests=guests, libvirtd=was_running)
 
 
 async def _tear_down(layout: Layout) -> TornDown:

@@ -15,6 +15,8 @@ def drawn(picture: Picture) -> RenderableType:
     tables = [_processes(picture), _waits(picture), _batches(picture)]
     if picture.phases:
         tables.append(_phases(picture))
+    if picture.hosts:
+        tables.append(_hosts(picture))
     return Group(_headline(picture), *tables)
 
 
@@ -87,6 +89,20 @@ def _phases(picture: Picture) -> Table:
     table = _table("new servers: to", "mean ms", "p50 ms", "p99 ms")
     for phase in picture.phases:
         table.add_row(phase.step, *(_ms(seconds) for seconds in (phase.mean_s, phase.p50_s, phase.p99_s)))
+    return table
+
+
+def _hosts(picture: Picture) -> Table:
+    """The hosts with the least memory first."""
+    table = _table("real hosts", "MiB available", "MiB saved by KSM", "KSM", "boots")
+    for host in picture.hosts[:_MOST_ROWS]:
+        table.add_row(
+            host.host,
+            f"{host.available_mib:,.0f}",
+            f"{host.saved_mib:,.0f}",
+            "on" if host.merging else "off",
+            Text("wait for memory", style="red") if host.boots_held else "go on",
+        )
     return table
 
 

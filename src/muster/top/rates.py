@@ -66,6 +66,16 @@ class Process(Struct, frozen=True, kw_only=True):
     failures: float = 0.0
 
 
+class HostMemory(Struct, frozen=True, kw_only=True):
+    """A host with real guests: what they can still take, what merging equal pages saves, whether boots wait for it."""
+
+    host: str
+    available_mib: float
+    saved_mib: float
+    merging: bool
+    boots_held: bool
+
+
 class Picture(Struct, frozen=True, kw_only=True):
     """What happened between two looks. `active_per_s`: servers that became ACTIVE; `delivery_p99_s`: of messages."""
 
@@ -77,6 +87,7 @@ class Picture(Struct, frozen=True, kw_only=True):
     delivery_p99_s: float
     active_per_s: float
     redecided_per_s: float
+    hosts: Sequence[HostMemory] = ()
 
     @property
     def most_contended(self) -> Wait | None:
@@ -100,6 +111,7 @@ def compare(before: Sequence[Scrape], now: Sequence[Scrape]) -> Picture:
         delivery_p99_s=grown.quantile("muster_bus_delivery_seconds", 0.99),
         active_per_s=grown.rate("muster_server_states_total", state="active"),
         redecided_per_s=grown.rate("muster_redecided_total"),
+        hosts=_hosts([one.values for _, one in pairs]),
     )
 
 
@@ -200,6 +212,23 @@ def _phases(grown: _Growth) -> list[Phase]:
         for step in STEPS
         if step in seen and grown.total(f"{name}_count", step=step)
     ]
+
+
+def _hosts(now: Sequence[Mapping[Key, float]]) -> list[HostMemory]:
+    found = []
+    for values in now:
+        for (name, labels), available in values.items():
+            if name == "muster_host_memory_available_bytes":
+                found.append(
+                    HostMemory(
+                        host=dict(labels)["host"],
+                        available_mib=available / 2**20,
+                        saved_mib=values.get(("muster_ksm_saved_bytes", labels), 0.0) / 2**20,
+                        merging=values.get(("muster_ksm_running", labels), 0.0) == 1,
+                        boots_held=values.get(("muster_host_boots_held", labels), 0.0) == 1,
+                    )
+                )
+    return sorted(found, key=lambda host: host.available_mib)
 
 
 def _mean(total: float, count: float) -> float:

@@ -1,9 +1,13 @@
 """Two looks at processes, compared: rates, waits, quantiles, what is contended most, and processes that began anew."""
 
+from io import StringIO
+
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from rich.console import Console
 
-from muster.top.rates import Picture, compare
+from muster.top.console import drawn
+from muster.top.rates import HostMemory, Picture, compare
 from muster.top.scrape import Scrape, parse
 
 
@@ -111,3 +115,26 @@ def test_phases_are_in_the_order_of_a_servers_life() -> None:
         phases.labels(step).observe(seconds)
     picture = compare(before, [Scrape("one", 1.0, parse(generate_latest(registry).decode()))])
     assert [(phase.step, phase.mean_s) for phase in picture.phases] == [("placed", 1.0), ("active", 3.0)]
+
+
+def test_hosts_with_the_least_memory_come_first_with_what_merging_saves_and_whether_boots_wait() -> None:
+    looks = []
+    for name, available, saved, held in (("roomy", 4_000, 0, 0), ("full", 100, 900, 1)):
+        registry = CollectorRegistry()
+        for metric, value in (
+            ("muster_host_memory_available_bytes", available * 2**20),
+            ("muster_ksm_saved_bytes", saved * 2**20),
+            ("muster_ksm_running", held),
+            ("muster_host_boots_held", held),
+        ):
+            Gauge(metric, "", ["host"], registry=registry).labels(name).set(value)
+        looks.append(Scrape(name, 0.0, parse(generate_latest(registry).decode())))
+    picture = compare(looks, looks)
+    assert picture.hosts == [
+        HostMemory(host="full", available_mib=100, saved_mib=900, merging=True, boots_held=True),
+        HostMemory(host="roomy", available_mib=4_000, saved_mib=0, merging=False, boots_held=False),
+    ]
+    console = Console(width=80, record=True, file=StringIO())
+    console.print(drawn(picture))
+    [row] = [line for line in console.export_text().splitlines() if line.strip().startswith("full") and "wait" in line]
+    assert row.split() == ["full", "100", "900", "on", "wait", "for", "memory"]

@@ -5,6 +5,7 @@ what grows with the number of workers: processor time, transactions, lock waits,
 """
 
 import asyncio
+import os
 import time
 
 import msgspec
@@ -18,6 +19,7 @@ from muster.bench.run import run_servers
 
 FLAVOR = "m1.tiny"
 YARDSTICK = "one worker, in the same run"
+SMALL = "MUSTER_BENCH_WORKERS"
 
 
 class Sizes(msgspec.Struct, frozen=True):
@@ -29,6 +31,14 @@ class Sizes(msgspec.Struct, frozen=True):
 
 
 QUICK = Sizes(servers=60, hosts=10, workers=(1, 2))
+
+
+def _full() -> Sizes:
+    """All of it, or what the environment asks for: `servers:hosts:workers,...`; the first number is the yardstick."""
+    if not (asked := os.environ.get(SMALL)):
+        return Sizes()
+    servers, hosts, workers = asked.split(":")
+    return Sizes(int(servers), int(hosts), tuple(map(int, workers.split(","))))
 
 
 class Cost(msgspec.Struct, frozen=True):
@@ -64,6 +74,11 @@ class Cost(msgspec.Struct, frozen=True):
         return self.total("muster_messages_total") / self.figure("create").total
 
     @property
+    def reports_per_server(self) -> float:
+        """Those of the messages that came from hosts: reports and heartbeats."""
+        return self.metrics.get('muster_messages_total{direction="from_hosts"}', 0.0) / self.figure("create").total
+
+    @property
     def resyncs(self) -> float:
         """Hosts that were sent, or asked for, everything; each host's first greeting is before it."""
         return self.total("muster_resyncs_total")
@@ -84,7 +99,7 @@ class Cost(msgspec.Struct, frozen=True):
 
 async def run(teller: Teller, quick: bool) -> Outcome:
     """The whole benchmark: a fresh cluster for each number of workers."""
-    began, where, sizes = time.monotonic(), machine(), QUICK if quick else Sizes()
+    began, where, sizes = time.monotonic(), machine(), QUICK if quick else _full()
     costs = []
     with teller.steps(f"{sizes.servers} servers by {sizes.workers} workers", len(sizes.workers)) as step:
         for workers in sizes.workers:
@@ -138,6 +153,7 @@ def _grid(costs: list[Cost], sizes: Sizes) -> Grid:
             cost.total("muster_transaction_seconds_count"),
             100 * cost.lock_wait_share,
             cost.messages_per_server,
+            cost.reports_per_server,
             cost.outbox_p99_s,
             cost.resyncs,
             cost.total("muster_redecided_total"),
@@ -154,6 +170,7 @@ def _grid(costs: list[Cost], sizes: Sizes) -> Grid:
         "transactions",
         "lock wait %",
         "messages per server",
+        "from hosts",
         "outbox p99 s",
         "resyncs",
         "decided again",

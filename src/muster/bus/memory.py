@@ -12,26 +12,34 @@ TOPIC_LIMIT = 100_000
 
 
 class _Topic:
+    """`readers` take turns where the topic goes to one at a time: the first of them has it."""
+
     def __init__(self, limit: int) -> None:
         self.messages: deque[bytes] = deque(maxlen=limit)
-        self.arrived = asyncio.Event()
+        self.changed = asyncio.Event()
+        self.readers: list[MemorySubscription] = []
 
 
 class MemorySubscription:
     """Reads one topic; see `bus.protocol.Subscription`."""
 
-    def __init__(self, topic: _Topic) -> None:
+    def __init__(self, topic: _Topic, *, alone: bool) -> None:
         self._topic = topic
+        self._alone = alone
+        topic.readers.append(self)
 
     async def next_batch(self) -> list[bytes]:
-        while not self._topic.messages:
-            self._topic.arrived.clear()
-            await self._topic.arrived.wait()
-        messages = self._topic.messages
+        topic = self._topic
+        while not topic.messages or (self._alone and topic.readers[0] is not self):
+            topic.changed.clear()
+            await topic.changed.wait()
+        messages = topic.messages
         return [messages.popleft() for _ in range(min(len(messages), BATCH_LIMIT))]
 
     async def close(self) -> None:
-        return None
+        if self in self._topic.readers:
+            self._topic.readers.remove(self)
+            self._topic.changed.set()
 
 
 class MemoryBus:
@@ -46,10 +54,10 @@ class MemoryBus:
             if name == CONTROL_TOPIC and len(topic.messages) == topic.messages.maxlen:
                 raise Transient(f"The topic {name} is full", retry_after_s=1.0)
             topic.messages.append(body)
-            topic.arrived.set()
+            topic.changed.set()
 
     async def subscribe(self, topic: str) -> MemorySubscription:
-        return MemorySubscription(self._topics[topic])
+        return MemorySubscription(self._topics[topic], alone=topic == CONTROL_TOPIC)
 
     async def close(self) -> None:
         self._topics.clear()

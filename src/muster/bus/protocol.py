@@ -21,6 +21,9 @@ class Subscription(Protocol):
 class Bus(Protocol):
     """Named topics. Each message of a topic goes to one of its subscriptions.
 
+    The control topic goes to one of them for as long as that one is there, so that what a host says is read in its
+    order; then, with what that one was not done with, to another.
+
     Topics are bounded. The control topic, full, refuses: who reports slows down. Any other drops its oldest: a host
     that does not read must not hold up who writes to all hosts, and finds by the numbers what it missed.
     """

@@ -66,8 +66,9 @@ class RabbitSettings(Struct, frozen=True, kw_only=True):
     def queue_arguments(self, topic: str) -> dict[str, FieldValue]:
         """How the queue of a topic is made.
 
-        The topic that all hosts write to refuses what is too much: who reports slows down. A host's own topic drops its
-        oldest: one host that does not read must not hold up who writes to all, and its queue goes with it.
+        The topic that all hosts write to refuses what is too much: who reports slows down. Of its readers one at a time
+        gets all; RabbitMQ gives it to the next when that one has gone. A host's own topic drops its oldest: one host
+        that does not read must not hold up who writes to all, and its queue goes with it.
         """
         arguments: dict[str, FieldValue] = {
             "x-queue-type": "quorum",
@@ -75,7 +76,7 @@ class RabbitSettings(Struct, frozen=True, kw_only=True):
             "x-max-length-bytes": self.max_bytes,
         }
         if topic == CONTROL_TOPIC:
-            return {**arguments, "x-overflow": "reject-publish"}
+            return {**arguments, "x-overflow": "reject-publish", "x-single-active-consumer": True}
         return {**arguments, "x-overflow": "drop-head", "x-expires": _DAY_MS}
 
 

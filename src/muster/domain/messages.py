@@ -117,7 +117,7 @@ ToHost = Desired | ReportEverything | ConsoleRequest
 ToControl = Hello | Heartbeat | Report | Reports
 Message = ToHost | ToControl | ConsoleReply
 
-# The topic on which every control-plane worker takes its share of what hosts say.
+# The topic of what hosts say, which one control-plane worker at a time reads.
 CONTROL_TOPIC = "control"
 
 _EPOCH_BITS = 40  # of the 63 that a number in a database has: 10^12 changes of one host, then 8 million epochs

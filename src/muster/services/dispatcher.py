@@ -1,13 +1,14 @@
 """Publishes the outbox: one message per host for all of its changes, and everything for a host that asks.
 
 A note is removed only after its message was taken by the bus, so a crash in between publishes it twice, which changes
-nothing. Of several processes one at a time publishes a host's notes, so that they come in order: whoever has claimed
-the host, and looks for more before it rests, so what another process notes meanwhile goes along with the next message.
-A claim ends with its transaction, so a dead process has none; a sweep every few seconds publishes what it left. Nothing
-else waits for a claim, however slow the bus is.
+nothing. Of several processes one at a time publishes, so that a host's notes come in order, and what all others note
+meanwhile is one message per host: whoever has claimed the outbox takes all that waits, and looks for more before it
+rests. A claim ends with its transaction, so a dead process has none; a sweep every few seconds publishes what it left.
+Nothing else waits for a claim, however slow the bus is.
 """
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
@@ -29,8 +30,9 @@ from muster.store.outbox import Note
 log = get_logger(__name__)
 
 _NOTES = 5_000
-# Claims are locks of the database, whose memory for them is limited (PostgreSQL: 6,400 by default, for everybody).
-_HOSTS = 500
+# Publishing is followed by a rest as long as it took, at most this long: then more is noted for the same hosts. A lone
+# change takes milliseconds, so who comes next hardly waits.
+_REST_S = 0.5
 # How long a change of the members of a group or network may wait to be published; then hosts are sent everything.
 _MEMBERS_KEPT_S = 600.0
 
@@ -69,15 +71,19 @@ class Dispatcher:
                 continue
 
     async def publish(self) -> int:
-        """Publish the oldest notes that no other process is at; returns how many.
+        """Publish the oldest notes, if no other process is publishing, and rest; returns how many.
 
         Three transactions, two of them at a time, and about ten queries for any number.
         """
-        async with self._database.read() as claiming:
-            notes = await store.read(claiming, await store.claim(claiming, _HOSTS), _NOTES)
-            if notes:
-                await self._publish_apart(notes)
-        return len(notes)
+        while True:
+            async with self._database.read() as claiming:
+                if not await store.claim(claiming):
+                    return 0
+                if notes := await store.read(claiming, _NOTES):
+                    began = time.monotonic()
+                    await self._publish_apart(notes)
+                    await asyncio.sleep(min(_REST_S, time.monotonic() - began))
+                    return len(notes)
 
     async def _publish_apart(self, notes: Sequence[Note]) -> None:
         """Publish these together; if a mistake prevents it, host by host, so that one host's keep no other waiting.

@@ -5,8 +5,9 @@ whose heartbeat shows that it missed a message is sent everything. A report's nu
 so that one which a dying process left half written is asked for again. A message that cannot be taken in, whatever is
 wrong with it, spoils no other.
 
-Workers share the control topic, so of two reports of a host each may come to another worker, and the later one may be
-first. It is not written before the earlier one, which would make old states the newest, but waits a moment for it.
+One worker at a time reads the control topic, so what hosts say is read in large batches and in their order. When it is
+lost another gets what it was not done with, while it may still be writing that: a report is not written before the one
+that precedes it, which would make old states the newest, but waits a moment for it.
 """
 
 import asyncio
@@ -57,8 +58,9 @@ _ASK_AGAIN_S = 1.0
 # so on up to the second figure. For the same reason a heartbeat may be ahead of the reports, as long as these come on.
 _EARLY_S, _EARLY_MAX_S = 0.1, 0.8
 _UNREPORTED_S = 2.0
-# What a host should have heard of this long before its heartbeat, and has not, is lost.
-_LOST_AFTER_S = 2.0
+# What a host should have heard of this long before its heartbeat, and has not, is lost. A change waits for its commit,
+# for whoever publishes and for the host's turn of a busy processor: less, and what is on its way is sent again.
+_LOST_AFTER_S = 5.0
 
 
 class HostReports:
@@ -98,6 +100,7 @@ class HostReports:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+            await subscription.close()  # another worker reads on
 
     async def _take_apart(self, messages: Sequence[Message]) -> None:
         """Take all in together; if a mistake prevents it, one by one. Raises Transient when the database is away."""

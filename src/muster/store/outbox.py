@@ -6,7 +6,21 @@
 from collections.abc import Collection, Mapping, Sequence
 
 from msgspec import Struct
-from sqlalchemy import BigInteger, Column, ColumnElement, Integer, Table, delete, exists, func, select, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Integer,
+    Table,
+    case,
+    delete,
+    exists,
+    false,
+    func,
+    select,
+    true,
+    update,
+)
 from sqlalchemy import insert as insert_into
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -32,6 +46,8 @@ outbox = Table(
 )
 
 
+# The key of the lock of who publishes.
+_OUTBOX = 0x6D75_7374_6572
 # As a `member_generation`: all members of a network, for a host that has just become one.
 ALL_MEMBERS = 0
 
@@ -80,35 +96,23 @@ async def insert(connection: AsyncConnection, changes: Collection[Change], seqs:
     await connection.execute(insert_into(outbox), rows)
 
 
-async def claim(connection: AsyncConnection, limit: int) -> list[str]:
-    """Hosts that have notes, those that wait longest first; until the end of this transaction nobody else gets them.
+async def claim(connection: AsyncConnection) -> bool:
+    """Whether there are notes and nobody is publishing them: then they are ours until the end of this transaction.
 
-    PostgreSQL holds a lock per host that nothing else takes; of a process that dies it is gone with its transaction.
-    SQLite has one process, whose dispatcher does one thing at a time. One query.
+    Who finds none claims nothing, so whoever writes a note after that gets them. PostgreSQL holds a lock that nothing
+    else takes; of a process that dies it is gone with its transaction. SQLite has one process, whose dispatcher does
+    one thing at a time. One query.
     """
-    waiting = (
-        select(outbox.c.host_id, func.min(outbox.c.id).label("first"))
-        .group_by(outbox.c.host_id)
-        .order_by("first")
-        .offset(0)  # keeps PostgreSQL from trying the locks before it sorts, of hosts beyond the limit as well
-        .subquery("waiting")
-    )
-    statement = select(waiting.c.host_id).limit(limit)
+    free: ColumnElement[bool] = true()
     if connection.dialect.name == "postgresql":
-        key = func.hashtextextended(waiting.c.host_id, 0)
-        statement = select(waiting.c.host_id).where(func.pg_try_advisory_xact_lock(key)).limit(limit)
-    return list((await connection.execute(statement)).scalars())
+        free = func.pg_try_advisory_xact_lock(_OUTBOX)
+    # A CASE, since of an AND PostgreSQL may look at the lock first.
+    statement = select(case((exists(select(outbox.c.id)), free), else_=false()))
+    return bool((await connection.execute(statement)).scalar_one())
 
 
-async def read(connection: AsyncConnection, host_ids: Collection[str], limit: int) -> list[Note]:
-    """The oldest notes of these hosts. One query per chunk; the limit is for each."""
-    found: list[Note] = []
-    for part in chunks(sorted(host_ids)):
-        found += await _read(connection, part, limit)
-    return found
-
-
-async def _read(connection: AsyncConnection, host_ids: Sequence[str], limit: int) -> list[Note]:
+async def read(connection: AsyncConnection, limit: int) -> list[Note]:
+    """The oldest notes; of each host those that are before its others. One query."""
     statement = (
         select(
             outbox.c.id,
@@ -120,7 +124,6 @@ async def _read(connection: AsyncConnection, host_ids: Sequence[str], limit: int
             outbox.c.member_generation,
             outbox.c.created_at,
         )
-        .where(outbox.c.host_id.in_(host_ids))
         .order_by(outbox.c.id)
         .limit(limit)
     )

@@ -41,7 +41,8 @@ async def test_what_was_sent_before_anybody_listened_is_kept(buses: Buses) -> No
     assert await read(await buses.open().subscribe("host.late"), 20) == numbered(20)
 
 
-async def test_each_message_goes_to_one_reader_of_the_topic(buses: Buses) -> None:
+@pytest.mark.parametrize("topic", [CONTROL_TOPIC, "host.a"])
+async def test_each_message_goes_to_one_reader_of_the_topic(buses: Buses, topic: str) -> None:
     writer = buses.open()
     found: list[bytes] = []
 
@@ -50,9 +51,9 @@ async def test_each_message_goes_to_one_reader_of_the_topic(buses: Buses) -> Non
             found.extend(await subscription.next_batch())
             await asyncio.sleep(0.001)
 
-    readers = [asyncio.create_task(listen(await buses.open().subscribe(CONTROL_TOPIC))) for _ in range(3)]
+    readers = [asyncio.create_task(listen(await buses.open().subscribe(topic))) for _ in range(3)]
     for first in range(0, 300, 10):
-        await writer.publish([(CONTROL_TOPIC, body) for body in numbered(10, first)])
+        await writer.publish([(topic, body) for body in numbered(10, first)])
     async with asyncio.timeout(HANG_S):
         while len(found) < 300:
             await asyncio.sleep(0.01)
@@ -60,6 +61,22 @@ async def test_each_message_goes_to_one_reader_of_the_topic(buses: Buses) -> Non
         reader.cancel()
     await asyncio.gather(*readers, return_exceptions=True)
     assert Counter(found) == Counter(numbered(300))
+    assert topic != CONTROL_TOPIC or found == numbered(300)  # by one reader, so in their order
+
+
+async def test_the_control_topic_goes_to_another_reader_when_its_reader_leaves(buses: Buses) -> None:
+    writer = buses.open()
+    readers = [await buses.open().subscribe(CONTROL_TOPIC) for _ in range(3)]
+    waiting = [asyncio.create_task(reader.next_batch()) for reader in readers[1:]]
+    for first, reader in enumerate(readers[:-1]):
+        await writer.publish([(CONTROL_TOPIC, body) for body in numbered(20, 20 * first)])
+        found = await waiting[first - 1] if first else await read(reader, 20)
+        assert (found + await read(reader, 20 - len(found)))[0] == b"%d" % (20 * first)
+        assert not waiting[first].done()
+        await asyncio.gather(asyncio.wait({asyncio.create_task(reader.next_batch())}, timeout=0.3))  # it is done with
+        await reader.close()
+    await writer.publish([(CONTROL_TOPIC, b"last")])
+    assert await asyncio.wait_for(waiting[-1], HANG_S) == [b"last"]
 
 
 async def test_a_reader_waits_until_something_comes(buses: Buses) -> None:

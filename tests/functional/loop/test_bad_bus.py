@@ -64,7 +64,7 @@ class BadBus(MemoryBus):
     def _put(self, message: tuple[str, bytes]) -> None:
         topic = self._topics[message[0]]
         topic.messages.append(message[1])
-        topic.arrived.set()
+        topic.changed.set()
 
 
 class Play:

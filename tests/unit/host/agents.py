@@ -103,6 +103,7 @@ class World:
         heard: list[Message] = []
         if self.bus._topics[CONTROL_TOPIC].messages:
             heard = [decode(body) for body in await subscription.next_batch()]
+        await subscription.close()
         self.heard += heard
         return heard
 

@@ -1,36 +1,39 @@
 """The stock `openstack` command without its start-up: a process that has loaded it forks once per command.
 
 Each command runs in a fresh process, through `openstackclient.shell.main`, the entry point of the console script; only
-the import of the client's modules is shared. Reads requests as JSON lines from standard input: `arguments`,
+the import of the client's modules and plugins is shared. Reads requests as JSON lines from standard input: `arguments`,
 `environment`, `output` (a file for both outputs); answers each with a line that has `status`.
 """
 
+import contextlib
+import gc
 import importlib
+import importlib.metadata
 import json
 import os
 import sys
 import traceback
 
-# What the command would import for itself, whatever is asked of it.
-_PRELOAD = (
-    "openstack.connection",
-    "openstackclient.shell",
-    "openstackclient.compute.client",
-    "openstackclient.compute.v2.server",
-    "openstackclient.identity.client",
-    "openstackclient.image.client",
-    "openstackclient.image.v2.image",
-    "openstackclient.network.client",
-    "openstackclient.network.v2.port",
-    "cliff.formatters.json_format",
-    "cliff.formatters.table",
-    "cliff.formatters.value",
-)
+# Groups of entry points: each command loads all their plugins before it looks at what is asked of it.
+_PLUGINS = ("openstack.", "keystoneauth1.", "cliff.formatter.")
+
+
+def _preload() -> None:
+    """Load what the commands load, and what `cliff` looks up of all installed packages each time."""
+    for module in ("openstack.connection", "openstackclient.shell"):
+        importlib.import_module(module)
+    entry_points = importlib.metadata.entry_points()
+    for group in entry_points.groups:
+        if group.startswith(_PLUGINS):
+            for entry_point in entry_points.select(group=group):
+                with contextlib.suppress(Exception):  # one that lacks something is passed over by the command, too
+                    entry_point.load()
+    sys.modules["cliff.command"]._get_distributions_by_modules()
 
 
 def _serve() -> None:
-    for module in _PRELOAD:
-        importlib.import_module(module)
+    _preload()
+    gc.freeze()  # or each child copies the pages of all objects once its own garbage is collected
     for line in sys.stdin:
         request = json.loads(line)
         child = os.fork()

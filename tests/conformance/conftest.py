@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from muster.store.engine import Database
-from muster.store.tables import metadata  # noqa: F401 - create_all makes the tables of all modules imported
-from tests.databases import make_tables
+from tests.databases import make_tables, tables_template
 from tests.engines.fixtures import etcd, rabbitmq, redis, running, three_etcd  # noqa: F401 - fixtures for all suites here
 from tests.engines.postgres import Postgres
 
@@ -24,16 +23,24 @@ def postgres() -> Iterator[Postgres]:
 async def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of a database without tables."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/muster.db"
+        return _file(tmp_path)
     return await request.getfixturevalue("postgres").create_database()
 
 
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    """A fresh database with all tables."""
-    opened = Database(database_url)
-    await make_tables(opened)
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
+    """A fresh database with all tables; `url` is where others find it."""
+    if request.param == "sqlite":
+        opened = Database(_file(tmp_path))
+        await make_tables(opened)
+    else:
+        cluster = request.getfixturevalue("postgres")
+        opened = Database(await cluster.create_database(await tables_template(cluster)))
     try:
         yield opened
     finally:
         await asyncio.shield(opened.close())
+
+
+def _file(folder: Path) -> str:
+    return f"sqlite:///{folder}/muster.db"

@@ -92,12 +92,12 @@ class Postgres:
         for process in (server, *children):
             os.kill(int(process), number)
 
-    async def create_database(self) -> str:
-        """The URL of a new empty database."""
+    async def create_database(self, template: str = "template1") -> str:
+        """The URL of a new database, empty or a copy of a template that nobody is connected to."""
         name = f"muster_{next(_names)}"
         connection = await self.connect("postgres")
         try:
-            await connection.execute(f'CREATE DATABASE "{name}"')
+            await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         finally:
             await connection.close()
         return self.url(name)

@@ -92,7 +92,7 @@ def _crew(task: Task) -> Iterator[Crew]:
 
 
 @pytest.fixture
-async def task(database: Database, database_url: str, tmp_path: Path, request: pytest.FixtureRequest) -> Task:
+async def task(database: Database, tmp_path: Path, request: pytest.FixtureRequest) -> Task:
     """A network with a small pool, which runs dry all the time."""
     locks_url = f"file://{tmp_path}/locks"
     if not database.is_sqlite:
@@ -111,7 +111,7 @@ async def task(database: Database, database_url: str, tmp_path: Path, request: p
     await cloud.subnets.create(ADMIN, [draft])
     await locks.close()  # type: ignore[attr-defined]
     return Task(
-        database_url=database_url,
+        database_url=database.url,
         locks_url=locks_url,
         folder=tmp_path,
         journal=tmp_path / "none",

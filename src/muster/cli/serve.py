@@ -67,7 +67,7 @@ async def _supervise(settings: Settings, path: Path, listener: socket.socket, co
         click.echo(f"Muster is ready at {url_of(listener)}")
         click.echo(f"  export OS_CLIENT_CONFIG_FILE={clouds} OS_CLOUD=muster")
 
-    supervisor = Supervisor(command_of, count, listener, drain_s=settings.serve.drain_s)
+    supervisor = Supervisor(command_of, count, listener, drain_s=settings.serve.drain_s, hang_s=settings.serve.hang_s)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, supervisor.end)

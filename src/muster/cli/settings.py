@@ -27,6 +27,7 @@ from muster.host.ksm import KsmMode
 from muster.locks.etcd_settings import from_url as check_etcd_url
 
 _SECRET_MIN = 32
+_HANG_MIN_S = 5.0
 _SECRET = f"at least {_SECRET_MIN} characters drawn at random, such as openssl rand -hex 32 prints"
 _OTHERS = stat.S_IRWXO | stat.S_IWGRP
 
@@ -55,6 +56,7 @@ class ServeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     metrics_port: Port = 0
     metrics_bind: str = "127.0.0.1"
     drain_s: Annotated[float, Meta(ge=0, le=3600)] = 30.0
+    hang_s: Annotated[float, Meta(ge=0)] = 60.0
     placement: Strategy = Strategy.SPREAD
     cpu_overcommit: Share = Overcommit().cpu
     ram_overcommit: Annotated[float, Meta(ge=0.1, le=10)] = Overcommit().ram
@@ -218,6 +220,7 @@ def _check_values(settings: Settings) -> None:
     }
     for field, address in addresses.items():
         _require(_is_address(address), field, "an IP address of this machine")
+    _require(not 0 < serve.hang_s < _HANG_MIN_S, "serve.hang_s", f"0, or at least {_HANG_MIN_S:.0f}")
     _require(serve.metrics_port + serve.workers <= 65_536, "serve.metrics_port", "a port with room for all workers")
     if serve.guest_image:
         _require(Path(serve.guest_image).is_file(), "serve.guest_image", "the path of an image that is there")

@@ -1,8 +1,8 @@
 """Keeps worker processes running on one listening socket, and replaces them without refusing a connection.
 
 Invariants: the socket is open here until this process is told to end, so a connection made while no worker accepts
-waits in the kernel's queue; a worker is never ended before the one that replaces it is ready; no worker outlives this
-process (each watches the other end of its standard input).
+waits in the kernel's queue; a worker is never ended before the one that replaces it is ready, unless it stands still;
+no worker outlives this process (each watches the other end of its standard input).
 """
 
 import asyncio
@@ -17,6 +17,9 @@ log = get_logger(__name__)
 
 #: What a worker writes to its standard output when it answers.
 READY = "ready"
+#: What it writes every BEAT_S while its event loop goes round.
+ALIVE = "alive"
+BEAT_S = 1.0
 #: The exit status of a worker that would not do better if it were started again (sysexits.h).
 MISCONFIGURED = 78
 _FIRST_PAUSE_S = 0.5
@@ -29,21 +32,46 @@ _END_GRACE_S = 15.0
 class _Worker:
     """One process. `ready` is set when it answers, or when it has ended without."""
 
-    def __init__(self, process: asyncio.subprocess.Process, on_ready: Callable[[], None]) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, on_ready: Callable[[], None], hang_s: float) -> None:
         self.process = process
         self.is_ready = False
         self.ready = asyncio.Event()
         self._on_ready = on_ready
-        self.watch = asyncio.create_task(self._await_ready(), name=f"worker {process.pid}")
+        self._hang_s = hang_s
+        self._heard = False
+        self.watch = asyncio.create_task(self._watch(), name=f"worker {process.pid}")
 
-    async def _await_ready(self) -> None:
+    async def _watch(self) -> None:
+        """Hear what it writes until it ends; from its first sign of life on, end it when these stay away."""
         assert self.process.stdout is not None  # noqa: S101 - for the type checker: it was asked for
+        beats: asyncio.Task[None] | None = None
         async for line in self.process.stdout:
-            if line.decode(errors="replace").strip() == READY:
+            word = line.decode(errors="replace").strip()
+            self._heard = True
+            if word == ALIVE and beats is None and self._hang_s:
+                beats = asyncio.create_task(self._await_beats(), name=f"beats of {self.process.pid}")
+            if word == READY:
                 self.is_ready = True
                 self.ready.set()
                 self._on_ready()
+        if beats is not None:
+            beats.cancel()
         self.ready.set()
+
+    async def _await_beats(self) -> None:
+        """Kill it after `hang_s` without a sign of life.
+
+        What is counted is how often we looked in vain: if this process, or the whole machine, stood still as well, then
+        that was one look, however long it took.
+        """
+        silent_s = 0.0
+        while silent_s < self._hang_s:
+            await asyncio.sleep(BEAT_S)
+            silent_s = 0.0 if self._heard else silent_s + BEAT_S
+            self._heard = False
+        log.error("a worker stands still and is killed", action="worker.hung", pid=self.process.pid, silent_s=silent_s)
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
 
     async def end(self, within_s: float) -> None:
         """Told to end, and ended: by force when it takes too long."""
@@ -70,14 +98,24 @@ class _Slot:
 
 
 class Supervisor:
-    """`count` workers, started by the command that `command_of` gives for each index, with the socket `listener`."""
+    """`count` workers, started by the command that `command_of` gives for each index, with the socket `listener`.
+
+    One that gives no sign of life for `hang_s` (0: however long) is killed, and started again.
+    """
 
     def __init__(
-        self, command_of: Callable[[int], Sequence[str]], count: int, listener: socket.socket, *, drain_s: float
+        self,
+        command_of: Callable[[int], Sequence[str]],
+        count: int,
+        listener: socket.socket,
+        *,
+        drain_s: float,
+        hang_s: float,
     ) -> None:
         self._command_of = command_of
         self._listener = listener
         self._end_within_s = drain_s + _END_GRACE_S
+        self._hang_s = hang_s
         self._slots = [_Slot(index) for index in range(count)]
         self._workers: set[_Worker] = set()  # all that may still run
         self._ending = asyncio.Event()
@@ -156,7 +194,7 @@ class Supervisor:
             stdout=asyncio.subprocess.PIPE,
             pass_fds=(self._listener.fileno(),),
         )
-        worker = _Worker(process, self._heard)
+        worker = _Worker(process, self._heard, self._hang_s)
         self._workers.add(worker)
         worker.watch.add_done_callback(lambda _: self._workers.discard(worker))
         return worker

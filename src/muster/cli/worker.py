@@ -1,7 +1,8 @@
 """One API worker: a process that `muster serve` starts, watches and replaces.
 
-It has its listening socket from its parent, reads the settings file itself, says `ready` on its standard output, and
-ends when it is told to (SIGTERM) or when its standard input ends, that is, when its parent is no more.
+It has its listening socket from its parent, reads the settings file itself, says `ready` on its standard output, gives
+a sign of life there every second, and ends when it is told to (SIGTERM) or when its standard input ends, that is, when
+its parent is no more.
 """
 
 import asyncio
@@ -26,7 +27,7 @@ from muster.cli.listening import listening
 from muster.cli.metrics import metrics_served
 from muster.cli.secrets import cluster_password
 from muster.cli.settings import Settings, read_settings, require_serve
-from muster.cli.supervisor import MISCONFIGURED, READY
+from muster.cli.supervisor import ALIVE, BEAT_S, MISCONFIGURED, READY
 from muster.domain.catalog import own_entries
 from muster.domain.placement import Overcommit
 from muster.services.cluster_secret import ClusterSecret
@@ -55,6 +56,23 @@ def worker(path: Path, index: int, listener: int, log_level: str) -> None:
 
 
 async def _serve(settings: Settings, index: int, listener: socket.socket) -> None:
+    beats = asyncio.create_task(_give_signs_of_life(), name="signs of life")
+    try:
+        await _serve_until_told(settings, index, listener)
+    finally:
+        beats.cancel()
+
+
+async def _give_signs_of_life() -> None:
+    """Tell the supervisor that the event loop goes round. If it does not read, no matter: it must not hold us up."""
+    os.set_blocking(1, False)
+    while True:
+        with contextlib.suppress(BlockingIOError):
+            os.write(1, f"{ALIVE}\n".encode())
+        await asyncio.sleep(BEAT_S)
+
+
+async def _serve_until_told(settings: Settings, index: int, listener: socket.socket) -> None:
     serve = settings.serve
     _end_with_parent()
     plane = PlaneSettings(

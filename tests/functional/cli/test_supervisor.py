@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,12 +19,14 @@ from muster.cli.supervisor import MISCONFIGURED, Supervisor
 HANG_S = 60.0
 # Says that it is ready, and ends when its parent does. How it begins is read from a file, as settings are.
 WORKER = """
-import os, signal, sys, time
+import os, select, signal, sys, time
+beat_s = None
 exec(open(sys.argv[1]).read())
 with open(sys.argv[2], "a") as log:
     log.write(f"{os.getpid()}\\n")
 print("ready", flush=True)
-sys.stdin.read()
+while not select.select([sys.stdin], [], [], beat_s)[0]:
+    print("alive", flush=True)
 """
 
 
@@ -38,7 +41,7 @@ class World:
         self.ready = 0
         self.listener = socket.create_server(("127.0.0.1", 0))
         command = [sys.executable, "-c", WORKER, str(self.beginning), str(self._log)]
-        self.supervisor = Supervisor(lambda _: command, 2, self.listener, drain_s=0.0)
+        self.supervisor = Supervisor(lambda _: command, 2, self.listener, drain_s=0.0, hang_s=1.5)
 
     def now_ready(self) -> None:
         self.ready += 1
@@ -75,6 +78,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(module, "_FIRST_PAUSE_S", 0.05)
     monkeypatch.setattr(module, "_LONGEST_PAUSE_S", 0.2)
     monkeypatch.setattr(module, "_END_GRACE_S", 5.0)
+    monkeypatch.setattr(module, "BEAT_S", 0.05)
     return World(tmp_path)
 
 
@@ -92,6 +96,35 @@ async def test_a_worker_that_dies_is_started_again(world: World) -> None:
         third = (await world.until(3))[2]
         assert world.running() == {second, third}
         assert world.ready == 1, "it is said once"
+
+
+async def test_a_worker_that_stands_still_is_killed_and_started_again(world: World) -> None:
+    world.beginning.write_text("beat_s = 0.02")
+    async with running(world):
+        first, second = await world.until(2)
+        async with asyncio.timeout(HANG_S):
+            while not world.ready:
+                await asyncio.sleep(0.02)
+        await asyncio.sleep(2.0)  # longer than a worker that beats may be silent
+        assert world.running() == {first, second}
+        os.kill(first, signal.SIGSTOP)
+        third = (await world.until(3))[2]
+        assert world.running() == {second, third}
+
+
+async def test_a_supervisor_that_stood_still_blames_no_worker(world: World) -> None:
+    world.beginning.write_text("beat_s = 0.02")
+    async with running(world):
+        workers = await world.until(2)
+        await asyncio.sleep(0.5)
+        for pid in workers:
+            os.kill(pid, signal.SIGSTOP)
+        await asyncio.sleep(0.3)  # hear what they had said
+        time.sleep(2.5)  # the whole machine stands still, as far as they can tell
+        for pid in workers:
+            os.kill(pid, signal.SIGCONT)
+        await asyncio.sleep(1.0)
+        assert world.running() == set(workers)
 
 
 async def test_workers_are_replaced_one_after_the_other(world: World) -> None:

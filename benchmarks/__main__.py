@@ -16,7 +16,18 @@ from muster.base.tasks import until_told
 
 # In this order `all` runs them; each module has `async def run(teller, quick) -> Outcome`, and `draw(outcome, file)` if
 # there is a chart.
-NAMES = ("servers", "workers", "ports", "ports-cluster", "addresses", "contention", "servers-scale", "idle")
+NAMES = (
+    "servers",
+    "workers",
+    "ports",
+    "ports-cluster",
+    "addresses",
+    "contention",
+    "servers-scale",
+    "idle",
+    "dhcp",
+    "firewall",
+)
 # Needs an environment of its own (scripts/neutron-venv) and takes long: only when it is named.
 APART = ("neutron",)
 _INTERRUPTED = 130  # 128 + SIGINT, as shells count

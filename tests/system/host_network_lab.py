@@ -133,13 +133,14 @@ class Guest:
             connection.close()
         return connection is not None
 
-    def send(self, frame: bytes) -> None:
-        """Send a raw frame."""
+    def send(self, *frames: bytes) -> None:
+        """Send raw frames."""
 
         def work() -> None:
             with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
                 raw.bind(("eth0", 0))
-                raw.send(frame)
+                for frame in frames:
+                    raw.send(frame)
 
         self.ns.run(work)
 
@@ -156,6 +157,7 @@ class Guest:
         def start() -> socket.socket:
             raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
             raw.bind(("eth0", 3))
+            raw.setsockopt(socket.SOL_SOCKET, 33, 8 << 20)  # SO_RCVBUFFORCE
             return raw
 
         raw = self.ns.run(start)
@@ -332,6 +334,11 @@ def arp_frame(mac: bytes, sender_mac: bytes, sender_ip: str, target_ip: str, ope
     body = struct.pack("!HHBBH", 1, 0x0800, 6, 4, operation)
     body += sender_mac + socket.inet_aton(sender_ip) + bytes(6) + socket.inet_aton(target_ip)
     return BROADCAST + mac + b"\x08\x06" + body
+
+
+def discover(mac: bytes, transaction: int) -> bytes:
+    """A frame with a DHCPDISCOVER."""
+    return udp_frame(mac, "0.0.0.0", "255.255.255.255", (68, 67), _bootp(1, mac, transaction, b""))
 
 
 def _bootp(

@@ -384,6 +384,37 @@ def test_dhcp_for_somebody_else_is_dropped(lab: Lab) -> None:
     assert one.dhcp() is not None
 
 
+@pytest.mark.parametrize("served", [True, False])
+def test_dhcp_requests_are_heard_by_the_hosts_server_alone_where_it_serves(lab: Lab, served: bool) -> None:
+    """A tenant's own server hears the guests of its network where Muster's is switched off."""
+    net = network(dhcp_enabled=served)
+    ports = [port(net, 11), port(net, 12, port_security_enabled=False)]
+    one, other = (lab.guest(spec) for spec in ports)
+    lab.run(lambda plumbing: plumb(plumbing, [net], ports, []))
+    with other.sniff() as frames:
+        other.wait_until_joined()
+        assert (one.dhcp(1.5) is not None) is served
+        assert any(frame[6:12] == one.mac for frame in frames(0.1)) is not served
+
+
+def test_requests_that_come_all_at_once_wait_for_the_server(lab: Lab) -> None:
+    """By default a socket holds some 170 of them; the others' guests would ask again seconds later, all at once."""
+    net = network()
+    spec = port(net, 11)
+    guest = lab.guest(spec)
+    lab.run(lambda plumbing: plumb(plumbing, [net], [spec], []))
+    guest.wait_until_joined()
+    server = int((lab.settings.state_dir / "dhcp" / net.id / "pid").read_text())
+    os.kill(server, signal.SIGSTOP)
+    with guest.sniff() as frames:
+        try:
+            guest.send(*(lab_kit.discover(guest.mac, number) for number in range(1_000)))
+        finally:
+            os.kill(server, signal.SIGCONT)
+        offers = {frame[46:50] for frame in frames(1) if frame[36:38] == b"\x00\x44"}
+    assert len(offers) == 1_000
+
+
 def test_allowed_address_pairs_and_switched_off_port_security(lab: Lab) -> None:
     net = network()
     pairs = (

@@ -24,6 +24,10 @@ RESYNCS = Counter("muster_resyncs_total", "Hosts that were sent, or asked for, e
 MESSAGES = Counter("muster_messages_total", "Messages on the bus", ["direction"])
 PUBLISH_SECONDS = Histogram("muster_bus_publish_seconds", "Until the bus had taken a batch", buckets=_TIMES_S)
 DELIVERY_SECONDS = Histogram("muster_bus_delivery_seconds", "From publishing to reading a message", buckets=_TIMES_S)
+NFT_TRANSACTIONS = Counter("muster_nft_transactions_total", "Changes of the host's firewall, each of them atomic")
+NETLINK_SENDS = Counter(
+    "muster_netlink_sends_total", "Times that links were asked about or changed, up to 128 at a time"
+)
 PHASE_SECONDS = Histogram("muster_phase_seconds", "Time to a step of a server's life", ["step"], buckets=_TIMES_S)
 TASK_FAILURES = Counter("muster_task_failures_total", "Background tasks that failed and began anew", ["task"])
 STATE_CHANGES = Counter("muster_server_states_total", "Servers that reached a state", ["state"])

@@ -30,8 +30,13 @@ async def benchmarks(*arguments: str) -> tuple[int | None, str]:
 LONG = {"contention", "ports-cluster", "workers"}
 
 
+# Network namespaces.
+AS_ROOT = {"dhcp", "firewall"}
+MARKS = {name: [pytest.mark.chaos] * (name in LONG) + [pytest.mark.root] * (name in AS_ROOT) for name in NAMES}
+
+
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.chaos] * (name in LONG)) for name in NAMES])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=MARKS[name]) for name in NAMES])
 async def test_it_runs_and_is_right(name: str, tmp_path: Path) -> None:
     status, said = await benchmarks("--quick", "--output", str(tmp_path), name)
     assert status == 0, said

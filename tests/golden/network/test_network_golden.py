@@ -103,7 +103,7 @@ def test_transactions(conntrack: Conntrack) -> None:
     members = ("10.80.0.11", "2001:db8::11", "198.51.100.0/25", "198.51.100.128/25")
     group = SecurityGroupSpec(id=GROUP, generation=1, rules=RULES)
     remote = SecurityGroupSpec(id=REMOTE, generation=1, members=members)
-    firewall.guard([NETWORK], ports)
+    firewall.guard([network()], ports)
     firewall.apply(ports, [group, remote])
     firewall.apply(ports, [group, remote])
     firewall.apply([], [SecurityGroupSpec(id=GROUP, generation=2, rules=RULES[:4], stateful=False)])

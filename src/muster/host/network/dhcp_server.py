@@ -19,6 +19,7 @@ from muster.base.errors import Invalid, Transient, Unsupported
 from muster.host.network import processes
 from muster.host.network.dnsmasq_config import ServerFiles, hosts_text, mac_and_address_of_line, parse_hosts
 from muster.host.network.inotify import ReadWatch
+from muster.host.network.receive_room import make_room
 from muster.host.network.settings import NetworkSettings
 
 Entries = Mapping[str, tuple[str, ...]]  # host entries by port id
@@ -85,6 +86,9 @@ class DhcpServer:
                 raise DhcpFailed(f"dnsmasq with {self.files.config} does not start: {said}")
             if not watch.wait(None, self._settings.dhcp_timeout_s):
                 raise DhcpFailed(f"dnsmasq with {self.files.config} does not read its entries")
+        pid = processes.find(self.files.pid, self._argument)
+        if pid is not None:
+            make_room(pid)
 
     def stop(self) -> None:
         """End its process."""

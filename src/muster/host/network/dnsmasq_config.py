@@ -55,6 +55,12 @@ def serves(network: NetworkSpec) -> list[SubnetSpec]:
     return [subnet for subnet in network.subnets if subnet.dhcp_address and (subnet.dhcp_enabled or _ra_mode(subnet))]
 
 
+def served_subnets(network: NetworkSpec) -> dict[str, int]:
+    """Subnets whose addresses the network's server gives out, with their IP version."""
+    subnets = [subnet for subnet in serves(network) if subnet.dhcp_enabled]
+    return {s.id: s.ip_version for s in subnets if s.ip_version == 4 or _ra_mode(s) == STATEFUL}
+
+
 def config_text(network: NetworkSpec, files: ServerFiles, settings: NetworkSettings) -> str:
     """The configuration of a network's server. Raises Invalid."""
     bridge = bridge_name(uuid_of(network.id))
@@ -95,12 +101,11 @@ def host_lines(port: PlumbedPort, network: NetworkSpec) -> tuple[str, ...]:
     No tags: dnsmasq 2.90 links an entry's tags to its stack when a packet comes, and aborts at the next SIGHUP, when it
     frees them.
     """
-    subnets = {subnet.id: subnet for subnet in serves(network) if subnet.dhcp_enabled}
+    subnets = served_subnets(network)
     mac = mac_of(port.port.mac_address)
     lines = []
     for fixed in port.port.fixed_ips:
-        subnet = subnets.get(fixed.subnet_id)
-        if subnet is None or (subnet.ip_version == 6 and _ra_mode(subnet) != STATEFUL):
+        if fixed.subnet_id not in subnets:
             continue
         address = address_of(fixed.ip_address)
         name = label_of(port.hostname, "host-" + address.replace(".", "-").replace(":", "-").strip("-"))

@@ -15,7 +15,9 @@ from muster.host.names import tap_name
 from muster.host.network.checks import Interface, hex_of, interface_of, link_local_of, mac_of, uuid_of
 
 # Sets and maps of the bridge table whose elements belong to ports.
-PORT_SETS = ("secured", "macs", "src4", "src6", "nd", "chaddr", "pairs", "egress", "ingress", "port_zones")
+PORT_SETS = (
+    *("secured", "macs", "src4", "src6", "nd", "chaddr", "dhcp4", "dhcp6", "pairs", "egress", "ingress", "port_zones"),
+)
 
 Elements = Mapping[str, frozenset[str]]
 
@@ -41,8 +43,11 @@ def quoted(tap: str) -> str:
     return f'"{tap}"'
 
 
-def port_rules(port: PortSpec, zone: int | None) -> PortRules:
-    """All that stands in nftables for one port; `zone` only where zones are kept per port. Raises Invalid."""
+def port_rules(port: PortSpec, zone: int | None, dhcp_macs: Mapping[int, str] | None = None) -> PortRules:
+    """All that stands in nftables for one port. Raises Invalid.
+
+    `zone` only where zones are kept per port; `dhcp_macs`: by IP version, the MAC of the DHCP server that serves it.
+    """
     tap = tap_name(uuid_of(port.id))
     elements: dict[str, set[str]] = {}
     if zone is not None:
@@ -59,6 +64,8 @@ def port_rules(port: PortSpec, zone: int | None) -> PortRules:
     senders = _senders(port)
     for mac, interface in senders:
         _allow(elements, tap, mac, interface)
+    for version, server in (dhcp_macs or {}).items():
+        elements[f"dhcp{version:d}"] = {f"{quoted(tap)} : {mac_of(server)}"}
     ranges = [(mac, interface) for mac, interface in senders if not _is_host(interface)]
     chain = f"pr_{hex_of(port.id)}" if ranges else None
     if chain:
@@ -89,6 +96,8 @@ def element_of(set_name: str, value: Any) -> str:
     if set_name in ("egress", "ingress", "pairs"):
         tap, verdict = value
         return f"{quoted(tap)} : goto {verdict['goto']['target']}"
+    if set_name in ("dhcp4", "dhcp6"):
+        return f"{quoted(value[0])} : {value[1]}"
     if set_name in ("zones", "port_zones"):
         return f"{quoted(value[0])} : {int(value[1]):d}"
     if set_name == "bridged":

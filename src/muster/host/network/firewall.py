@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from muster.base.errors import Exhausted, Unsupported
 from muster.base.log import get_logger
-from muster.domain.specs import PortSpec, SecurityGroupSpec
+from muster.domain.specs import NetworkSpec, PortSpec, SecurityGroupSpec
 from muster.host.names import bridge_name, tap_name, tunnel_of
 from muster.host.network.checks import hex_of, uuid_of
+from muster.host.network.dnsmasq_config import served_subnets
 from muster.host.network.elements import PortRules, guard_elements, port_rules, quoted
+from muster.host.network.links import bridge_mac
 from muster.host.network.nft import Nftables, NftFailed
 from muster.host.network.rules import group_rules, member_elements, member_sets, remote_groups
 from muster.host.network.ruleset import TABLE, base_text, established_rules
@@ -36,17 +38,21 @@ class Firewall:
         self._ports: dict[str, PortSpec] = {}
         self._groups: dict[str, SecurityGroupSpec] = {}
         self._rendered: dict[str, tuple[str, ...]] = {}
+        self._served: dict[str, dict[str, int]] = {}  # network -> its subnets whose DHCP this host serves, IP versions
         self._zones: dict[str, int] = {}
         self._newest_zone = _FIRST_ZONE - 1
         self._log = get_logger(__name__)
 
-    def guard(self, network_ids: Sequence[str], ports: Sequence[PortSpec]) -> None:
+    def guard(self, networks: Sequence[NetworkSpec], ports: Sequence[PortSpec]) -> None:
         """Networks have their zone, and taps of ports not known before may do nothing until `apply`.
 
-        Raises Invalid, NftFailed, Exhausted (no zone left). One transaction, none when nothing is new.
+        Raises Invalid, NftFailed, Exhausted (no zone left). One transaction, none when nothing is new. Cost grows with
+        the ports of a network only when it is another DHCP that is served there.
         """
         self._start()
-        bridges = self._take_zones([*network_ids, *(port.network_id for port in ports)])
+        bridges = self._take_zones([*(network.id for network in networks), *(port.network_id for port in ports)])
+        changed = self._learn_networks(networks)
+        again = [self._port_rules(port) for port in self._ports.values() if uuid_of(port.network_id) in changed]
         new = [
             port for port in ports if port.id not in self._ports and not self._mirror.has(tap_name(uuid_of(port.id)))
         ]
@@ -56,6 +62,8 @@ class Firewall:
             self._plan_networks(transaction, bridges)
             for tap, elements in guarded.items():
                 self._mirror.put(transaction, tap, elements)
+            for port in again:
+                self._plan_port(transaction, port)
 
         self._transact(plan)
 
@@ -66,7 +74,7 @@ class Firewall:
         """
         self._start()
         bridges = self._take_zones(port.network_id for port in ports)
-        rules = [port_rules(port, self._port_zone(port)) for port in ports]
+        rules = [self._port_rules(port) for port in ports]
         changed = self._learn(groups)
         self._ports.update((uuid_of(port.id), port) for port in ports)
 
@@ -104,17 +112,19 @@ class Firewall:
         if not all(nft.has_chain(family, TABLE, chain) for family, chain in _SIGNS):
             self._restore("the tables are gone", lambda _: None)
 
-    def keep(self, network_ids: Iterable[str], ports: Sequence[PortSpec]) -> None:
+    def keep(self, networks: Sequence[NetworkSpec], ports: Sequence[PortSpec]) -> None:
         """Read what stands, bring these ports' rules in order and remove everything that is not theirs.
 
         Raises Invalid, NftFailed. Costs a listing of the tables and one transaction; for sweeps, not for batches.
         """
         self._start()
         self._load()
-        wanted = {bridge_name(uuid_of(network_id)) for network_id in network_ids}
+        wanted = {bridge_name(uuid_of(network.id)) for network in networks}
+        self._served = {}
+        self._learn_networks(networks)
         self._zones = {bridge: zone for bridge, zone in self._zones.items() if bridge in wanted}
-        bridges = self._take_zones(network_ids) | self._mirror.owners(BRIDGE_SETS)
-        rules = [port_rules(port, self._port_zone(port)) for port in ports]
+        bridges = self._take_zones(network.id for network in networks) | self._mirror.owners(BRIDGE_SETS)
+        rules = [self._port_rules(port) for port in ports]
         self._ports = {uuid_of(port.id): port for port in ports}
 
         def plan(transaction: Transaction) -> None:
@@ -136,7 +146,7 @@ class Firewall:
             nft.run(f"add table {family} {TABLE}\ndelete table {family} {TABLE}\n")
         self._mirror = Mirror()
         self._loaded = False
-        self._ports, self._zones, self._rendered = {}, {}, {}
+        self._ports, self._zones, self._rendered, self._served = {}, {}, {}, {}
         return stood
 
     def close(self) -> None:
@@ -195,7 +205,7 @@ class Firewall:
         transaction = Transaction()
         self._plan_networks(transaction, self._zones)
         for port in self._ports.values():
-            self._plan_port(transaction, port_rules(port, self._port_zone(port)))
+            self._plan_port(transaction, self._port_rules(port))
         plan(transaction)
         if text := transaction.text():
             self._engine().run(text)
@@ -315,6 +325,19 @@ class Firewall:
             remotes = {remote for group_id in groups for remote in remote_groups(self._groups[group_id])}
             kept = {name for remote in remotes for name in member_sets(remote)}
             transaction.dropped_sets |= dict.fromkeys(sorted(self._mirror.member_sets - kept))
+
+    def _learn_networks(self, networks: Iterable[NetworkSpec]) -> set[str]:
+        """Keep what DHCP serves in these networks; those that are known with something else."""
+        served = {uuid_of(network.id): served_subnets(network) for network in networks}
+        changed = {key for key, subnets in served.items() if self._served.get(key, subnets) != subnets}
+        self._served |= served
+        return changed
+
+    def _port_rules(self, port: PortSpec) -> PortRules:
+        network_id = uuid_of(port.network_id)
+        subnets = self._served.get(network_id, {})
+        versions = {subnets[fixed.subnet_id] for fixed in port.fixed_ips if fixed.subnet_id in subnets}
+        return port_rules(port, self._port_zone(port), dict.fromkeys(versions, bridge_mac(network_id)))
 
     def _port_zone(self, port: PortSpec) -> int | None:
         native = self._conntrack is Conntrack.BRIDGE

@@ -11,6 +11,7 @@ from typing import Any, cast
 import msgspec
 
 from muster.base.errors import Transient, Unsupported
+from muster.base.metrics import NFT_TRANSACTIONS
 
 LIBRARY = "libnftables.so.1"
 _JSON = 1 << 4  # NFT_CTX_OUTPUT_JSON
@@ -42,6 +43,7 @@ class Nftables:
 
     def run(self, text: str) -> None:
         """Apply `text` as one atomic transaction. Raises NftFailed. Cost: a few netlink messages per batch."""
+        NFT_TRANSACTIONS.inc()
         self._run(text)
 
     def works(self, text: str) -> bool:

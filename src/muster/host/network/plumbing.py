@@ -63,7 +63,7 @@ class LinuxPlumbing:
         wanted = self._with_theirs(networks, specs)
 
         def work() -> None:
-            self._firewall.guard([network.id for network in wanted], specs)
+            self._firewall.guard(wanted, specs)
             self._links.put(wanted, specs)
 
         await self._run(self._kernel, work)
@@ -96,12 +96,12 @@ class LinuxPlumbing:
         """
         self._networks = {uuid_of(network.id): network for network in networks}
         specs = [port.port for port in ports]
-        ids = [network.id for network in self._with_theirs(networks, specs)]
+        kept = self._with_theirs(networks, specs)
         await self._run(self._servers, lambda: self._dhcp.keep(networks, ports))
 
         def work() -> bool:
-            all_gone = self._links.keep(ids, [port.id for port in specs])
-            self._firewall.keep(ids, specs)
+            all_gone = self._links.keep([network.id for network in kept], [port.id for port in specs])
+            self._firewall.keep(kept, specs)
             return all_gone
 
         return await self._run(self._kernel, work)

@@ -17,6 +17,7 @@ from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
 from muster.base.errors import Transient, Unsupported
+from muster.base.metrics import NETLINK_SENDS
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_NEWADDR = 16, 17, 18, 20
 CREATE, APPEND = 0x400, 0x800
@@ -130,6 +131,7 @@ class Rtnl:
             header["sequence_number"] = self._sequence
             request.encode()
             data += request.data
+        NETLINK_SENDS.inc()
         self._socket.send(data)
         return first
 

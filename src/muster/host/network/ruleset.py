@@ -34,6 +34,8 @@ _BRIDGE_SETS = (
     "set src6 { type ifname . ether_addr . ipv6_addr; }",
     "set nd { typeof iifname . ether saddr . @th,64,128; }",
     "set chaddr { typeof iifname . @th,288,48; }",
+    "map dhcp4 { type ifname : ether_addr; }",
+    "map dhcp6 { type ifname : ether_addr; }",
     "map pairs { type ifname : verdict; }",
     "map egress { type ifname : verdict; }",
     "map ingress { type ifname : verdict; }",
@@ -86,11 +88,20 @@ _ND_OUT = (
 )
 _ND_IN = _ND_OUT.replace("nd-router-solicit", "nd-router-advert")
 
+# What a guest asks everybody goes to its own host's server alone, where that serves the guest: flooded, it would cost
+# once per port of the network.
+_TO_DHCP = (
+    "ether daddr ff:ff:ff:ff:ff:ff ether type ip udp sport 68 udp dport 67 ether daddr set iifname map @dhcp4 accept",
+    "ether daddr 33:33:00:01:00:02 ether type ip6 udp sport 546 udp dport 547"
+    " ether daddr set iifname map @dhcp6 accept",
+)
+
 _GROUPS = {
     "egress": (
         "type filter hook prerouting priority 10; policy accept;",
         "iifname != @secured accept",
         "ether type arp accept",
+        *_TO_DHCP,
         "ether type ip udp sport 68 udp dport 67 accept",
         "ether type ip6 udp sport 546 udp dport 547 accept",
         f"ip daddr {METADATA_IP} tcp dport 80 accept",

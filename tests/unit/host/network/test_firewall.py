@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from muster.base.errors import Exhausted, Invalid
-from muster.domain.specs import FixedIp, PortSpec, RuleSpec, SecurityGroupSpec
+from muster.domain.specs import FixedIp, NetworkSpec, PortSpec, RuleSpec, SecurityGroupSpec, SubnetSpec
 from muster.host.network.firewall import Firewall
+from muster.host.network.links import bridge_mac
 from muster.host.network.nft import Nftables, NftFailed
 from muster.host.network.settings import Conntrack, NetworkSettings
 
@@ -48,6 +49,11 @@ def port(number: int, **more: object) -> PortSpec:
     return PortSpec(**base | more)  # type: ignore[arg-type]
 
 
+def net(network_id: str = NETWORK, *, dhcp: bool = True) -> NetworkSpec:
+    subnet = SubnetSpec(id="s", ip_version=4, cidr="10.0.0.0/24", dhcp_address="10.0.0.2", dhcp_enabled=dhcp)
+    return NetworkSpec(id=network_id, generation=1, segment_id=1, mtu=1450, subnets=(subnet,))
+
+
 def group(generation: int, protocol: str) -> SecurityGroupSpec:
     rule = RuleSpec(id="r", direction="ingress", ethertype="IPv4", protocol=protocol)
     return SecurityGroupSpec(id=GROUP, generation=generation, rules=(rule,))
@@ -72,7 +78,7 @@ def test_a_second_port_of_a_group_adds_elements_only(firewall: Firewall, nft: Fa
 
 def test_the_same_again_is_no_transaction(firewall: Firewall, nft: FakeNft) -> None:
     for _ in range(3):
-        firewall.guard([NETWORK], [port(1)])
+        firewall.guard([net()], [port(1)])
         firewall.apply([port(1)], [group(1, "tcp")])
     firewall.remove([port(9).id])
     assert len(nft.texts) == 3  # base rules, guard, apply
@@ -107,7 +113,7 @@ def test_changed_addresses_replace_the_old_ones(firewall: Firewall, nft: FakeNft
 
 def test_a_guard_does_not_take_rules_away(firewall: Firewall, nft: FakeNft) -> None:
     firewall.apply([port(1, port_security_enabled=False)], [])
-    firewall.guard([NETWORK], [port(1, port_security_enabled=False)])
+    firewall.guard([net()], [port(1, port_security_enabled=False)])
     assert not any("secured" in text for text in nft.texts[1:])
 
 
@@ -139,18 +145,18 @@ def test_a_refusal_that_stays_is_told_and_forgets_nothing(firewall: Firewall, nf
 
 def test_networks_get_zones_of_their_own_and_run_out_of_them(firewall: Firewall, nft: FakeNft) -> None:
     ids = [f"{number:08x}-1111-4111-8111-111111111111" for number in range(61_440)]
-    firewall.guard(ids[:2], [])
+    firewall.guard([net(network_id) for network_id in ids[:2]], [])
     assert '"brq00000000-11" : 4096, "brq00000001-11" : 4097' in nft.texts[1]
-    firewall.guard(ids, [])
+    firewall.guard([net(network_id) for network_id in ids], [])
     with pytest.raises(Exhausted):
-        firewall.guard([NETWORK], [])
+        firewall.guard([net()], [])
 
 
 def test_a_zone_rests_before_it_is_used_again(firewall: Firewall, nft: FakeNft) -> None:
     first, second, third = (f"{number:08x}-1111-4111-8111-111111111111" for number in range(3))
-    firewall.guard([first, second], [])
-    firewall.keep([second], [])
-    firewall.guard([third], [])
+    firewall.guard([net(first), net(second)], [])
+    firewall.keep([net(second)], [])
+    firewall.guard([net(third)], [])
     assert '"brq00000002-11" : 4098' in nft.texts[-1]
 
 
@@ -164,3 +170,15 @@ def test_a_remote_groups_members_are_added_and_deleted_one_by_one(firewall: Fire
         f"delete element bridge muster {name} {{ 10.0.0.1 }}",
         f"add element bridge muster {name} {{ 10.0.0.3 }}",
     ]
+
+
+def test_dhcp_requests_go_to_the_hosts_server_only_where_it_serves_the_port(firewall: Firewall, nft: FakeNft) -> None:
+    elsewhere = port(2, fixed_ips=(FixedIp("other", "10.1.0.2"),))
+    firewall.guard([net()], [port(1), elsewhere])
+    firewall.apply([port(1), elsewhere], [group(1, "tcp")])
+    mac = bridge_mac(NETWORK)
+    assert f'add element bridge muster dhcp4 {{ "tap00000001-44" : {mac} }}\n' in nft.texts[-1]
+    firewall.guard([net(dhcp=False)], [])
+    assert nft.texts[-1] == 'delete element bridge muster dhcp4 { "tap00000001-44" }\n'
+    firewall.guard([net()], [])
+    assert nft.texts[-1] == f'add element bridge muster dhcp4 {{ "tap00000001-44" : {mac} }}\n'

@@ -157,6 +157,8 @@ class Host:
         with open_taps([tap_name(sender.id), tap_name(receiver.id)], None) as (into, out):
             os.set_blocking(out, False)
             time.sleep(0.5)  # until the bridge has seen that both are open
+            # A bridge copies what is for a MAC that it never heard to all ports.
+            os.write(out, _HEADER + _datagram(receiver, sender, 9))
             return {
                 "allowed": self._flow(into, out, _HEADER + _datagram(sender, receiver, 9), arrives=True),
                 "refused": self._flow(into, out, _HEADER + _datagram(sender, receiver, 10), arrives=False),

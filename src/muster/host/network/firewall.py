@@ -37,6 +37,7 @@ class Firewall:
         self._loaded = False
         self._ports: dict[str, PortSpec] = {}
         self._groups: dict[str, SecurityGroupSpec] = {}
+        self._members: dict[str, dict[str, frozenset[str]]] = {}  # group -> its members as elements of its sets
         self._rendered: dict[str, tuple[str, ...]] = {}
         self._served: dict[str, dict[str, int]] = {}  # network -> its subnets whose DHCP this host serves, IP versions
         self._zones: dict[str, int] = {}
@@ -52,7 +53,8 @@ class Firewall:
         self._start()
         bridges = self._take_zones([*(network.id for network in networks), *(port.network_id for port in ports)])
         changed = self._learn_networks(networks)
-        again = [self._port_rules(port) for port in self._ports.values() if uuid_of(port.network_id) in changed]
+        theirs = [port for port in self._ports.values() if uuid_of(port.network_id) in changed] if changed else []
+        again = [self._port_rules(port) for port in theirs]
         new = [
             port for port in ports if port.id not in self._ports and not self._mirror.has(tap_name(uuid_of(port.id)))
         ]
@@ -217,14 +219,15 @@ class Firewall:
 
     def _learn(self, groups: Sequence[SecurityGroupSpec]) -> list[str]:
         """Keep the newest of each group; the ids of those that changed. Checks before it keeps anything."""
-        newer = {}
+        newer, members = {}, {}
         for group in groups:
             known = self._groups.get(uuid_of(group.id))
             if known is None or (group.generation >= known.generation and group != known):
-                member_elements(group.id, group.members)
+                members[uuid_of(group.id)] = member_elements(group.id, group.members)
                 remote_groups(group)
                 newer[uuid_of(group.id)] = group
         self._groups |= newer
+        self._members |= members
         return list(newer)
 
     def _plan_port(self, transaction: Transaction, port: PortRules) -> None:
@@ -274,8 +277,8 @@ class Firewall:
 
     def _plan_members(self, transaction: Transaction, group_id: str, *, declare: bool) -> None:
         """The address sets of a remote group; `declare` makes those that are missing."""
-        known = self._groups.get(group_id)
-        wanted = member_elements(group_id, known.members if known else ())
+        known = self._members.get(group_id)
+        wanted = known or member_elements(group_id, ())
         for name, declared in member_sets(group_id).items():
             if name not in self._mirror.member_sets:
                 if not declare and name not in transaction.sets:

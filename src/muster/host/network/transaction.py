@@ -96,9 +96,9 @@ class Mirror:
         for name in done.dropped_sets:
             self._elements.pop(name, None)
 
-    def of(self, set_name: str, owner: str = "") -> frozenset[str]:
-        """Elements of an owner in a set."""
-        return frozenset(self._elements.get(set_name, {}).get(owner, ()))
+    def of(self, set_name: str, owner: str = "") -> Set[str]:
+        """Elements of an owner in a set, as they are until the next `load` or `commit`."""
+        return self._elements.get(set_name, {}).get(owner, frozenset())
 
     def owners(self, set_names: Iterable[str]) -> set[str]:
         """Everybody who has an element in one of these sets."""

@@ -27,7 +27,7 @@ from benchmarks.frames import (
     for_one_only,
     frames_of,
 )
-from muster.bench.run import ensure_open_files
+from muster.client.open_files import ensure_open_files
 from muster.host.network.taps import open_taps
 
 AGAIN_S = 3.0

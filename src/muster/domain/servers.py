@@ -206,6 +206,12 @@ def host_status(server: Server, now: float) -> str:
     return "UP" if now - server.host_seen_at <= HOST_TIMEOUT_S else "UNKNOWN"
 
 
+def host_is_down(server: Server, now: float) -> bool:
+    """Whether nobody can be told what should become of the server: its host is silent for long, or said to be down."""
+    silent = server.host_seen_at is None or now - server.host_seen_at > HOST_TIMEOUT_S
+    return server.host_id is not None and silent
+
+
 def states_of(statuses: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(vm_states, task_states) of these statuses, as Nova looks for them; two empty ones if there is no such status.
 

@@ -1,4 +1,7 @@
-"""What is asked of servers that exist, in batches: power, rebuild, deletion; and the end of those that are gone."""
+"""What is asked of servers that exist, in batches: power, rebuild, deletion; and the end of those that are gone.
+
+A server that is deleted while its host is down ends here, as with Nova; the host removes the guest when it is back.
+"""
 
 from collections.abc import Callable, Sequence
 
@@ -10,7 +13,7 @@ from muster.domain.context import Context
 from muster.domain.instance_actions import InstanceAction
 from muster.domain.server_changes import check_unlocked
 from muster.domain.server_shares import ask_of, by_host, total_of
-from muster.domain.servers import Asked, Server, Verb, ask, deleted
+from muster.domain.servers import HOST_TIMEOUT_S, Asked, Server, Verb, ask, deleted, host_is_down
 from muster.domain.specs import Power
 from muster.services.port_batch import PortBatch, PortWork
 from muster.services.redecide import redeciding
@@ -71,9 +74,10 @@ class ServerOrders:
             self._wake()
 
     async def finish_left(self) -> None:
-        """Finish the servers without a host whose deletion was taken by a process that died before it ended it."""
+        """Finish the servers whose end no host will report: those without one, whose deletion was taken by a process
+        that died before it ended it, and those of hosts that went down before they removed them."""
         async with self._database.read() as connection:
-            left = await store.read_ending(connection)
+            left = await store.read_ending(connection, seen_after=self._ports.clock() - HOST_TIMEOUT_S)
         await self.finish_all(list(left))
 
     async def _finish_once(self, server_ids: Sequence[str]) -> None:
@@ -84,6 +88,10 @@ class ServerOrders:
             gone = [server for server in found.values() if server.deleted_at is None and server.power is Power.ABSENT]
             await self.finish(work, gone)
             now = self._ports.clock()
+            # A host that comes back is behind by this number, which no message tells: so it is sent everything, and
+            # removes what it still has of these servers.
+            unheard = {server.host_id for server in gone if server.host_id and host_is_down(server, now)}
+            await outbox_store.raise_seqs(work.connection, unheard, now)
             await store.write_states(work.connection, [deleted(server, now) for server in gone])
             await action_store.finish(work.connection, [server.id for server in gone], now)
 
@@ -109,8 +117,8 @@ class ServerOrders:
                     check_unlocked(order.context, server)
                     if server.power is Power.ABSENT and order.asked.verb is Verb.DELETE:
                         outcomes.append(server)  # being deleted already: once is enough
-                        if server.host_id is None:
-                            ended[server.id] = server  # unless nobody is at it
+                        if _nobody_is_at(server, now):
+                            ended[server.id] = server
                         continue
                     after = ask(server, order.asked, now)
                 except MusterError as error:
@@ -119,7 +127,7 @@ class ServerOrders:
                     outcomes.append(after)
                     changed[after.id] = after
                     noted.append((order, after))
-                    if after.power is Power.ABSENT and after.host_id is None:
+                    if after.power is Power.ABSENT and _nobody_is_at(after, now):
                         ended[after.id] = after
             await self._write_orders(connection, list(changed.values()), noted)
         return outcomes, list(ended.values())
@@ -150,3 +158,8 @@ class ServerOrders:
         if told:
             seqs = await outbox_store.raise_seqs(connection, {change.host_id for change in told}, now)
             await outbox_store.insert(connection, told, seqs, now)
+
+
+def _nobody_is_at(server: Server, now: float) -> bool:
+    """Whether no host is going to report the end of a server that is to be deleted, so that it ends here."""
+    return server.host_id is None or host_is_down(server, now)

@@ -15,6 +15,7 @@ from sqlalchemy import (
     bindparam,
     delete,
     insert,
+    or_,
     select,
     update,
 )
@@ -174,10 +175,17 @@ async def read_by_ids(
     return found
 
 
-async def read_ending(connection: AsyncConnection) -> list[Server]:
-    """Servers to be deleted that are on no host, so that no host will report their end. One query."""
-    where = servers.c.host_id.is_(None) & servers.c.deleted_at.is_(None) & (servers.c.power == Power.ABSENT.value)
-    return [_server(row) for row in await connection.execute(_base().where(where))]
+async def read_ending(connection: AsyncConnection, *, seen_after: float) -> list[Server]:
+    """Servers to be deleted of which no host will report the end: on none, or on one that is down. Two queries.
+
+    They look at the servers without a host and of hosts that are down, whatever else there is.
+    """
+    down = select(hosts.c.id).where(or_(hosts.c.forced_down, hosts.c.last_seen_at < seen_after))
+    ending = servers.c.deleted_at.is_(None) & (servers.c.power == Power.ABSENT.value)
+    found: list[Server] = []
+    for nowhere in (servers.c.host_id.is_(None), servers.c.host_id.in_(down)):
+        found += [_server(row) for row in await connection.execute(_base().where(nowhere, ending))]
+    return found
 
 
 async def read_of_hosts(connection: AsyncConnection, host_ids: Collection[str]) -> list[Server]:

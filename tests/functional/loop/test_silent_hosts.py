@@ -1,22 +1,34 @@
 """A host that is not heard of: nothing new is sent there, what it has stays as it was last seen, and what was asked of
-it meanwhile is done when it comes back."""
+it meanwhile is done when it comes back. A server that is deleted meanwhile ends at once, its guest later."""
 
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
+from random import Random
 
+import pytest
 from sqlalchemy import update
 
-from muster.domain.messages import Desired, Report
+from muster.bus.memory import MemoryBus
+from muster.domain.hypervisors import HypervisorQuery
+from muster.domain.messages import CONTROL_TOPIC, Desired, Report
 from muster.domain.reports import GuestState, ServerReport
 from muster.domain.servers import Verb
 from muster.domain.specs import Power
+from muster.host.agent import AgentSettings, HostIdentity, HostParts
+from muster.host.fakes import MemoryPlumbing
+from muster.host.group import HostGroup
+from muster.host.hypervisor.sim import SimHypervisor, SimSettings
 from muster.store.hosts import hosts
+from tests.audit.ledger import audit, restless
 
-from .loop import Ear, Loop, a_loop
+from .loop import CAPACITY, Ear, Loop, a_loop
 
 
-async def silent_for_long(loop: Loop, host: Ear) -> None:
+async def silent_for_long(loop: Loop, host_id: str) -> None:
     async with loop.database.write() as connection:
-        await connection.execute(update(hosts).where(hosts.c.id == host.id).values(last_seen_at=1.0))
+        await connection.execute(update(hosts).where(hosts.c.id == host_id).values(last_seen_at=1.0))
 
 
 async def says(loop: Loop, host: Ear, number: int, server_id: str, generation: int, state: GuestState) -> None:
@@ -33,7 +45,7 @@ async def test_a_host_that_is_silent_and_comes_back(tmp_path: Path) -> None:
         for number, server in enumerate((runs, doomed), start=1):
             await says(loop, host, number, server.id, server.generation, GuestState.RUNNING)
         await host.hear()
-        await silent_for_long(loop, host)
+        await silent_for_long(loop, host.id)
 
         # Its servers are shown as they were, new ones go elsewhere or nowhere.
         assert {server.status for server in await loop.servers()} == {"ACTIVE"}
@@ -44,21 +56,131 @@ async def test_a_host_that_is_silent_and_comes_back(tmp_path: Path) -> None:
         assert shown is not None
         assert not loop.compute.hypervisors.is_up(shown)
 
-        # What is asked waits: the guest may be running, so neither its address nor its memory is given away.
+        # What is asked waits, but a deletion: that is all over at once.
         await loop.ask(runs.id, Verb.STOP)
         await loop.ask(doomed.id, Verb.DELETE)
         await host.hear()  # nobody is there
         tasks = {server.id: server.task_state for server in await loop.servers()}
-        assert (tasks[runs.id], tasks[doomed.id]) == ("powering-off", "deleting")
+        assert tasks[runs.id] == "powering-off"
+        assert doomed.id not in tasks
 
         await host.say_hello()
         [everything] = [message for message in await host.hear() if isinstance(message, Desired)]
         assert everything.everything
         wanted = {spec.id: spec for spec in everything.servers}
-        assert {id_: spec.power for id_, spec in wanted.items()} == {runs.id: Power.STOPPED, doomed.id: Power.ABSENT}
+        assert {id_: spec.power for id_, spec in wanted.items()} == {runs.id: Power.STOPPED}
         await says(loop, host, 3, runs.id, wanted[runs.id].generation, GuestState.STOPPED)
-        await says(loop, host, 4, doomed.id, wanted[doomed.id].generation, GuestState.ABSENT)
+        await says(loop, host, 4, doomed.id, doomed.generation, GuestState.RUNNING)  # as it had seen it before
         after = {server.id: server.status for server in await loop.servers()}
         assert after[runs.id] == "SHUTOFF"
         assert doomed.id not in after
         assert (await loop.create("a")).host_id == host.id
+
+
+async def free(loop: Loop, tmp_path: Path) -> None:
+    """Nothing is left of the servers that there were, wherever it is counted."""
+    while await loop.dispatcher.publish():
+        pass
+    assert await loop.servers() == []
+    assert audit(tmp_path / "loop.db") + restless(tmp_path / "loop.db") == []
+    [host] = [one for one in await loop.compute.hypervisors.page(HypervisorQuery()) if one.hostname == "a"]
+    assert (host.servers_used, host.ram_used_mib, host.vcpus_used) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("state", ["BUILD", "ACTIVE"])
+async def test_a_server_on_a_host_that_is_down_is_deleted_at_once(tmp_path: Path, state: str) -> None:
+    async with a_loop(tmp_path) as loop:
+        host = Ear(loop, "a", firewall=True)
+        await host.say_hello()
+        server = await loop.create("a")
+        if state == "ACTIVE":
+            await says(loop, host, 1, server.id, server.generation, GuestState.RUNNING)
+        await silent_for_long(loop, host.id)
+        await loop.ask(server.id, Verb.DELETE)
+        await free(loop, tmp_path)
+
+
+async def test_a_server_that_was_being_deleted_when_its_host_went_down_ends(tmp_path: Path) -> None:
+    async with a_loop(tmp_path) as loop:
+        host = Ear(loop, "a", firewall=False)
+        await host.say_hello()
+        first, second = await loop.create("a"), await loop.create("a")
+        for server in (first, second):
+            await loop.ask(server.id, Verb.DELETE)
+        await loop.compute.orders.finish_left()
+        assert {server.task_state for server in await loop.servers()} == {"deleting"}, "its host is there"
+        await silent_for_long(loop, host.id)
+        await loop.ask(first.id, Verb.DELETE)  # by whoever asks again
+        assert [server.id for server in await loop.servers()] == [second.id]
+        await loop.compute.orders.finish_left()  # and by itself
+        await free(loop, tmp_path)
+        await loop.compute.orders.finish_left()
+        [known] = await loop.compute.hypervisors.page(HypervisorQuery())
+        await loop.compute.hypervisors.delete(known)  # a host without servers may be forgotten
+
+
+class Cut(MemoryBus):
+    """A bus from which hosts may be cut off: nothing comes from them (`mute`), or goes to them (`deaf`)."""
+
+    mute = deaf = False
+
+    async def publish(self, messages: Sequence[tuple[str, bytes]]) -> None:
+        lost = {True: self.mute, False: self.deaf}
+        await super().publish([one for one in messages if not lost[one[0] == CONTROL_TOPIC]])
+
+
+@asynccontextmanager
+async def agents(loop: Loop, hypervisor: SimHypervisor) -> AsyncIterator[HostGroup]:
+    times = AgentSettings(heartbeat_every_s=0.2, resync_delay_s=0.1, hello_first_s=0.2, stray_grace_s=0.3)
+    identity = HostIdentity(host_id="a", hostname="a", hypervisor_type="sim", availability_zone="a", firewall=False)
+    group = HostGroup(loop.bus, settings=times, rng=Random(1))
+    try:
+        await group.start([HostParts(identity=identity, hypervisor=hypervisor, plumbing=MemoryPlumbing())])
+        yield group
+    finally:
+        await group.close()
+
+
+@pytest.mark.parametrize("how", ["cut off", "mute", "its agent died"])
+async def test_a_host_that_comes_back_removes_what_was_deleted_meanwhile(tmp_path: Path, how: str) -> None:
+    bus = Cut()
+    async with a_loop(tmp_path, bus) as loop:
+        hypervisor = SimHypervisor(Random(1), SimSettings(capacity=CAPACITY, boot_s=0.01))
+        working = [asyncio.create_task(work()) for work in (loop.dispatcher.run, loop.reports.run)]
+        try:
+            async with agents(loop, hypervisor):
+                await loop.until(loop.host_ids, "the host is there")
+                kept, doomed = await loop.create("a"), await loop.create("a")
+
+                async def all_active() -> bool:
+                    return {server.status for server in await loop.servers()} == {"ACTIVE"}
+
+                async def told() -> bool:
+                    return not restless(tmp_path / "loop.db")
+
+                async def removed() -> bool:
+                    return hypervisor._guests.keys() == {kept.id}
+
+                await loop.until(all_active, "the guests run")
+                bus.mute, bus.deaf = True, how != "mute"
+                loop.bus._topics[CONTROL_TOPIC].messages.clear()
+                await asyncio.sleep(0.1)  # what was read before is written
+                await silent_for_long(loop, "a")
+                await loop.ask(doomed.id, Verb.DELETE)
+                assert [server.id for server in await loop.servers()] == [kept.id]
+                assert hypervisor._guests.keys() == {kept.id, doomed.id}
+                if how == "mute":
+                    await loop.until(told, "the host was sent what it hears nothing in")
+                bus.mute = bus.deaf = how == "its agent died"
+                if not bus.mute:
+                    await loop.until(removed, "the guest is removed")
+            if bus.mute:
+                bus.mute = bus.deaf = False
+                async with agents(loop, hypervisor):
+                    await loop.until(removed, "the guest is removed")
+            assert await all_active()
+            assert audit(tmp_path / "loop.db") == []
+        finally:
+            for task in working:
+                task.cancel()
+            await asyncio.gather(*working, return_exceptions=True)

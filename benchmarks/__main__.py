@@ -27,6 +27,8 @@ NAMES = (
     "idle",
     "dhcp",
     "firewall",
+    "boot",
+    "boot-admission",
 )
 # Needs an environment of its own (scripts/neutron-venv) and takes long: only when it is named.
 APART = ("neutron",)

@@ -9,6 +9,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from muster.bench.records import ServersResult
+
 SCHEMA = "muster.benchmark/1"
 # A machine on which others work gives other times: said beside the figures when the load at the start is above this.
 BUSY_LOAD = 0.7
@@ -55,6 +57,13 @@ class Series(msgspec.Struct, frozen=True):
     ys: list[float]
 
 
+class Run(msgspec.Struct, frozen=True):
+    """A run of `muster bench servers`, or one in its form, for whoever wants to look closer; it has a chart."""
+
+    name: str
+    result: ServersResult
+
+
 class Machine(msgspec.Struct, frozen=True):
     """Where it ran, and how busy the machine was just before: the load is the mean of the last minute."""
 
@@ -77,6 +86,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     aims: list[Aim]
     notes: list[str] = []
     series: list[Series] = []
+    runs: list[Run] = []
 
     @property
     def ok(self) -> bool:

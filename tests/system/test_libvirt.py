@@ -187,7 +187,7 @@ async def test_a_guests_whole_life(host: Host, opened: Open, tmp_path: Path) -> 
     assert await hypervisor.observe() == {server.id: stopped}
     before = hypervisor.libvirt_calls
     done(await hypervisor.start([server]))
-    assert hypervisor.libvirt_calls - before == 2
+    assert hypervisor.libvirt_calls - before == 1
     running = msgspec.structs.replace(stopped, state=GuestState.RUNNING)
     assert await hypervisor.observe() == {server.id: running}
     assert await next_event(events) == GuestEvent(server.id, GuestState.RUNNING)
@@ -386,7 +386,7 @@ async def test_ten_guests_in_one_batch_and_one_bad_one(host: Host, opened: Open)
     assert [outcome.fault is None for outcome in prepared] == [True, False]
     before = hypervisor.libvirt_calls
     outcomes = await hypervisor.start([*servers, bad])
-    assert hypervisor.libvirt_calls - before == 12
+    assert hypervisor.libvirt_calls - before == 11
     assert [outcome.server_id for outcome in outcomes if outcome.fault] == [bad.id]
     await asyncio.gather(*(until_said(hypervisor, server, "boot 1") for server in servers))
     states = {server_id: guest.state for server_id, guest in (await hypervisor.observe()).items()}

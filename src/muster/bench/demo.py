@@ -4,8 +4,6 @@ It is started for the purpose in a fresh folder and known by its public API alon
 comes about, the cloud is gone and so is everything that it made on this machine.
 """
 
-import asyncio
-import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
@@ -15,9 +13,9 @@ from tempfile import TemporaryDirectory
 import msgspec
 from msgspec.structs import replace
 
-from muster.base.errors import Invalid, Transient
+from muster.base.errors import Invalid
 from muster.base.tasks import to_its_end
-from muster.bench.launch import Launched, cloud_launch, launched
+from muster.bench.launch import Launched, cloud_launch, launched, take_down
 from muster.bench.observer import Observer
 from muster.bench.options import Phase, ServersOptions
 from muster.bench.records import ServersResult
@@ -96,21 +94,7 @@ async def _cloud(options: DemoOptions, folder: Path) -> AsyncIterator[Launched]:
             yield cloud
     finally:
         if real:
-            await to_its_end(_take_down(folder))
-
-
-async def _take_down(folder: Path) -> None:
-    """Whatever the cloud has left on this machine goes. Raises Transient when it does not."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "muster", "down", "--data", str(folder)),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        start_new_session=True,
-    )
-    said, _ = await process.communicate()
-    if process.returncode:
-        raise Transient(f"what the cloud left could not be removed: {said.decode(errors='replace').strip()}")
+            await to_its_end(take_down(folder))
 
 
 def _parts(options: DemoOptions, clouds_yaml: Path) -> list[tuple[str, ServersOptions]]:

@@ -112,6 +112,20 @@ async def stop(process: asyncio.subprocess.Process, *, stop_s: float = STOP_S) -
         raise
 
 
+async def take_down(folder: Path) -> None:
+    """Whatever a cloud with real guests has left on this machine goes. Raises Transient when it does not."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "muster", "down", "--data", str(folder)),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
+    )
+    said, _ = await process.communicate()
+    if process.returncode:
+        raise Transient(f"what the cloud left could not be removed: {said.decode(errors='replace').strip()}")
+
+
 def tail(log: Path) -> str:
     """The end of a log, for a message."""
     return log.read_bytes()[-_LOG_TAIL:].decode(errors="replace").strip() or "nothing"

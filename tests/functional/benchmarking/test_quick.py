@@ -26,8 +26,8 @@ async def benchmarks(*arguments: str) -> tuple[int | None, str]:
     return process.returncode, out.decode()
 
 
-# Ten processes and three engines each: too much for every run of the tests.
-LONG = {"contention", "ports-cluster", "workers"}
+# Ten processes and three engines each, or guests that boot: too much for every run of the tests.
+LONG = {"boot", "boot-admission", "contention", "ports-cluster", "workers"}
 
 
 # Network namespaces.

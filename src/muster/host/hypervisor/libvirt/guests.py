@@ -6,6 +6,7 @@ before the new one is created, so that it never says more than is true.
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import msgspec
@@ -60,11 +61,19 @@ class Guests:
                 await self.power_off(server.id, hard=True)
         await self._files.run(lambda: self._builder.build(folder, server, image))
 
-    async def start(self, server: ServerSpec, *, runs: bool) -> None:
-        """It runs, booted with the asked nonce or a newer one."""
+    async def start(self, server: ServerSpec, runs: Callable[[], Awaitable[bool]]) -> None:
+        """It runs, booted with the asked nonce or a newer one. `runs` finds out whether it does already."""
         folder = self.folder(server.id)
         record = await self._files.run(folder.read)
-        step = next_step(server, record, runs=runs)
+        if record is not None and is_prepared(record, server) and record.boot_nonce == server.boot_nonce:
+            # Whether it runs need not be known: libvirt refuses a second, and the one that runs was booted as asked.
+            try:
+                await self._create(server, record, folder)
+            except Conflict:
+                if not await runs():
+                    raise
+            return
+        step = next_step(server, record, runs=await runs())
         if step is Step.PREPARE_FIRST or record is None:
             raise Conflict("its disk has not been prepared")
         if step is Step.START:

@@ -51,7 +51,7 @@ log = get_logger(__name__)
 class LibvirtHypervisor:
     """Guests of one host; see `Hypervisor` for the contract. Must be made where an event loop runs.
 
-    While libvirt is away as a whole, `observe`, `start` and `capacity` raise Transient.
+    While libvirt is away as a whole, `observe` and `capacity` raise Transient, and `start` puts servers off.
     """
 
     def __init__(
@@ -125,15 +125,22 @@ class LibvirtHypervisor:
             return await self._each(servers, lambda server: server.id, one)
 
     async def start(self, servers: Sequence[ServerSpec]) -> list[Outcome]:
-        """Start, or restart with a higher `boot_nonce`. Raises Transient. One call for the batch and one per guest."""
+        """Start, or restart with a higher `boot_nonce`.
+
+        One call per guest that is started; one more for the batch where one may run already.
+        """
         moment = self._turns.moment()
-        listed = await self._connection.call(domains.running)
+        listing: list[asyncio.Task[set[str]]] = []
 
         async def one(server: ServerSpec) -> None:
-            runs = server.id in listed
-            if self._turns.changed_since(server.id, moment):
-                runs = await self._connection.call(domains.is_running(server.id), 2)
-            await self._guests.start(server, runs=runs)
+            async def runs() -> bool:
+                if self._turns.changed_since(server.id, moment):
+                    return await self._connection.call(domains.is_running(server.id), 2)
+                if not listing:
+                    listing.append(asyncio.create_task(self._connection.call(domains.running)))
+                return server.id in await listing[0]
+
+            await self._guests.start(server, runs)
 
         return await self._each(servers, lambda server: server.id, one)
 

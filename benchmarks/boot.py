@@ -131,7 +131,7 @@ def _aims(found: Found, *, is_counted: bool) -> list[Aim]:
             at_most=1.10,
         ),
         Aim(what="libvirt calls per guest until it is ready", value=calls, at_most=2, exact=True),
-        Aim(what="messages per guest, deletion included", value=messages, at_most=0.999),
+        Aim(what="messages per guest besides heartbeats, deletion included", value=messages, at_most=0.999),
         Aim(
             what="CPU seconds of Muster's process per guest, deletion and client's polls included",
             value=max((one.gone.muster_s - one.before.muster_s) / guests for one in rounds),

@@ -30,11 +30,15 @@ from muster.domain.timeline import STEPS
 
 FLAVOR, IMAGE = "guest.tiny", "guest"
 _START_S, _PHASE_S, _REQUEST_S = 300.0, 3600.0, 30.0
-_LIBVIRT_CALLS, _MESSAGES = "muster_libvirt_calls_total", "muster_messages_total"
+_LIBVIRT_CALLS = "muster_libvirt_calls_total"
+_MESSAGES, _HEARTBEATS = "muster_messages_total", "muster_heartbeats_total"
 
 
 class Costs(msgspec.Struct, frozen=True, kw_only=True):
-    """What has been used, in CPU seconds, called and started up to a moment. `started` None: it is not known here."""
+    """What has been used, in CPU seconds, called and started up to a moment. `started` None: it is not known here.
+
+    `messages` are those besides heartbeats, of which a host sends one every few seconds whatever happens.
+    """
 
     at_s: float
     guests_s: float
@@ -43,6 +47,7 @@ class Costs(msgspec.Struct, frozen=True, kw_only=True):
     machine_s: float
     libvirt_calls: float = 0.0
     messages: float = 0.0
+    heartbeats: float = 0.0
     started: Started | None = None
 
 
@@ -123,7 +128,8 @@ class RealCloud:
             libvirtd_s=used_by(self._space.processes("libvirtd")),
             machine_s=machine_used_s(),
             libvirt_calls=metrics.get(_LIBVIRT_CALLS, 0.0),
-            messages=metrics.get(_MESSAGES, 0.0),
+            messages=metrics.get(_MESSAGES, 0.0) - metrics.get(_HEARTBEATS, 0.0),
+            heartbeats=metrics.get(_HEARTBEATS, 0.0),
             started=self._family.started(self._stage.process.pid) if self._family else None,
         )
 

@@ -102,6 +102,7 @@ def costs_grid(rounds: Sequence[MusterRound]) -> Grid:
         "libvirt calls, to delete": lambda one: one.gone.libvirt_calls - one.ready.libvirt_calls,
         "messages, until ready": lambda one: one.ready.messages - one.before.messages,
         "messages, to delete": lambda one: one.gone.messages - one.ready.messages,
+        "heartbeats (by time, not by guest)": lambda one: one.gone.heartbeats - one.before.heartbeats,
         "forks": lambda one: started(one).forks,
     }
     rows: list[list[str | float]] = [[name, *(_each(line(one), one) for one in rounds)] for name, line in lines.items()]

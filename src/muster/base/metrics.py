@@ -22,6 +22,7 @@ OUTBOX_SECONDS = Histogram(
 )
 RESYNCS = Counter("muster_resyncs_total", "Hosts that were sent, or asked for, everything", ["why"])
 MESSAGES = Counter("muster_messages_total", "Messages on the bus", ["direction"])
+HEARTBEATS = Counter("muster_heartbeats_total", "Heartbeats among the messages from hosts")
 PUBLISH_SECONDS = Histogram("muster_bus_publish_seconds", "Until the bus had taken a batch", buckets=_TIMES_S)
 DELIVERY_SECONDS = Histogram("muster_bus_delivery_seconds", "From publishing to reading a message", buckets=_TIMES_S)
 NFT_TRANSACTIONS = Counter("muster_nft_transactions_total", "Changes of the host's firewall, each of them atomic")

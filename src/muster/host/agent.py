@@ -130,7 +130,9 @@ class HostAgent:
         self.reconciler = Reconciler(
             (parts.hypervisor, parts.plumbing),
             process.agenda,
-            Outlet(self.reporter.put, self.reporter.put_everything, self._miss),
+            Outlet(
+                self.reporter.put, self.reporter.mention, self.reporter.flush, self.reporter.put_everything, self._miss
+            ),
             clock=process.clock,
             settings=ReconcilerSettings(
                 stray_grace_s=process.settings.stray_grace_s,

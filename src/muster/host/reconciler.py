@@ -39,11 +39,13 @@ class ReconcilerSettings(Struct, frozen=True, kw_only=True):
     """`stray_grace_s`: how long a guest that nobody told of is left alone, since its message may be on the way, or the
     control plane was set back and somebody may want to save it.
 
+    `gather_s`: while guests wait for their boot, starts of so long are told together.
     `needs_groups`: ports wait until their security groups are known. `boots` None: any number boots at a time.
     `guarding`: boots wait while the host's memory is short; without it, or without `boots`, they do not.
     """
 
     look_delay_s: float = 0.05
+    gather_s: float = 1.0
     stray_grace_s: float = 30.0
     retry_max_s: float = 30.0
     needs_groups: bool = True
@@ -52,9 +54,12 @@ class ReconcilerSettings(Struct, frozen=True, kw_only=True):
 
 
 class Outlet(Struct, frozen=True):
-    """Where the reconciler says things: a server's new state, that all is known now, that something is missing."""
+    """Where the reconciler says things: a server's new state, one that can wait for the next of these, that the wait
+    is over, that all is known now, that something is missing."""
 
     report: Callable[[ServerReport], None]
+    mention: Callable[[ServerReport], None]
+    flush: Callable[[], None]
     ready: Callable[[], None]
     ask_everything: Callable[[], None]
 
@@ -83,7 +88,7 @@ class Reconciler:
         self._returning: set[str] = set()
         self._lingering: set[str] = set()  # nothing is left of them, but a message of before may still come
         self._gone: set[str] | None = None  # while a look goes on: forgotten since it began, it may still show them
-        self._seen = self._closed = self._pumping = False
+        self._seen = self._closed = self._pumping = self._gathering = False
         self._snapshots = self._moment = 0
         self._lookout = Lookout(
             adapters[0], agenda, begin=self._begin_look, spawn=self._spawn, delay_s=settings.look_delay_s
@@ -271,10 +276,25 @@ class Reconciler:
         report = record.report(record.unsent, settled=True)
         state = (report.generation, report.state, report.boot_nonce, report.disk_nonce, report.fault)
         if state != record.reported or record.unsent:
-            record.reported, record.unsent = state, {}
-            self._outlet.report(report)
+            is_news, record.reported, record.unsent = state != record.reported, state, {}
+            self._tell(report, is_news=is_news)
         if not record.wanted and record.empty:
             self._forget(record)
+
+    def _tell(self, report: ServerReport, *, is_news: bool) -> None:
+        """A time alone waits for the next message. In a boot storm starts are told together: who waits for a boot gains
+        nothing by each of them, and each costs the control plane a transaction."""
+        if is_news and not (report.state is GuestState.RUNNING and self.boots.waiting):
+            self._outlet.report(report)
+            return
+        self._outlet.mention(report)
+        if is_news and not self._gathering:
+            self._gathering = True
+            self._agenda.after(self._settings.gather_s, self._gathered)
+
+    def _gathered(self) -> None:
+        self._gathering = False
+        self._outlet.flush()
 
     def _forget(self, record: Record) -> None:
         server_id = record.server_id

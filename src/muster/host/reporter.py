@@ -33,6 +33,19 @@ class Reporter:
 
     def put(self, report: ServerReport) -> None:
         """Send this, in place of what waits of the same server."""
+        self._keep(report)
+        self._courier.wake(self)
+
+    def mention(self, report: ServerReport) -> None:
+        """Send this with whatever the process says next: after `flush`, or with a heartbeat at the latest."""
+        self._keep(report)
+        self._courier.take_along(self)
+
+    def flush(self) -> None:
+        """Send what was mentioned."""
+        self._courier.wake(self)
+
+    def _keep(self, report: ServerReport) -> None:
         waiting = self._pending.get(report.server_id)
         if waiting is not None and waiting.stamps:
             stamps = {**waiting.stamps, **report.stamps}
@@ -46,7 +59,6 @@ class Reporter:
                 stamps=stamps,
             )
         self._pending[report.server_id] = report
-        self._courier.wake(self)
 
     def put_everything(self) -> None:
         """Send all servers, as soon as they are known."""
@@ -87,6 +99,7 @@ class Courier:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         self._reporters: dict[Reporter, None] = {}
+        self._along: dict[Reporter, None] = {}
         self._others: dict[str, tuple[str, Message]] = {}
         self._worker: asyncio.Task[None] | None = None
 
@@ -95,6 +108,10 @@ class Courier:
         self._reporters[reporter] = None
         self._start()
 
+    def take_along(self, reporter: Reporter) -> None:
+        """This host has something to report with the next publish."""
+        self._along[reporter] = None
+
     def send(self, key: str, topic: str, message: Message) -> None:
         """Send a message with the next publish, in place of one that still waits under the same key."""
         self._others[key] = (topic, message)
@@ -102,6 +119,8 @@ class Courier:
 
     async def flush(self) -> None:
         """Wait until all is sent."""
+        for reporter in self._along:
+            self.wake(reporter)
         while self._worker is not None:
             await asyncio.shield(self._worker)
 
@@ -131,8 +150,9 @@ class Courier:
     def _take(self) -> tuple[list[Reporter], list[tuple[str, bytes]]]:
         messages = [(topic, encode(message)) for topic, message in self._others.values()]
         self._others.clear()
-        reporters = list(self._reporters)
+        reporters = list(self._reporters | self._along)
         self._reporters.clear()
+        self._along.clear()
         reports = [report for reporter in reporters if (report := reporter.take()) is not None]
         for first in range(0, len(reports), _REPORTS_IN_ONE):
             messages.append((CONTROL_TOPIC, encode(_together(reports[first : first + _REPORTS_IN_ONE]))))

@@ -19,7 +19,7 @@ import msgspec
 from muster.base.clock import Clock
 from muster.base.errors import Transient
 from muster.base.log import get_logger
-from muster.base.metrics import MESSAGES, PHASE_SECONDS, RESYNCS, STATE_CHANGES
+from muster.base.metrics import HEARTBEATS, MESSAGES, PHASE_SECONDS, RESYNCS, STATE_CHANGES
 from muster.bus.protocol import Bus, Subscription
 from muster.domain.messages import (
     CONTROL_TOPIC,
@@ -95,6 +95,7 @@ class HostReports:
                 bodies = await subscription.next_batch()
                 messages = [message for message in map(_decoded, bodies) if message is not None]
                 MESSAGES.labels("from_hosts").inc(len(messages))
+                HEARTBEATS.inc(sum(isinstance(message, Heartbeat) for message in messages))
                 await _at_last("reports", partial(self._take_apart, messages))
         finally:
             for task in self._tasks:

@@ -31,7 +31,7 @@ LONG = {"boot", "boot-admission", "contention", "ports-cluster", "workers"}
 
 
 # Network namespaces.
-AS_ROOT = {"dhcp", "firewall"}
+AS_ROOT = {"boot", "boot-admission", "dhcp", "firewall"}
 MARKS = {name: [pytest.mark.chaos] * (name in LONG) + [pytest.mark.root] * (name in AS_ROOT) for name in NAMES}
 
 

@@ -471,6 +471,48 @@ def test_boots_are_admitted_in_order_and_end_with_the_lease() -> None:
     world.run(story)
 
 
+def test_the_time_of_a_lease_costs_no_message_of_its_own() -> None:
+    world = World(SimSettings(boot_s=1.5, spread=0.0), BootSettings(limit=2, boot_limit_s=60.0), heartbeat_every_s=7.0)
+
+    async def story() -> None:
+        await world.tell(server("a"))
+        await asyncio.sleep(1.0)
+        assert set(await world.states()) == {"a"}
+        await asyncio.sleep(1.5)
+        assert world.agent.reconciler.boots.booting == 0
+        assert await world.hear() == []
+        await asyncio.sleep(5.0)  # the next heartbeat
+        states = await world.states()
+        assert states["a"].stamps.keys() == {"dhcp"}
+        await asyncio.sleep(20.0)
+        assert await world.states() == {}
+
+    world.run(story)
+
+
+def test_in_a_boot_storm_starts_are_told_together() -> None:
+    """Ten guests, one after the other, 0.4 s each: fewer messages than guests, none later than a second."""
+    world = World(
+        SimSettings(boot_s=0.4, spread=0.0), BootSettings(limit=1, boot_limit_s=60.0), heartbeat_every_s=500.0
+    )
+
+    async def story() -> None:
+        await world.tell(*(server(f"s{number}") for number in range(10)))
+        late_s, reports = [], 0
+        for _ in range(600):
+            await asyncio.sleep(0.01)
+            for report in await world.reports():
+                reports += 1
+                started = [one.stamps["started"] for one in report.servers if "started" in one.stamps]
+                late_s += [world.now() - at_s for at_s in started]
+        assert len(late_s) == 10
+        assert max(late_s) < 1.1
+        assert late_s[-1] < 0.1, "nobody waits behind the last"
+        assert reports <= 5
+
+    world.run(story)
+
+
 def test_who_the_memory_guard_holds_back_waits_as_pending_and_starts_when_there_is_room() -> None:
     free = [1000]
     world = World(boots=BootSettings(limit=5, boot_limit_s=300.0))

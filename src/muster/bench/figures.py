@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import msgspec
 
+from muster.base.percentile import percentile
 from muster.bench.options import Phase, ServersOptions
 from muster.bench.records import Fault, Figure, ServerRecord, Spread
 from muster.client.faults import anonymous
@@ -88,11 +89,6 @@ def spread(durations: Iterable[float]) -> Spread | None:
         return None
     p50, p90, p99 = (percentile(ordered, percent) for percent in (50, 90, 99))
     return Spread(ordered[0], p50, p90, p99, ordered[-1])
-
-
-def percentile(ordered: Sequence[float], percent: int) -> float:
-    """The nearest-rank percentile: the smallest value that `percent` % of the values do not exceed."""
-    return ordered[max(0, -(-percent * len(ordered) // 100) - 1)]
 
 
 def _quarters(durations: Sequence[float | None]) -> list[Sequence[float | None]]:

@@ -18,6 +18,7 @@ _COMMANDS = {
     "top": ("muster.cli.top", "top", "Show live what a cluster does, and what it waits for most."),
     "doctor": ("muster.cli.doctor", "doctor", "Check a host: what makes many guests slow on it, or loses some."),
     "bench": ("muster.cli.bench", "bench", "Measure a cloud from its users' side."),
+    "fit": ("muster.cli.fit", "fit", "Find how many guests of a kind a host holds: the right overcommit."),
     "completion": ("muster.cli.completion", "completion", "Let the shell complete `muster` by the Tab key."),
     "guest": ("muster.cli.guest", "guest", "Build the test guest's image."),
 }

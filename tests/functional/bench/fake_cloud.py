@@ -48,6 +48,8 @@ class Behaviour:
     page: int = 1000
     addresses: list[str] = field(default_factory=list)
     network_url_has_version: bool = False
+    hypervisors: tuple[str, ...] | None = ("h1",)  # None: this user may not see them
+    accepts: int = 1_000_000  # more servers than these are in ERROR
 
 
 @dataclass
@@ -155,6 +157,20 @@ class FakeCloud:
         big = {"id": "big", "name": "m1.big", "ram": 4096, "vcpus": 4, "disk": 40}
         return JSONResponse({"flavors": [big, {"id": FLAVOR_ID, "name": "m1.nano", "ram": 128, "vcpus": 1, "disk": 1}]})
 
+    async def hypervisors(self, request: Request) -> Response:
+        if self.behaviour.hypervisors is None:
+            return JSONResponse({"forbidden": {"code": 403, "message": "administrators only"}}, 403)
+        has = {"vcpus": 4, "memory_mb": 1024, "memory_mb_used": 512, "running_vms": 0}
+        found = [
+            {"hypervisor_hostname": f"{name}.example", "service": {"host": name}, **has}
+            for name in self.behaviour.hypervisors
+        ]
+        return JSONResponse({"hypervisors": found})
+
+    async def services(self, request: Request) -> Response:
+        found = [{"host": name, "zone": f"zone-{name[-1]}"} for name in self.behaviour.hypervisors or ()]
+        return JSONResponse({"services": found})
+
     async def networks(self, request: Request) -> Response:
         inner = {"id": NETWORK_ID, "name": "net", "router:external": False, "subnets": ["s"]}
         outer = {"id": str(uuid.uuid4()), "name": "ext", "router:external": True, "subnets": ["t"]}
@@ -215,7 +231,7 @@ class FakeCloud:
         number, now_s, how = next(self._made), time.time(), self.behaviour
         addresses = how.addresses or [f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"]
         settles_s = now_s + how.build_s + how.build_more_s * number
-        error = bool(how.error_every) and number % how.error_every == 0
+        error = (bool(how.error_every) and number % how.error_every == 0) or len(self.alive()) >= how.accepts
         address = addresses[(number - 1) % len(addresses)]
         server = FakeServer(str(uuid.uuid4()), name, now_s, settles_s, error, address, number <= how.immortal)
         self.servers[server.id] = server
@@ -282,6 +298,8 @@ class FakeCloud:
             route("/servers/detail", "GET", self.list_details),
             route("/servers/{id}", "DELETE", self.delete_server),
             route("/flavors/detail", "GET", self.flavors),
+            route("/os-hypervisors/detail", "GET", self.hypervisors),
+            route("/os-services", "GET", self.services),
             route("/os-keypairs", "POST", self.create_keypair),
             route("/os-keypairs/{name}", "DELETE", self.delete_keypair),
         ]

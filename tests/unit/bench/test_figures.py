@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muster.bench.figures import faults, figures, percentile, shared_addresses, spread
+from muster.base.percentile import percentile
+from muster.bench.figures import faults, figures, shared_addresses, spread
 from muster.bench.options import Phase, ServersOptions
 from muster.bench.records import Fault
 from muster.client.faults import anonymous

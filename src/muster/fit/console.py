@@ -1,0 +1,178 @@
+"""What a terminal shows of a run: what is going on, a line per try, then the table and the advice."""
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from muster.fit.records import Advice, FitResult, Room, Step
+
+
+class ProgressObserver:
+    """A bar for what is going on, and a line per try above it; for `with`."""
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+        )
+        self._guests = 0
+        self._bar = self._progress.add_task("", total=None)
+
+    def __enter__(self) -> "ProgressObserver":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def says(self, text: str) -> None:
+        """In the bar's place."""
+        self._progress.reset(self._bar, description=text, total=None)
+
+    def tries(self, guests: int) -> None:
+        """Kept for the bar."""
+        self._guests = guests
+
+    def counts(self, what: str, done: int, total: int) -> None:
+        """The bar."""
+        self._progress.update(self._bar, description=f"{self._guests} guests: {what}", completed=done, total=total)
+
+    def found(self, step: Step) -> None:
+        """A line above the bar."""
+        self._progress.console.print(step_line(step))
+
+    def left(self, what: str) -> None:
+        """Said at once: an interrupted run has no table."""
+        self._progress.console.print(Text(f"not removed: {what}", style="bold red"))
+
+
+class PlainObserver:
+    """For a pipe or a log file: a line per step."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def says(self, text: str) -> None:
+        """One line."""
+        self._console.print(Text(text))
+
+    def tries(self, guests: int) -> None:
+        """One line."""
+        self._console.print(Text(f"trying {guests} guests"))
+
+    def counts(self, what: str, done: int, total: int) -> None:
+        """Nothing: a log is no bar."""
+
+    def found(self, step: Step) -> None:
+        """One line."""
+        self._console.print(step_line(step))
+
+    def left(self, what: str) -> None:
+        """One line, at once: an interrupted run has no table."""
+        self._console.print(Text(f"not removed: {what}", style="bold red"))
+
+
+def step_line(step: Step) -> Text:
+    """One try, in a line."""
+    if step.reason is not None:
+        return Text(f"{step.guests} guests cannot be had: {step.reason}", style="yellow")
+    text = f"{step.guests} guests: p50 {_ms(step.p50_ms)}, p95 {_ms(step.p95_ms)}, p99 {_ms(step.p99_ms)} ms"
+    return Text(text + (" - within the bound" if step.within else " - beyond the bound"), style=_colour(step))
+
+
+def report(result: FitResult) -> RenderableType:
+    """Everything a person wants to know after a run."""
+    parts: list[RenderableType] = [_title(result), _table(result), _advice(result)]
+    parts += [Text(f"not removed: {what}", style="bold red") for what in result.leftovers]
+    return Group(*parts)
+
+
+def _title(result: FitResult) -> Text:
+    room, options = result.room, result.options
+    guest = f"guests of {room.guest_vcpus} processor{'s' * (room.guest_vcpus > 1)} and {room.guest_ram_mib:,} MiB"
+    return Text(
+        f"{guest} on {_where(room)} of {result.cloud}; bound: p{options.percentile} of a probe ({options.probe}) "
+        f"at most {options.bound_ms:g} ms"
+    )
+
+
+def _where(room: Room) -> str:
+    if not room.hosts:
+        return "hosts"
+    names = ", ".join(room.hosts[:3]) + (f" and {len(room.hosts) - 3} more" if len(room.hosts) > 3 else "")
+    return f"{names} ({room.vcpus or '?'} processors, {room.ram_mib or 0:,} MiB)"
+
+
+def _table(result: FitResult) -> Table:
+    """The tries in order of the number of guests."""
+    table = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for name in ("guests", "memory", "CPU", "p50 ms", "p95 ms", "p99 ms", "probes", "failed", "KSM saves"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    for step in sorted(result.steps, key=lambda step: step.guests):
+        table.add_row(*_row(step))
+    return table
+
+
+def _row(step: Step) -> tuple[str | Text, ...]:
+    ratios = (str(step.guests), _ratio(step.ram_ratio), _ratio(step.cpu_ratio))
+    if step.reason is not None:
+        return (*ratios, "-", "-", "-", "-", "-", "-", Text(step.reason, style="yellow"))
+    saved = "-" if step.saved_mib is None else f"{step.saved_mib:,.0f} MiB"
+    verdict = Text("within" if step.within else "beyond", style=_colour(step))
+    times = (_ms(step.p50_ms), _ms(step.p95_ms), _ms(step.p99_ms))
+    return (*ratios, *times, str(step.probes), str(step.failed), saved, verdict)
+
+
+def _advice(result: FitResult) -> Text:
+    advice, room = result.advice, result.room
+    if not advice.guests:
+        return Text("Not even the fewest guests that were tried kept to the bound.", style="bold red")
+    plural = "s" * (advice.guests > 1)
+    said = Text(f"Up to {advice.guests} guest{plural}{_at(advice)}: ", style="bold green").append(
+        _LIMITS[advice.limited_by], style="not bold"
+    )
+    if advice.ram_overcommit is not None and advice.cpu_overcommit is not None:
+        said.append(
+            f"\nThe cloud accepts as many with a memory overcommit of {advice.ram_overcommit:.2f} "
+            f"and a CPU overcommit of {advice.cpu_overcommit:.2f}.",
+            style="default",
+        )
+    if room.others:
+        said.append(
+            f"\n{room.others} other servers were on the hosts; the ratios leave them out, and what hosts keep for "
+            "themselves too.",
+            style="yellow",
+        )
+    return said
+
+
+_LIMITS = {
+    "bound": "beyond it the bound breaks.",
+    "cloud": "the cloud gave no more, and the bound still held; raise its overcommit to look further.",
+    "most": "nobody looked further; raise --max-guests to do so.",
+}
+
+
+def _at(advice: Advice) -> str:
+    if advice.ram_ratio is None or advice.cpu_ratio is None:
+        return ""
+    return f", memory {advice.ram_ratio:.2f} and CPU {advice.cpu_ratio:.2f} times what there is"
+
+
+def _colour(step: Step) -> str:
+    return "green" if step.within else "red"
+
+
+def _ms(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
+
+
+def _ratio(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"

@@ -1,0 +1,190 @@
+"""The guests of a run: as many as are asked for, each up and loaded, and how they answer.
+
+Invariant: what `resize` made and could not bring up is deleted by the next `resize`, or by the run's sweep.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from contextlib import suppress
+from random import Random
+
+import msgspec
+
+from muster.base.errors import Transient
+from muster.client.api import Api
+from muster.client.bodies import Server
+from muster.client.listing import Listing
+from muster.client.ssh import SshProbe
+from muster.fit.find import Full
+from muster.fit.guest import Guest, Recipe
+from muster.fit.observer import Observer
+from muster.fit.records import Answers
+
+POLL_S = 1.0
+MOST_REQUESTS = 32
+
+# What merging of equal pages saves on the hosts now, in MiB; None where nobody tells.
+ReadSavings = Callable[[], float | None]
+
+
+class Surroundings(msgspec.Struct, frozen=True):
+    """What a crowd works with: the cloud, the names' prefix, who is told, the clock, the dice, who knows of savings."""
+
+    api: Api
+    prefix: str
+    observer: Observer
+    now: Callable[[], float]
+    rng: Random
+    savings: ReadSavings | None = None
+
+
+class CloudCrowd:
+    """A `find.Crowd` on a real cloud."""
+
+    def __init__(self, around: Surroundings, recipe: Recipe) -> None:
+        self._around, self._recipe = around, recipe
+        self._guests: list[Guest] = []
+        self._failed: list[Guest] = []
+        self._made = 0
+        self._requests = asyncio.Semaphore(MOST_REQUESTS)
+        self._ssh = SshProbe(recipe.target, around.now)
+
+    async def resize(self, guests: int) -> None:
+        """Add or remove guests until so many are up. Raises Full, and Transient when the cloud does not answer."""
+        options = self._recipe.options
+        unwanted, self._guests = self._failed + self._guests[guests:], self._guests[:guests]
+        self._failed = unwanted
+        if unwanted:
+            await self._remove(unwanted)
+        self._failed = []
+        new = guests - len(self._guests)
+        if new:
+            await self._add(new)
+        if options.settle_s and (new or unwanted):
+            self._around.observer.says(f"{guests} guests are up; letting them settle for {options.settle_s:g} s")
+            await asyncio.sleep(options.settle_s)
+
+    async def measure(self) -> Answers:
+        """Probe all guests for a while, each at its own moments."""
+        options, around = self._recipe.options, self._around
+        around.observer.says(f"measuring for {options.measure_s:g} s")
+        found: list[float | None] = []
+        await _all(self._probe(guest, around.rng.uniform(0, options.every_s), found) for guest in self._guests)
+        savings = await asyncio.to_thread(around.savings) if around.savings is not None else None
+        took_s = [options.probe_timeout_s if one is None else one for one in found]
+        return Answers(round_trips_s=took_s, failed=found.count(None), saved_mib=savings)
+
+    async def close(self) -> None:
+        """End all sessions; the guests stay, for whoever sweeps."""
+        await asyncio.gather(*(guest.disconnect() for guest in (*self._guests, *self._failed)), return_exceptions=True)
+
+    async def _probe(self, guest: Guest, first_s: float, found: list[float | None]) -> None:
+        options, now = self._recipe.options, self._around.now
+        end_s, due_s = now() + options.measure_s, now() + first_s
+        while due_s < end_s:
+            await asyncio.sleep(max(0.0, due_s - now()))
+            found.append(await guest.probe())
+            due_s = max(due_s + options.every_s, now())
+
+    # --- more guests
+
+    async def _add(self, count: int) -> None:
+        new = [self._guest() for _ in range(count)]
+        self._failed = list(new)  # until it is known that they are up
+        around = self._around
+        around.observer.counts("booting", 0, count)
+        try:
+            async with asyncio.timeout(self._recipe.options.boot_timeout_s):
+                await _all(self._requested(guest.ask_for) for guest in new)
+                await self._bring_up(new)
+        except TimeoutError as error:
+            raise Full(f"not all up after {self._recipe.options.boot_timeout_s:g} s") from error
+        self._guests += new
+        self._failed = []
+
+    def _guest(self) -> Guest:
+        self._made += 1
+        around = self._around
+        return Guest(around.api, self._recipe, f"{around.prefix}{self._made:05d}", around.now)
+
+    async def _bring_up(self, new: Sequence[Guest]) -> None:
+        """Follow them by one listing per second until all are up. Raises Full as soon as one cannot be."""
+        pending = {guest.id: guest for guest in new}
+        listing = Listing(self._around.api, self._around.prefix)
+        up: list[Guest] = []
+        tasks: list[asyncio.Task[None]] = []
+        try:
+            while pending or not all(task.done() for task in tasks):
+                for server in await _changed(listing, self._around.now()):
+                    guest = pending.get(server.id)
+                    if guest is not None and _is_up(server):
+                        del pending[server.id]
+                        tasks.append(asyncio.create_task(self._prepare(guest, server, up, len(new))))
+                for task in tasks:
+                    if task.done():
+                        task.result()
+                await asyncio.sleep(POLL_S)
+        finally:
+            await _ended(tasks)
+
+    async def _prepare(self, guest: Guest, server: Server, up: list[Guest], total: int) -> None:
+        await guest.prepare(server, self._ssh)
+        up.append(guest)
+        self._around.observer.counts("booting", len(up), total)
+
+    # --- fewer guests
+
+    async def _remove(self, guests: Sequence[Guest]) -> None:
+        """Delete them and wait until they are gone; one that does not go stays for the sweep."""
+        around = self._around
+        around.observer.counts("deleting", 0, len(guests))
+        await _all(self._requested(guest.remove) for guest in guests)
+        listing = Listing(around.api, around.prefix)
+        ids = {guest.id for guest in guests if guest.id is not None}
+        end_s = around.now() + self._recipe.options.boot_timeout_s
+        while left := ids & await _present(listing):
+            if around.now() >= end_s:
+                raise Transient(f"{len(left)} servers are still there {self._recipe.options.boot_timeout_s:g} s later")
+            around.observer.counts("deleting", len(guests) - len(left), len(guests))
+            await asyncio.sleep(POLL_S)
+        around.observer.counts("deleting", len(guests), len(guests))
+
+    async def _requested(self, work: Callable[[], Awaitable[None]]) -> None:
+        async with self._requests:
+            await work()
+
+
+def _is_up(server: Server) -> bool:
+    """Whether it is ACTIVE. Raises Full for one that will never be."""
+    if server.status == "ERROR":
+        raise Full("ERROR" + (f": {server.fault.message}" if server.fault else ""))
+    return server.status == "ACTIVE"
+
+
+async def _changed(listing: Listing, now_s: float) -> Sequence[Server]:
+    """What changed; nothing when the cloud does not answer just now."""
+    with suppress(Transient):
+        return await listing.changed(now_s)
+    return ()
+
+
+async def _present(listing: Listing) -> set[str]:
+    while True:
+        with suppress(Transient):
+            return await listing.present()
+        await asyncio.sleep(POLL_S)
+
+
+async def _all(works: Iterable[Coroutine[object, object, None]]) -> None:
+    """Do all of them side by side; the first failure ends the others and is raised."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        await _ended(tasks)
+
+
+async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

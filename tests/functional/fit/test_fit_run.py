@@ -1,0 +1,182 @@
+"""A whole run against a fake cloud: what is made, measured, found out, and removed again."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from muster.base.errors import Invalid, NotFound
+from muster.cli.fit import fit
+from muster.fit.observer import SilentObserver
+from muster.fit.run import run_fit
+
+from .conftest import Guests
+
+pytestmark = pytest.mark.filterwarnings("ignore:Support for InfluxDB requires")
+
+Make = Callable[..., Awaitable[Guests]]
+COMMAND = [sys.executable, "-c", "from muster.cli.fit import fit; fit()"]
+
+
+def nothing_left(guests: Guests) -> bool:
+    cloud = guests.cloud
+    return not (cloud.alive() or cloud.keypairs or cloud.groups)
+
+
+async def test_the_knee_of_a_cloud_is_found_and_nothing_is_left(guests: Make, tmp_path: Path) -> None:
+    found = await guests()
+    loaded = tmp_path / "loaded"
+    result = await run_fit(
+        found.options(
+            start=1, step=2, most=8, probe=found.probe(knee=2, slow_s=1.0), script=f"echo x >> {loaded}\n".encode()
+        ),
+        savings=lambda: 12.5,
+    )
+    assert result.advice.guests == 2, result.steps
+    assert result.advice.limited_by == "bound"
+    assert result.room.hosts == ("h1.example",)
+    assert (result.advice.ram_ratio, result.advice.ram_overcommit) == (0.25, 0.5), "of 1,024 MiB, of which 512 are free"
+    assert (result.advice.cpu_ratio, result.advice.cpu_overcommit) == (0.5, 0.5)
+    by_guests = {step.guests: step for step in result.steps}
+    assert (by_guests[2].within, by_guests[3].within) == (True, False)
+    assert (by_guests[3].p50_ms or 0) > 900
+    assert by_guests[1].saved_mib == 12.5
+    assert all(step.failed == 0 for step in result.steps)
+    assert loaded.read_text().count("x") == found.cloud.calls["POST servers"], "the load ran once in each guest"
+    assert nothing_left(found)
+    assert result.leftovers == []
+    key_file = found.ssh_log.read_text().split("-i ")[1].split()[0]
+    assert not Path(key_file).parent.exists()
+
+
+async def test_a_cloud_that_gives_no_more_is_the_limit(guests: Make) -> None:
+    found = await guests(accepts=3)
+    result = await run_fit(found.options(start=2, step=2, most=9, user_data=b"#!/bin/sh\n", host="h1"))
+    assert (result.advice.guests, result.advice.limited_by) == (3, "cloud")
+    [refused] = {step.reason for step in result.steps if step.reason}
+    assert "No valid host was found" in refused
+    assert found.cloud.bodies[0]["availability_zone"] == "nova:h1"
+    assert found.cloud.bodies[0]["user_data"] == "IyEvYmluL3NoCg=="
+    assert nothing_left(found)
+
+
+async def test_guests_that_do_not_come_up_in_time_cannot_be_had(guests: Make) -> None:
+    found = await guests(build_s=60.0)
+    result = await run_fit(found.options(start=2, boot_timeout_s=1.0))
+    assert [step.reason for step in result.steps] == ["not all up after 1 s"] * 2
+    assert (result.advice.guests, result.advice.limited_by) == (0, "nothing")
+    assert nothing_left(found)
+
+
+async def test_probes_that_get_no_answer_count_as_long_as_was_waited(guests: Make) -> None:
+    found = await guests()
+    options = found.options(start=1, most=1, probe="sleep 5", probe_timeout_s=0.6, measure_s=1.5)
+    result = await run_fit(options)
+    for step in result.steps:
+        assert step.failed == step.probes > 0
+        assert step.p50_ms == 600.0
+    assert (result.advice.guests, result.advice.limited_by) == (0, "nothing")
+
+
+async def test_a_connection_that_breaks_is_opened_anew(guests: Make, tmp_path: Path) -> None:
+    found = await guests()
+    once = tmp_path / "once"
+    result = await run_fit(found.options(start=1, most=1, probe=f"test -e {once} || {{ touch {once}; kill -9 $$; }}"))
+    [step] = result.steps
+    assert step.failed == 1
+    assert step.probes > 1
+
+
+async def test_which_hosts(guests: Make) -> None:
+    found = await guests(hypervisors=("h1", "h2"))
+    with pytest.raises(Invalid, match="Say --host or --availability-zone"):
+        await run_fit(found.options(most=1))
+    with pytest.raises(NotFound, match="there is no host h3; there are: h1"):
+        await run_fit(found.options(most=1, host="h3"))
+    with pytest.raises(NotFound, match="zone-9"):
+        await run_fit(found.options(most=1, availability_zone="zone-9"))
+    assert found.cloud.calls["POST servers"] == 0
+    result = await run_fit(found.options(most=1, availability_zone="zone-2"))
+    assert result.room.hosts == ("h2.example",)
+
+
+async def test_a_user_who_may_not_see_hosts_says_what_they_have(guests: Make) -> None:
+    found = await guests(hypervisors=None)
+    result = await run_fit(found.options(most=1, host_ram_mib=256))
+    assert (result.advice.ram_ratio, result.advice.cpu_ratio) == (0.5, None)
+
+
+async def test_what_cannot_be_removed_is_told(guests: Make) -> None:
+    found = await guests(immortal=1)
+    told: list[str] = []
+
+    class Observer(SilentObserver):
+        def left(self, what: str) -> None:
+            told.append(what)
+
+    result = await run_fit(found.options(most=1, boot_timeout_s=2.0), Observer())
+    assert any("it will not die" in what for what in told)
+    assert result.leftovers == told
+
+
+async def start(found: Guests, *arguments: str) -> asyncio.subprocess.Process:
+    env = {**os.environ, "OS_CLIENT_CONFIG_FILE": str(found.lab.directory / "clouds.yaml"), "COLUMNS": "120"}
+    words = ["--cloud", "fake", "--ssh-port", str(found.port), "--settle-s", "0", "--measure-s", "1", *arguments]
+    return await asyncio.create_subprocess_exec(
+        *COMMAND, *words, env=env, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+
+
+async def test_the_command_ends_with_a_table_and_advice(guests: Make, tmp_path: Path) -> None:
+    found = await guests()
+    file = tmp_path / "fit.json"
+    process = await start(found, "--max-guests", "2", "--step", "1", "--json", str(file), "--bound-ms", "20000")
+    async with asyncio.timeout(60):
+        out, err = await process.communicate()
+    assert process.returncode == 0, err
+    text = out.decode()
+    assert "Up to 2 guests, memory 0.25 and CPU 0.50 times what there is: nobody looked further" in text
+    assert "memory overcommit of 0.50 and a CPU overcommit of 0.50" in text
+    rows = [line.split()[0] for line in text.splitlines() if "within" in line]
+    assert rows == ["1", "2"]
+    written = json.loads(file.read_text())
+    assert written["schema"] == "muster.fit/1"
+    assert [step["guests"] for step in written["steps"]] == [1, 2]
+
+
+async def test_ctrl_c_removes_all(guests: Make) -> None:
+    found = await guests()
+    process = await start(found, "--start", "3", "--measure-s", "60")
+    async with asyncio.timeout(60):
+        assert process.stderr is not None
+        while b"measuring" not in await process.stderr.readline():
+            pass
+        process.send_signal(signal.SIGINT)
+        err = await process.stderr.read()
+        await process.wait()
+    assert process.returncode == 130, err
+    assert b"removed everything" in err
+    assert nothing_left(found)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--start", "0"], "between 1 and the most"),
+        (["--script", "/nowhere/load"], "/nowhere/load"),
+        (["--json", "/nowhere/fit.json"], "/nowhere"),
+        (["--percentile", "42"], "42"),
+        (["--metrics", "http://"], "http://"),
+    ],
+)
+def test_bad_input_is_explained(arguments: list[str], said: str) -> None:
+    result = CliRunner().invoke(fit, ["--cloud", "nobody", *arguments])
+    assert result.exit_code not in (0, None)
+    assert said in result.output
+    assert "Traceback" not in result.output

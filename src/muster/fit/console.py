@@ -6,6 +6,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from muster.fit.observer import in_words
 from muster.fit.records import Advice, FitResult, Room, Step
 
 
@@ -41,7 +42,7 @@ class ProgressObserver:
 
     def counts(self, what: str, done: int, total: int) -> None:
         """The bar."""
-        self._progress.update(self._bar, description=f"{self._guests} guests: {what}", completed=done, total=total)
+        self._progress.update(self._bar, description=f"{in_words(self._guests)}: {what}", completed=done, total=total)
 
     def found(self, step: Step) -> None:
         """A line above the bar."""
@@ -64,7 +65,7 @@ class PlainObserver:
 
     def tries(self, guests: int) -> None:
         """One line."""
-        self._console.print(Text(f"trying {guests} guests"))
+        self._console.print(Text(f"trying {in_words(guests)}"))
 
     def counts(self, what: str, done: int, total: int) -> None:
         """Nothing: a log is no bar."""
@@ -81,8 +82,8 @@ class PlainObserver:
 def step_line(step: Step) -> Text:
     """One try, in a line."""
     if step.reason is not None:
-        return Text(f"{step.guests} guests cannot be had: {step.reason}", style="yellow")
-    text = f"{step.guests} guests: p50 {_ms(step.p50_ms)}, p95 {_ms(step.p95_ms)}, p99 {_ms(step.p99_ms)} ms"
+        return Text(f"{in_words(step.guests)} cannot be had: {step.reason}", style="yellow")
+    text = f"{in_words(step.guests)}: p50 {_ms(step.p50_ms)}, p95 {_ms(step.p95_ms)}, p99 {_ms(step.p99_ms)} ms"
     return Text(text + (" - within the bound" if step.within else " - beyond the bound"), style=_colour(step))
 
 
@@ -134,14 +135,13 @@ def _advice(result: FitResult) -> Text:
     advice, room = result.advice, result.room
     if not advice.guests:
         return Text("Not even the fewest guests that were tried kept to the bound.", style="bold red")
-    plural = "s" * (advice.guests > 1)
-    said = Text(f"Up to {advice.guests} guest{plural}{_at(advice)}: ", style="bold green").append(
+    said = Text(f"Up to {in_words(advice.guests)}{_at(advice)}: ", style="bold green").append(
         _LIMITS[advice.limited_by], style="not bold"
     )
     if advice.ram_overcommit is not None and advice.cpu_overcommit is not None:
         said.append(
-            f"\nThe cloud accepts as many with a memory overcommit of {advice.ram_overcommit:.2f} "
-            f"and a CPU overcommit of {advice.cpu_overcommit:.2f}.",
+            f"\nTo let in as many of this flavor and no more: a memory overcommit of {advice.ram_overcommit:.2f} and "
+            f"one of CPU of {advice.cpu_overcommit:.2f} or more, or the other way round.",
             style="default",
         )
     if room.others:

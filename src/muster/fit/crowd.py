@@ -17,7 +17,7 @@ from muster.client.listing import Listing
 from muster.client.ssh import SshProbe
 from muster.fit.find import Full
 from muster.fit.guest import Guest, Recipe
-from muster.fit.observer import Observer
+from muster.fit.observer import Observer, in_words
 from muster.fit.records import Answers
 
 POLL_S = 1.0
@@ -61,7 +61,7 @@ class CloudCrowd:
         if new:
             await self._add(new)
         if options.settle_s and (new or unwanted):
-            self._around.observer.says(f"{guests} guests are up; letting them settle for {options.settle_s:g} s")
+            self._around.observer.says(f"up: {in_words(guests)}; letting them settle for {options.settle_s:g} s")
             await asyncio.sleep(options.settle_s)
 
     async def measure(self) -> Answers:

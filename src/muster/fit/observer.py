@@ -5,6 +5,11 @@ from typing import Protocol
 from muster.fit.records import Step
 
 
+def in_words(guests: int) -> str:
+    """`1 guest`, `2 guests`."""
+    return f"{guests} guest{'' if guests == 1 else 's'}"
+
+
 class Observer(Protocol):
     """Called in the run's event loop; must return at once and must not raise."""
 

@@ -56,9 +56,9 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 class Advice(msgspec.Struct, frozen=True, kw_only=True):
     """The most guests within the bound, and what that is of the hosts' memory and processors.
 
-    `ram_overcommit` and `cpu_overcommit` are the settings with which the cloud accepts that many: memory's is of what
-    is left beside what hosts keep for themselves. `limited_by`: `bound`, `cloud` (it gave no more) or `most` (nobody
-    looked further); `nothing`: not even one guest kept to the bound.
+    `ram_overcommit` and `cpu_overcommit` are the lowest settings with which the cloud accepts that many: memory's is of
+    what is left beside what hosts keep for themselves. `limited_by`: `bound`, `cloud` (it gave no more) or `most`
+    (nobody looked further); `nothing`: not even one guest kept to the bound.
     """
 
     guests: int
@@ -70,7 +70,7 @@ class Advice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FitResult(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole run. `leftovers` is what could not be removed."""
+    """A whole run. `leftovers` is what could not be removed. The load is left out of `options`: it may hold secrets."""
 
     schema: str = SCHEMA
     cloud: str

@@ -13,6 +13,8 @@ from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
 from random import Random
 
+import msgspec
+
 from muster.base.clock import system_clock
 from muster.base.errors import MusterError, NotFound
 from muster.base.tasks import to_its_end
@@ -80,7 +82,7 @@ class _Run:
         return FitResult(
             cloud=self._cloud.name,
             started_at=started_at,
-            options=self._options,
+            options=msgspec.structs.replace(self._options, user_data=None, script=None),
             room=room,
             steps=steps,
             advice=advise(search.best, room, steps, hit_most=search.hit_most),

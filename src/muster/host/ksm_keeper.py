@@ -69,13 +69,16 @@ class KsmKeeper:
         KSM_SHARED.labels(host).set_function(saved(lambda found: found.shared_bytes))
 
     async def run(self) -> None:
-        """A round every 20 s. Raises OSError."""
+        """A round every 20 s. Raises OSError where /run cannot be written."""
         while True:
             await asyncio.to_thread(self.look)
             await asyncio.sleep(EVERY_S)
 
     def look(self) -> None:
-        """One round: see whose it is, and set it as memory asks for. Blocks a little. Raises OSError."""
+        """One round: see whose it is, and set it as memory asks for. Blocks a little.
+
+        Raises OSError where /run cannot be written.
+        """
         if self._mode is KsmMode.OFF:
             restore(self._folder, files=self._files, runtime=self._runtime)
             return
@@ -120,15 +123,19 @@ class KsmKeeper:
         new = Note(folder=str(self._folder), before=before, ours=(knobs, wanted))
         if not _write(self._runtime, new, is_first=note is None):
             return  # another cloud was quicker
-        self._files.set(wanted)
+        try:
+            self._files.set(wanted)
+        except OSError as error:
+            self._say(f"KSM cannot be set here ({error.strerror}); is /sys read-only?")
+            return
         if wanted.run != knobs.run:
             log.info("KSM switched", action="ksm.switched", run=wanted.run, pages=wanted.pages_to_scan)
 
     def _say(self, text: str) -> None:
-        """Once, not every round."""
+        """Once, not every round; louder where somebody has asked for it."""
         if text != self._said:
             self._said = text
-            log.info(text, action="ksm.left_alone")
+            (log.warning if self._mode is KsmMode.ON else log.info)(text, action="ksm.left_alone")
 
 
 def restore(folder: Path, *, files: KsmFiles | None = None, runtime: Path = RUNTIME) -> bool:

@@ -51,6 +51,7 @@ async def test_the_knee_of_a_cloud_is_found_and_nothing_is_left(guests: Make, tm
     assert loaded.read_text().count("x") == found.cloud.calls["POST servers"], "the load ran once in each guest"
     assert nothing_left(found)
     assert result.leftovers == []
+    assert result.options.script is None, "a load may hold secrets; results are kept"
     key_file = found.ssh_log.read_text().split("-i ")[1].split()[0]
     assert not Path(key_file).parent.exists()
 
@@ -142,7 +143,7 @@ async def test_the_command_ends_with_a_table_and_advice(guests: Make, tmp_path: 
     assert process.returncode == 0, err
     text = out.decode()
     assert "Up to 2 guests, memory 0.25 and CPU 0.50 times what there is: nobody looked further" in text
-    assert "memory overcommit of 0.50 and a CPU overcommit of 0.50" in text
+    assert "a memory overcommit of 0.50 and one of CPU of 0.50 or more" in " ".join(text.split())
     rows = [line.split()[0] for line in text.splitlines() if "within" in line]
     assert rows == ["1", "2"]
     written = json.loads(file.read_text())

@@ -1,9 +1,11 @@
 """KSM is switched and tuned over made-up files of the kernel, and put back as it was."""
 
+import errno
 from pathlib import Path
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from muster.host.ksm import Knobs, KsmFiles, KsmMode, KsmTuning, tuned
 from muster.host.ksm_keeper import KsmKeeper, read_note, restore
@@ -148,6 +150,10 @@ def test_ksmtuned_that_is_started_later_has_it_from_then_on(machine: Machine) ->
     assert machine.files.knobs() == before
 
 
+class DiedError(BaseException):
+    """No error that anybody handles."""
+
+
 class DyingFiles(KsmFiles):
     """The agent dies when so many of the knobs have been set."""
 
@@ -160,7 +166,7 @@ class DyingFiles(KsmFiles):
         assert now is not None
         names = Knobs.__struct_fields__[len(Knobs.__struct_fields__) - self.written :]
         super().set(msgspec.structs.replace(now, **{name: getattr(knobs, name) for name in names}))
-        raise OSError("died")
+        raise DiedError
 
 
 @pytest.mark.parametrize("written", [0, 1, 2, 3])
@@ -171,7 +177,7 @@ def test_a_death_in_the_middle_of_setting_is_no_change_by_somebody_else(
     for _ in range(rounds):
         machine.keeper().look()
     whole, machine.files = machine.files, DyingFiles(machine.root / "ksm", written)
-    with pytest.raises(OSError, match="died"):
+    with pytest.raises(DiedError):
         machine.keeper().look()
     machine.files = whole
     machine.keeper().look()
@@ -199,6 +205,22 @@ def test_a_cloud_that_was_removed_without_a_word_is_inherited(machine: Machine) 
     machine.keeper().look()
     assert machine.run == 1
     assert machine.restore()
+    assert machine.files.knobs() == IDLE
+
+
+def test_where_it_may_not_be_set_it_is_said_once_and_nothing_is_put_back(machine: Machine) -> None:
+    class ReadOnlyFiles(KsmFiles):
+        def set(self, knobs: Knobs) -> None:
+            raise OSError(errno.EROFS, "Read-only file system")
+
+    machine.files = ReadOnlyFiles(machine.root / "ksm")
+    keeper = machine.keeper(KsmMode.ON)
+    with capture_logs() as logs:
+        keeper.look()
+        keeper.look()
+    assert [(line["log_level"], "Read-only file system" in line["event"]) for line in logs] == [("warning", True)]
+    machine.files = KsmFiles(machine.root / "ksm")
+    machine.restore()
     assert machine.files.knobs() == IDLE
 
 

@@ -320,6 +320,15 @@ def test_members_that_join_and_leave_one_by_one_are_let_in_and_shut_out(lab: Lab
     assert two.ping(one.address)
 
 
+def echoes(connection: socket.socket) -> bool:
+    """Whether a connection to a server that echoes still carries something, both ways."""
+    connection.settimeout(0.8)
+    with contextlib.suppress(TimeoutError):
+        connection.sendall(b"hello")
+        return connection.recv(10) == b"hello"
+    return False
+
+
 def test_a_withdrawn_rule_ends_a_living_connection_and_another_change_does_not(lab: Lab) -> None:
     web = rule("ingress", protocol="tcp", port_min=80, port_max=80)
     _, one, two = two_guests(lab, [group(*everything_out(), web)])
@@ -330,13 +339,6 @@ def test_a_withdrawn_rule_ends_a_living_connection_and_another_change_does_not(l
 
         lab.run(scenario)
 
-    def echoes(connection: socket.socket) -> bool:
-        connection.settimeout(0.8)
-        with contextlib.suppress(TimeoutError):
-            connection.sendall(b"hello")
-            return connection.recv(10) == b"hello"
-        return False
-
     with two.listen(80):
         connection = one.connect(two.address, 80)
         assert connection is not None
@@ -346,6 +348,44 @@ def test_a_withdrawn_rule_ends_a_living_connection_and_another_change_does_not(l
             assert echoes(connection)
             change(3)
             assert not echoes(connection)
+
+
+def test_connections_end_with_what_let_them_out_or_let_their_guest_in(lab: Lab) -> None:
+    """An egress rule, and the membership of a remote group; a connection that something else allows goes on."""
+    by_member = rule("ingress", protocol="tcp", port_min=80, port_max=80, remote_group_id=OTHER)
+    by_cidr = rule("ingress", protocol="tcp", port_min=81, port_max=82, remote_ip_prefix="10.80.0.8/29")
+    out = [rule("egress", protocol="tcp", port_min=low, port_max=high) for low, high in ((80, 81), (82, 82))]
+    _, one, two = two_guests(lab, [group(*out, by_member, by_cidr), group(group_id=OTHER, members=("10.80.0.11",))])
+
+    def change(*groups: SecurityGroupSpec) -> None:
+        lab.run(lambda plumbing: plumbing.firewall([], groups))
+
+    with two.listen(80), two.listen(81), two.listen(82), contextlib.ExitStack() as opened:
+        connections = [one.connect(two.address, number) for number in (80, 81, 82)]
+        for connection in connections:
+            assert connection is not None
+            opened.enter_context(connection)
+            assert echoes(connection)
+        change(group(group_id=OTHER, generation=2, members=("10.80.0.13",)))
+        assert [echoes(c) for c in connections if c] == [False, True, True]
+        change(group(out[0], by_member, by_cidr, generation=2))
+        assert [echoes(c) for c in connections if c] == [False, True, False]
+
+
+def test_a_cidr_and_a_range_of_ports_let_in_those_inside(lab: Lab) -> None:
+    net = network()
+    web = rule("ingress", protocol="tcp", port_min=8000, port_max=8010, remote_ip_prefix="10.80.0.8/29")
+    ports = [port(net, number, groups=(GROUP,)) for number in (15, 16, 20)]
+    inside, outside, server = (lab.guest(spec) for spec in ports)
+    lab.run(lambda plumbing: plumb(plumbing, [net], ports, [group(*everything_out(), web)]))
+    for guest in (inside, outside, server):
+        guest.use(guest.port.fixed_ips[0].ip_address + "/24")
+    with contextlib.ExitStack() as listening:
+        for number in (7999, 8000, 8010, 8011):
+            listening.enter_context(server.listen(number))
+        found = [inside.reaches(server.address, number) for number in (7999, 8000, 8010, 8011)]
+        assert found == [False, True, True, False]
+        assert not outside.reaches(server.address, 8000)
 
 
 def test_a_stateless_group_does_not_let_answers_pass(lab: Lab) -> None:

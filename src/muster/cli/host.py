@@ -76,7 +76,13 @@ def _real_host(settings: Settings, stack: contextlib.ExitStack) -> RealHost:
     stack.enter_context(held(settings.folder))
     most_guests = int((os.cpu_count() or 1) * settings.host.cpu_overcommit)
     chosen = settings.host
-    choices = RealHostChoices(most_guests=most_guests, host_ip=chosen.host_ip, boots=chosen.boots, ksm=chosen.ksm)
+    choices = RealHostChoices(
+        most_guests=most_guests,
+        host_ip=chosen.host_ip,
+        boots=chosen.boots,
+        ksm=chosen.ksm,
+        lease_time_s=chosen.lease_time_s,
+    )
     return stack.enter_context(opener(settings.folder, choices))
 
 

@@ -17,6 +17,7 @@ from muster.host.boot_settings import AUTOMATIC
 from muster.host.group import HostGroup
 from muster.host.hypervisor.sim import NullPlumbing, SimHypervisor, SimSettings
 from muster.host.ksm import KsmMode
+from muster.host.lease_time import LEASE_S
 from muster.host.ports import ImageSource
 
 _HOSTS = UUID("5b0c1c5e-8f5a-4c0f-9c57-3d5b8a1f0a01")
@@ -28,13 +29,14 @@ class RealHostChoices(Struct, frozen=True, kw_only=True):
     `most_guests` is how many may run by their processors, so that what QEMU itself takes is put by for all of them.
     `host_ip` is how other hosts reach this one; networks span hosts only where it is no loopback address. `boots` is
     how many guests boot at a time, as `boot_settings.check_boots` takes it. `ksm`: who decides about the merging of
-    equal pages.
+    equal pages. `lease_time_s`: how long a DHCP lease lasts; guests ask for its renewal at half of it.
     """
 
     most_guests: int
     host_ip: str = "127.0.0.1"
     boots: str = AUTOMATIC
     ksm: KsmMode = KsmMode.AUTO
+    lease_time_s: int = LEASE_S
 
 
 class RealHost(Protocol):

@@ -69,7 +69,12 @@ class RealHost:
         guests = GuestDescriptions(service)
         hypervisor = LibvirtHypervisor(self._libvirt_settings(), cache, guests.network_of)
         tunnels_end = tunnel_address(self._choices.host_ip)
-        plumbing = LinuxPlumbing(NetworkSettings(state_dir=self._layout.network, tunnel_address=tunnels_end))
+        network = NetworkSettings(
+            state_dir=self._layout.network,
+            tunnel_address=tunnels_end,
+            lease_time_s=self._choices.lease_time_s,
+        )
+        plumbing = LinuxPlumbing(network)
         with suppress(MusterError):  # what cannot be told to be unused is kept
             await hypervisor.evict_images()
         memory = MemoryReader()

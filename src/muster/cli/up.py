@@ -29,6 +29,7 @@ from muster.domain.placement import Overcommit, Strategy
 from muster.host.boot_settings import AUTOMATIC, UNLIMITED
 from muster.host.hypervisor.sim import SimSettings
 from muster.host.ksm import KsmMode
+from muster.host.lease_time import LEASE_S, SHORTEST_LEASE_S
 
 _DRAIN_S = 5.0
 
@@ -92,6 +93,13 @@ _DRAIN_S = 5.0
     metavar="N",
     help=f"Real guests that boot at a time: a number, {UNLIMITED}, or {AUTOMATIC}: what the machine bears.",
 )
+@click.option(
+    "--lease-s",
+    type=click.IntRange(SHORTEST_LEASE_S, 2**31),
+    default=LEASE_S,
+    show_default=True,
+    help="Seconds that a real guest's DHCP lease lasts; it renews at half of them.",
+)
 @click.option("--log-level", type=click.Choice(LEVELS), default="WARNING", show_default=True, help="Least written.")
 def up(  # noqa: PLR0913 - one per option
     *,
@@ -108,6 +116,7 @@ def up(  # noqa: PLR0913 - one per option
     ksm: str,
     libvirt: bool,
     boots: str,
+    lease_s: int,
     log_level: str,
 ) -> None:
     """Run a whole cloud on this machine, in the foreground, until it is interrupted.
@@ -135,7 +144,7 @@ def up(  # noqa: PLR0913 - one per option
         with held(data), bound(bind, port, "Choose another --port.") as listener, contextlib.ExitStack() as stack:
             if opened_host is not None:
                 most_guests = int((os.cpu_count() or 1) * cpu_overcommit)
-                choices = RealHostChoices(most_guests=most_guests, boots=boots, ksm=KsmMode(ksm))
+                choices = RealHostChoices(most_guests=most_guests, boots=boots, ksm=KsmMode(ksm), lease_time_s=lease_s)
                 host = stack.enter_context(opened_host(data, choices))
                 image = image_for_cloud(is_new=not (data / DATABASE).exists())
                 settings = replace(settings, real_host=host, guest_image=image)

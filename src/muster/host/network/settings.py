@@ -5,6 +5,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from muster.host.lease_time import LEASE_S
+
 
 class Conntrack(StrEnum):
     """How bridged frames get their connection state: by the bridge family itself, or through br_netfilter."""
@@ -32,7 +34,7 @@ class NetworkSettings(Struct, frozen=True, kw_only=True):
     conntrack: Conntrack = Conntrack.AUTO
     open_tcp_ports: tuple[int, ...] = ()
     guests_may_route: bool = False
-    lease_time_s: int = 86_400
+    lease_time_s: int = LEASE_S
     dnsmasq_path: str = "dnsmasq"
     dnsmasq_user: str = "root"
     dhcp_timeout_s: float = 10.0

@@ -768,6 +768,47 @@ def test_everything_twice_is_everything_once(lab: Lab) -> None:
     assert (lab.settings.state_dir.stat().st_mode & 0o777) == 0o700
 
 
+def test_removed_ports_are_forgotten_together_and_at_once_where_another_takes_their_place(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = network()
+    specs = [port(net, number) for number in (11, 12, 13)]
+    heir = port(net, 12)
+    rewritten: list[int] = []
+    replace = dhcp_server.DhcpServer.replace
+
+    def counted(server: dhcp_server.DhcpServer, entries: dhcp_server.Entries) -> None:
+        rewritten.append(len(entries))
+        replace(server, entries)
+
+    def served() -> str:
+        folder = lab.settings.state_dir / "dhcp" / net.id / "hosts"
+        return "".join(path.read_text() for path in folder.iterdir())
+
+    async def scenario(plumbing: LinuxPlumbing) -> None:
+        await plumb(plumbing, [net], specs, [])
+        monkeypatch.setattr(dhcp_server.DhcpServer, "replace", counted)
+        await plumbing.unplug([spec.id for spec in specs[:2]])
+        one, other = [await asyncio.to_thread(lab.guest, spec) for spec in (specs[0], heir)]
+        await plumb(plumbing, [net], specs[:1], [])
+        assert rewritten == [], "the same as before"
+        assert await asyncio.to_thread(one.dhcp)
+        await plumb(plumbing, [net], [heir], [])
+        assert rewritten == [3], "somebody else has the address"
+        assert (await asyncio.to_thread(other.dhcp) or {})["ip"] == "10.80.0.12"
+
+    async def forgets(plumbing: LinuxPlumbing) -> None:
+        await plumbing.sweep([net], [plumbed(spec) for spec in (specs[0], specs[2], heir)])
+        await plumbing.unplug([specs[2].id])
+        async with asyncio.timeout(60):
+            while specs[2].id in served():
+                await asyncio.sleep(0.05)
+
+    lab.run(scenario, structs.replace(lab.settings, check_s=600))
+    lab.run(forgets, structs.replace(lab.settings, check_s=0.2))
+    assert rewritten == [3, 2]
+
+
 def test_a_dhcp_server_that_dies_is_missed_before_its_leases_run_out(lab: Lab) -> None:
     net = network()
     spec = port(net, 11)

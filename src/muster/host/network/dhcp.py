@@ -59,14 +59,19 @@ class Dhcp:
             self._add(network_id, wanted.get(network_id, {}))
 
     def remove(self, port_ids: Sequence[str]) -> None:
-        """Entries and leases of these ports are gone. Cost: one rewrite and SIGHUP per network."""
+        """Leases of these ports are over and their entries count no more. Cost: a datagram per lease.
+
+        dnsmasq forgets the entries with the next `revive`, at a cost that grows with what is left.
+        """
         self._load()
         gone = {uuid_of(port_id) for port_id in port_ids}
         for network_id, server in self._servers.items():
             here = gone & server.entries.keys()
             if here or not server.tidy:
                 self._retire(network_id, here)
-                server.replace({port: lines for port, lines in server.entries.items() if port not in here})
+                server.retire(here)
+                if not server.tidy:
+                    server.compact()
 
     def keep(self, networks: Sequence[NetworkSpec], ports: Sequence[PlumbedPort]) -> None:
         """These are all: adopt, repair or start their servers, end every other one."""
@@ -85,11 +90,12 @@ class Dhcp:
                 server.replace(entries)
 
     def revive(self) -> None:
-        """Servers that died run again, with the entries that they had; one that cannot be started is logged."""
+        """Servers that died run again, with the entries that they should have; one that cannot be started is logged."""
         for network_id, server in self._servers.items():
-            if network_id not in self._networks or server.running:
-                continue
             try:
+                server.compact()
+                if network_id not in self._networks or server.running:
+                    continue
                 server.start()
                 self._log.warning("a DHCP server had died and runs again", action="host.dhcp.died", network=network_id)
             except MusterError as error:

@@ -1,8 +1,9 @@
 """One network's dnsmasq: its files, its process, and host entries that are really served.
 
 Files: `conf`, `pid`, `log` (a FIFO), and `hosts/` with one file per batch of entries. Adding writes one more file,
-which dnsmasq takes up by inotify at a cost that does not depend on the entries already there. Changing or removing
-writes all entries anew into one file and sends SIGHUP, once per batch.
+which dnsmasq takes up by inotify at a cost that does not depend on the entries already there. Changing writes all
+entries anew into one file and sends SIGHUP, once per batch. What is retired stays there until that, or `compact`: it
+harms nobody, since the port that had this MAC is gone, and whoever gets its MAC or address makes all be written anew.
 
 Invariant: `add` and `replace` return when dnsmasq has read the entries (see `inotify`).
 """
@@ -12,7 +13,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from muster.base.errors import Invalid, Transient, Unsupported
@@ -40,6 +41,7 @@ class DhcpServer:
         self._argument = f"--conf-file={self.files.config}"
         self.entries: dict[str, tuple[str, ...]] = {}
         self.addresses: dict[str, tuple[str, str]] = {}  # address -> (port id, MAC)
+        self.retired: dict[str, tuple[str, ...]] = {}  # of ports that are gone; dnsmasq still has them
         self.tidy = True  # False: what is remembered, on disk and served may differ; `replace` sets it right
         self._load()
 
@@ -95,7 +97,18 @@ class DhcpServer:
         processes.stop(self.files.pid, self._argument, self._settings.dhcp_timeout_s)
 
     def add(self, entries: Entries) -> None:
-        """Serve more entries, of ports and addresses that have none yet. Cost: one file. Raises DhcpFailed, OSError."""
+        """Serve more entries, of ports and addresses that have none yet. Cost: one file. Raises DhcpFailed, OSError.
+
+        Those that were retired and come again as they were are served already.
+        """
+        again = {port: lines for port, lines in entries.items() if lines and self.retired.get(port) == lines}
+        for port in again:
+            del self.retired[port]
+        self._remember(again)
+        entries = {port: lines for port, lines in entries.items() if port not in again}
+        if self._taken() & {part for pair in map(mac_and_address_of_line, _lines(entries)) for part in pair}:
+            self.replace(self.entries | entries)
+            return
         text = hosts_text(entries)
         if not text:
             return
@@ -108,11 +121,25 @@ class DhcpServer:
             self._await(watch, name)
         self.tidy = True
 
+    def retire(self, ports: Iterable[str]) -> None:
+        """Entries of these ports count no more; dnsmasq forgets them with the next `compact` or `replace`."""
+        for port in ports:
+            self.retired[port] = self.entries.pop(port)
+            for line in self.retired[port]:
+                self.addresses.pop(mac_and_address_of_line(line)[1], None)
+        if not self.entries:
+            self.compact()
+
+    def compact(self) -> None:
+        """What is retired is gone. Cost: none when all is well, else that of `replace`. Raises DhcpFailed, OSError."""
+        if self.retired or not self.tidy:
+            self.replace(self.entries)
+
     def replace(self, entries: Entries) -> None:
         """Serve these entries and no others. Cost: a file with all entries, one SIGHUP. Raises DhcpFailed, OSError."""
         old = [path for path in self.files.hosts.iterdir() if not path.name.startswith(".")]
         name = self._free_name()
-        self.entries, self.addresses, self.tidy = {}, {}, False
+        self.entries, self.addresses, self.retired, self.tidy = {}, {}, {}, False
         self._remember(entries)
         with ReadWatch(self.files.hosts) as watch:
             _write(self.files.hosts / ".new", hosts_text(entries))
@@ -126,7 +153,11 @@ class DhcpServer:
 
     def differs(self, entries: Entries) -> bool:
         """Whether the entries on disk are not exactly these."""
-        return not self.tidy or self.entries != {port: lines for port, lines in entries.items() if lines}
+        return (
+            not self.tidy
+            or bool(self.retired)
+            or self.entries != {port: lines for port, lines in entries.items() if lines}
+        )
 
     def remove_files(self) -> None:
         """Nothing of the server is left on disk."""
@@ -165,10 +196,18 @@ class DhcpServer:
                 mac, address = mac_and_address_of_line(line)
                 self.addresses[address] = (port, mac)
 
+    def _taken(self) -> set[str]:
+        """MACs and addresses that are retired."""
+        return {part for pair in map(mac_and_address_of_line, _lines(self.retired)) for part in pair}
+
     def _free_name(self) -> str:
         """The lowest free number: dnsmasq remembers every file name it has seen, so names are used again."""
         taken = {path.name for path in self.files.hosts.iterdir()}
         return next(name for name in map(str, range(len(taken) + 1)) if name not in taken)
+
+
+def _lines(entries: Entries) -> Iterator[str]:
+    return (line for lines in entries.values() for line in lines)
 
 
 def _write(path: Path, text: str) -> None:

@@ -55,5 +55,5 @@ def leave_network() -> None:
 
 def _end_servers(folder: Path) -> None:
     """DHCP servers outlive who started them; a process that was killed has left some."""
-    for pid_file in folder.glob("state/dhcp/*/pid"):
+    for pid_file in folder.glob("*/dhcp/*/pid"):
         processes.stop(pid_file, f"--conf-file={pid_file.with_name('conf')}", 5.0)

@@ -1,4 +1,4 @@
-"""A host with more and more ports in a network namespace of its own: what one change costs, and one packet.
+"""Hosts with few and with many ports, each in a network namespace of its own: what one change costs, and one packet.
 
 A process of its own, since it leaves the machine's network for good. Everything goes through `LinuxPlumbing`, as the
 agent calls it. Packets are written into one guest's tap and read from another's, so each crosses all rules.
@@ -23,48 +23,53 @@ from benchmarks.frames import mac_bytes, udp_frame
 from muster.base.metrics import NETLINK_SENDS, NFT_TRANSACTIONS
 from muster.domain.specs import FixedIp, NetworkSpec, PortSpec, RuleSpec, SecurityGroupSpec, SubnetSpec
 from muster.host.names import tap_name
+from muster.host.namespace import enter
 from muster.host.network import LinuxPlumbing, NetworkSettings
 from muster.host.network.taps import open_taps
 from muster.host.ports import PlumbedPort
 
 _GROUP, _REMOTE = (str(uuid.UUID(int=number)) for number in (1, 2))
+_BUILD = "all ports in one batch"
 _HEADER = bytes(10)
 _PACKETS_AT_ONCE = 100  # a tap queues 500
 
 
 class Order(msgspec.Struct, frozen=True):
-    """Numbers of ports in their order; how often each change is made; packets sent at each number."""
+    """Numbers of ports, a host for each; how often each change is made; packets sent through each host."""
 
     ports: tuple[int, ...]
     times: int
     packets: int
 
 
-class Cost(msgspec.Struct, frozen=True):
-    """What one change cost each time: seconds, CPU seconds; and altogether transactions, sends, processes started."""
+class Cost(msgspec.Struct):
+    """What one change cost each time, in seconds and CPU seconds; in all: transactions, sends, processes started."""
 
     change: str
-    wall_s: list[float]
-    cpu_s: list[float]
-    transactions: float
-    sends: float
-    processes: int
+    wall_s: list[float] = []
+    cpu_s: list[float] = []
+    transactions: float = 0
+    sends: float = 0
+    processes: int = 0
 
 
 class Level(msgspec.Struct, frozen=True):
-    """What was found with so many ports. `packet_s`: CPU seconds per packet, by path."""
+    """What was found with so many ports. `built`: all of them at once; `packet_s`: CPU seconds per packet, by path."""
 
     ports: int
+    built: Cost
     costs: list[Cost]
     packet_s: dict[str, list[float]]
 
 
 class Host:
-    """A network, its ports, and two groups: all are members of one, and let another's members in."""
+    """A host of `ports` ports in a network namespace of its own. Two groups: the ports', and one that it lets in."""
 
-    def __init__(self, order: Order, folder: Path) -> None:
+    def __init__(self, order: Order, folder: Path, ports: int) -> None:
+        leave_network()
+        self._place = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         self._order = order
-        self._plumbing = LinuxPlumbing(NetworkSettings(state_dir=folder / "state"))
+        self._plumbing = LinuxPlumbing(NetworkSettings(state_dir=folder))
         subnet = SubnetSpec(id="s", ip_version=4, cidr="10.80.0.0/16", dhcp_address="10.80.0.2", gateway_ip="10.80.0.1")
         self._network = NetworkSpec(id=str(uuid.uuid4()), generation=1, segment_id=1, mtu=1450, subnets=(subnet,))
         self._rules = (
@@ -73,87 +78,71 @@ class Host:
             RuleSpec(id="in", direction="ingress", ethertype="IPv4", protocol="tcp", remote_group_id=_REMOTE),
         )
         self._group = SecurityGroupSpec(id=_GROUP, generation=1, rules=self._rules)
-        self._remote = SecurityGroupSpec(id=_REMOTE, generation=1)
-        self._ports: list[PlumbedPort] = []
         self._number = 0
-        self.started: Counter[str] = Counter()
-
-    async def measure(self) -> list[Level]:
-        """Everything, level by level."""
-        try:
-            return [await self._level(count) for count in self._order.ports]
-        finally:
-            await self._plumbing.teardown()
-            await self._plumbing.close()
-
-    async def _level(self, count: int) -> Level:
-        await self._grow(count)
-        costs = [await self._port_costs(), await self._removal(), await self._rule_change(), await self._member()]
-        return Level(count, [cost for group in costs for cost in group], self._packets())
-
-    async def _grow(self, count: int) -> None:
-        """To so many ports, in one batch; members of the remote group grow as well."""
-        gone, self._ports = self._ports[count:], self._ports[:count]
-        if gone:
-            await self._plumbing.unplug([item.port.id for item in gone])
-        new = [self._port() for _ in range(count - len(self._ports))]
-        self._ports += new
+        self._ports = [self._port() for _ in range(ports)]
+        self._extra = self._port()
         members = tuple(item.port.fixed_ips[0].ip_address for item in self._ports)
-        self._remote = structs.replace(self._remote, generation=self._remote.generation + 1, members=members)
-        await self._plumbing.links([self._network], new)
-        await self._plumbing.firewall(new, [self._group, self._remote])
-        await self._plumbing.dhcp([self._network], new)
+        self._remote = SecurityGroupSpec(id=_REMOTE, generation=1, members=members)
+        self.changes: dict[str, Callable[[], Awaitable[None]]] = {
+            _BUILD: self._build,
+            "add a port: links": lambda: self._plumbing.links([self._network], [self._extra]),
+            "add a port: firewall": lambda: self._plumbing.firewall([self._extra], []),
+            "add a port: DHCP": lambda: self._plumbing.dhcp([], [self._extra]),
+            "remove a port": self._removal,
+            "change a rule": self._another_rule,
+            "a member joins a remote group": self._join,
+        }
+        self.costs = {change: Cost(change) for change in self.changes}
 
-    async def _port_costs(self) -> list[Cost]:
-        """A port more, step by step; each stays until the removal."""
-        self._extra = [self._port() for _ in range(self._order.times)]
-        waiting = {what: iter(self._extra) for what in ("links", "firewall", "dhcp")}
-        return [
-            await self._cost(
-                "add a port: links", lambda: self._plumbing.links([self._network], [next(waiting["links"])])
-            ),
-            await self._cost("add a port: firewall", lambda: self._plumbing.firewall([next(waiting["firewall"])], [])),
-            await self._cost("add a port: DHCP", lambda: self._plumbing.dhcp([], [next(waiting["dhcp"])])),
-        ]
+    async def _build(self) -> None:
+        """All ports, in one batch. Threads of the plumbing start here, in this host's network."""
+        await self._plumbing.links([self._network], self._ports)
+        await self._plumbing.firewall(self._ports, [self._group, self._remote])
+        await self._plumbing.dhcp([self._network], self._ports)
 
-    async def _removal(self) -> list[Cost]:
-        going = iter(self._extra)
-        return [await self._cost("remove a port", lambda: self._plumbing.unplug([next(going).port.id]))]
+    async def once(self, change: str, started: Counter[str]) -> None:
+        """Make a change once, and note what it cost."""
+        cost, counted = self.costs[change], (*_counts(), started.total())
+        began, used = time.monotonic(), time.process_time()
+        await self.changes[change]()
+        cost.wall_s.append(time.monotonic() - began)
+        cost.cpu_s.append(time.process_time() - used)
+        transactions, sends = _counts()
+        cost.transactions += transactions - counted[0]
+        cost.sends += sends - counted[1]
+        cost.processes += started.total() - counted[2]
 
-    async def _rule_change(self) -> list[Cost]:
-        async def change() -> None:
-            number = self._group.generation + 1
-            rule = RuleSpec(id="new", direction="ingress", ethertype="IPv4", protocol="tcp", port_min=number)
-            self._group = structs.replace(self._group, generation=number, rules=(*self._rules, rule))
-            await self._plumbing.firewall([], [self._group])
+    def level(self) -> Level:
+        """What was found."""
+        built, *costs = self.costs.values()
+        return Level(len(self._ports), built, costs, self._packets())
 
-        return [await self._cost("change a rule", change)]
+    async def close(self) -> None:
+        """Nothing of it is left."""
+        await self._plumbing.teardown()
+        await self._plumbing.close()
+        os.close(self._place)
 
-    async def _member(self) -> list[Cost]:
-        async def join() -> None:
-            number = self._remote.generation + 1
-            members = (*self._remote.members, f"10.90.{number >> 8 & 255}.{number & 255}")
-            self._remote = structs.replace(self._remote, generation=number, members=members)
-            await self._plumbing.firewall([], [self._remote])
+    async def _removal(self) -> None:
+        await self._plumbing.unplug([self._extra.port.id])
+        self._extra = self._port()
 
-        return [await self._cost("a member joins a remote group", join)]
+    async def _another_rule(self) -> None:
+        number = self._group.generation + 1
+        rule = RuleSpec(id="new", direction="ingress", ethertype="IPv4", protocol="tcp", port_min=number)
+        self._group = structs.replace(self._group, generation=number, rules=(*self._rules, rule))
+        await self._plumbing.firewall([], [self._group])
 
-    async def _cost(self, change: str, action: Callable[[], Awaitable[None]]) -> Cost:
-        wall, cpu = [], []
-        counted = _counts()
-        self.started.clear()
-        for _ in range(self._order.times):
-            began, used = time.monotonic(), time.process_time()
-            await action()
-            wall.append(time.monotonic() - began)
-            cpu.append(time.process_time() - used)
-        transactions, sends = (after - before for after, before in zip(_counts(), counted, strict=True))
-        times = self._order.times
-        return Cost(change, wall, cpu, transactions / times, sends / times, self.started.total())
+    async def _join(self) -> None:
+        number = self._remote.generation + 1
+        members = (*self._remote.members, f"10.90.{number >> 8 & 255}.{number & 255}")
+        self._remote = structs.replace(self._remote, generation=number, members=members)
+        await self._plumbing.firewall([], [self._remote])
 
     def _packets(self) -> dict[str, list[float]]:
         """CPU seconds per packet from the first guest to the last, of a flow that is allowed and of one that is not."""
         sender, receiver = self._ports[0].port, self._ports[-1].port
+        enter(Path(f"/proc/self/fd/{self._place}"))
         with open_taps([tap_name(sender.id), tap_name(receiver.id)], None) as (into, out):
             os.set_blocking(out, False)
             time.sleep(0.5)  # until the bridge has seen that both are open
@@ -210,19 +199,25 @@ def _value(counter: PromCounter) -> float:
     return metric.samples[0].value
 
 
-def main(order: Order, folder: Path) -> None:
-    """Leave the machine's network, carry out the order, write what was measured into its folder."""
-    leave_network()
-
-    async def work() -> list[Level]:
-        host = Host(order, folder)
-        sys.addaudithook(lambda event, _: host.started.update([event] if event in _STARTS else []))
-        return await host.measure()
-
-    (folder / "measured.json").write_bytes(msgspec.json.encode(asyncio.run(work())))
+async def measure(order: Order, folder: Path) -> list[Level]:
+    """A host per number of ports, all at once, each change made at each in turn: a busy moment hits all the same."""
+    started: Counter[str] = Counter()
+    sys.addaudithook(lambda event, _: started.update([event] if event in _STARTS else []))
+    async with contextlib.AsyncExitStack() as stack:
+        hosts = []
+        for ports in order.ports:
+            hosts.append(Host(order, folder / f"{ports}", ports))
+            stack.push_async_callback(hosts[-1].close)
+            await hosts[-1].once(_BUILD, started)
+        for _ in range(order.times):
+            for change in list(hosts[0].changes)[1:]:
+                for host in hosts:
+                    await host.once(change, started)
+        return [host.level() for host in hosts]
 
 
 _STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system", "os.exec"}
 
 if __name__ == "__main__":
-    main(msgspec.json.decode(sys.argv[1], type=Order), Path(sys.argv[2]))
+    wanted, place = msgspec.json.decode(sys.argv[1], type=Order), Path(sys.argv[2])
+    (place / "measured.json").write_bytes(msgspec.json.encode(asyncio.run(measure(wanted, place))))

@@ -1,8 +1,8 @@
 """How the number of guests that boot at a time follows what the host bears. Pure: pressures and times in, limits out.
 
 Two ways. By pressure: additive increase and multiplicative decrease, as TCP does; it finds what the host bears without
-a model of it. By boot times: a climb that tries one more at a time and keeps it only where that makes more boots per
-second. Invariant: whatever is measured, the limit stays between the settings' bounds.
+a model of it. By boot times: a climb that tries one more and one fewer at a time in turn, and keeps more only where
+that makes more boots per second. Invariant: whatever is measured, the limit stays between the settings' bounds.
 """
 
 from msgspec import Struct
@@ -14,7 +14,7 @@ from muster.host.pressure import Pressure
 #: So much more boots per second must one more at a time give to be kept.
 _GAIN = 1.05
 #: A rate is that of so many boots at least, and of two of each slot.
-_BOOTS_MIN = 6
+_BOOTS_MIN = 8
 #: After a try that did not pay, so many rates are measured before the next one.
 _REST = 4
 
@@ -36,8 +36,9 @@ def next_limit(settings: BootSettings, limit: int, pressure: Pressure | None, *,
 
 class Climb(Struct, frozen=True, kw_only=True):
     """A climb by boot times. `kept` is the limit that is known to be good, at `rate` boots per second; `limit` the one
-    in force, which is one more while that is tried. `since_s` and `ended` are of the rate that is being measured;
-    `skip` boots began under another limit. `rest` rates are measured before the next try.
+    in force, which is one more or one fewer while that is tried. `since_s` and `ended` are of the rate that is being
+    measured; `skip` boots began under another limit. `rest` rates are measured before the next try, which is one fewer
+    where `down` says so.
     """
 
     limit: int
@@ -47,6 +48,7 @@ class Climb(Struct, frozen=True, kw_only=True):
     ended: int = 0
     skip: int = 0
     rest: int = 0
+    down: bool = False
 
 
 def at_limit(limit: int) -> Climb:
@@ -68,10 +70,24 @@ def boot_ended(settings: BootSettings, climb: Climb, now_s: float, *, waiting: i
 
 
 def _judged(settings: BootSettings, climb: Climb, rate: float, now_s: float) -> Climb:
-    """The rate of the limit in force is known."""
-    paid = climb.limit == climb.kept or rate > _GAIN * climb.rate
-    if not paid:  # back to where it was good
-        return Climb(limit=climb.kept, kept=climb.kept, rate=climb.rate, skip=climb.limit, rest=_REST)
-    if climb.rest or climb.limit >= settings.limit_max:
-        return Climb(limit=climb.limit, kept=climb.limit, rate=rate, since_s=now_s, rest=max(0, climb.rest - 1))
-    return Climb(limit=climb.limit + 1, kept=climb.limit, rate=rate, skip=climb.limit)
+    """The rate of the limit in force is known. More at a time must pay, fewer must not cost: the same comparison."""
+    if climb.limit > climb.kept:
+        holds = rate > _GAIN * climb.rate
+    else:
+        holds = climb.limit == climb.kept or _GAIN * rate >= climb.rate
+    if not holds:  # back to where it was good
+        down = climb.limit > climb.kept
+        return Climb(limit=climb.kept, kept=climb.kept, rate=climb.rate, skip=climb.limit, rest=_REST, down=down)
+    here = Climb(
+        limit=climb.limit, kept=climb.limit, rate=rate, since_s=now_s, rest=max(0, climb.rest - 1), down=climb.down
+    )
+    return here if climb.rest else _tried(settings, here)
+
+
+def _tried(settings: BootSettings, climb: Climb) -> Climb:
+    """One more or one fewer at a time, where the bounds let it: a climb never goes below where it started."""
+    up, down = climb.limit < settings.limit_max, climb.limit > settings.limit
+    if not up and not down:
+        return climb
+    step = -1 if down and (climb.down or not up) else 1
+    return replace(climb, limit=climb.limit + step, skip=climb.limit, since_s=None, down=step < 0)

@@ -50,7 +50,7 @@ def play(boots_per_s: Callable[[int], float], boots: int, climb: Climb | None = 
 
 def test_more_at_a_time_are_kept_as_long_as_they_make_more_boots_per_second() -> None:
     limits = play(lambda limit: min(limit, 4) / 10, 200)
-    assert limits[:6] == [2] * 6
+    assert limits[:8] == [2] * 8
     assert limits[60:].count(4) > 0.6 * len(limits[60:])
     assert max(limits) == 5, "tried, not kept"
 
@@ -59,6 +59,13 @@ def test_where_more_at_a_time_are_no_faster_it_stays_and_tries_seldom() -> None:
     limits = play(lambda limit: 0.3, 100)
     assert max(limits) == 3
     assert limits.count(2) > 0.7 * len(limits)
+
+
+def test_what_once_paid_by_chance_is_given_up_again() -> None:
+    lucky = Climb(limit=4, kept=4, rate=1.0, since_s=0.0)
+    limits = play(lambda limit: 1.0, 400, lucky)
+    assert min(limits) == 2 == limits[-1], "not below where it started"
+    assert limits[200:].count(2) > 0.7 * len(limits[200:])
 
 
 def test_the_bounds_hold_whatever_pays() -> None:

@@ -8,7 +8,7 @@ from muster.host.boot_settings import boot_settings, check_boots
 
 def test_emulated_guests_boot_as_many_at_a_time_as_there_are_processors_and_more_only_where_it_pays() -> None:
     settings = boot_settings("auto", emulated=True, n_cpus=6)
-    assert (settings.limit, settings.limit_max, settings.by_boot_times) == (6, 12, True)
+    assert (settings.limit, settings.limit_max, settings.by_boot_times) == (6, 9, True)
     assert settings.cpu > 1, "boots that use all processors are no reason to boot fewer"
 
 

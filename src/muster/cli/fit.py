@@ -1,5 +1,6 @@
 """`muster fit`: how many guests of an image, under a user's load, a host holds."""
 
+import asyncio
 import os
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import uvloop
 from rich.console import Console
 
 from muster.base.errors import Invalid, MusterError
+from muster.base.tasks import until_told
 from muster.fit.console import PlainObserver, ProgressObserver, report
 from muster.fit.options import PERCENTILES, FitOptions
 from muster.fit.records import FitResult
@@ -88,7 +90,7 @@ def fit(
         raise click.ClickException(error.message) from error
     except OSError as error:
         raise click.ClickException(str(error)) from error
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         click.echo("interrupted", err=True)
         sys.exit(_INTERRUPTED)
     Console().print(report(result))
@@ -123,6 +125,6 @@ def _write(result: FitResult, json_file: Path) -> None:
 def _run(options: FitOptions, savings: Callable[[], float | None] | None) -> FitResult:
     console = Console(stderr=True)
     if not console.is_terminal:
-        return uvloop.run(run_fit(options, PlainObserver(console), savings))
+        return uvloop.run(until_told(run_fit(options, PlainObserver(console), savings)))
     with ProgressObserver(console) as observer:
-        return uvloop.run(run_fit(options, observer, savings))
+        return uvloop.run(until_told(run_fit(options, observer, savings)))

@@ -151,14 +151,15 @@ async def test_the_command_ends_with_a_table_and_advice(guests: Make, tmp_path: 
     assert [step["guests"] for step in written["steps"]] == [1, 2]
 
 
-async def test_ctrl_c_removes_all(guests: Make) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_an_interruption_removes_all(guests: Make, number: signal.Signals) -> None:
     found = await guests()
     process = await start(found, "--start", "3", "--measure-s", "60")
     async with asyncio.timeout(60):
         assert process.stderr is not None
         while b"measuring" not in await process.stderr.readline():
             pass
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         err = await process.stderr.read()
         await process.wait()
     assert process.returncode == 130, err

@@ -2,7 +2,8 @@
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from muster.base.errors import Transient
@@ -61,6 +62,18 @@ async def kept_running(name: str, work: Callable[[], Coroutine[object, object, N
             pause_s = _FIRST_PAUSE_S
         await asyncio.sleep(pause_s)
         pause_s = min(_LONGEST_PAUSE_S, 2 * pause_s)
+
+
+@asynccontextmanager
+async def alongside(*works: Coroutine[object, object, None]) -> AsyncIterator[None]:
+    """Run these beside the block, and end them with it. One that breaks ends the block with its error."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(work) for work in works]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
 
 
 async def repeating(work: Callable[[], Awaitable[object]], every_s: float) -> None:

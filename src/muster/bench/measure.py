@@ -6,12 +6,12 @@ Invariant: time zero is when the first server may be requested; preparation and 
 import asyncio
 import resource
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
+from muster.base.tasks import alongside
 from muster.bench.lifecycle import Lifecycle, Probes
 from muster.bench.observer import Observer
 from muster.bench.options import Phase, ServersOptions
@@ -59,7 +59,7 @@ async def measure(api: Api, plan: Plan, observer: Observer) -> Measured:
     watcher = Watcher(Listing(api, plan.prefix), now)
     ssh = SshProbe(SshTarget(options.user, options.ssh_port, plan.key_file), now)
     samples: list[Sample] = []
-    async with Pinger(now) as pinger, _alongside(watcher.run(), sample_into(samples, now)):
+    async with Pinger(now) as pinger, alongside(watcher.run(), sample_into(samples, now)):
         life = Lifecycle(api, options, plan.template, Probes(watcher, pinger, ssh), observer, now)
         await _bring_up(life, records, plan, observer)
         if plan.inspect is not None:
@@ -91,18 +91,6 @@ async def _all(works: Iterator[Coroutine[object, object, None]]) -> None:
     async with asyncio.TaskGroup() as group:
         for work in works:
             group.create_task(work)
-
-
-@asynccontextmanager
-async def _alongside(*works: Coroutine[object, object, None]) -> AsyncIterator[None]:
-    """Run these beside the block, and end them with it. One that breaks ends the block with its error."""
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(work) for work in works]
-        try:
-            yield
-        finally:
-            for task in tasks:
-                task.cancel()
 
 
 def _cpu_s() -> float:

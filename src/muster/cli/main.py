@@ -19,6 +19,7 @@ _COMMANDS = {
     "doctor": ("muster.cli.doctor", "doctor", "Check a host: what makes many guests slow on it, or loses some."),
     "bench": ("muster.cli.bench", "bench", "Measure a cloud from its users' side."),
     "fit": ("muster.cli.fit", "fit", "Find how many guests of a kind a host holds: the right overcommit."),
+    "soak": ("muster.cli.soak", "soak", "Play users against a cloud for hours, and count what fails."),
     "completion": ("muster.cli.completion", "completion", "Let the shell complete `muster` by the Tab key."),
     "guest": ("muster.cli.guest", "guest", "Build the test guest's image."),
 }

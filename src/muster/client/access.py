@@ -53,7 +53,7 @@ async def create_group(api: Api, name: str, description: str) -> str:
 
 
 async def let_in(api: Api, group_id: str, ssh_port: int) -> None:
-    """Add rules for ICMP and ssh, over IPv4 and IPv6. Cost: four requests."""
+    """Add rules for ICMP and ssh, over IPv4 and IPv6; those that are there already stay. Cost: four requests."""
     for ethertype, icmp in (("IPv4", "icmp"), ("IPv6", "ipv6-icmp")):
         await _allow(api, group_id, ethertype, {"protocol": icmp})
         await _allow(
@@ -65,7 +65,7 @@ async def _allow(api: Api, group_id: str, ethertype: str, what: dict[str, object
     rule = {"security_group_id": group_id, "direction": "ingress", "ethertype": ethertype, **what}
     body = {"security_group_rule": rule}
     path = "/security-group-rules"
-    await api.send(Call("POST security-group-rule", "POST", Service.NETWORK, path, body, ok=(201,)))
+    await api.send(Call("POST security-group-rule", "POST", Service.NETWORK, path, body, ok=(201, 409)))
 
 
 async def remove_group(api: Api, group_id: str) -> None:

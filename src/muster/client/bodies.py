@@ -28,8 +28,20 @@ class ServerAddress(msgspec.Struct, frozen=True, rename={"kind": "OS-EXT-IPS:typ
     kind: str = "fixed"
 
 
-class Server(msgspec.Struct, frozen=True, rename={"launched_at": "OS-SRV-USG:launched_at"}):
-    """One entry of GET /servers/detail; of GET /servers only id and name are there."""
+_SERVER_FIELDS = {
+    "launched_at": "OS-SRV-USG:launched_at",
+    "task_state": "OS-EXT-STS:task_state",
+    "host": "OS-EXT-SRV-ATTR:host",
+    "hypervisor": "OS-EXT-SRV-ATTR:hypervisor_hostname",
+    "host_id": "hostId",
+}
+
+
+class Server(msgspec.Struct, frozen=True, rename=_SERVER_FIELDS):
+    """One entry of GET /servers/detail; of GET /servers only id and name are there.
+
+    `host` and `hypervisor` are told to administrators only; `host_id` is what tells hosts apart for others.
+    """
 
     id: str
     name: str = ""
@@ -39,6 +51,11 @@ class Server(msgspec.Struct, frozen=True, rename={"launched_at": "OS-SRV-USG:lau
     launched_at: str | None = None
     addresses: dict[str, list[ServerAddress]] = {}
     fault: ServerFault | None = None
+    task_state: str | None = None
+    host: str | None = None
+    hypervisor: str | None = None
+    host_id: str = ""
+    metadata: dict[str, str] = {}
 
 
 class ServerList(msgspec.Struct, frozen=True):
@@ -48,6 +65,54 @@ class ServerList(msgspec.Struct, frozen=True):
 
 class CreatedServer(msgspec.Struct, frozen=True):
     server: Server
+
+
+class Attachment(msgspec.Struct, frozen=True):
+    """An interface of a server."""
+
+    port_id: str
+    net_id: str = ""
+
+
+class AttachmentList(msgspec.Struct, frozen=True, rename={"attachments": "interfaceAttachments"}):
+    attachments: list[Attachment]
+
+
+class CreatedAttachment(msgspec.Struct, frozen=True, rename={"attachment": "interfaceAttachment"}):
+    attachment: Attachment
+
+
+class Hypervisor(msgspec.Struct, frozen=True):
+    """One entry of GET /os-hypervisors/detail, which is for administrators."""
+
+    hypervisor_hostname: str
+    hypervisor_type: str = ""
+    hypervisor_version: int = 0
+
+
+class HypervisorList(msgspec.Struct, frozen=True):
+    hypervisors: list[Hypervisor]
+
+
+class Port(msgspec.Struct, frozen=True):
+    id: str
+    device_id: str = ""
+
+
+class PortList(msgspec.Struct, frozen=True):
+    ports: list[Port]
+
+
+class KeyPair(msgspec.Struct, frozen=True):
+    name: str
+
+
+class KeyPairEntry(msgspec.Struct, frozen=True):
+    keypair: KeyPair
+
+
+class KeyPairList(msgspec.Struct, frozen=True):
+    keypairs: list[KeyPairEntry]
 
 
 class Flavor(msgspec.Struct, frozen=True):

@@ -66,14 +66,22 @@ async def kept_running(name: str, work: Callable[[], Coroutine[object, object, N
 
 @asynccontextmanager
 async def alongside(*works: Coroutine[object, object, None]) -> AsyncIterator[None]:
-    """Run these beside the block, and end them with it. One that breaks ends the block with its error."""
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(work) for work in works]
-        try:
-            yield
-        finally:
-            for task in tasks:
-                task.cancel()
+    """Run these beside the block, and end them with it. One that breaks ends the block with its error.
+
+    What breaks alone, the block or one of these, is raised as it is; several together as a group.
+    """
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(work) for work in works]
+            try:
+                yield
+            finally:
+                for task in tasks:
+                    task.cancel()
+    except ExceptionGroup as broken:
+        if len(broken.exceptions) > 1:
+            raise
+        raise broken.exceptions[0] from None
 
 
 async def repeating(work: Callable[[], Awaitable[object]], every_s: float) -> None:

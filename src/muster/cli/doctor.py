@@ -15,9 +15,10 @@ from muster.base.errors import Invalid, MusterError
 from muster.cli.guest import cache_dir
 from muster.doctor.console import drawn
 from muster.doctor.diagnosis import diagnose, planned_guests
-from muster.doctor.facts import Facts, read_facts
+from muster.doctor.facts import Facts, read_facts, sysctl_path
 from muster.doctor.findings import Finding, Level, Plan
 from muster.doctor.sysctls import FILE, Change, apply, wanted
+from muster.doctor.texts import dotted
 
 _VERSION_S = 5.0
 _TIME_ERROR = 5  # adjtimex(2): the clock is not synchronised
@@ -58,9 +59,10 @@ def doctor(  # noqa: PLR0913 - one per option
         changes: list[Change] = []
         if fix:
             changes = _mend(wanted(findings, facts), root, is_silent=as_json, is_sure=yes)
-            findings = diagnose(_look(root), plan)
+            facts = _look(root)
+            findings = diagnose(facts, plan)
         if as_json:
-            click.echo(_json(findings, plan, changes))
+            click.echo(_json(facts, findings, plan, changes))
     except MusterError as error:
         click.echo(f"Error: {error.message}", err=True)
         sys.exit(2)
@@ -104,10 +106,19 @@ def _can_ask() -> bool:
     return sys.stdin.isatty()
 
 
-def _json(findings: list[Finding], plan: Plan, changes: list[Change]) -> bytes:
+def _json(facts: Facts, findings: list[Finding], plan: Plan, changes: list[Change]) -> bytes:
     counts = {level.value.replace(" ", "_"): sum(one.level is level for one in findings) for level in Level}
     return msgspec.json.format(
-        msgspec.json.encode({"guests": plan.guests, "counts": counts, "findings": findings, "fixed": changes})
+        msgspec.json.encode(
+            {
+                "host": facts.text(sysctl_path("kernel.hostname")) or "",
+                "versions": {part: dotted(version) for part, version in sorted(facts.versions.items())},
+                "guests": plan.guests,
+                "counts": counts,
+                "findings": findings,
+                "fixed": changes,
+            }
+        )
     )
 
 

@@ -46,6 +46,7 @@ _SYSCTLS = (
     "fs.inotify.max_user_instances",
     "fs.inotify.max_user_watches",
     "fs.nr_open",
+    "kernel.hostname",
     "kernel.osrelease",
     "kernel.pid_max",
     "kernel.threads-max",

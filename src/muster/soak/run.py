@@ -15,7 +15,7 @@ from random import Random
 import msgspec
 
 from muster.base.clock import system_clock
-from muster.base.errors import Conflict, MusterError
+from muster.base.errors import Conflict, MusterError, Transient
 from muster.base.tasks import alongside, repeating, to_its_end
 from muster.base.units import iso
 from muster.client.api import Call
@@ -25,7 +25,7 @@ from muster.client.http import HttpClient
 from muster.client.listing import Listing
 from muster.client.open_files import ensure_open_files
 from muster.client.ping import Pinger, ensure_ping
-from muster.client.resolve import Wanted, resolve
+from muster.client.resolve import Ingredients, Wanted, resolve
 from muster.client.ssh import SshProbe, SshTarget, ensure_ssh
 from muster.soak import resources
 from muster.soak.clean import clean
@@ -43,6 +43,7 @@ from muster.soak.watch import Watcher
 SAVE_EVERY_S = 10.0
 VERSIONS_EVERY_S = 300.0
 SPARE_FILES = 200
+AGAIN_S = 1.0
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -143,9 +144,7 @@ class _Soak:
 
     async def _play(self) -> None:
         wanted = self._wanted
-        ingredients = await resolve(self._api, Wanted(wanted.image, wanted.flavor, wanted.network))
-        self._doing = "preparing"
-        prepared = await resources.prepare(self._api, wanted, self._saved.prefix, self._folder.path)
+        ingredients, prepared = await self._prepare()
         async with AsyncExitStack() as stack:
             pinger = await stack.enter_async_context(Pinger(self._now)) if wanted.ping else None
             target = SshTarget(wanted.user, wanted.ssh_port, prepared.key_file)
@@ -166,6 +165,20 @@ class _Soak:
                 )
             )
             await self._users(Operations(kit))
+
+    async def _prepare(self) -> tuple[Ingredients, resources.Resources]:
+        """Look up and make what is needed; a soak that is resumed waits for a cloud that is away."""
+        wanted = self._wanted
+        end_s = self._now() + (wanted.timeout_s if self._saved.interruptions else 0.0)
+        while True:
+            try:
+                ingredients = await resolve(self._api, Wanted(wanted.image, wanted.flavor, wanted.network))
+                return ingredients, await resources.prepare(self._api, wanted, self._saved.prefix, self._folder.path)
+            except Transient:
+                if self._now() >= end_s:
+                    raise
+                self._doing = "waiting for the cloud, which does not answer"
+            await asyncio.sleep(AGAIN_S)
 
     async def _users(self, operations: Operations) -> None:
         wanted, stop = self._wanted, asyncio.Event()

@@ -79,6 +79,7 @@ class _OneLife:
         self._operations = stage.operations
         self._id: str | None = None
         self._server: Server | None = None
+        self._seen: Server | None = None
 
     async def begin(self) -> None:
         """Create a server, use it, delete it."""
@@ -172,6 +173,7 @@ class _OneLife:
         """Do it within its time, and count it; whether it went well."""
         stage = self._stage
         began_s, fault = stage.now(), None
+        self._where()
         try:
             async with asyncio.timeout(stage.wanted.timeout_s):
                 await work()
@@ -184,8 +186,9 @@ class _OneLife:
         return fault is None
 
     def _where(self) -> Server | None:
-        """The server as it was seen last: one that failed to become ACTIVE may have a host all the same."""
-        return self._stage.watcher.servers.get(self._id or "") or self._server
+        """The server as it was listed last, also when it is gone: one that never became ACTIVE may have a host."""
+        self._seen = self._stage.watcher.servers.get(self._id or "") or self._seen or self._server
+        return self._seen
 
 
 async def rest(stop: asyncio.Event, pause_s: float) -> None:

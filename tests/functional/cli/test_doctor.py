@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 
 from muster.cli.doctor import doctor
 from muster.doctor.diagnosis import CHECKS
+from muster.soak.versions import read_versions
 from tests.unit.doctor.trees import COMPUTE, MUSTER_HOST, QUIET, written
 
 SYSCTL = "etc/sysctl.d/90-muster.conf"
@@ -42,6 +43,16 @@ def test_json_is_for_scripts(tmp_path: Path) -> None:
     assert {finding["check"] for finding in said["findings"]} == {check.id for check in CHECKS}
     assert said["findings"][0]["level"] == "problem"
     assert said["fixed"] == []
+    assert said["versions"]["kernel"] == "5.15.131"
+    assert said["host"] == ""
+
+
+def test_json_tells_a_soak_what_runs_on_this_host(tmp_path: Path) -> None:
+    tree = {**COMPUTE, "/proc/sys/kernel/hostname": "node7.example.org\n"}
+    file = tmp_path / "node7.json"
+    file.write_bytes(run(written(tmp_path / "root", tree), "--json").stdout_bytes)
+    found = read_versions([str(file)])
+    assert found["node7.example.org"]["kernel"] == "5.15.131"
 
 
 def test_the_table_has_problems_first_and_the_good_on_request(tmp_path: Path) -> None:

@@ -3,7 +3,10 @@
 import asyncio
 import contextlib
 
-from muster.base.tasks import kept_running
+import pytest
+
+from muster.base.errors import Transient
+from muster.base.tasks import alongside, kept_running
 from muster.base.virtual_time import run
 
 
@@ -43,3 +46,26 @@ def test_pauses_are_bounded_and_short_again_after_a_good_time() -> None:
     began = _starts(*[0] * 10, 100, 0)
     assert began[10] - began[9] == 30
     assert began[11] - began[10] == 100.5
+
+
+async def _for_ever() -> None:
+    await asyncio.Event().wait()
+
+
+async def _fails() -> None:
+    raise Transient("beside")
+
+
+async def test_what_breaks_alone_is_raised_as_it_is_and_ends_the_others() -> None:
+    with pytest.raises(Transient, match="beside"):
+        async with alongside(_for_ever(), _fails()):
+            await _for_ever()
+    with pytest.raises(Transient, match="beside"):
+        async with alongside(_for_ever()):
+            await _fails()
+
+
+async def test_several_that_break_are_a_group() -> None:
+    with pytest.raises(ExceptionGroup):
+        async with alongside(_fails(), _fails()):
+            await _for_ever()

@@ -1,0 +1,178 @@
+"""A soak against a whole cloud: failures are counted, what was made is removed, also after it was killed."""
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from msgspec.structs import replace
+
+from muster.base.errors import Conflict, NotFound
+from muster.cli.main import main
+from muster.client.access import create_group, new_key, register_key
+from muster.client.api import Call
+from muster.client.cloud import Service
+from muster.client.resolve import Wanted, resolve
+from muster.soak.folder import JOURNAL, Saved, load, opened
+from muster.soak.report import Report, report, to_json
+from muster.soak.run import Progress, run_soak
+from tests.functional.soak.conftest import Bed
+
+# openstacksdk warns about its own optional InfluxDB support whenever it reads a configuration.
+pytestmark = pytest.mark.filterwarnings("ignore:Support for InfluxDB requires")
+
+SCENARIO = """
+cloud = "muster"
+config_files = ["{clouds}"]
+image = "guest"
+flavor = "m1.tiny"
+users = 4
+rate_per_min = 0
+think_s = [0, 0.05]
+timeout_s = 20
+duration = "1h"
+"""
+
+
+async def command(*arguments: str) -> Result:
+    """In a thread, for it has a loop of its own."""
+    return await asyncio.to_thread(CliRunner().invoke, main, ["soak", *arguments])
+
+
+def figures(said: Report) -> dict[str, tuple[int, int]]:
+    return {one.name: (one.ok, one.failed) for one in said.operations}
+
+
+async def test_killed_and_resumed_it_goes_on_and_leaves_nothing(bed: Bed, tmp_path: Path) -> None:
+    before = await killed(bed, tmp_path)
+    begun, ok, interrupted_s = before.statistics.lives["begun"], report(before).ok_operations, before.active_s
+    assert await bed.left() == {before.run}
+
+    with opened(bed.data) as folder:
+        with pytest.raises(Conflict, match="--resume"):
+            await run_soak(bed.scenario(), folder)
+        before.scenario = replace(before.scenario, duration_s=before.active_s + 6.0)
+        folder.save(before)
+        async with asyncio.timeout(60):
+            after = await run_soak(bed.scenario(), folder, Outage(bed), resume=True)
+
+    said = report(after)
+    assert after.run == before.run
+    assert after.over
+    assert await bed.left() == set()
+    assert said.lives["taken over"] > 0
+    assert said.lives["begun"] > begun
+    assert said.interruptions_at_s == [interrupted_s]
+    assert said.active_s >= before.scenario.duration_s
+    assert said.ok_operations > ok
+    assert said.outages >= 1
+    assert said.away_s > 0
+    assert any("HTTP 503" in fault.text for fault in said.faults)
+    # Simulated guests that do not start are the cloud's failures, and told as such.
+    assert figures(said)["create"][1] > 0
+    assert any("did not start" in fault.text for fault in said.faults)
+    assert [one.name for one in said.combinations if one.ok][:1] == ["sim 1"]
+    shown = await command("report", "--data", str(bed.data), "--json")
+    assert shown.exit_code == 1
+    assert shown.stdout_bytes == to_json(said)
+
+
+async def killed(bed: Bed, tmp_path: Path) -> Saved:
+    """Start the command, and kill it while servers are there; what it had counted."""
+    file = tmp_path / "scenario.toml"
+    file.write_text(SCENARIO.format(clouds=bed.clouds_yaml))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "muster", "soak", "run", "--data", str(bed.data), "--scenario", str(file), "--json"),
+        stdout=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        async with asyncio.timeout(60):
+            while not in_the_middle(bed.data):
+                await asyncio.sleep(0.05)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+    found = load(bed.data)
+    assert found is not None
+    return found
+
+
+def in_the_middle(data: Path) -> bool:
+    if not (data / JOURNAL).exists():
+        return False
+    found = load(data)
+    lives = found.statistics.lives if found else {}
+    return 4 <= lives.get("ended", 0) < lives.get("begun", 0)
+
+
+class Outage:
+    """Looks on, once a second: from the second look at users on the cloud is away, until that was noticed."""
+
+    def __init__(self, bed: Bed) -> None:
+        self._bed = bed
+        self._looks = 0
+        self._is_noticed = False
+
+    def __call__(self, progress: Progress) -> None:
+        self._looks += progress.doing == "users at work"
+        self._is_noticed |= progress.away_s is not None
+        is_due = progress.doing == "users at work" and self._looks >= 2
+        self._bed.is_away = is_due and not self._is_noticed
+
+
+async def test_cancelled_it_removes_what_it_made_and_says_what_it_counted(bed: Bed) -> None:
+    with opened(bed.data) as folder:
+        soak = asyncio.create_task(run_soak(bed.scenario(duration_s=600.0), folder))
+        async with asyncio.timeout(60):
+            while not in_the_middle(bed.data):
+                await asyncio.sleep(0.05)
+            soak.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await soak
+    found = load(bed.data)
+    assert found is not None
+    assert found.over
+    assert report(found).ok_operations > 0
+    assert await bed.left() == set()
+
+
+async def test_clean_removes_what_any_soak_left_and_nothing_else(
+    bed: Bed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OS_CLIENT_CONFIG_FILE", str(bed.clouds_yaml))
+    async with bed.api() as api:
+        for name in ("muster-soak-0badcafe-servers", "muster-soak-mine"):
+            await create_group(api, name, "")
+        await register_key(api, "muster-soak-0badcafe-key", new_key(tmp_path)[1])
+        found = await resolve(api, Wanted(image="guest"))
+        server = {"name": "muster-soak-0badcafe-1", "flavorRef": found.flavor_id, "imageRef": found.image_id}
+        await api.send(Call("POST", "POST", Service.COMPUTE, "/servers", {"server": server}, ok=(202,)))
+    refused = await command("clean", "--cloud", "muster")
+    assert refused.exit_code == 2
+    assert "--all" in refused.stderr
+    cleaned = await command("clean", "--cloud", "muster", "--all", "--yes")
+    assert (cleaned.exit_code, cleaned.stderr) == (0, "")
+    assert "0badcafe" in cleaned.stdout
+    assert await bed.left() == set()
+    async with bed.api() as api:
+        groups = await api.send(Call("GET", "GET", Service.NETWORK, "/security-groups"))
+    assert "muster-soak-mine" in {group["name"] for group in json.loads(groups.body)["security_groups"]}
+
+
+async def test_what_cannot_begin_says_why_in_one_line(bed: Bed, tmp_path: Path) -> None:
+    for arguments, said in (
+        (("run", "--data", str(tmp_path / "b"), "--mix", "juggle=1"), "no such activity: juggle"),
+        (("run", "--data", str(tmp_path / "c"), "--duration", "long"), "not a duration"),
+        (("report", "--data", str(tmp_path / "d")), "no soak has been in"),
+        (("clean", "--data", str(tmp_path / "e")), "no soak has been in"),
+    ):
+        result = await command(*arguments)
+        assert result.exit_code == 2, result.output
+        assert said in result.stderr
+        assert "Traceback" not in result.stderr
+    with opened(bed.data) as folder, pytest.raises(NotFound, match="no flavor huge"):
+        await run_soak(bed.scenario(flavor="huge"), folder)
+    assert await bed.left() == set()

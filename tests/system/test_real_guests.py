@@ -103,7 +103,9 @@ def test_stop_start_reboot_and_rebuild(cloud: RealCloud, guests: tuple[str, str]
     addresses = [address_of(cloud.server(server_id)) for server_id in guests]
     before = [cloud.reach(address, f"echo kept > /root/mark; sync; {BOOT_ID}") for address in addresses]
     # What a loss of power soon after a first boot can leave of the guest's own key.
-    cloud.reach(addresses[1], "head -c 80 /dev/zero > /etc/dropbear/dropbear_ed25519_host_key; sync")
+    key = "/etc/dropbear/dropbear_ed25519_host_key"
+    scratch = f"for process in $(seq 1 999); do : > {key}.tmp$process; done"
+    cloud.reach(addresses[1], f"head -c 80 /dev/zero > {key}; {scratch}; sync")
     cloud.act(served, {"reboot": {"type": "SOFT"}})
     cloud.act(driven, {"reboot": {"type": "HARD"}})
     for server_id, address, boot in zip(guests, addresses, before, strict=True):

@@ -8,6 +8,7 @@ from muster.soak.folder import Environment, Saved
 from muster.soak.histogram import Histogram
 from muster.soak.scenario import Scenario
 from muster.soak.statistics import Away, Row
+from muster.soak.versions import NO_ANSWER, NOWHERE
 
 SCHEMA = "muster.soak/1"
 # In the order of a server's life; what is not named here comes after, by name.
@@ -67,7 +68,8 @@ class Point(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """A soak so far, or as a whole. Combinations come with the most failures, in percent, first."""
+    """A soak so far, or as a whole. Combinations come with the most failures, in percent, first;
+    what concerns no host comes last."""
 
     schema: str = SCHEMA
     run: str
@@ -125,7 +127,9 @@ def report(saved: Saved) -> Report:
         failed_operations=failed,
         failed_percent=percent(failed, ok),
         operations=_figures(whole),
-        combinations=sorted(combinations, key=lambda one: (-one.failed_percent, one.name)),
+        combinations=sorted(
+            combinations, key=lambda one: (one.name in (NO_ANSWER, NOWHERE), -one.failed_percent, one.name)
+        ),
         faults=sorted(faults, key=lambda fault: (-fault.times, fault.operation, fault.text)),
         outages=statistics.outages,
         away_s=statistics.away_s,
@@ -162,6 +166,10 @@ def _together(several: Iterable[Mapping[str, Row]]) -> dict[str, Row]:
 def _combination(name: str, rows: Mapping[str, Row], hosts: list[str]) -> Combination:
     ok, failed = sum(row.ok.count for row in rows.values()), sum(row.failed for row in rows.values())
     return Combination(name, hosts, ok, failed, percent(failed, ok), _figures(rows))
+
+
+def _rank(one: Combination) -> tuple[bool, float, str]:
+    return one.name in (NO_ANSWER, NOWHERE), -one.failed_percent, one.name
 
 
 def _figures(rows: Mapping[str, Row]) -> list[Figure]:

@@ -20,10 +20,11 @@ from muster.soak.presence import Presence
 from muster.soak.scenario import Scenario
 from muster.soak.schedule import Schedule, activities
 from muster.soak.statistics import Done, Event, Life
-from muster.soak.versions import Versions
+from muster.soak.versions import NO_ANSWER, Versions
 from muster.soak.watch import Watcher
 
 _LONGEST_FAULT = 300
+_NO_ANSWER = frozenset({"client.connect", "client.connection", "client.timeout", "client.keystone"})
 
 
 class Stage(msgspec.Struct, frozen=True):
@@ -62,10 +63,13 @@ class User:
                 await _OneLife(stage).begin()
 
     async def _turn(self) -> bool:
-        """Wait for a turn; whether it came before the end."""
-        turn_s = self._stage.schedule.turn_s(self._stage.now())
-        await self._rest(turn_s - self._stage.now())
-        return not self._stage.stop.is_set()
+        """Wait for a turn; whether it came before the end, with a cloud to use it on."""
+        stage = self._stage
+        await self._rest(stage.schedule.turn_s(stage.now()) - stage.now())
+        if stage.presence.away_since_s is not None:
+            stage.schedule.missed += 1
+            return False
+        return not stage.stop.is_set()
 
     async def _rest(self, pause_s: float) -> None:
         await rest(self._stage.stop, pause_s)
@@ -174,6 +178,7 @@ class _OneLife:
         stage = self._stage
         began_s, fault = stage.now(), None
         self._where()
+        is_answered = True
         try:
             async with asyncio.timeout(stage.wanted.timeout_s):
                 await work()
@@ -181,8 +186,10 @@ class _OneLife:
             fault = f"not done after {stage.wanted.timeout_s:g} s"
         except MusterError as error:
             fault = anonymous(error.message)[:_LONGEST_FAULT]
+            is_answered = error.code not in _NO_ANSWER
         now_s = stage.now()
-        stage.note(Done(now_s, operation, stage.versions.combination(self._where()), now_s - began_s, fault))
+        combination = stage.versions.combination(self._where()) if is_answered else NO_ANSWER
+        stage.note(Done(now_s, operation, combination, now_s - began_s, fault))
         return fault is None
 
     def _where(self) -> Server | None:

@@ -14,6 +14,8 @@ from muster.soak.scenario import read_table
 
 UNKNOWN = "not known"
 NOWHERE = "on no host"
+# Failures that say nothing of any host: the API was not reached.
+NO_ANSWER = "no answer from the API"
 _PARTS = ("kernel", "qemu", "libvirt", "openvswitch", "dnsmasq")
 
 Parts = Mapping[str, str]

@@ -16,6 +16,7 @@ from muster.soak.report import Report, report, to_json
 from muster.soak.run import Progress
 from muster.soak.scenario import Scenario
 from muster.soak.statistics import Away, Done, Event, Life
+from muster.soak.versions import NO_ANSWER
 
 from .test_soak_folder import ENVIRONMENT
 
@@ -51,7 +52,12 @@ def saved(
 
 
 def test_combinations_with_the_most_failures_come_first() -> None:
-    assert [(one.name, one.failed_percent) for one in said().combinations] == [("kernel 6.1", 2.0), ("kernel 6.6", 0.0)]
+    found = said(events=(*EVENTS, Done(99.0, "create", NO_ANSWER, 1.0, "no connection"))).combinations
+    assert [(one.name, one.failed_percent) for one in found] == [
+        ("kernel 6.1", 2.0),
+        ("kernel 6.6", 0.0),
+        (NO_ANSWER, 100.0),
+    ]
     assert (said().ok_operations, said().failed_operations, said().failed_percent) == (198, 2, 1.0)
 
 

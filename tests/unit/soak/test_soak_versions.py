@@ -15,10 +15,13 @@ ON_ONE = Server("1", host="one", hypervisor="one.example.org")
 def test_the_cloud_tells_of_the_hypervisor_and_files_tell_the_rest(tmp_path: Path) -> None:
     (tmp_path / "hosts.toml").write_text('[one]\nkernel = "6.1.76"\ndnsmasq = 2.90\n[two]\nkernel = "6.1.90"\n')
     versions = Versions(read_versions([str(tmp_path / "hosts.toml")]))
-    versions.learn([Hypervisor("one.example.org", "QEMU", 7_002_009), Hypervisor("two", "sim", 1)])
+    versions.learn([Hypervisor("one.example.org", "QEMU", 7_002_009), Hypervisor("two.example.org", "sim", 1)])
     assert versions.combination(ON_ONE) == "kernel 6.1.76, qemu 7.2.9, dnsmasq 2.9"
-    assert versions.combination(Server("2", host="two", hypervisor="two")) == "kernel 6.1.90, sim 1"
-    assert versions.hosts()["kernel 6.1.90, sim 1"] == ["two"]
+    assert (
+        versions.combination(Server("2", host="two.example.org", hypervisor="two.example.org"))
+        == "kernel 6.1.90, sim 1"
+    )
+    assert versions.hosts()["kernel 6.1.90, sim 1"] == ["two.example.org"]
 
 
 def test_what_the_doctor_said_on_a_host_counts_more_than_what_the_cloud_tells(tmp_path: Path) -> None:

@@ -71,6 +71,7 @@ async def test_a_listing_that_began_before_tells_nobody() -> None:
     wait = asyncio.ensure_future(cloud.watcher.until("1", "ACTIVE"))
     await asyncio.sleep(0)
     cloud.watcher._see({"1": cloud.servers[0]}, 4.9)
+    await asyncio.sleep(0.01)
     assert not wait.done()
     cloud.watcher._see({"1": cloud.servers[0]}, 5.0)
     assert (await cloud.told(wait)).id == "1"

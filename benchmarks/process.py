@@ -24,6 +24,12 @@ def cpu_s(pid: int) -> float:
     return _ticks(_stat(pid), _UTIME, _STIME) / _TICKS_PER_S
 
 
+def threads_cpu_s(pid: int) -> float:
+    """As `cpu_s`, of the threads that are there, to the nanosecond: for what takes less than a tick (10 ms)."""
+    used = (path.read_text().split()[0] for path in Path(f"/proc/{pid}/task").glob("*/schedstat"))
+    return sum(map(int, used)) / 1e9
+
+
 def family_cpu_s(pid: int) -> float:
     """The CPU seconds of a process and of its children, also of those that have ended: of PostgreSQL, for example."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()

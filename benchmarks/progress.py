@@ -27,12 +27,12 @@ class Teller:
         self._progress.console.print(text, style="dim", highlight=False)
 
     @contextmanager
-    def steps(self, what: str, total: int) -> Iterator[Callable[[], None]]:
-        """A bar of `total` steps; what is yielded is called after each."""
+    def steps(self, what: str, total: int) -> Iterator[Callable[..., None]]:
+        """A bar of `total` steps; what is yielded is called after each, or with how many."""
         if not self._console.is_terminal:
             self.says(f"{what} ({total})")
         task = self._progress.add_task(what, total=total)
         try:
-            yield lambda: self._progress.advance(task)
+            yield lambda count=1: self._progress.advance(task, count)
         finally:
             self._progress.remove_task(task)

@@ -113,6 +113,39 @@ class Request(Struct, frozen=True, kw_only=True):
     group: GroupRule | None = None
 
 
+class Search(Struct, frozen=True, kw_only=True):
+    """Hosts that are enough to place some requests: the best `count` of a zone (None: of any) with `least` left."""
+
+    availability_zone: str | None
+    least: Demand
+    count: int
+
+
+def searches(requests: Sequence[Request]) -> list[Search]:
+    """What to look for instead of at all hosts; nothing where these must be seen: for a named host, and for a group.
+
+    N servers alike never go to others than the N best hosts that can take one, since a host's rank only falls. Where
+    servers are not alike, one for which these have not enough left must be placed among all.
+    """
+    by_zone: defaultdict[str | None, list[Demand]] = defaultdict(list)
+    for request in requests:
+        if request.hostname is not None or request.group is not None:
+            return []
+        by_zone[request.availability_zone].append(request.demand)
+    return [
+        Search(availability_zone=zone, least=_least(demands), count=len(demands)) for zone, demands in by_zone.items()
+    ]
+
+
+def _least(demands: Sequence[Demand]) -> Demand:
+    return Demand(
+        vcpus=min(one.vcpus for one in demands),
+        ram_mib=min(one.ram_mib for one in demands),
+        disk_gib=min(one.disk_gib for one in demands),
+        servers=min(one.servers for one in demands),
+    )
+
+
 def place(
     hosts: Sequence[HostPicture], requests: Sequence[Request], strategy: Strategy = Strategy.SPREAD
 ) -> dict[str, str]:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from msgspec import Struct
 
 from muster.base.errors import Stale
-from muster.domain.placement import Demand, GroupRule, HostPicture, Request, Strategy, place
+from muster.domain.placement import Demand, GroupRule, HostPicture, Request, Search, Strategy, place, searches
 from muster.domain.server_shares import demand
 from muster.domain.servers import NewServer
 from muster.store import hosts as host_store
@@ -45,22 +45,27 @@ class Placement:
     async def claim(self, drafts: Sequence[NewServer]) -> dict[str, str]:
         """Server ids to host ids, claimed, for all that fit. Raises Stale if hosts change all the time.
 
-        Three queries, one statement for hosts that give the same, and that again for what others were faster with.
+        Of hosts only as many are read as there are servers, unless these name hosts or groups; all of them for those
+        that find no place there. Three queries, one statement for hosts that give the same, and that again for what
+        others were faster with.
         """
         self._groups = await group_store.read_rules(
             self._connection, {draft.server_group_id for draft in drafts if draft.server_group_id}
         )
         placed: dict[str, str] = {}
         left = list(drafts)
+        all_seen = False
         for _ in range(_ROUNDS):
             requests = [self._request(draft) for draft in left]
-            planned = place(await self._pictures(), requests, self._settings.strategy)
+            pictures, all_seen = await self._pictures([] if all_seen else searches(requests))
+            planned = place(pictures, requests, self._settings.strategy)
             mine = [draft for draft in left if draft.id in planned]
             full = await self._claim_all(mine, planned)
             placed |= {server_id: host_id for server_id, host_id in planned.items() if host_id not in full}
-            left = [draft for draft in mine if planned[draft.id] in full]
+            left = [draft for draft in left if planned.get(draft.id) in (full if all_seen else {*full, None})]
             if not left:
                 return placed
+            all_seen = len(mine) < len(requests)
         raise Stale("Hosts' capacity changes faster than servers can be placed")
 
     async def release(self, drafts: Collection[NewServer], placed: Mapping[str, str]) -> None:
@@ -71,11 +76,19 @@ class Placement:
         """Note that members of these groups were placed. Raises Stale if another placed members meanwhile."""
         await group_store.raise_generations(self._connection, [self._groups[group_id] for group_id in group_ids])
 
-    async def _pictures(self) -> list[HostPicture]:
+    async def _pictures(self, wanted: Sequence[Search]) -> tuple[list[HostPicture], bool]:
+        """The hosts that are looked for (none: all), and whether no other could take any of the servers."""
         seen_after = self._now - self._settings.host_timeout_s
-        pictures = await host_store.read_pictures(self._connection, seen_after=seen_after)
-        self.hosts |= {picture.id: picture for picture in pictures}
-        return pictures
+        if not wanted:
+            found = [await host_store.read_pictures(self._connection, seen_after=seen_after)]
+        else:
+            found = [
+                await host_store.search(self._connection, one, self._settings.strategy, seen_after=seen_after)
+                for one in wanted
+            ]
+        pictures = {picture.id: picture for pictures in found for picture in pictures}
+        self.hosts |= pictures
+        return list(pictures.values()), all(len(some) < one.count for some, one in zip(found, wanted, strict=False))
 
     def _request(self, draft: NewServer) -> Request:
         return Request(

@@ -7,6 +7,7 @@ report written.
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from msgspec import Struct
 from sqlalchemy import Column, ColumnElement, Float, Select, String, Table, bindparam, case, or_, select, update
@@ -14,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.domain.messages import Hello, next_epoch
 from muster.domain.network_members import tunnel_address
-from muster.domain.placement import Demand, HostPicture, Overcommit, servers_limit
+from muster.domain.placement import Demand, HostPicture, Overcommit, Search, Strategy, servers_limit
 from muster.store.columns import counter, flag, identity_column, integer, moment, text
 from muster.store.dialects import chunks, upsert
 from muster.store.engine import metadata
@@ -166,26 +167,61 @@ async def read_desired_seqs(connection: AsyncConnection, host_ids: Collection[st
 
 async def read_pictures(connection: AsyncConnection, *, seen_after: float) -> list[HostPicture]:
     """All hosts that may be given servers: enabled, and heard of since `seen_after`. One query."""
-    statement = select(hosts).where(
-        hosts.c.disabled.is_(False), hosts.c.forced_down.is_(False), hosts.c.last_seen_at >= seen_after
+    return [_picture(row) for row in await connection.execute(_pictures(seen_after))]
+
+
+async def search(
+    connection: AsyncConnection, wanted: Search, strategy: Strategy, *, seen_after: float
+) -> list[HostPicture]:
+    """The hosts of `read_pictures` that `wanted` asks for, best first in the order of `domain.placement`. One query."""
+    ram, vcpus = hosts.c.ram_limit_mib - hosts.c.ram_used_mib, hosts.c.vcpus_limit - hosts.c.vcpus_used
+    statement = _pictures(seen_after).where(
+        ram >= wanted.least.ram_mib,
+        vcpus >= wanted.least.vcpus,
+        hosts.c.disk_limit_gib - hosts.c.disk_used_gib >= wanted.least.disk_gib,
+        _has_room_on_bridge(wanted.least.servers),
     )
-    return [
-        HostPicture(
-            id=row.id,
-            hostname=row.hostname,
-            availability_zone=row.availability_zone,
-            firewall=row.firewall,
-            free=Demand(
-                vcpus=row.vcpus_limit - row.vcpus_used,
-                ram_mib=row.ram_limit_mib - row.ram_used_mib,
-                disk_gib=row.disk_limit_gib - row.disk_used_gib,
-                servers=servers_limit(firewall=row.firewall) - row.servers_used,
-            ),
-            ram_limit_mib=row.ram_limit_mib,
-            servers=row.servers_used,
-        )
-        for row in await connection.execute(statement)
-    ]
+    if wanted.availability_zone is not None:
+        statement = statement.where(hosts.c.availability_zone == wanted.availability_zone)
+    if strategy is Strategy.SPREAD:
+        ram, vcpus = ram.desc(), vcpus.desc()
+    statement = statement.order_by(ram, vcpus, hosts.c.id).limit(wanted.count)
+    return [_picture(row) for row in await connection.execute(statement)]
+
+
+def _pictures(seen_after: float) -> Select[Any]:
+    return select(
+        hosts.c.id,
+        hosts.c.hostname,
+        hosts.c.availability_zone,
+        hosts.c.firewall,
+        hosts.c.ram_limit_mib,
+        hosts.c.servers_used,
+        (hosts.c.vcpus_limit - hosts.c.vcpus_used).label("vcpus"),
+        (hosts.c.ram_limit_mib - hosts.c.ram_used_mib).label("ram_mib"),
+        (hosts.c.disk_limit_gib - hosts.c.disk_used_gib).label("disk_gib"),
+    ).where(hosts.c.disabled.is_(False), hosts.c.forced_down.is_(False), hosts.c.last_seen_at >= seen_after)
+
+
+def _picture(row: Any) -> HostPicture:
+    return HostPicture(
+        id=row.id,
+        hostname=row.hostname,
+        availability_zone=row.availability_zone,
+        firewall=row.firewall,
+        free=Demand(
+            vcpus=row.vcpus,
+            ram_mib=row.ram_mib,
+            disk_gib=row.disk_gib,
+            servers=servers_limit(firewall=row.firewall) - row.servers_used,
+        ),
+        ram_limit_mib=row.ram_limit_mib,
+        servers=row.servers_used,
+    )
+
+
+def _has_room_on_bridge(servers: int) -> ColumnElement[bool]:
+    return or_(hosts.c.firewall.is_(False), hosts.c.servers_used + servers <= servers_limit(firewall=True))
 
 
 async def claim(connection: AsyncConnection, shares: Shares) -> set[str]:
@@ -205,7 +241,7 @@ async def claim(connection: AsyncConnection, shares: Shares) -> set[str]:
                 hosts.c.vcpus_used + demand.vcpus <= hosts.c.vcpus_limit,
                 hosts.c.ram_used_mib + demand.ram_mib <= hosts.c.ram_limit_mib,
                 hosts.c.disk_used_gib + demand.disk_gib <= hosts.c.disk_limit_gib,
-                or_(hosts.c.firewall.is_(False), hosts.c.servers_used + servers <= servers_limit(firewall=True)),
+                _has_room_on_bridge(servers),
             )
             .values(**_used(demand, servers))
             .returning(hosts.c.id)

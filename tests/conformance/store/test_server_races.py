@@ -144,8 +144,8 @@ class Outdated(Placement):
         self._before = before
         self.looks = 0
 
-    async def _pictures(self):
-        found = await super()._pictures()
+    async def _pictures(self, wanted):
+        found = await super()._pictures(wanted)
         self.looks += 1
         if self.looks == 1:
             await self._connection.execute(self._before)

@@ -254,7 +254,7 @@ def test_without_a_group_nothing_comes_in_but_dhcp(lab: Lab) -> None:
 
 def test_a_tap_without_rules_carries_nothing(lab: Lab) -> None:
     net = network()
-    ports = [port(net, 11), port(net, 12, port_security_enabled=False)]
+    ports = [port(net, 11, groups=(GROUP,)), port(net, 12, port_security_enabled=False)]
     one, two = (lab.guest(spec) for spec in ports)
 
     async def scenario(plumbing: LinuxPlumbing) -> None:

@@ -13,7 +13,7 @@ from muster.domain.specs import NetworkSpec, PortSpec, SecurityGroupSpec
 from muster.host.names import bridge_name, tap_name, tunnel_of
 from muster.host.network.checks import hex_of, uuid_of
 from muster.host.network.dnsmasq_config import served_subnets
-from muster.host.network.elements import PortRules, guard_elements, port_rules, quoted
+from muster.host.network.elements import Elements, PortRules, guard_elements, port_rules, quoted
 from muster.host.network.links import bridge_mac
 from muster.host.network.nft import Nftables, NftFailed
 from muster.host.network.rules import group_rules, member_elements, member_sets, remote_groups
@@ -45,7 +45,8 @@ class Firewall:
         self._log = get_logger(__name__)
 
     def guard(self, networks: Sequence[NetworkSpec], ports: Sequence[PortSpec]) -> None:
-        """Networks have their zone, and taps of ports not known before may do nothing until `apply`.
+        """Networks have their zone; ports not known before have their rules if their groups are known, else their taps
+        may do nothing until `apply`.
 
         Raises Invalid, NftFailed, Exhausted (no zone left). One transaction, none when nothing is new. Cost grows with
         the ports of a network only when it is another DHCP that is served there.
@@ -54,20 +55,28 @@ class Firewall:
         bridges = self._take_zones([*(network.id for network in networks), *(port.network_id for port in ports)])
         changed = self._learn_networks(networks)
         theirs = [port for port in self._ports.values() if uuid_of(port.network_id) in changed] if changed else []
-        again = [self._port_rules(port) for port in theirs]
-        new = [
-            port for port in ports if port.id not in self._ports and not self._mirror.has(tap_name(uuid_of(port.id)))
-        ]
-        guarded = {tap_name(uuid_of(port.id)): guard_elements(port, self._port_zone(port)) for port in new}
+        ready: list[PortSpec] = []
+        guarded: dict[str, Elements] = {}
+        for port in ports:
+            tap = tap_name(uuid_of(port.id))
+            if uuid_of(port.id) in self._ports or self._mirror.has(tap):
+                continue
+            groups = {uuid_of(group_id) for group_id in port.security_group_ids}
+            if port.port_security_enabled and groups <= self._groups.keys():
+                ready.append(port)
+            else:
+                guarded[tap] = guard_elements(port, self._port_zone(port))
+        rules = [self._port_rules(port) for port in (*theirs, *ready)]
 
         def plan(transaction: Transaction) -> None:
             self._plan_networks(transaction, bridges)
             for tap, elements in guarded.items():
                 self._mirror.put(transaction, tap, elements)
-            for port in again:
+            for port in rules:
                 self._plan_port(transaction, port)
 
         self._transact(plan)
+        self._ports.update((uuid_of(port.id), port) for port in ready)
 
     def apply(self, ports: Sequence[PortSpec], groups: Sequence[SecurityGroupSpec]) -> None:
         """These ports have their rules; groups newer than known ones are rewritten. One transaction.

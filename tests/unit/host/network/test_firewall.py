@@ -182,3 +182,17 @@ def test_dhcp_requests_go_to_the_hosts_server_only_where_it_serves_the_port(fire
     assert nft.texts[-1] == 'delete element bridge muster dhcp4 { "tap00000001-44" }\n'
     firewall.guard([net()], [])
     assert nft.texts[-1] == f'add element bridge muster dhcp4 {{ "tap00000001-44" : {mac} }}\n'
+
+
+def test_a_new_port_of_known_groups_is_one_transaction_before_its_tap_is_there(
+    firewall: Firewall, nft: FakeNft
+) -> None:
+    firewall.guard([net()], [port(1)])
+    firewall.apply([port(1)], [group(1, "tcp")])
+    before = len(nft.texts)
+    firewall.guard([net()], [port(2)])
+    assert 'egress { "tap00000002-44" : goto e_' in nft.texts[-1]
+    firewall.apply([port(2)], [])
+    assert len(nft.texts) == before + 1
+    firewall.guard([net()], [port(3, security_group_ids=(REMOTE,))])
+    assert nft.texts[-1] == 'add element bridge muster secured { "tap00000003-44" }\n', "shut until the group is known"

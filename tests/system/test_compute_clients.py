@@ -2,9 +2,6 @@
 
 import base64
 import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,58 +11,20 @@ import openstack
 import pytest
 from openstack.connection import Connection
 from openstack.exceptions import BadRequestException, ConflictException, HttpException
+from tests.cloud_process import CloudProcess, cloud_process
 from tests.openstack_command import OpenStack, openstack_command
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
 
-START_S = 120.0
-READY = "ready at "
-
-
-class Cloud:
-    """`muster up` with simulated hosts, and the file that tells clients of it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.clouds_yaml = folder / "data" / "clouds.yaml"
-        self._log = folder / "log"
-        arguments = ["up", "--data", str(folder / "data"), "--port", "0", "--sim-hosts", "3"]
-        with self._log.open("wb") as output:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "muster", *arguments], stdout=output, stderr=output, start_new_session=True
-            )
-
-    def wait(self) -> None:
-        end = time.monotonic() + START_S
-        while READY not in self._log.read_text():
-            if self._process.poll() is not None or time.monotonic() > end:
-                raise RuntimeError(f"the cloud did not start: {self._log.read_text()}")
-            time.sleep(0.05)
-
-    def stop(self) -> None:
-        self._process.send_signal(signal.SIGTERM)
-        try:
-            self._process.wait(30)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return {"OS_CLIENT_CONFIG_FILE": str(self.clouds_yaml), "OS_CLOUD": "muster"}
-
 
 @pytest.fixture(scope="module")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
-    one = Cloud(tmp_path_factory.mktemp("muster"))
-    try:
-        one.wait()
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CloudProcess]:
+    with cloud_process(tmp_path_factory.mktemp("muster"), sim_hosts=3) as one:
         yield one
-    finally:
-        one.stop()
 
 
 @pytest.fixture(scope="module")
-def stack(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenStack]:
+def stack(cloud: CloudProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenStack]:
     home = tmp_path_factory.mktemp("home")
     (home / "image.raw").write_bytes(os.urandom(1024))
     with openstack_command(home, cloud.environment) as command:
@@ -208,7 +167,7 @@ def _until(stack: OpenStack, name: str, status: str) -> None:
 
 
 @pytest.fixture
-def sdk(cloud: Cloud, stack: OpenStack) -> Iterator[Connection]:
+def sdk(cloud: CloudProcess, stack: OpenStack) -> Iterator[Connection]:
     config = openstack.config.OpenStackConfig(config_files=[str(cloud.clouds_yaml)]).get_one("muster")
     connection = Connection(config=config)
     yield connection

@@ -17,6 +17,7 @@ from muster.domain.placement import Overcommit, Strategy
 from muster.host.agent import HostParts
 from muster.host.hypervisor.sim import SimSettings
 from muster.services.cluster_secret import ClusterSecret
+from muster.services.deleted_servers import KEEP_S
 from muster.services.image_source import LocalImageSource
 
 #: The database's file in a cloud's folder.
@@ -40,6 +41,7 @@ class CloudSettings(Struct, frozen=True, kw_only=True):
     overcommit: Overcommit = Overcommit()
     placement: Strategy = Strategy.SPREAD
     address_rest_s: float = REST_S
+    keep_deleted_s: float = KEEP_S
     real_host: RealHost | None = None
     guest_image: Path | None = None
     member: str = "muster"
@@ -58,6 +60,7 @@ async def running(settings: CloudSettings, admin_password: str) -> AsyncIterator
         overcommit=settings.overcommit,
         placement=settings.placement,
         address_rest_s=settings.address_rest_s,
+        keep_deleted_s=settings.keep_deleted_s,
         default_zone=ZONE if settings.real_host else None,
     )
     data = FirstData(admin_password=admin_password, scratch=settings.folder, guest_image=settings.guest_image)

@@ -37,6 +37,7 @@ from muster.domain.addresses import REST_S
 from muster.domain.placement import Overcommit, Strategy
 from muster.domain.quotas import COMPUTE_DEFAULTS, NETWORK_DEFAULTS
 from muster.services.cluster_secret import ClusterSecret
+from muster.services.deleted_servers import KEEP_S, DeletedServers
 from muster.services.dispatcher import Dispatcher
 from muster.services.host_reports import HostReports
 from muster.services.image_files import ImageFiles
@@ -59,6 +60,7 @@ _REFRESH_S = 3.0
 _FINISH_S = 10.0
 _SWEEP_S = 60.0
 _ROTATE_S = 3_600.0
+_PURGE_S = 3_600.0
 
 Work = Callable[[], Coroutine[Any, Any, None]]
 
@@ -66,7 +68,8 @@ Work = Callable[[], Coroutine[Any, Any, None]]
 class PlaneSettings(Struct, frozen=True, kw_only=True):
     """What a control plane may be told. Servers that name no zone go to hosts of `default_zone`, or of any.
 
-    A released address rests `address_rest_s` before another port gets it. `name` is this process's among all of the
+    A released address rests `address_rest_s` before another port gets it; what is known of a deleted server is kept for
+    `keep_deleted_s`. `name` is this process's among all of the
     cluster, the same after a restart. `with_metrics`: they are served beside the APIs.
     """
 
@@ -76,6 +79,7 @@ class PlaneSettings(Struct, frozen=True, kw_only=True):
     placement: Strategy = Strategy.SPREAD
     default_zone: str | None = None
     address_rest_s: float = REST_S
+    keep_deleted_s: float = KEEP_S
     name: str = "muster"
     with_metrics: bool = True
 
@@ -155,8 +159,10 @@ def _assembled(settings: PlaneSettings, engines: Engines, keys: TokenKeys, passw
     compute = assemble_compute(database, batch, dispatcher.wake, neighbours, placing)
     reports = HostReports(database, engines.bus, clock, dispatcher, compute.orders, settings.overcommit)
     identity = assemble_identity(database, authority, revocations, passwords, clock, token_lifetime_s=LIFETIME_S)
+    forgotten = DeletedServers(database, clock, settings.keep_deleted_s)
     once: dict[str, Work] = {
         "deletions": partial(repeating, compute.orders.finish_left, _FINISH_S),
+        "deleted servers": partial(repeating, forgotten.purge, _PURGE_S),
         "uploads": partial(repeating, image.uploads.sweep, _SWEEP_S),
         "rotation of token keys": partial(repeating, keys.rotate, _ROTATE_S),
     }

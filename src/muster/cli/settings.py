@@ -26,6 +26,7 @@ from muster.host.boot_settings import AUTOMATIC, UNLIMITED, check_boots
 from muster.host.ksm import KsmMode
 from muster.host.lease_time import LEASE_S, SHORTEST_LEASE_S
 from muster.locks.etcd_settings import from_url as check_etcd_url
+from muster.services.deleted_servers import KEEP_S
 
 _SECRET_MIN = 32
 _HANG_MIN_S = 5.0
@@ -63,6 +64,7 @@ class ServeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ram_overcommit: Annotated[float, Meta(ge=0.1, le=10)] = Overcommit().ram
     default_zone: str = ""
     address_rest_s: Annotated[float, Meta(ge=0, le=604_800)] = REST_S
+    keep_deleted_s: Annotated[float, Meta(ge=0)] = KEEP_S
     guest_image: str = ""
 
 

@@ -82,6 +82,7 @@ async def _serve_until_told(settings: Settings, index: int, listener: socket.soc
         placement=serve.placement,
         default_zone=serve.default_zone or None,
         address_rest_s=serve.address_rest_s,
+        keep_deleted_s=serve.keep_deleted_s,
         with_metrics=False,
         name=f"{socket.gethostname()}-{index}",
     )

@@ -130,7 +130,7 @@ def _aims(found: Found, *, is_counted: bool) -> list[Aim]:
             value=muster.total_s / found.throttled.total_s,
             at_most=1.10,
         ),
-        Aim(what="libvirt calls per guest until it is ready", value=calls, at_most=2, exact=True),
+        Aim(what="libvirt calls per guest until it is ready", value=calls, at_most=2),
         Aim(what="messages per guest besides heartbeats, deletion included", value=messages, at_most=0.999),
         Aim(
             what="CPU seconds of Muster's process per guest, deletion and client's polls included",

@@ -18,6 +18,8 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 BACKLOG = 4096
+# How often the Date of answers is set anew.
+_TICK_S = 1.0
 # How long a connection that asks nothing stays open while all others are being answered.
 _SILENT_S = 2.0
 
@@ -69,7 +71,7 @@ async def listening(
             await asyncio.sleep(0.01)  # uvicorn tells of its start in no other way
         yield serving
     finally:
-        server.should_exit = True
+        server.leave()
         await serving
 
 
@@ -79,6 +81,18 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, draining: asyncio.Event) -> None:
         super().__init__(config)
         self._draining = draining
+        self._leaving = asyncio.Event()
+
+    def leave(self) -> None:
+        """Stop serving."""
+        self.should_exit = True
+        self._leaving.set()
+
+    async def main_loop(self) -> None:
+        """As uvicorn's, which looks ten times a second whether it should end: a fifth of what an idle process costs."""
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._leaving.wait(), _TICK_S)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

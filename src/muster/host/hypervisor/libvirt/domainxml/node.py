@@ -5,6 +5,7 @@ the field, the field `text` the element's own text, anything else an attribute; 
 built, never pasted, and never holds a character that XML 1.0 does not allow.
 """
 
+import functools
 import re
 from typing import Any, ClassVar
 from xml.etree import ElementTree as ET
@@ -40,9 +41,15 @@ def render(node: Node) -> str:
 def element_of(node: Node) -> ET.Element:
     """The element of a node with all that is in it. Raises Invalid."""
     element = ET.Element(node.TAG)
-    for field in msgspec.structs.fields(node):
-        _put(element, field.encode_name, getattr(node, field.name))
+    for name, encoded in _names(type(node)):
+        _put(element, encoded, getattr(node, name))
     return element
+
+
+@functools.cache
+def _names(kind: type[Node]) -> list[tuple[str, str]]:
+    """The fields and what they are called in XML; asking msgspec each time was most of a rendering's cost."""
+    return [(field.name, field.encode_name) for field in msgspec.structs.fields(kind)]
 
 
 def _put(element: ET.Element, name: str, value: Any) -> None:

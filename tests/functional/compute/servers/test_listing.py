@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import update
+from sqlalchemy import event, update
 
 from muster.store.servers import servers
 
@@ -244,21 +244,22 @@ async def test_what_a_server_shows_by_microversion(scene: Scene, three: dict[str
 
 
 async def test_a_page_costs_the_same_number_of_queries_however_long_it_is(scene: Scene, three: dict[str, str]) -> None:
-    from sqlalchemy import event
-
-    counts: list[int] = []
-    for limit in (1, 3):
-        queries: list[str] = []
-
-        def note(_connection, _cursor, statement, *_rest, queries=queries) -> None:  # type: ignore[no-untyped-def]
-            if statement.startswith("SELECT"):
-                queries.append(statement)
-
-        engine = scene.bed.database._reader.sync_engine
-        event.listen(engine, "before_cursor_execute", note)
-        try:
-            await scene.member.get(f"/servers/detail?limit={limit}")
-        finally:
-            event.remove(engine, "before_cursor_execute", note)
-        counts.append(len(queries))
+    counts = [min([await _queries(scene, limit) for _ in range(3)]) for limit in (1, 3)]
     assert counts[0] == counts[1] <= 6
+
+
+async def _queries(scene: Scene, limit: int) -> int:
+    """How many a page takes; the cloud's background work may ask something meanwhile."""
+    queries: list[str] = []
+
+    def note(_connection, _cursor, statement, *_rest) -> None:  # type: ignore[no-untyped-def]
+        if statement.startswith("SELECT"):
+            queries.append(statement)
+
+    engine = scene.bed.database._reader.sync_engine
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        await scene.member.get(f"/servers/detail?limit={limit}")
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+    return len(queries)

@@ -19,14 +19,14 @@ _LONGEST_PAUSE_S = 30.0
 _GOOD_AFTER_S = 60.0
 
 
-async def to_its_end(work: Coroutine[object, object, None]) -> None:
+async def to_its_end(work: Coroutine[object, object, T]) -> T:
     """Await `work` also when this task is cancelled meanwhile; the cancellation goes on afterwards.
 
     A second cancellation ends the waiting at once: who asks twice means it.
     """
     task = asyncio.ensure_future(work)
     try:
-        await asyncio.shield(task)
+        return await asyncio.shield(task)
     except asyncio.CancelledError:
         await task
         raise

@@ -56,6 +56,8 @@ from muster.services.tokens import LIFETIME_S
 from muster.store.engine import Database
 
 _REFRESH_S = 3.0
+# Other processes' rotations: three times before they may rotate again (`token_keys.KNOWN_AFTER_S`).
+_KEYS_S = 20.0
 # How often what a dead process has begun is looked for: deletions, and uploads of images.
 _FINISH_S = 10.0
 _SWEEP_S = 60.0
@@ -181,7 +183,7 @@ def _assembled(settings: PlaneSettings, engines: Engines, keys: TokenKeys, passw
             "outbox": dispatcher.run,
             "reports": reports.run,
             "revocations": partial(repeating, revocations.refresh, _REFRESH_S),
-            "token keys": partial(repeating, keys.refresh, _REFRESH_S),
+            "token keys": partial(repeating, keys.refresh, _KEYS_S),
             "consoles": compute.server_consoles.run,
             "for the cluster": Singleton(engines.locks, "periodic", once).run,
         },

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 from muster.base.errors import Invalid
 from muster.base.log import get_logger
+from muster.base.tasks import to_its_end
 
 log = get_logger(__name__)
 
@@ -19,7 +20,7 @@ log = get_logger(__name__)
 READY = "ready"
 #: What it writes every BEAT_S while its event loop goes round.
 ALIVE = "alive"
-BEAT_S = 1.0
+BEAT_S = 2.0
 #: The exit status of a worker that would not do better if it were started again (sysexits.h).
 MISCONFIGURED = 78
 _FIRST_PAUSE_S = 0.5
@@ -188,6 +189,10 @@ class Supervisor:
         return status if slot.worker is worker else None
 
     async def _started(self, index: int) -> _Worker:
+        """A new worker. Who is cancelled meanwhile leaves one that is known, not one that nobody ends."""
+        return await to_its_end(self._start(index))
+
+    async def _start(self, index: int) -> _Worker:
         process = await asyncio.create_subprocess_exec(
             *self._command_of(index),
             stdin=asyncio.subprocess.PIPE,

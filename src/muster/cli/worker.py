@@ -1,8 +1,8 @@
 """One API worker: a process that `muster serve` starts, watches and replaces.
 
 It has its listening socket from its parent, reads the settings file itself, says `ready` on its standard output, gives
-a sign of life there every second, and ends when it is told to (SIGTERM) or when its standard input ends, that is, when
-its parent is no more.
+a sign of life there every two seconds, and ends when it is told to (SIGTERM) or when its standard input ends, that is,
+when its parent is no more.
 """
 
 import asyncio

@@ -30,9 +30,9 @@ from muster.store.outbox import Note
 log = get_logger(__name__)
 
 _NOTES = 5_000
-# Publishing is followed by a rest as long as it took, at most this long: then more is noted for the same hosts. A lone
-# change takes milliseconds, so who comes next hardly waits.
-_REST_S = 0.5
+# Publishing is followed by a rest of so many times as long as it took, at most so long: then more is noted for the same
+# hosts. A lone change takes milliseconds, so who comes next hardly waits.
+_REST_TIMES, _REST_MAX_S = 3, 0.5
 # How long a change of the members of a group or network may wait to be published; then hosts are sent everything.
 _MEMBERS_KEPT_S = 600.0
 
@@ -82,7 +82,7 @@ class Dispatcher:
                 if notes := await store.read(claiming, _NOTES):
                     began = time.monotonic()
                     await self._publish_apart(notes)
-                    await asyncio.sleep(min(_REST_S, time.monotonic() - began))
+                    await asyncio.sleep(min(_REST_MAX_S, _REST_TIMES * (time.monotonic() - began)))
                     return len(notes)
 
     async def _publish_apart(self, notes: Sequence[Note]) -> None:

@@ -19,7 +19,7 @@ from muster.store.token_keys import SealedKey
 STAGED = 0
 #: A token lives an hour: with a rotation a day, its key is there for one day more.
 ROTATE_AFTER_S = 86_400.0
-# No rotation before whoever shares the database has surely looked for the staged key: they look every few seconds.
+# No rotation before whoever shares the database has surely looked for the staged key: they look every 20 s.
 KNOWN_AFTER_S = 60.0
 
 

@@ -24,6 +24,7 @@ COLOURS = {
     Way.BATCH: "#999999",
     Way.BLOCKS: "#0072b2",
     Way.MUSTER: "#009e73",
+    Way.MUSTER_AGAIN: "#004d38",
 }
 SAID = {
     Way.RETRY_10_2019: "10 retries, 0.1 s, window 30 (Rocky)",
@@ -34,6 +35,7 @@ SAID = {
     Way.BATCH: "one lock per batch, lean",
     Way.BLOCKS: "leased blocks, lean",
     Way.MUSTER: "Muster",
+    Way.MUSTER_AGAIN: "Muster, subnet in use",
 }
 _MADE, _WALL, _TRIES = 2, 3, 7  # columns of the grid
 _SHOWN = 800  # the size whose load is drawn

@@ -88,7 +88,8 @@ class Stage:
 
     async def play(self, way: Way, count: int, free: str, limit_s: float) -> Run:
         """One burst on a network of its own."""
-        place = await self._place(4 * count if free == PLENTY else count)
+        first = len(self._workers) if way is Way.MUSTER_AGAIN else 0
+        place = await self._place(first + (4 * count if free == PLENTY else count))
         start_at = time.monotonic() + _AHEAD_S
         shares = _shares(count, len(self._workers))
         for worker, share in zip(self._workers, shares, strict=True):

@@ -11,7 +11,8 @@ addresses, fencing), so the comparison is to its disadvantage. `batch` and `bloc
     lock                            one Tooz lock (etcd3gw) per port: read, take the first free, write, release
     batch                           one lock of etcd per batch, and the same lean writes as the others
     blocks                          the same writes, but free addresses are leased to workers ahead of time
-    muster                          one lock of etcd per batch: Muster's ports service itself
+    muster                          Muster's ports service itself, on a subnet of which no worker has a lease
+    muster-again                    the same after each worker has made one port there
 
 Sources of the other ways: neutron/ipam/drivers/neutrondb_ipam/driver.py and neutron_lib/db/api.py.
 """
@@ -55,6 +56,7 @@ class Way(StrEnum):
     BATCH = "batch"
     BLOCKS = "blocks"
     MUSTER = "muster"
+    MUSTER_AGAIN = "muster-again"
 
 
 class Place(msgspec.Struct, frozen=True):

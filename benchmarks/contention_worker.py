@@ -84,6 +84,9 @@ class Worker:
         creator = self._creator(order.way, order.place)
         if isinstance(creator, Blocks):
             await creator.prepare(order.lease)
+        if order.way is Way.MUSTER_AGAIN:
+            await creator.create()
+            creator.tries = 0
         made: list[float] = []
         refused: Counter[str] = Counter()
 
@@ -118,7 +121,7 @@ class Worker:
         )
 
     def _creator(self, way: Way, place: Place) -> Creator:
-        if way is Way.MUSTER:
+        if way in (Way.MUSTER, Way.MUSTER_AGAIN):
             return Muster(self._ports, place)
         if way is Way.BATCH:
             return Batch(self._database, place, self._rng, self._locks)

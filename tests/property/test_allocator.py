@@ -1,24 +1,27 @@
 """The allocator behind the ports API, on a real store, against the simplest model there is: who has which number.
 
 The machine plays everything that gives, takes and moves addresses, in batches too; after each step what the store has
-free, given and resting is what the model says, to the number.
+free, given and resting is what the model says, to the number. Once more it is played by two workers with leases: what a
+worker has on lease rests, as far as anybody else can see, and it may give it to a port.
 """
 
 import asyncio
 import os
 import shutil
 import tempfile
-from collections.abc import Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
 
-from hypothesis import HealthCheck, settings
+import pytest
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from tests.databases import make_tables
 
-from muster.api.network.services import assemble, assemble_batch
+from muster.api.network.services import Services, assemble, assemble_batch
 from muster.base.errors import MusterError
 from muster.base.ids import new_uuid
 from muster.domain.addresses import eui64, to_number, to_text
@@ -28,6 +31,7 @@ from muster.domain.port_changes import PortChanges
 from muster.domain.ports import NewPort, Port, WantedIp
 from muster.domain.specs import FixedIp
 from muster.domain.subnets import NewSubnet, Pool, SubnetChanges
+from muster.locks.protocol import Grant
 from muster.locks.tooz import ToozLocks
 from muster.services.outbox import Outbox
 from muster.services.port_batch import PortSettings
@@ -38,6 +42,7 @@ from muster.store.ports import read_holders
 
 ADMIN = Context(user_id="a", project_id="adm", roles=frozenset({"admin"}))
 REST_S = 100.0
+LEASE_S = 30.0
 # One takes about a second of CPU.
 EXAMPLES = int(os.environ.get("MUSTER_ALLOCATOR_EXAMPLES", "5"))
 EXHAUSTED = "network.IpAddressGenerationFailure"
@@ -63,12 +68,17 @@ class Model:
         self.pool = set(range(self.base + first, self.base + last + 1)) if first is not None else set()
         self.given: dict[int, str] = {}
         self.resting: dict[int, float] = {}
+        self.leased: dict[int, int] = {}  # of these, by which worker
 
     def free(self) -> set[int]:
         return self.pool - self.given.keys() - self.resting.keys()
 
-    def next(self, now: float) -> set[int]:
+    def next(self, now: float, worker: int = 0) -> set[int]:
         """Which number comes next; several that were released at one moment come in any order."""
+        mine = {number for number, holder in self.leased.items() if holder == worker and self.resting[number] > now}
+        return mine | self._next(now)
+
+    def _next(self, now: float) -> set[int]:
         over = [until for until in self.resting.values() if until <= now]
         if over:
             return self._released_at(min(over))
@@ -79,6 +89,7 @@ class Model:
     def give(self, number: int, port_id: str) -> None:
         assert number not in self.given
         self.resting.pop(number, None)
+        self.leased.pop(number, None)
         self.given[number] = port_id
 
     def release(self, number: int, now: float) -> None:
@@ -89,23 +100,38 @@ class Model:
     def set_pool(self, pool: set[int]) -> None:
         self.pool = pool
         self.resting = {number: until for number, until in self.resting.items() if number in pool}
+        self.leased = {number: worker for number, worker in self.leased.items() if number in pool}
 
     def _released_at(self, moment: float) -> set[int]:
         return {number for number, until in self.resting.items() if until == moment}
+
+
+class Contended(ToozLocks):
+    """Says that others wait for its locks."""
+
+    @asynccontextmanager
+    async def hold_all(self, names: Sequence[str]) -> AsyncIterator[dict[str, Grant]]:
+        async with super().hold_all(names) as grants:
+            for grant in grants.values():
+                grant.contended = True
+            yield grants
 
 
 class Allocator(RuleBasedStateMachine):
     """Plays. `self.models` are the subnets by name, `self.ports` the ports that users have."""
 
     template: Path
+    names: Sequence[str] = tuple(SUBNETS)
+    lease_s = 0.0
 
     def __init__(self) -> None:
         super().__init__()
+        self.worker = 0
         self.now = 1_000.0
         self.folder = Path(tempfile.mkdtemp(prefix="muster-allocator-"))
         shutil.copy(self.template, self.folder / "muster.db")
         self.runner = asyncio.Runner()
-        self.models = {name: Model(name) for name in SUBNETS}
+        self.models = {name: Model(name) for name in self.names}
         self.ids: dict[str, str] = {}
         self.ports: list[Port] = []
         self.run(self._prepare())
@@ -120,23 +146,30 @@ class Allocator(RuleBasedStateMachine):
 
     async def _prepare(self) -> None:
         self.database = Database(f"sqlite:///{self.folder}/muster.db")
-        self.locks = ToozLocks(f"file://{self.folder}/locks", "one", self.folder / "tokens")
+        self.locks = Contended(f"file://{self.folder}/locks", "one", self.folder / "tokens")
         await self.locks.start()
+        self.workers = [self._assembled(seed) for seed in range(2)]
+        [network] = await self.services.networks.create(ADMIN, [NewNetwork(id=new_uuid(), project_id="adm")])
+        self.network_id = network.id
+        for name in self.names:
+            await self._subnet(name)
+        await self._follow_dhcp_port()
+
+    def _assembled(self, seed: int) -> Services:
         batch, groups = assemble_batch(
             self.database,
             self.locks,
             Quotas({}),
             Outbox(self._clock),
             clock=self._clock,
-            rng=Random(1),
-            settings=PortSettings(rest_s=REST_S),
+            rng=Random(seed),
+            settings=PortSettings(rest_s=REST_S, lease_s=self.lease_s),
         )
-        self.services = assemble(self.database, batch, groups)
-        [network] = await self.services.networks.create(ADMIN, [NewNetwork(id=new_uuid(), project_id="adm")])
-        self.network_id = network.id
-        for name in SUBNETS:
-            await self._subnet(name)
-        await self._follow_dhcp_port()
+        return assemble(self.database, batch, groups)
+
+    @property
+    def services(self) -> Services:
+        return self.workers[self.worker]
 
     async def _subnet(self, name: str) -> None:
         cidr, _, _, mode = SUBNETS[name]
@@ -243,7 +276,7 @@ class Allocator(RuleBasedStateMachine):
         """The DHCP port takes an address of its own by the same path, or gives it back."""
         model = self.models["first"]
         mine = [number for number, port_id in model.given.items() if port_id == self.dhcp_port]
-        expected = model.next(self.now)
+        expected = model.next(self.now, self.worker)
         try:
             changes = SubnetChanges(enable_dhcp=enable)
             self.run(self.services.subnets.update(ADMIN, self.ids["first"], changes))
@@ -267,9 +300,19 @@ class Allocator(RuleBasedStateMachine):
     def the_store_says_what_the_model_says(self) -> None:
         for name, model in self.models.items():
             free, given, resting = self.run(self._stored(name))
+            self._learn(model, resting)
             assert given == model.given
             assert resting == model.resting
             assert sorted(free) == sorted(model.free()), name
+
+    def _learn(self, model: Model, resting: dict[int, float]) -> None:
+        """Note what the worker has just leased: it rests until the lease's end."""
+        for number, until in resting.items():
+            if model.resting.get(number) != until and self.lease_s:
+                assert until == self.now + self.lease_s
+                assert number in model.free() | model.resting.keys()
+                model.resting[number] = until
+                model.leased[number] = self.worker
 
     async def _stored(self, name: str) -> tuple[list[int], dict[int, str], dict[int, float]]:
         async with self.database.read() as connection:
@@ -326,16 +369,16 @@ class Allocator(RuleBasedStateMachine):
         wants = (
             [[(name, number)] for name, number in wish]
             if wish is not None
-            else [
-                [("first", None), ("second", None)],
-                [("six", None)],
-                [("auto", eui64(SUBNETS["auto"][0], mac_address))],
-            ]
+            else [[("first", None), ("second", None)], [("six", None)]]
         )
+        if wish is None and "auto" in self.models:
+            wants.append([("auto", eui64(SUBNETS["auto"][0], mac_address))])
         given = 0
         for candidates in wants:
             for name, number in candidates:
-                right = {number} if number is not None else self.models[name].next(self.now)
+                right = {number} if number is not None else self.models[name].next(self.now, self.worker)
+                if self.lease_s and got is not None and name not in got:
+                    continue  # what it has on lease of the next subnet comes first
                 if right:
                     chosen = min(right) if got is None else got[name]
                     assert chosen in right, (name, chosen, right)
@@ -347,12 +390,13 @@ class Allocator(RuleBasedStateMachine):
         assert got is None or given == len(got)
         return True
 
-    def _snapshot(self) -> dict[str, tuple[dict[int, str], dict[int, float]]]:
-        return {name: (dict(model.given), dict(model.resting)) for name, model in self.models.items()}
+    def _snapshot(self) -> dict[str, tuple[dict[int, str], dict[int, float], dict[int, int]]]:
+        return {name: (dict(m.given), dict(m.resting), dict(m.leased)) for name, m in self.models.items()}
 
-    def _restore(self, snapshot: dict[str, tuple[dict[int, str], dict[int, float]]]) -> None:
-        for name, (given, resting) in snapshot.items():
-            self.models[name].given, self.models[name].resting = given, resting
+    def _restore(self, snapshot: dict[str, tuple[dict[int, str], dict[int, float], dict[int, int]]]) -> None:
+        for name, (given, resting, leased) in snapshot.items():
+            model = self.models[name]
+            model.given, model.resting, model.leased = given, resting, leased
 
     async def _follow_dhcp_port(self, expected: set[int] | None = None) -> None:
         """Note the DHCP port's addresses that the model does not know yet."""
@@ -363,7 +407,7 @@ class Allocator(RuleBasedStateMachine):
                     if owner == "network:dhcp" and number not in model.given:
                         self.dhcp_port = port_id
                         assert expected is None or number in expected
-                        assert name == "auto" or number in model.next(self.now)
+                        assert name == "auto" or number in model.next(self.now, self.worker)
                         model.give(number, port_id)
 
     def _name_of(self, one: FixedIp) -> str:
@@ -371,6 +415,18 @@ class Allocator(RuleBasedStateMachine):
 
     def _model_of(self, one: FixedIp) -> Model:
         return self.models[self._name_of(one)]
+
+
+class Leasing(Allocator):
+    """By two workers with leases, each of which takes all that it can get."""
+
+    names = POOLED
+    lease_s = LEASE_S
+
+    @rule()
+    def the_other_worker_goes_on(self) -> None:
+        self.worker = 1 - self.worker
+        self.now += 0.01  # no two workers' leases end at the same moment
 
 
 async def _all(work: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
@@ -387,14 +443,25 @@ async def _template(path: Path) -> None:
     await database.close()
 
 
-def test_the_allocator_does_what_the_model_does(tmp_path: Path) -> None:
-    asyncio.run(_template(tmp_path / "template.db"))
-    machine = type("Played", (Allocator,), {"template": tmp_path / "template.db"})
-    case = machine.TestCase
+def _play(machine: type[Allocator], folder: Path, examples: int) -> None:
+    asyncio.run(_template(folder / "template.db"))
+    case = type("Played", (machine,), {"template": folder / "template.db"}).TestCase
     case.settings = settings(
-        max_examples=EXAMPLES,
+        max_examples=examples,
         stateful_step_count=25,
         deadline=None,
+        phases=(Phase.explicit, Phase.generate),
         suppress_health_check=list(HealthCheck),
     )
     case("runTest").runTest()
+
+
+def test_the_allocator_does_what_the_model_does(tmp_path: Path) -> None:
+    _play(Allocator, tmp_path, EXAMPLES)
+
+
+@pytest.mark.parametrize("large", [64, 0], ids=["under the lock", "leased first"])
+def test_so_it_does_with_leases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: int) -> None:
+    monkeypatch.setattr("muster.services.leases.LARGE", large)
+    monkeypatch.setattr("muster.domain.leases._SHARE_AHEAD", 1)
+    _play(Leasing, tmp_path, EXAMPLES)

@@ -16,6 +16,7 @@ CONNECTIONS = Gauge("muster_database_connections", "Connections to PostgreSQL in
 CONNECTION_WAIT_SECONDS = Histogram("muster_database_wait_seconds", "Wait for one of them", buckets=_TIMES_S)
 IN_DOUBT = Counter("muster_commits_in_doubt_total", "Commits that got no answer and were looked up")
 REDECIDED = Counter("muster_redecided_total", "Batches decided again because what they read had changed", ["what"])
+LEASES = Counter("muster_address_leases_total", "Addresses leased ahead of time; of these, lost", ["what"])
 REQUESTS = Counter("muster_requests_total", "HTTP requests answered", ["api", "method", "status"])
 OUTBOX_SECONDS = Histogram(
     "muster_outbox_seconds", "Age of a host's oldest note when its message was taken by the bus", buckets=_TIMES_S

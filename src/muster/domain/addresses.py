@@ -146,6 +146,19 @@ class SubnetPlan:
             return lowest.first
         return self._reclaim(self._resting) if self._resting else None
 
+    def take_free(self, count: int) -> list[int]:
+        """Up to `count` addresses as `take_any` gives them, but none that still rests. O(count)."""
+        taken: list[int] = []
+        while len(taken) < count and (self._rested or self._ranges):
+            if (number := self.take_any()) is not None:
+                taken.append(number)
+        return taken
+
+    def leave(self, number: int) -> None:
+        """Do not give out this released address."""
+        self._rested.pop(number, None)
+        self._resting.pop(number, None)
+
     def put_back(self, number: int) -> None:
         """Undo a take, for a port that cannot have all that it asked for. O(log ranges)."""
         self._held.discard(number)
@@ -155,6 +168,11 @@ class SubnetPlan:
             self.outside.discard(number)
         else:
             self._mend(number)
+
+    @property
+    def free(self) -> int:
+        """How many `take_free` could take."""
+        return len(self._rested) + sum(one.size for one in self._ranges)
 
     @property
     def reclaimed(self) -> set[int]:

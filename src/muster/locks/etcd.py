@@ -91,6 +91,7 @@ class EtcdLocks:
         key = queue + f"{lease.id:x}".encode()
         places, epoch, now = await self._join(queue, key, lease)
         mine = next((place for place in places if place.key == key), None)
+        contended = len(places) > 1
         while mine is not None and len(places) > 1:
             await self._wait(places[1].key, now + 1, lease)
             places, now = await self._look(queue, mine.create_revision)
@@ -102,6 +103,7 @@ class EtcdLocks:
         LOCK_WAIT_SECONDS.labels(_kind(name)).observe(time.monotonic() - asked)
         grant = Grant(name, epoch + mine.create_revision)
         grant.lost = lease.gone
+        grant.contended = contended
         return grant
 
     async def _join(self, queue: bytes, key: bytes, lease: Lease) -> tuple[list[Any], int, int]:

@@ -11,12 +11,14 @@ class Grant:
 
     `token` only grows over all grants of one name (a fencing token: a later holder has a higher one). `lost` is set as
     soon as the service knows, or must assume, that the lease is gone: what is not committed by then must not be.
+    `contended` says that others held it meanwhile, where the engine can tell.
     """
 
     def __init__(self, name: str, token: int) -> None:
         self.name = name
         self.token = token
         self.lost = asyncio.Event()
+        self.contended = False
 
 
 class LockService(Protocol):

@@ -43,30 +43,43 @@ async def allocate(
     for. Raises Stale when the picture changed meanwhile. Cost: about five statements per subnet, whatever the number
     of askers.
     """
-    plans = await _read_plans(connection, askers, now)
-    outcomes = [_serve(asker, plans) for asker in askers]
-    given: list[Given] = []
-    for asker, outcome in zip(askers, outcomes, strict=True):
-        if isinstance(outcome, Granted):
-            given += [
-                Given(
-                    subnet_id=subnet_id,
-                    network_id=asker.network_id,
-                    port_id=asker.port_id,
-                    number=number,
-                    ip_version=ip_versions[subnet_id],
-                    pooled=number not in plans[subnet_id].outside,
-                )
-                for subnet_id, number in outcome.addresses
-            ]
-    for subnet_id, plan in plans.items():
-        await store.swap_ranges(connection, subnet_id, plan.removed, plan.added)
-        await store.wake(connection, subnet_id, sorted(plan.reclaimed))
-    await store.give(connection, given)
+    plans = await read_plans(connection, askers, now)
+    outcomes = [serve(asker, plans) for asker in askers]
+    await write_plans(connection, plans)
+    await store.give(connection, given_by(askers, outcomes, plans, ip_versions))
     return outcomes
 
 
-async def _read_plans(connection: Connection, askers: Sequence[Asker], now: float) -> dict[str, SubnetPlan]:
+def given_by(
+    askers: Sequence[Asker],
+    outcomes: Sequence[Granted | MusterError],
+    plans: Mapping[str, SubnetPlan],
+    ip_versions: Mapping[str, int],
+) -> list[Given]:
+    """What is to be written of what was granted out of the plans."""
+    return [
+        Given(
+            subnet_id=subnet_id,
+            network_id=asker.network_id,
+            port_id=asker.port_id,
+            number=number,
+            ip_version=ip_versions[subnet_id],
+            pooled=number not in plans[subnet_id].outside,
+        )
+        for asker, outcome in zip(askers, outcomes, strict=True)
+        if isinstance(outcome, Granted)
+        for subnet_id, number in outcome.addresses
+    ]
+
+
+async def write_plans(connection: Connection, plans: Mapping[str, SubnetPlan]) -> None:
+    """What the plans have taken is free no more. Raises Stale if it was not. Two or three statements per subnet."""
+    for subnet_id, plan in plans.items():
+        await store.swap_ranges(connection, subnet_id, plan.removed, plan.added)
+        await store.wake(connection, subnet_id, sorted(plan.reclaimed))
+
+
+async def read_plans(connection: Connection, askers: Sequence[Asker], now: float) -> dict[str, SubnetPlan]:
     """A plan per subnet with at least as much in it as the batch can take; what it cannot reach is not read.
 
     Wants with several candidates look at the next one as soon as those before it may not suffice for all who ask there.
@@ -137,10 +150,11 @@ async def _read_picture(connection: Connection, subnet_id: str, count: int, name
     )
 
 
-def _serve(asker: Asker, plans: Mapping[str, SubnetPlan]) -> Granted | MusterError:
+def serve(asker: Asker, plans: Mapping[str, SubnetPlan]) -> Granted | MusterError:
+    """Take of the plans all that the asker wants, or nothing and say why."""
     taken: list[tuple[str, int]] = []
     for want in asker.wants:
-        outcome = _take(want, plans)
+        outcome = take(want, plans)
         if isinstance(outcome, MusterError):
             for subnet_id, number in taken:
                 plans[subnet_id].put_back(number)
@@ -149,7 +163,8 @@ def _serve(asker: Asker, plans: Mapping[str, SubnetPlan]) -> Granted | MusterErr
     return Granted(tuple(taken))
 
 
-def _take(want: Want, plans: Mapping[str, SubnetPlan]) -> tuple[str, int] | MusterError:
+def take(want: Want, plans: Mapping[str, SubnetPlan]) -> tuple[str, int] | MusterError:
+    """Take one address, (subnet id, number), of the plans."""
     if want.number is not None:
         subnet_id = want.candidates[0]
         if plans[subnet_id].take_given(want.number) is Taken.HELD:

@@ -2,12 +2,13 @@
 
 The order is the invariant: the locks of all subnets concerned (in a fixed order), one transaction in which everything
 is decided and written, commit, release. A batch of any size costs the locks of its subnets and about fifteen
-statements. The ports API, servers' interfaces and DHCP ports all come through here.
+statements. Where its addresses are on lease (`services.leases`), it costs no lock. The ports API, servers' interfaces
+and DHCP ports all come through here.
 """
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from random import Random
 from typing import Protocol
 
@@ -18,6 +19,7 @@ from muster.base.clock import Clock
 from muster.base.errors import Conflict, Exhausted, MusterError, NotFound, Stale
 from muster.domain.addresses import REST_S, to_text
 from muster.domain.group_members import member_of
+from muster.domain.leases import LEASE_S, Stock, demand_of
 from muster.domain.network_members import Binding
 from muster.domain.port_batch import (
     NetworkPicture,
@@ -29,8 +31,9 @@ from muster.domain.port_batch import (
 from muster.domain.ports import NewPort, Port, WantedIp
 from muster.domain.quotas import Ask
 from muster.domain.specs import FixedIp
-from muster.locks.protocol import LockService
+from muster.locks.protocol import Grant, LockService
 from muster.services.addresses import Asker, Granted, allocate
+from muster.services.leases import Holding
 from muster.services.outbox import ChangeSink
 from muster.services.quotas import Quotas
 from muster.services.tally import Tally
@@ -54,10 +57,14 @@ class DefaultGroups(Protocol):
 
 
 class PortSettings(Struct, frozen=True, kw_only=True):
-    """What an operator may set about ports. A released address rests `rest_s` seconds before it is given out again."""
+    """What an operator may set about ports. A released address rests `rest_s` seconds before it is given out again.
+
+    Addresses are leased for `lease_s` seconds; 0 for never, None for whenever several processes may share the database.
+    """
 
     mac_prefix: bytes = b"\xfa\x16"
     rest_s: float = REST_S
+    lease_s: float | None = None
 
 
 class PortBatch:
@@ -83,6 +90,10 @@ class PortBatch:
         self.changes = changes
         self.default_groups = default_groups
         self.settings = settings or PortSettings()
+        lease_s = self.settings.lease_s
+        # One process, whose transactions follow each other anyway, has nobody to share with.
+        self._lease_s = (0.0 if database.is_sqlite else LEASE_S) if lease_s is None else lease_s
+        self._stock = Stock()
 
     @asynccontextmanager
     async def transaction(self, network_ids: Collection[str]) -> AsyncIterator["PortWork"]:
@@ -91,27 +102,124 @@ class PortBatch:
         Raises Stale when the networks changed while the locks were awaited, a lock was lost, or the store refused a
         double: the caller decides again (`services.redecide`). Costs one lock per subnet and one commit.
         """
+        before = await self._read(network_ids)
+        async with self._under_locks(before) as work:
+            yield work
+
+    @asynccontextmanager
+    async def creation(self, network_ids: Collection[str], drafts: Iterable[NewPort]) -> AsyncIterator["PortWork"]:
+        """As `transaction`, but only for making these ports, or some of them, in one `insert`.
+
+        No lock is held where their addresses are on lease (`services.leases`). Raises what `transaction` raises.
+        """
+        before = await self._read(network_ids)
+        demand = demand_of(drafts, before) if self._lease_s else None
+        if demand is None:
+            async with self._under_locks(before) as work:
+                yield work
+            return
+        holding = Holding(self._stock, demand, self.clock(), self._lease_s)
+        committed = False
+        try:
+            async with self._with_leases(before, holding) as work:
+                yield work
+            committed = True
+        finally:
+            holding.close(committed=committed)
+
+    @asynccontextmanager
+    async def removal(self, network_ids: Collection[str] = ()) -> AsyncIterator["PortWork"]:
+        """A transaction in which ports of these networks may be removed or unbound, and none made; no locks.
+
+        What is given back needs no decision: the ports' rows are held until the end.
+        """
+        async with self._database.write() as connection:
+            networks = await store.read_pictures(connection, network_ids) if network_ids else {}
+            work = PortWork(self, connection, networks, Tally(self.quotas, connection))
+            yield work
+            await work.tally.settle()
+
+    async def _read(self, network_ids: Collection[str]) -> dict[str, NetworkPicture]:
         async with self._database.read() as connection:
-            before = await store.read_pictures(connection, network_ids)
-        subnet_ids = _subnet_ids(before)
-        async with self._locks.hold_all([f"subnet/{subnet_id}" for subnet_id in subnet_ids]) as grants:
-            try:
-                async with self._database.write() as connection:
-                    # What a network says of itself may be as old as the wait for the locks; a subnet may not.
-                    networks = await store.with_subnets(connection, before)
-                    if _subnet_ids(networks) != subnet_ids:
-                        raise Stale("The networks' subnets have changed")
-                    tokens = {subnet_id: grants[f"subnet/{subnet_id}"].token for subnet_id in subnet_ids}
-                    await store.record_fences(connection, tokens)
-                    work = PortWork(self, connection, networks, Tally(self.quotas, connection))
-                    yield work
-                    await work.tally.settle()
-                    if any(grant.lost.is_set() for grant in grants.values()):
-                        raise Stale("A lock was lost before the commit")
-            except Violation as error:
-                if error.constraint in _RACES:
-                    raise Stale(f"Given out twice at once: {error.constraint}") from error
-                raise
+            return await store.read_pictures(connection, network_ids)
+
+    @asynccontextmanager
+    async def _under_locks(self, before: Mapping[str, NetworkPicture]) -> AsyncIterator["PortWork"]:
+        with _races():
+            async with self._locked(before) as grants, self._fenced(before, grants) as (connection, networks):
+                work = PortWork(self, connection, networks, Tally(self.quotas, connection))
+                yield work
+                await work.tally.settle()
+
+    @asynccontextmanager
+    async def _with_leases(self, before: Mapping[str, NetworkPicture], holding: Holding) -> AsyncIterator["PortWork"]:
+        with _races():
+            async with AsyncExitStack() as locked, AsyncExitStack() as transaction:
+                connection, networks = await self._claimed(before, holding, locked, transaction)
+                work = PortWork(self, connection, networks, Tally(self.quotas, connection), holding)
+                yield work
+                await work.tally.settle()
+
+    async def _claimed(
+        self,
+        before: Mapping[str, NetworkPicture],
+        holding: Holding,
+        locked: AsyncExitStack,
+        transaction: AsyncExitStack,
+    ) -> tuple[Connection, dict[str, NetworkPicture]]:
+        """A transaction, left to `transaction`, in which all that the batch needs is claimed or can be decided.
+
+        Where something is short the locks are taken, and left to `locked` unless all is leased and claimed: not before
+        that, or the next in turn might take it.
+        """
+        if holding.short:
+            grants = await locked.enter_async_context(self._locked(before))
+            if not holding.is_large or not any(grant.contended for grant in grants.values()):
+                holding.leave()
+                return await transaction.enter_async_context(self._fenced(before, grants))
+            async with self._fenced(before, grants) as (connection, networks):
+                await holding.fill(connection, networks, self.clock())
+            holding.filled()
+        connection = await transaction.enter_async_context(self._database.write())
+        await store.keep_subnets(connection, before)
+        networks = await self._again(connection, before)
+        await holding.claim(connection)
+        await locked.aclose()
+        return connection, networks
+
+    def _locked(self, networks: Mapping[str, NetworkPicture]) -> AbstractAsyncContextManager[dict[str, Grant]]:
+        return self._locks.hold_all([f"subnet/{subnet_id}" for subnet_id in _subnet_ids(networks)])
+
+    @asynccontextmanager
+    async def _fenced(
+        self, before: Mapping[str, NetworkPicture], grants: Mapping[str, Grant]
+    ) -> AsyncIterator[tuple[Connection, dict[str, NetworkPicture]]]:
+        """A transaction under these locks, and the networks as they are in it."""
+        async with self._database.write() as connection:
+            networks = await self._again(connection, before)
+            tokens = {subnet_id: grants[f"subnet/{subnet_id}"].token for subnet_id in _subnet_ids(networks)}
+            await store.record_fences(connection, tokens)
+            yield connection, networks
+            if any(grant.lost.is_set() for grant in grants.values()):
+                raise Stale("A lock was lost before the commit")
+
+    async def _again(self, connection: Connection, before: Mapping[str, NetworkPicture]) -> dict[str, NetworkPicture]:
+        """The networks as they are now. What one says of itself may be as old as the wait for the locks; a subnet may
+        not."""
+        networks = await store.with_subnets(connection, before)
+        if _subnet_ids(networks) != _subnet_ids(before):
+            raise Stale("The networks' subnets have changed")
+        return networks
+
+
+@contextmanager
+def _races() -> Iterator[None]:
+    try:
+        yield
+    except Violation as error:
+        if error.constraint in _RACES:
+            raise Stale(f"Given out twice at once: {error.constraint}") from error
+        raise
 
 
 def _subnet_ids(networks: Mapping[str, NetworkPicture]) -> set[str]:
@@ -123,11 +231,17 @@ class PortWork:
     what else it takes of quotas."""
 
     def __init__(
-        self, batch: PortBatch, connection: Connection, networks: Mapping[str, NetworkPicture], tally: Tally
+        self,
+        batch: PortBatch,
+        connection: Connection,
+        networks: Mapping[str, NetworkPicture],
+        tally: Tally,
+        holding: Holding | None = None,
     ) -> None:
         self._batch = batch
         self.connection = connection
         self.tally = tally
+        self._holding = holding
         self.networks = networks
         self._ip_versions = {
             subnet.id: subnet.ip_version for network in networks.values() for subnet in network.subnets
@@ -154,7 +268,7 @@ class PortWork:
         }
         # Addresses refer to their ports, so ports come first, and those that got no address are taken out again.
         await store.insert_ports(self.connection, list(ports.values()))
-        granted = await allocate(self.connection, list(askers.values()), self._ip_versions, now)
+        granted = await self._addresses(list(askers.values()), now)
         failed: list[NewPort] = []
         for draft, outcome in zip([d for d in left if d.id in askers], granted, strict=True):
             if isinstance(outcome, Granted):
@@ -174,7 +288,7 @@ class PortWork:
         if error := check_visible(draft, self.networks) or duplicate_addresses(draft):
             raise error
         asker = Asker(port_id, network_id, wants_of(draft, self.networks[network_id], mac_address))
-        [outcome] = await allocate(self.connection, [asker], self._ip_versions, self._batch.clock())
+        [outcome] = await self._addresses([asker], self._batch.clock())
         if isinstance(outcome, MusterError):
             raise outcome
         return _fixed_ips(outcome, self._ip_versions)
@@ -191,10 +305,10 @@ class PortWork:
 
     async def remove(self, port_ids: Sequence[str]) -> None:
         """Ports are gone, their addresses rest; ids of ports already gone are ignored. About ten statements."""
+        await store.lock_ports(self.connection, port_ids)
         members = await member_store.read_of_ports(self.connection, port_ids)
         await address_store.release(self.connection, port_ids, self._batch.clock() + self._batch.settings.rest_s)
-        # Given back is what this very transaction removed: another worker may have been at it (a network without
-        # subnets has no lock).
+        # Given back is what this very transaction removed: another worker may have been at it.
         removed = await store.delete_ports(self.connection, port_ids)
         self.tally.give_back(Ask(port.project_id, {"port": 1}) for port in removed.values())
         gone = [member for port_id, member in members.items() if port_id in removed]
@@ -268,6 +382,11 @@ class PortWork:
         for draft, refusal in zip(drafts, outcomes, strict=True):
             if refusal is not None:
                 refused[draft.id] = Exhausted("Quota exceeded for resources: ['port'].", code="network.OverQuota")
+
+    async def _addresses(self, askers: Sequence[Asker], now: float) -> list[Granted | MusterError]:
+        if self._holding is None:
+            return await allocate(self.connection, askers, self._ip_versions, now)
+        return await self._holding.allocate(self.connection, askers, self.networks, now)
 
     async def _groups(self, drafts: Sequence[NewPort]) -> dict[str, tuple[str, ...]]:
         """The groups of each port: those named, none without port security, else the project's default group."""

@@ -120,7 +120,7 @@ class Ports:
         return await redeciding("ports", _told_apart(decide))
 
     def _transaction(self, drafts: Sequence[NewPort]) -> AbstractAsyncContextManager[PortWork]:
-        return self._batch.transaction({draft.network_id for draft in drafts})
+        return self._batch.creation({draft.network_id for draft in drafts}, drafts)
 
     async def _insert(self, work: PortWork, items: Sequence[_Making]) -> list[Port | MusterError]:
         named = {group_id for item in items for group_id in item.draft.security_group_ids or ()}
@@ -189,7 +189,7 @@ class Ports:
         async def decide() -> list[MusterError | None]:
             async with self._database.read() as connection:
                 before = await store.read(connection, {item.port_id for item in items})
-            async with self._batch.transaction({port.network_id for port in before.values()}) as work:
+            async with self._batch.removal({port.network_id for port in before.values()}) as work:
                 return await self._delete(work, items)
 
         return await redeciding("ports", decide)

@@ -15,6 +15,7 @@ from muster.domain.servers import Interface
 from muster.services.port_batch import PortBatch, PortWork
 from muster.services.redecide import redeciding
 from muster.services.servers import Servers, visible
+from muster.store import port_batch as picture_store
 from muster.store import ports as port_store
 from muster.store import server_ports
 from muster.store import servers as store
@@ -85,6 +86,7 @@ class ServerAddresses:
                 found = await store.read_by_ids(work.connection, [server_id], lock=True)
                 server = visible(context, found.get(server_id), server_id)
                 check_pluggable(context, server, "change_fixed_ips")
+                await picture_store.lock_ports(work.connection, [interface.port_id])
                 plugged = await server_ports.read_port_ids(work.connection, [server_id])
                 if interface.port_id not in plugged.get(server_id, ()):
                     raise missing

@@ -8,6 +8,8 @@ Nova.
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 
+from msgspec.structs import replace
+
 from muster.base.coalescer import Coalescer
 from muster.base.errors import Conflict, Exhausted, Invalid, MusterError, NotFound
 from muster.base.ids import new_uuid
@@ -55,7 +57,14 @@ class ServerCreation:
 
     async def _create_once(self, requests: list[Wanted]) -> list[list[Server] | BaseException]:
         network_ids = {nic.network_id for request in requests for nic in request.drafts[0].nics if nic.network_id}
-        async with self._ports.transaction(network_ids) as work:
+        ports = [
+            _port_of(draft, nic)
+            for request in requests
+            for draft in request.drafts
+            for nic in draft.nics
+            if nic.network_id and not nic.port_id
+        ]
+        async with self._ports.creation(network_ids, ports) as work:
             admitted = await admit(work, self._ports.quotas, requests)
             drafts = {draft.id: draft for one in admitted if not isinstance(one, MusterError) for draft in one}
             creation = _Creation(work, self._ports.clock(), self._settings)
@@ -186,11 +195,8 @@ class _Creation:
 
     def _new_port(self, draft: NewServer, nic: WantedNic, place: int, host_id: str) -> NewPort:
         host = self._places.hosts[host_id]
-        return NewPort(
-            id=nic.new_port_id or new_uuid(),
-            project_id=draft.project_id,
-            network_id=nic.network_id or "",
-            fixed_ips=(WantedIp(ip_address=nic.fixed_ip),) if nic.fixed_ip else None,
+        return replace(
+            _port_of(draft, nic),
             security_group_ids=draft.security_group_ids,
             device_id=draft.id,
             device_position=place,
@@ -249,3 +255,13 @@ class _Creation:
             interface_tags=draft.interface_tags,
             tags=draft.tags,
         )
+
+
+def _port_of(draft: NewServer, nic: WantedNic) -> NewPort:
+    """A port as far as its addresses go, whatever host its server will be on."""
+    return NewPort(
+        id=nic.new_port_id or new_uuid(),
+        project_id=draft.project_id,
+        network_id=nic.network_id or "",
+        fixed_ips=(WantedIp(ip_address=nic.fixed_ip),) if nic.fixed_ip else None,
+    )

@@ -85,12 +85,7 @@ class ServerInterfaces:
 
     async def _detach_once(self, orders: Sequence[Detach]) -> list[BaseException | None]:
         server_ids = [order.server_id for order in orders]
-        async with self._database.read() as connection:
-            found = await store.read_by_ids(connection, server_ids)
-            # No lock is taken for whoever may not know of the server.
-            seen = [order.server_id for order in orders if _sees(order.context, found.get(order.server_id))]
-            network_ids = await port_store.read_network_ids(connection, seen)
-        async with self._ports.transaction(network_ids) as work:
+        async with self._ports.removal() as work:
             changed = await store.read_by_ids(work.connection, server_ids, lock=True)
             plugged = await port_store.read_port_ids(work.connection, server_ids)
             outcomes: list[BaseException | None] = []
@@ -189,10 +184,6 @@ class _Attaching:
             index: _in_novas_words(one, port) if isinstance(one, MusterError) else one.id
             for (index, _, port), one in zip(new, made, strict=True)
         }
-
-
-def _sees(context: Context, server: Server | None) -> bool:
-    return server is not None and context.sees(server.project_id)
 
 
 def _named(order: Attach, server: Server | None) -> Named:

@@ -65,7 +65,7 @@ class ServerOrders:
         await host_store.release(connection, shares)
 
     async def finish_all(self, gone: Sequence[Server]) -> None:
-        """Write these servers as deleted and free all that they held. One transaction under their subnets' locks.
+        """Write these servers as deleted and free all that they held. One transaction.
 
         A server that another process finished meanwhile is left alone.
         """
@@ -81,9 +81,7 @@ class ServerOrders:
         await self.finish_all(list(left))
 
     async def _finish_once(self, server_ids: Sequence[str]) -> None:
-        async with self._database.read() as connection:
-            network_ids = await port_store.read_network_ids(connection, server_ids)
-        async with self._ports.transaction(network_ids) as work:
+        async with self._ports.removal() as work:
             found = await store.read_by_ids(work.connection, server_ids, lock=True)
             gone = [server for server in found.values() if server.deleted_at is None and server.power is Power.ABSENT]
             await self.finish(work, gone)

@@ -19,7 +19,7 @@ from muster.base.errors import Stale
 from muster.domain.addresses import Range, from_key, to_key, to_text
 from muster.domain.specs import FixedIp
 from muster.store.columns import flag, moment, reference
-from muster.store.dialects import chunks, insert_rows
+from muster.store.dialects import chunks, insert_rows, update_rows
 from muster.store.engine import metadata
 
 free_ranges = Table(
@@ -51,6 +51,7 @@ addresses = Table(
     ),
 )
 
+_LEASED = ("subnet_id", "address", "ip_address", "network_id", "pooled", "free_at")
 _GIVEN = ("subnet_id", "address", "ip_address", "network_id", "port_id", "pooled")
 # How many free ranges are read at first: one is enough for a subnet in its youth.
 _FIRST_RANGES = 16
@@ -144,12 +145,17 @@ def _changed(subnet_id: str) -> Stale:
 async def read_resting(
     connection: AsyncConnection, subnet_id: str, *, limit: int, due_at: float | None = None
 ) -> list[int]:
-    """Released addresses, the one that has rested longest first; with `due_at` only those whose rest is over then."""
+    """Released addresses, the one that has rested longest first; with `due_at` only those whose rest is over then.
+
+    What another transaction is about to give to a port is left out; these are the caller's until its own ends.
+    One query.
+    """
     statement = (
         select(addresses.c.address)
         .where(addresses.c.subnet_id == subnet_id, addresses.c.port_id.is_(None))
         .order_by(addresses.c.free_at)
         .limit(limit)
+        .with_for_update(skip_locked=True)
     )
     if due_at is not None:
         statement = statement.where(addresses.c.free_at <= due_at)
@@ -205,6 +211,52 @@ async def give(connection: AsyncConnection, given: Sequence[Given]) -> None:
             for one in given
         ]
         await insert_rows(connection, addresses, _GIVEN, rows)
+
+
+class Leased(Struct, frozen=True, kw_only=True, gc=False):
+    """One address that rests until `free_at`, set aside by one process."""
+
+    subnet_id: str
+    network_id: str
+    number: int
+    ip_version: int
+    free_at: float
+
+
+async def lease(connection: AsyncConnection, leased: Sequence[Leased]) -> None:
+    """Write that these addresses rest. The primary key refuses one that is given already. One statement."""
+    rows = [
+        (one.subnet_id, to_key(one.number), to_text(one.number, one.ip_version), one.network_id, True, one.free_at)
+        for one in leased
+    ]
+    await insert_rows(connection, addresses, _LEASED, rows)
+
+
+async def claim(connection: AsyncConnection, subnet_id: str, numbers: Sequence[int]) -> dict[int, float]:
+    """Of these addresses those that rest, and until when; nobody else gets them before this transaction ends.
+
+    One query per chunk.
+    """
+    found: dict[int, float] = {}
+    for part in chunks(sorted(numbers)):
+        statement = (
+            select(addresses.c.address, addresses.c.free_at)
+            .where(
+                addresses.c.subnet_id == subnet_id,
+                addresses.c.address.in_([to_key(number) for number in part]),
+                addresses.c.port_id.is_(None),
+            )
+            .order_by(addresses.c.address)
+            .with_for_update()
+        )
+        found.update((from_key(key), free_at) for key, free_at in await connection.execute(statement))
+    return found
+
+
+async def give_leased(connection: AsyncConnection, given: Sequence[Given]) -> None:
+    """Write that these addresses, which the caller has claimed, have their ports. One statement."""
+    rows = [(one.subnet_id, to_key(one.number), one.port_id) for one in given]
+    await update_rows(connection, addresses, ("subnet_id", "address"), ("port_id",), rows)
 
 
 async def release(connection: AsyncConnection, port_ids: Sequence[str], free_at: float) -> None:

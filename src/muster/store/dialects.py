@@ -59,10 +59,33 @@ def _arrays_of(table: Table, names: Sequence[str]) -> str:
     which is too long is refused and not cut."""
     if [column.name for column in table.columns if column.name in names] != list(names):
         raise Bug(f"The columns of {table.name} come in another order than {names}")
-    arrays = ", ".join(
-        f"${place}::{_ARRAYS[table.c[name].type.python_type]}" for place, name in enumerate(names, start=1)
+    return f"INSERT INTO {table.name} ({', '.join(names)}) SELECT * FROM {_unnest(table, names)}"  # noqa: S608 - our names
+
+
+def _unnest(table: Table, names: Sequence[str]) -> str:
+    arrays = [f"${place}::{_ARRAYS[table.c[name].type.python_type]}" for place, name in enumerate(names, start=1)]
+    return f"unnest({', '.join(arrays)})"
+
+
+async def update_rows(
+    connection: AsyncConnection, table: Table, keys: Sequence[str], names: Sequence[str], rows: Sequence[Any]
+) -> None:
+    """Change rows: each a tuple of `keys`, then of the new values of `names`. One statement; as `insert_rows`."""
+    if not rows:
+        return
+    if connection.dialect.name == "sqlite":
+        new = ", ".join(f"{name} = ?" for name in names)
+        mine = " AND ".join(f"{name} = ?" for name in keys)
+        values = [(*row[len(keys) :], *row[: len(keys)]) for row in rows]
+        await connection.exec_driver_sql(f"UPDATE {table.name} SET {new} WHERE {mine}", values)  # noqa: S608 - our names
+        return
+    columns = (*keys, *names)
+    new = ", ".join(f"{name} = wanted.{name}" for name in names)
+    mine = " AND ".join(f"{table.name}.{name} = wanted.{name}" for name in keys)
+    statement = (
+        f"UPDATE {table.name} SET {new} FROM {_unnest(table, columns)} AS wanted ({', '.join(columns)}) WHERE {mine}"  # noqa: S608 - our names
     )
-    return f"INSERT INTO {table.name} ({', '.join(names)}) SELECT * FROM unnest({arrays})"  # noqa: S608 - our names
+    await connection.exec_driver_sql(statement, tuple(list(column) for column in zip(*rows, strict=True)))
 
 
 def chunks(items: Sequence[Item], size: int = CHUNK) -> Iterator[Sequence[Item]]:

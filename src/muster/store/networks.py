@@ -90,8 +90,8 @@ async def read_page(connection: AsyncConnection, query: ListQuery, project_id: s
 
 
 async def lock(connection: AsyncConnection, network_id: str) -> None:
-    """Let no other transaction change the network's subnets until this one ends. Ports may still come and go."""
-    await connection.execute(select(networks.c.id).where(networks.c.id == network_id).with_for_update(key_share=True))
+    """Let no other transaction change the network's subnets, or make ports there, until this one ends."""
+    await connection.execute(select(networks.c.id).where(networks.c.id == network_id).with_for_update())
 
 
 async def touch(connection: AsyncConnection, network_ids: Collection[str], now: float) -> None:

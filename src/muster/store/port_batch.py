@@ -58,6 +58,15 @@ async def with_subnets(
     }
 
 
+async def keep_subnets(connection: AsyncConnection, network_ids: Collection[str]) -> None:
+    """Let nobody add, change or remove subnets of these networks until this transaction ends. One statement.
+
+    Others may do the same at the same time.
+    """
+    statement = select(networks.c.id).where(networks.c.id.in_(network_ids)).order_by(networks.c.id)
+    await connection.execute(statement.with_for_update(key_share=True, read=True))
+
+
 async def record_fences(connection: AsyncConnection, tokens: Mapping[str, int]) -> None:
     """Write the fencing token under which each subnet is about to change. One statement per subnet.
 
@@ -115,6 +124,17 @@ async def read_links(connection: AsyncConnection, port_ids: Sequence[str]) -> di
         for port_id, group_id in await connection.execute(statement):
             found.setdefault(port_id, []).append(group_id)
     return found
+
+
+async def lock_ports(connection: AsyncConnection, port_ids: Sequence[str]) -> None:
+    """Let nobody change these ports, or give them addresses, before this transaction ends. One query per chunk.
+
+    Nothing on SQLite, which has one writer.
+    """
+    if connection.dialect.name == "sqlite":
+        return
+    for part in chunks(sorted(port_ids)):
+        await connection.execute(select(ports.c.id).where(ports.c.id.in_(part)).order_by(ports.c.id).with_for_update())
 
 
 class Removed(NamedTuple):

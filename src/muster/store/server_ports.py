@@ -35,15 +35,6 @@ async def read_port_ids(connection: AsyncConnection, server_ids: Sequence[str]) 
     return found
 
 
-async def read_network_ids(connection: AsyncConnection, server_ids: Sequence[str]) -> set[str]:
-    """The networks on which these servers have ports. One query per chunk."""
-    found: set[str] = set()
-    for part in chunks(server_ids):
-        statement = select(ports.c.network_id).join(servers, ITS_PORT).where(ports.c.device_id.in_(part)).distinct()
-        found.update((await connection.execute(statement)).scalars())
-    return found
-
-
 async def read_next_positions(connection: AsyncConnection, server_ids: Sequence[str]) -> dict[str, int]:
     """The place of the next interface of each of these servers that has one. One query per chunk."""
     found: dict[str, int] = {}

@@ -5,11 +5,12 @@ from random import Random
 
 import pytest
 
-from muster.api.network.services import assemble, assemble_batch
+from muster.api.network.services import Services, assemble, assemble_batch
 from muster.base.ids import new_uuid
 from muster.domain.networks import NewNetwork
 from muster.domain.ports import NewPort, Port, WantedIp
 from muster.domain.subnets import NewSubnet, Pool
+from muster.locks.protocol import LockService
 from muster.locks.tooz import ToozLocks
 from muster.services.outbox import Outbox
 from muster.services.port_batch import PortSettings
@@ -25,15 +26,19 @@ POOL = Pool("10.0.0.10", "10.0.0.14")
 class Bed:
     """A subnet with a pool of five addresses, and a clock that a test sets."""
 
-    def __init__(self, database: Database, locks: ToozLocks) -> None:
+    def __init__(self, database: Database, locks: LockService, lease_s: float = 0.0) -> None:
         self.now = 1_000.0
         self.database = database
-        quotas, outbox = Quotas({}), Outbox(self.clock)
-        batch, groups = assemble_batch(
-            database, locks, quotas, outbox, clock=self.clock, rng=Random(1), settings=PortSettings(rest_s=REST_S)
-        )
-        self.services = assemble(database, batch, groups)
+        self.services = self.worker(locks, lease_s)
         self.network_id = self.subnet_id = ""
+
+    def worker(self, locks: LockService, lease_s: float, seed: int = 1) -> Services:
+        """Services over the same database."""
+        quotas, outbox, settings = Quotas({}), Outbox(self.clock), PortSettings(rest_s=REST_S, lease_s=lease_s)
+        batch, groups = assemble_batch(
+            self.database, locks, quotas, outbox, clock=self.clock, rng=Random(seed), settings=settings
+        )
+        return assemble(self.database, batch, groups)
 
     def clock(self) -> float:
         return self.now

@@ -18,6 +18,7 @@ from muster.domain.subnets import NewSubnet
 from muster.locks.protocol import LockService
 from muster.locks.tooz import ToozLocks
 from muster.services.outbox import Outbox
+from muster.services.port_batch import PortSettings
 from muster.services.quotas import Quotas
 from muster.services.server_creation import ServerCreation
 from muster.services.server_orders import ServerOrders
@@ -44,6 +45,7 @@ async def workers(
     count: int = 2,
     limits: Mapping[str, int] | None = None,
     locks_of_all: LockService | None = None,
+    lease_s: float | None = None,
 ) -> AsyncIterator[list[Worker]]:
     """`count` workers with connections of their own, which share their locks; `limits` None is no quotas."""
     async with AsyncExitStack() as stack:
@@ -54,13 +56,14 @@ async def workers(
             locks = ToozLocks(f"file://{directory}/locks", f"worker{index}", directory / "tokens")
             await locks.start()
             stack.push_async_callback(locks.close)
-            found.append(_worker(own, locks_of_all or locks, Quotas(limits or {}), index))
+            settings = PortSettings(lease_s=lease_s)
+            found.append(_worker(own, locks_of_all or locks, Quotas(limits or {}), index, settings))
         yield found
 
 
-def _worker(database: Database, locks: LockService, quotas: Quotas, index: int) -> Worker:
+def _worker(database: Database, locks: LockService, quotas: Quotas, index: int, settings: PortSettings) -> Worker:
     outbox = Outbox(system_clock)
-    batch, groups = assemble_batch(database, locks, quotas, outbox, rng=Random(index))
+    batch, groups = assemble_batch(database, locks, quotas, outbox, rng=Random(index), settings=settings)
     return Worker(
         database=database,
         network=assemble(database, batch, groups),

@@ -1,0 +1,176 @@
+"""Addresses on lease: no lock while they last, and nobody goes short because another has some idle."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+from sqlalchemy import select
+
+from muster.base.errors import Exhausted, MusterError
+from muster.base.ids import new_uuid
+from muster.domain.network_listing import ListQuery
+from muster.domain.ports import NewPort, WantedIp
+from muster.domain.subnets import Pool, SubnetChanges
+from muster.locks.protocol import Grant
+from muster.store import addresses as store
+from tests.conformance.locks.lying import LyingLocks
+
+from .conftest import Bed
+from .workers import ADMIN
+
+LEASE_S = 30.0
+SIZE = 40
+PATIENCE_S = 30.0
+
+
+class CountedLocks(LyingLocks):
+    """Gives every lock at once, and counts."""
+
+    taken = 0
+
+    @asynccontextmanager
+    async def hold_all(self, names: Sequence[str]) -> AsyncIterator[dict[str, Grant]]:
+        self.taken += bool(names)
+        async with super().hold_all(names) as grants:
+            for grant in grants.values():
+                grant.contended = True
+            yield grants
+
+
+class Leasing(Bed):
+    """A pool of forty, and two workers."""
+
+    async def prepare(self) -> None:
+        await super().prepare()
+        changes = SubnetChanges(allocation_pools=(Pool("10.0.0.10", f"10.0.0.{9 + SIZE}"),))
+        await self.services.subnets.update(ADMIN, self.subnet_id, changes)
+        self.other = self.worker(self.locks, LEASE_S, seed=2)
+        self.locks.taken = 0
+
+    locks: CountedLocks
+
+
+@pytest.fixture(params=[64, 0], ids=["under the lock", "leased first"])
+async def bed(database, request, monkeypatch) -> Leasing:
+    """What is short of more than so many is leased first, by itself."""
+    monkeypatch.setattr("muster.services.leases.LARGE", request.param)
+    locks = CountedLocks()
+    made = Leasing(database, locks, LEASE_S)
+    made.locks = locks
+    await made.prepare()
+    return made
+
+
+async def _make(bed: Leasing, services, count: int = 1, address: str | None = None) -> list[str]:
+    """Addresses of ports made in one batch."""
+    wanted = (WantedIp(ip_address=address),) if address else None
+    drafts = [NewPort(id=new_uuid(), project_id="adm", network_id=bed.network_id, fixed_ips=wanted)]
+    drafts += [NewPort(id=new_uuid(), project_id="adm", network_id=bed.network_id) for _ in range(count - 1)]
+    async with asyncio.timeout(PATIENCE_S):
+        made = await asyncio.gather(*(services.ports.create(ADMIN, draft) for draft in drafts))
+    return [port.fixed_ips[0].ip_address for port in made]
+
+
+async def _resting(bed: Leasing) -> dict[str, float]:
+    async with bed.database.read() as connection:
+        table = store.addresses
+        statement = select(table.c.ip_address, table.c.free_at).where(table.c.port_id.is_(None))
+        return dict(map(tuple, (await connection.execute(statement)).all()))
+
+
+def _texts(first: int, count: int) -> list[str]:
+    return [f"10.0.0.{number}" for number in range(first, first + count)]
+
+
+async def test_a_batch_leases_for_the_next_one_which_takes_no_lock(bed):
+    assert await _make(bed, bed.services) == ["10.0.0.10"]
+    assert await _resting(bed) == dict.fromkeys(_texts(11, 4), bed.now + LEASE_S)  # an eighth of what was left
+    assert bed.locks.taken == 1
+    assert await _make(bed, bed.services, 4) == _texts(11, 4)
+    assert bed.locks.taken == 1
+
+
+async def test_another_gets_none_of_them_while_others_are_free(bed):
+    await _make(bed, bed.services)
+    assert await _make(bed, bed.other) == ["10.0.0.15"]
+
+
+async def test_what_a_worker_has_leased_and_not_used_is_the_next_when_the_lease_is_over(bed):
+    await _make(bed, bed.services)
+    bed.now += LEASE_S
+    assert sorted(await _make(bed, bed.other, 4)) == _texts(11, 4)
+
+
+async def test_with_exactly_as_many_as_are_asked_for_all_get_one(bed):
+    """Both lease more than they need before the end; what one has left the other takes."""
+    for _ in range(4):
+        await asyncio.gather(_make(bed, bed.services, 4), _make(bed, bed.other, 6))
+    assert await _resting(bed) == {}
+    with pytest.raises(Exhausted):
+        await _make(bed, bed.other)
+
+
+async def test_who_has_some_in_stock_and_needs_more_of_a_dry_subnet_gets_what_there_is(bed):
+    await _make(bed, bed.services)  # has four in stock, and nothing else is left but what the other has
+    await _make(bed, bed.other, SIZE - 5 - 2)
+    assert len(await _make(bed, bed.services, 6)) == 6
+    with pytest.raises(Exhausted):
+        await _make(bed, bed.services)
+
+
+async def test_a_lease_that_was_taken_is_decided_again(bed):
+    await _make(bed, bed.services)
+    await _make(bed, bed.other, SIZE - 2)  # takes three of the four that lie idle
+    assert len(await _make(bed, bed.services)) == 1
+    with pytest.raises(Exhausted):
+        await _make(bed, bed.services)
+
+
+async def test_a_leased_address_can_be_had_by_name(bed):
+    await _make(bed, bed.services)
+    assert await _make(bed, bed.other, address="10.0.0.12") == ["10.0.0.12"]
+    assert "10.0.0.12" not in await _make(bed, bed.services, 3)
+
+
+async def test_pools_may_change_and_a_subnet_may_go_while_addresses_are_on_lease(bed):
+    await _make(bed, bed.services)
+    changes = SubnetChanges(allocation_pools=(Pool("10.0.0.13", "10.0.0.13"),))
+    await bed.services.subnets.update(ADMIN, bed.subnet_id, changes)
+    assert await _make(bed, bed.services) == ["10.0.0.13"]
+    for port in await bed.services.ports.page(ADMIN, ListQuery()):
+        await bed.services.ports.delete(ADMIN, port.id)
+    await bed.services.subnets.delete(ADMIN, bed.subnet_id)
+    [port] = await asyncio.gather(
+        bed.services.ports.create(ADMIN, NewPort(id=new_uuid(), project_id="adm", network_id=bed.network_id))
+    )
+    assert port.fixed_ips == ()
+
+
+async def test_a_lease_has_no_port_and_is_not_counted(bed):
+    await _make(bed, bed.services)
+    async with bed.database.read() as connection:
+        assert await store.count_given(connection, [bed.subnet_id]) == {bed.subnet_id: 1}
+
+
+async def test_what_a_failed_batch_had_on_lease_is_used_by_the_next(bed):
+    await _make(bed, bed.services)
+    wanted = [NewPort(id=new_uuid(), project_id="adm", network_id=bed.network_id) for _ in range(2)]
+    with pytest.raises(MusterError):  # a group that is not there
+        await bed.services.ports.create_many(ADMIN, [wanted[0], _with_group(wanted[1])])
+    assert sorted(await _make(bed, bed.services, 4)) == _texts(11, 4)
+    assert bed.locks.taken == 1
+
+
+def _with_group(draft: NewPort) -> NewPort:
+    return NewPort(id=draft.id, project_id=draft.project_id, network_id=draft.network_id, security_group_ids=("none",))
+
+
+async def test_what_a_transaction_has_claimed_nobody_takes_however_dry_the_subnet(bed):
+    if bed.database.is_sqlite:
+        return  # has one writer: nobody comes in between
+    await _make(bed, bed.services)
+    async with asyncio.timeout(PATIENCE_S), bed.database.write() as claiming:
+        assert len(await store.claim(claiming, bed.subnet_id, [0x0A00000B, 0x0A00000C])) == 2
+        async with bed.database.write() as dry:
+            assert await store.read_resting(dry, bed.subnet_id, limit=9) == [0x0A00000D, 0x0A00000E]

@@ -61,11 +61,7 @@ class RealCloud:
         self.base_url = self.token = ""
         self.login = "root"
         self._arguments = arguments
-        # `ip netns exec` shows a /sys of its own, in which no control groups are.
-        enter_it = (
-            ("nsenter", f"--net=/run/netns/{self.namespace}") if within else ("ip", "netns", "exec", self.namespace)
-        )
-        self._starter = (*within, *enter_it)
+        self._within = within
         self._log = folder.with_name(folder.name + ".log")
         self._process: subprocess.Popen[str] | None = None
         self._inside = ThreadPoolExecutor(1, initializer=lambda: enter(self.namespace))
@@ -88,7 +84,7 @@ class RealCloud:
         command = [sys.executable, "-m", "muster", "up", "--data", str(self.folder), "--port", "0", *self._arguments]
         with self._log.open("ab") as errors:
             self._process = subprocess.Popen(
-                [*self._starter, *command],
+                [*self._starter(), *command],
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
@@ -101,6 +97,13 @@ class RealCloud:
         self._process.wait(START_S)
         self._process.stdout.close()
         return self.log()
+
+    def _starter(self) -> tuple[str, ...]:
+        """What the process is started by; the namespace may have been changed since the last time."""
+        if not self._within:
+            return ("ip", "netns", "exec", self.namespace)
+        # `ip netns exec` shows a /sys of its own, in which no control groups are.
+        return (*self._within, "nsenter", f"--net=/run/netns/{self.namespace}")
 
     def log(self) -> str:
         """What it has logged so far."""

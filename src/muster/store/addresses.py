@@ -254,9 +254,9 @@ async def claim(connection: AsyncConnection, subnet_id: str, numbers: Sequence[i
 
 
 async def give_leased(connection: AsyncConnection, given: Sequence[Given]) -> None:
-    """Write that these addresses, which the caller has claimed, have their ports. One statement."""
-    rows = [(one.subnet_id, to_key(one.number), one.port_id) for one in given]
-    await update_rows(connection, addresses, ("subnet_id", "address"), ("port_id",), rows)
+    """Write that these addresses, which the caller has claimed, have their ports, and rest no more. One statement."""
+    rows = [(one.subnet_id, to_key(one.number), one.port_id, None) for one in given]
+    await update_rows(connection, addresses, ("subnet_id", "address"), ("port_id", "free_at"), rows)
 
 
 async def release(connection: AsyncConnection, port_ids: Sequence[str], free_at: float) -> None:

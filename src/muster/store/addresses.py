@@ -19,7 +19,7 @@ from muster.base.errors import Stale
 from muster.domain.addresses import Range, from_key, to_key, to_text
 from muster.domain.specs import FixedIp
 from muster.store.columns import flag, moment, reference
-from muster.store.dialects import chunks, insert_rows, update_rows
+from muster.store.dialects import among, chunks, insert_rows, update_rows
 from muster.store.engine import metadata
 
 free_ranges = Table(
@@ -117,7 +117,7 @@ async def swap_ranges(
         firsts = [to_key(one.first) for one in part]
         lasts = [to_key(one.last) for one in part]
         statement = delete(free_ranges).where(
-            free_ranges.c.subnet_id == subnet_id, free_ranges.c.first.in_(firsts), free_ranges.c.last.in_(lasts)
+            free_ranges.c.subnet_id == subnet_id, among(free_ranges.c.first, firsts), among(free_ranges.c.last, lasts)
         )
         if (await connection.execute(statement)).rowcount != len(part):
             raise _changed(subnet_id)
@@ -167,7 +167,7 @@ async def read_holders(connection: AsyncConnection, subnet_id: str, numbers: Ite
     holders: dict[int, str | None] = {}
     for part in chunks(sorted(set(numbers))):
         statement = select(addresses.c.address, addresses.c.port_id).where(
-            addresses.c.subnet_id == subnet_id, addresses.c.address.in_([to_key(number) for number in part])
+            addresses.c.subnet_id == subnet_id, among(addresses.c.address, [to_key(number) for number in part])
         )
         holders.update((from_key(key), port_id) for key, port_id in await connection.execute(statement))
     return holders
@@ -178,7 +178,7 @@ async def wake(connection: AsyncConnection, subnet_id: str, numbers: Sequence[in
     for part in chunks(numbers):
         statement = delete(addresses).where(
             addresses.c.subnet_id == subnet_id,
-            addresses.c.address.in_([to_key(number) for number in part]),
+            among(addresses.c.address, [to_key(number) for number in part]),
             addresses.c.port_id.is_(None),
         )
         if (await connection.execute(statement)).rowcount != len(part):
@@ -243,7 +243,7 @@ async def claim(connection: AsyncConnection, subnet_id: str, numbers: Sequence[i
             select(addresses.c.address, addresses.c.free_at)
             .where(
                 addresses.c.subnet_id == subnet_id,
-                addresses.c.address.in_([to_key(number) for number in part]),
+                among(addresses.c.address, [to_key(number) for number in part]),
                 addresses.c.port_id.is_(None),
             )
             .order_by(addresses.c.address)
@@ -262,7 +262,7 @@ async def give_leased(connection: AsyncConnection, given: Sequence[Given]) -> No
 async def release(connection: AsyncConnection, port_ids: Sequence[str], free_at: float) -> None:
     """All addresses of these ports rest until `free_at`. Two statements per chunk."""
     for part in chunks(port_ids):
-        mine = addresses.c.port_id.in_(part)
+        mine = among(addresses.c.port_id, part)
         await connection.execute(delete(addresses).where(mine, addresses.c.pooled.is_(False)))
         await connection.execute(update(addresses).where(mine).values(port_id=None, free_at=free_at))
 
@@ -292,7 +292,7 @@ async def read_by_port(connection: AsyncConnection, port_ids: Sequence[str]) -> 
     for part in chunks(port_ids):
         statement = (
             select(addresses.c.port_id, addresses.c.subnet_id, addresses.c.ip_address)
-            .where(addresses.c.port_id.in_(part))
+            .where(among(addresses.c.port_id, part))
             .order_by(addresses.c.address)
         )
         for port_id, subnet_id, ip_address in await connection.execute(statement):
@@ -311,7 +311,7 @@ async def read_all_given(connection: AsyncConnection, subnet_id: str) -> list[tu
 async def set_pooled(connection: AsyncConnection, subnet_id: str, numbers: Sequence[int], *, pooled: bool) -> None:
     """Whether these given addresses belong to the pools now."""
     for part in chunks(numbers):
-        where = (addresses.c.subnet_id == subnet_id) & addresses.c.address.in_([to_key(number) for number in part])
+        where = (addresses.c.subnet_id == subnet_id) & among(addresses.c.address, [to_key(number) for number in part])
         await connection.execute(update(addresses).where(where).values(pooled=pooled))
 
 
@@ -325,7 +325,7 @@ async def count_given(connection: AsyncConnection, subnet_ids: Sequence[str]) ->
     """How many addresses of each subnet have a port."""
     statement = (
         select(addresses.c.subnet_id, func.count())
-        .where(addresses.c.subnet_id.in_(subnet_ids), addresses.c.port_id.is_not(None))
+        .where(among(addresses.c.subnet_id, subnet_ids), addresses.c.port_id.is_not(None))
         .group_by(addresses.c.subnet_id)
     )
     rows = await connection.execute(statement)

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.domain.aggregates import Aggregate, NewAggregate
 from muster.store.columns import document, moment, reference, text
-from muster.store.dialects import chunks
+from muster.store.dialects import among, chunks
 from muster.store.engine import metadata
 from muster.store.hosts import hosts
 
@@ -90,7 +90,7 @@ async def apply_zones(connection: AsyncConnection, host_ids: Collection[str]) ->
         .scalar_subquery()
     )
     for part in chunks(sorted(host_ids)):
-        statement = update(hosts).where(hosts.c.id.in_(part))
+        statement = update(hosts).where(among(hosts.c.id, part))
         await connection.execute(statement.values(availability_zone=func.coalesce(zone, hosts.c.own_zone)))
 
 

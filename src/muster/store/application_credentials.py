@@ -11,6 +11,7 @@ from muster.domain.application_credentials import ApplicationCredential, Credent
 from muster.domain.attribute_filters import Filter, Listing, Page
 from muster.store.attribute_filters import conditions, read_page
 from muster.store.columns import document, flag, identity_column, moment, reference, text
+from muster.store.dialects import among
 from muster.store.engine import metadata
 
 application_credentials = Table(
@@ -89,7 +90,7 @@ async def read_listing(
 async def remove_of(connection: AsyncConnection, user_ids: Collection[str], project_id: str) -> None:
     """These users' credentials in a project go. One statement."""
     columns = application_credentials.c
-    where = columns.user_id.in_(sorted(user_ids)) & (columns.project_id == project_id)
+    where = among(columns.user_id, sorted(user_ids)) & (columns.project_id == project_id)
     await connection.execute(delete(application_credentials).where(where))
 
 

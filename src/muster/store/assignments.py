@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.domain.assignments import Actor, ActorKind, Grant, Target, TargetKind
 from muster.store.columns import flag, reference
-from muster.store.dialects import upsert
+from muster.store.dialects import among, upsert
 from muster.store.engine import metadata
 from muster.store.groups import group_members
 
@@ -124,7 +124,7 @@ def _is_actor(user_id: str, with_groups: bool) -> ColumnElement[bool]:
 
 
 def _is_target(target_ids: Collection[str], above_ids: Collection[str]) -> ColumnElement[bool]:
-    direct = assignments.c.target_id.in_(target_ids)
+    direct = among(assignments.c.target_id, target_ids)
     if not above_ids:
         return direct
-    return or_(direct, assignments.c.target_id.in_(above_ids) & assignments.c.inherited)
+    return or_(direct, among(assignments.c.target_id, above_ids) & assignments.c.inherited)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from muster.store.dialects import chunks
+from muster.store.dialects import among, chunks
 from muster.store.instance_actions import instance_actions
 from muster.store.servers import server_tags, servers
 
@@ -27,10 +27,10 @@ async def remove(connection: AsyncConnection, server_ids: Sequence[str]) -> int:
     """
     removed = 0
     for part in chunks(server_ids):
-        gone = servers.c.id.in_(part) & servers.c.deleted_at.is_not(None)
+        gone = among(servers.c.id, part) & servers.c.deleted_at.is_not(None)
         found = list((await connection.execute(select(servers.c.id).where(gone))).scalars())
-        await connection.execute(delete(instance_actions).where(instance_actions.c.server_id.in_(found)))
-        await connection.execute(delete(server_tags).where(server_tags.c.server_id.in_(found)))
-        await connection.execute(delete(servers).where(servers.c.id.in_(found)))
+        await connection.execute(delete(instance_actions).where(among(instance_actions.c.server_id, found)))
+        await connection.execute(delete(server_tags).where(among(server_tags.c.server_id, found)))
+        await connection.execute(delete(servers).where(among(servers.c.id, found)))
         removed += len(found)
     return removed

@@ -13,7 +13,7 @@ from muster.domain.users import User
 from muster.store import users as user_store
 from muster.store.attribute_filters import conditions, read_page
 from muster.store.columns import document, identity_column, reference, text
-from muster.store.dialects import chunks, upsert
+from muster.store.dialects import among, chunks, upsert
 from muster.store.engine import metadata
 
 user_groups = Table(
@@ -63,7 +63,7 @@ async def read(connection: AsyncConnection, ids: Collection[str], *, lock: bool 
     """Groups by id; those that do not exist are left out. `lock` for changing them. One query a chunk."""
     found: dict[str, Group] = {}
     for part in chunks(sorted(ids)):
-        statement = select(user_groups).where(user_groups.c.id.in_(part))
+        statement = select(user_groups).where(among(user_groups.c.id, part))
         if lock:
             statement = statement.with_for_update()
         found.update((row.id, _group(row)) for row in await connection.execute(statement))
@@ -94,7 +94,7 @@ async def read_member_ids(connection: AsyncConnection, group_ids: Collection[str
     """The users of each group. One query a chunk."""
     members: dict[str, list[str]] = {group_id: [] for group_id in group_ids}
     for part in chunks(sorted(group_ids)):
-        statement = select(group_members).where(group_members.c.group_id.in_(part)).order_by(group_members.c.user_id)
+        statement = select(group_members).where(among(group_members.c.group_id, part)).order_by(group_members.c.user_id)
         for group_id, user_id in await connection.execute(statement):
             members[group_id].append(user_id)
     return members
@@ -106,7 +106,7 @@ async def read_group_ids(connection: AsyncConnection, user_id: str) -> list[str]
 
 
 def _groups_of(user_ids: Sequence[str]) -> Any:
-    return select(group_members.c.group_id).where(group_members.c.user_id.in_(user_ids))
+    return select(group_members.c.group_id).where(among(group_members.c.user_id, user_ids))
 
 
 async def add_member(connection: AsyncConnection, group_id: str, user_id: str) -> None:

@@ -17,7 +17,7 @@ from muster.domain.messages import Hello, next_epoch
 from muster.domain.network_members import tunnel_address
 from muster.domain.placement import Demand, HostPicture, Overcommit, Search, Strategy, servers_limit
 from muster.store.columns import counter, flag, identity_column, integer, moment, text
-from muster.store.dialects import chunks, upsert
+from muster.store.dialects import among, chunks, upsert
 from muster.store.engine import metadata
 
 hosts = Table(
@@ -98,7 +98,7 @@ def _row(hello: Hello, overcommit: Overcommit, now: float) -> dict[str, object]:
 
 def in_order(host_ids: Collection[str]) -> Select[tuple[str]]:
     """These hosts' ids, for a statement that changes many: whose rows everybody takes in this order."""
-    return select(hosts.c.id).where(hosts.c.id.in_(host_ids)).order_by(hosts.c.id).with_for_update()
+    return select(hosts.c.id).where(among(hosts.c.id, host_ids)).order_by(hosts.c.id).with_for_update()
 
 
 # Of hosts, by id: what servers together claim of each, and how many they are.
@@ -151,7 +151,7 @@ async def read_report_seqs(connection: AsyncConnection, host_ids: Collection[str
     """`report_seq` of these hosts, as far as they are known. One query per chunk."""
     seqs: dict[str, int] = {}
     for part in chunks(sorted(host_ids)):
-        rows = await connection.execute(select(hosts.c.id, hosts.c.report_seq).where(hosts.c.id.in_(part)))
+        rows = await connection.execute(select(hosts.c.id, hosts.c.report_seq).where(among(hosts.c.id, part)))
         seqs.update((row[0], row[1]) for row in rows)
     return seqs
 
@@ -160,7 +160,7 @@ async def read_desired_seqs(connection: AsyncConnection, host_ids: Collection[st
     """`desired_seq` of these hosts. One query per chunk."""
     seqs: dict[str, int] = {}
     for part in chunks(sorted(host_ids)):
-        rows = await connection.execute(select(hosts.c.id, hosts.c.desired_seq).where(hosts.c.id.in_(part)))
+        rows = await connection.execute(select(hosts.c.id, hosts.c.desired_seq).where(among(hosts.c.id, part)))
         seqs.update((row[0], row[1]) for row in rows)
     return seqs
 
@@ -235,7 +235,7 @@ async def claim(connection: AsyncConnection, shares: Shares) -> set[str]:
         statement = (
             update(hosts)
             .where(
-                hosts.c.id.in_(host_ids),
+                among(hosts.c.id, host_ids),
                 hosts.c.disabled.is_(False),
                 hosts.c.forced_down.is_(False),
                 hosts.c.vcpus_used + demand.vcpus <= hosts.c.vcpus_limit,
@@ -254,7 +254,7 @@ async def release(connection: AsyncConnection, shares: Shares) -> None:
     """Give back what gone servers had claimed of each host. Statements as for `claim`."""
     for demand, servers, host_ids in await _alike(connection, shares):
         less = Demand(vcpus=-demand.vcpus, ram_mib=-demand.ram_mib, disk_gib=-demand.disk_gib)
-        await connection.execute(update(hosts).where(hosts.c.id.in_(host_ids)).values(**_used(less, -servers)))
+        await connection.execute(update(hosts).where(among(hosts.c.id, host_ids)).values(**_used(less, -servers)))
 
 
 async def _alike(connection: AsyncConnection, shares: Shares) -> list[tuple[Demand, int, Sequence[str]]]:
@@ -289,7 +289,7 @@ async def read_firewalls(connection: AsyncConnection, host_ids: Collection[str])
     """Which of these hosts enforce security groups. One query per chunk."""
     found: set[str] = set()
     for part in chunks(sorted(host_ids)):
-        statement = select(hosts.c.id).where(hosts.c.id.in_(part), hosts.c.firewall)
+        statement = select(hosts.c.id).where(among(hosts.c.id, part), hosts.c.firewall)
         found.update((await connection.execute(statement)).scalars())
     return found
 
@@ -299,7 +299,7 @@ async def read_tunnels(connection: AsyncConnection, hostnames: Collection[str]) 
     found: dict[str, tuple[str, str]] = {}
     for part in chunks(sorted(hostnames)):
         statement = select(hosts.c.hostname, hosts.c.id, hosts.c.host_ip).where(
-            hosts.c.hostname.in_(part), hosts.c.firewall
+            among(hosts.c.hostname, part), hosts.c.firewall
         )
         for hostname, host_id, host_ip in await connection.execute(statement):
             if (address := tunnel_address(host_ip)) is not None:

@@ -7,7 +7,7 @@ from sqlalchemy import Select, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.domain.hypervisors import Guest, Hypervisor, HypervisorQuery, Share, Statistics
-from muster.store.dialects import chunks
+from muster.store.dialects import among, chunks
 from muster.store.hosts import hosts
 from muster.store.servers import servers
 
@@ -32,7 +32,7 @@ async def read(connection: AsyncConnection, host_ids: Collection[str]) -> dict[s
     """These hosts. One query per chunk."""
     found: dict[str, Hypervisor] = {}
     for part in chunks(sorted(host_ids)):
-        for host in await _read(connection, select(*_COLUMNS).where(hosts.c.id.in_(part))):
+        for host in await _read(connection, select(*_COLUMNS).where(among(hosts.c.id, part))):
             found[host.id] = host
     return found
 
@@ -52,7 +52,7 @@ async def read_guests(connection: AsyncConnection, host_ids: Sequence[str]) -> d
     """The servers on these hosts, oldest first. One query per chunk."""
     found: dict[str, list[Guest]] = {}
     for part in chunks(host_ids):
-        where = servers.c.host_id.in_(part) & servers.c.deleted_at.is_(None)
+        where = among(servers.c.host_id, part) & servers.c.deleted_at.is_(None)
         statement = select(servers.c.host_id, servers.c.id, servers.c.name).where(where)
         for host_id, server_id, name in await connection.execute(
             statement.order_by(servers.c.created_at, servers.c.id)

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from muster.base.errors import Invalid
 from muster.domain.image_listing import ImageFilter, ImagePage, Sort, TimeFilter, Viewer
 from muster.domain.images import Image, Visibility
+from muster.store.dialects import among
 from muster.store.images import image_members, image_properties, image_tags, images, with_details
 
 
@@ -45,7 +46,7 @@ def _seen(viewer: Viewer, member_status: str) -> ColumnElement[bool]:
 
 def _conditions(wanted: ImageFilter, viewer: Viewer) -> list[ColumnElement[bool]]:
     terms: list[ColumnElement[bool]] = [images.c.os_hidden.is_(wanted.os_hidden)]
-    terms += [images.c[field].in_(values) for field, values in wanted.one_of.items()]
+    terms += [among(images.c[field], values) for field, values in wanted.one_of.items()]
     terms += [_time(item) for item in wanted.times]
     if wanted.size_min is not None:
         terms.append(images.c.size >= wanted.size_min)

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.domain.images import Image, Status, Visibility
 from muster.store.columns import flag, identity_column, integer, moment, reference, text
-from muster.store.dialects import chunks
+from muster.store.dialects import among, chunks
 from muster.store.engine import metadata
 
 images = Table(
@@ -82,8 +82,8 @@ async def save(connection: AsyncConnection, changed: Sequence[Image]) -> None:
     for image in changed:
         await connection.execute(update(images).where(images.c.id == image.id).values(_values(image)))
     for part in chunks(ids):
-        await connection.execute(delete(image_properties).where(image_properties.c.image_id.in_(part)))
-        await connection.execute(delete(image_tags).where(image_tags.c.image_id.in_(part)))
+        await connection.execute(delete(image_properties).where(among(image_properties.c.image_id, part)))
+        await connection.execute(delete(image_tags).where(among(image_tags.c.image_id, part)))
     await _insert_details(connection, changed)
 
 
@@ -91,7 +91,7 @@ async def read(connection: AsyncConnection, ids: Collection[str], *, lock: bool 
     """Images by id; those that do not exist are left out. `lock` for changing them. Three queries a chunk."""
     found: dict[str, Image] = {}
     for part in chunks(sorted(ids)):
-        statement = select(images).where(images.c.id.in_(part)).order_by(images.c.id)
+        statement = select(images).where(among(images.c.id, part)).order_by(images.c.id)
         if lock:
             statement = statement.with_for_update()
         found.update((image.id, image) for image in await with_details(connection, await connection.execute(statement)))
@@ -102,7 +102,7 @@ async def read_statuses(connection: AsyncConnection, ids: Collection[str]) -> di
     """The status of images by id, of those that exist. One query a chunk."""
     found: dict[str, Status] = {}
     for part in chunks(sorted(ids)):
-        statement = select(images.c.id, images.c.status).where(images.c.id.in_(part))
+        statement = select(images.c.id, images.c.status).where(among(images.c.id, part))
         found.update((row.id, Status(row.status)) for row in await connection.execute(statement))
     return found
 
@@ -122,7 +122,7 @@ async def set_status(connection: AsyncConnection, ids: Collection[str], status: 
     """Images are in another state now. One statement a chunk."""
     for part in chunks(sorted(ids)):
         values = {"status": str(status), "updated_at": now_s}
-        await connection.execute(update(images).where(images.c.id.in_(part)).values(values))
+        await connection.execute(update(images).where(among(images.c.id, part)).values(values))
 
 
 async def hide_others(connection: AsyncConnection, name: str, value: str, now_s: float) -> None:
@@ -136,7 +136,7 @@ async def hide_others(connection: AsyncConnection, name: str, value: str, now_s:
 async def remove(connection: AsyncConnection, ids: Collection[str]) -> None:
     """Delete images with their properties, tags and members. One statement a chunk."""
     for part in chunks(sorted(ids)):
-        await connection.execute(delete(images).where(images.c.id.in_(part)))
+        await connection.execute(delete(images).where(among(images.c.id, part)))
 
 
 async def with_details(connection: AsyncConnection, rows: Iterable[Any]) -> list[Image]:
@@ -145,10 +145,10 @@ async def with_details(connection: AsyncConnection, rows: Iterable[Any]) -> list
     properties: defaultdict[str, dict[str, str]] = defaultdict(dict)
     tags: defaultdict[str, list[str]] = defaultdict(list)
     for part in chunks([row.id for row in kept]):
-        statement = select(image_properties).where(image_properties.c.image_id.in_(part))
+        statement = select(image_properties).where(among(image_properties.c.image_id, part))
         for image_id, name, value in await connection.execute(statement):
             properties[image_id][name] = value
-        for image_id, tag in await connection.execute(select(image_tags).where(image_tags.c.image_id.in_(part))):
+        for image_id, tag in await connection.execute(select(image_tags).where(among(image_tags.c.image_id, part))):
             tags[image_id].append(tag)
     return [_image(row, dict(sorted(properties[row.id].items())), sorted(tags[row.id])) for row in kept]
 

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from muster.base.errors import NotFound
 from muster.domain.instance_actions import ActionQuery, InstanceAction
 from muster.store.columns import moment, reference, text
-from muster.store.dialects import chunks
+from muster.store.dialects import among, chunks
 from muster.store.engine import metadata
 
 instance_actions = Table(
@@ -40,7 +40,7 @@ async def finish(
 ) -> None:
     """The actions under way of these servers are done; `message` says what failed. One statement per chunk."""
     for part in chunks(server_ids):
-        where = instance_actions.c.server_id.in_(part) & instance_actions.c.finished_at.is_(None)
+        where = among(instance_actions.c.server_id, part) & instance_actions.c.finished_at.is_(None)
         values = {"finished_at": now, "updated_at": now, "message": message}
         await connection.execute(update(instance_actions).where(where).values(**values))
 

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.base.errors import Bug
 from muster.domain.network_listing import Condition, ListQuery, Sort
+from muster.store.dialects import among
 from muster.store.tag_filters import tag_conditions
 from muster.store.tags import tags
 
@@ -76,7 +77,7 @@ def _conditions(listable: Listable, conditions: Sequence[Condition]) -> list[Col
 def one_of(column: ColumnElement[Any], values: Sequence[Any]) -> ColumnElement[bool]:
     """The column has one of the values, where None is NULL."""
     plain = [value for value in values if value is not None]
-    term: ColumnElement[bool] = column.in_(plain) if plain else false()
+    term: ColumnElement[bool] = among(column, plain) if plain else false()
     return or_(term, column.is_(None)) if len(plain) < len(values) else term
 
 

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.domain.network_members import tunnel_address
 from muster.store.columns import reference, text
-from muster.store.dialects import chunks, upsert
+from muster.store.dialects import among, chunks, upsert
 from muster.store.engine import metadata
 from muster.store.hosts import hosts
 from muster.store.member_log import MemberLog, change_columns
@@ -91,13 +91,13 @@ async def settle(connection: AsyncConnection, host_ids: Collection[str]) -> tupl
     joined: list[Peer] = []
     left: list[Peer] = []
     for part in chunks(sorted(host_ids)):
-        mine = network_members.c.host_id.in_(part)
+        mine = among(network_members.c.host_id, part)
         rows = await connection.execute(select(network_members).where(mine).order_by(*_KEY).with_for_update())
         told = {Peer(*row) for row in rows}
         bound = (
             select(ports.c.network_id, hosts.c.id, hosts.c.host_ip)
             .join(hosts, hosts.c.hostname == ports.c.binding_host_id)
-            .where(hosts.c.id.in_(part), hosts.c.firewall)
+            .where(among(hosts.c.id, part), hosts.c.firewall)
             .distinct()
         )
         true = {
@@ -119,7 +119,7 @@ async def read(connection: AsyncConnection, network_ids: Collection[str]) -> dic
         statement = (
             select(networks.c.id, networks.c.member_generation, network_members.c.host_id, network_members.c.ip_address)
             .join(network_members, network_members.c.network_id == networks.c.id, isouter=True)
-            .where(networks.c.id.in_(part))
+            .where(among(networks.c.id, part))
         )
         for network_id, generation, host_id, address in await connection.execute(statement):
             generations[network_id] = generation

@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from muster.domain.network_listing import ListQuery
 from muster.domain.networks import Network
 from muster.store.columns import counter, document, flag, identity_column, integer, moment, reference, text
-from muster.store.dialects import chunks
+from muster.store.dialects import among, chunks
 from muster.store.engine import metadata
 from muster.store.network_listing import Listable, page
 from muster.store.tags import forget as forget_tags
@@ -69,7 +69,7 @@ async def insert_all(connection: AsyncConnection, made: Sequence[Network]) -> No
 
 async def taken_segments(connection: AsyncConnection, segment_ids: Collection[int]) -> set[int]:
     """Which of these segments networks have. One query."""
-    statement = select(networks.c.segment_id).where(networks.c.segment_id.in_(segment_ids))
+    statement = select(networks.c.segment_id).where(among(networks.c.segment_id, segment_ids))
     return set((await connection.execute(statement)).scalars())
 
 
@@ -77,7 +77,7 @@ async def read(connection: AsyncConnection, network_ids: Collection[str]) -> dic
     """These networks by id, as far as they exist, with subnets and tags. Three queries per chunk."""
     rows: list[Any] = []
     for part in chunks(sorted(network_ids)):
-        rows += await connection.execute(select(networks).where(networks.c.id.in_(part)))
+        rows += await connection.execute(select(networks).where(among(networks.c.id, part)))
     return {network.id: network for network in await _whole(connection, rows)}
 
 
@@ -96,7 +96,7 @@ async def lock(connection: AsyncConnection, network_id: str) -> None:
 
 async def touch(connection: AsyncConnection, network_ids: Collection[str], now: float) -> None:
     """Raise the revision of networks of which something has changed. One statement."""
-    statement = update(networks).where(networks.c.id.in_(network_ids))
+    statement = update(networks).where(among(networks.c.id, network_ids))
     await connection.execute(statement.values(revision=networks.c.revision + 1, updated_at=now))
 
 
@@ -132,7 +132,7 @@ async def _whole(connection: AsyncConnection, rows: Sequence[Any]) -> list[Netwo
     subnet_ids: dict[str, list[str]] = {}
     subnets = metadata.tables["subnets"]
     for part in chunks(ids):
-        statement = select(subnets.c.network_id, subnets.c.id).where(subnets.c.network_id.in_(part))
+        statement = select(subnets.c.network_id, subnets.c.id).where(among(subnets.c.network_id, part))
         for network_id, subnet_id in await connection.execute(statement.order_by(subnets.c.created_at, subnets.c.id)):
             subnet_ids.setdefault(network_id, []).append(subnet_id)
     tagged = await read_tags(connection, ids)

@@ -25,7 +25,7 @@ from sqlalchemy import insert as insert_into
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.store.columns import moment, reference
-from muster.store.dialects import chunks
+from muster.store.dialects import among, chunks
 from muster.store.engine import metadata
 from muster.store.hosts import hosts, in_order
 from muster.store.ports import port_security_groups, ports
@@ -134,7 +134,7 @@ async def read_waiting_hosts(connection: AsyncConnection, host_ids: Collection[s
     """Which of these hosts have a note that is still to be published. One query per chunk."""
     found: set[str] = set()
     for part in chunks(sorted(host_ids)):
-        statement = select(outbox.c.host_id).where(outbox.c.host_id.in_(part)).distinct()
+        statement = select(outbox.c.host_id).where(among(outbox.c.host_id, part)).distinct()
         found.update((await connection.execute(statement)).scalars())
     return found
 
@@ -142,7 +142,7 @@ async def read_waiting_hosts(connection: AsyncConnection, host_ids: Collection[s
 async def remove(connection: AsyncConnection, ids: Sequence[int]) -> None:
     """These notes have been published. One statement per chunk."""
     for part in chunks(ids):
-        await connection.execute(delete(outbox).where(outbox.c.id.in_(part)))
+        await connection.execute(delete(outbox).where(among(outbox.c.id, part)))
 
 
 async def raise_seqs(connection: AsyncConnection, host_ids: Collection[str], now: float) -> Mapping[str, int]:
@@ -162,7 +162,7 @@ async def raise_seqs(connection: AsyncConnection, host_ids: Collection[str], now
 async def raise_generations(connection: AsyncConnection, server_ids: Sequence[str]) -> None:
     """The servers' specs are newer than what hosts have. One statement per chunk."""
     for part in chunks(server_ids):
-        statement = update(servers).where(servers.c.id.in_(part)).values(generation=servers.c.generation + 1)
+        statement = update(servers).where(among(servers.c.id, part)).values(generation=servers.c.generation + 1)
         await connection.execute(statement)
 
 
@@ -171,7 +171,7 @@ async def read_server_hosts(connection: AsyncConnection, server_ids: Collection[
     changes: list[Change] = []
     for part in chunks(sorted(server_ids)):
         statement = select(servers.c.host_id, servers.c.id).where(
-            servers.c.id.in_(part), servers.c.host_id.is_not(None), servers.c.deleted_at.is_(None)
+            among(servers.c.id, part), servers.c.host_id.is_not(None), servers.c.deleted_at.is_(None)
         )
         rows = await connection.execute(statement)
         changes += [Change(host_id=host_id, server_id=server_id) for host_id, server_id in rows]
@@ -188,7 +188,7 @@ async def read_network_hosts(connection: AsyncConnection, network_ids: Collectio
         statement = (
             select(hosts.c.id, ports.c.network_id)
             .join(hosts, hosts.c.hostname == ports.c.binding_host_id)
-            .where(ports.c.network_id.in_(part))
+            .where(among(ports.c.network_id, part))
             .distinct()
         )
         rows = await connection.execute(statement)
@@ -217,10 +217,10 @@ async def read_hosts_told(connection: AsyncConnection, group_id: str, host_ids: 
         port = exists().where(
             ports.c.binding_host_id == hosts.c.hostname, ports.c.device_id.not_in(waiting), _in_groups([group_id])
         )
-        told.update((await connection.execute(select(hosts.c.id).where(hosts.c.id.in_(part), port))).scalars())
+        told.update((await connection.execute(select(hosts.c.id).where(among(hosts.c.id, part), port))).scalars())
     return told
 
 
 def _in_groups(group_ids: Collection[str]) -> ColumnElement[bool]:
     links = port_security_groups.c
-    return exists().where(links.port_id == ports.c.id, links.security_group_id.in_(group_ids))
+    return exists().where(links.port_id == ports.c.id, among(links.security_group_id, group_ids))

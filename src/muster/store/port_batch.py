@@ -11,7 +11,7 @@ from muster.base.errors import Stale
 from muster.domain.network_members import Binding
 from muster.domain.port_batch import NetworkPicture, SubnetPicture
 from muster.domain.ports import Port
-from muster.store.dialects import chunks
+from muster.store.dialects import among, chunks
 from muster.store.networks import networks
 from muster.store.ports import port_security_groups, ports
 from muster.store.security_groups import security_groups
@@ -22,7 +22,7 @@ from muster.store.tags import tags
 async def read_pictures(connection: AsyncConnection, network_ids: Collection[str]) -> dict[str, NetworkPicture]:
     """These networks with their subnets, oldest subnet first. Two queries."""
     columns = (networks.c.id, networks.c.project_id, networks.c.shared, networks.c.port_security_enabled)
-    rows = await connection.execute(select(*columns).where(networks.c.id.in_(network_ids)))
+    rows = await connection.execute(select(*columns).where(among(networks.c.id, network_ids)))
     found = {
         row.id: NetworkPicture(
             id=row.id, project_id=row.project_id, shared=row.shared, port_security_enabled=row.port_security_enabled
@@ -47,7 +47,7 @@ async def with_subnets(
             subnets.c.enable_dhcp,
             subnets.c.ipv6_address_mode,
         )
-        .where(subnets.c.network_id.in_(list(pictures)))
+        .where(among(subnets.c.network_id, list(pictures)))
         .order_by(subnets.c.created_at, subnets.c.id)
     )
     for row in await connection.execute(statement):
@@ -63,7 +63,7 @@ async def keep_subnets(connection: AsyncConnection, network_ids: Collection[str]
 
     Others may do the same at the same time.
     """
-    statement = select(networks.c.id).where(networks.c.id.in_(network_ids)).order_by(networks.c.id)
+    statement = select(networks.c.id).where(among(networks.c.id, network_ids)).order_by(networks.c.id)
     await connection.execute(statement.with_for_update(key_share=True, read=True))
 
 
@@ -81,7 +81,7 @@ async def record_fences(connection: AsyncConnection, tokens: Mapping[str, int]) 
 async def read_macs(connection: AsyncConnection, network_id: str, mac_addresses: Collection[str]) -> set[str]:
     """Which of these MAC addresses the network has already. One query."""
     statement = select(ports.c.mac_address).where(
-        ports.c.network_id == network_id, ports.c.mac_address.in_(mac_addresses)
+        ports.c.network_id == network_id, among(ports.c.mac_address, mac_addresses)
     )
     return set((await connection.execute(statement)).scalars())
 
@@ -90,7 +90,7 @@ async def read_group_projects(connection: AsyncConnection, group_ids: Collection
     """The project of each of these security groups that exists. One query per chunk."""
     found: dict[str, str] = {}
     for part in chunks(sorted(group_ids)):
-        statement = select(security_groups.c.id, security_groups.c.project_id).where(security_groups.c.id.in_(part))
+        statement = select(security_groups.c.id, security_groups.c.project_id).where(among(security_groups.c.id, part))
         found.update((await connection.execute(statement)).all())
     return found
 
@@ -118,7 +118,7 @@ async def read_links(connection: AsyncConnection, port_ids: Sequence[str]) -> di
     for part in chunks(port_ids):
         statement = (
             select(port_security_groups.c.port_id, port_security_groups.c.security_group_id)
-            .where(port_security_groups.c.port_id.in_(part))
+            .where(among(port_security_groups.c.port_id, part))
             .order_by(port_security_groups.c.position)
         )
         for port_id, group_id in await connection.execute(statement):
@@ -134,7 +134,9 @@ async def lock_ports(connection: AsyncConnection, port_ids: Sequence[str]) -> No
     if connection.dialect.name == "sqlite":
         return
     for part in chunks(sorted(port_ids)):
-        await connection.execute(select(ports.c.id).where(ports.c.id.in_(part)).order_by(ports.c.id).with_for_update())
+        await connection.execute(
+            select(ports.c.id).where(among(ports.c.id, part)).order_by(ports.c.id).with_for_update()
+        )
 
 
 class Removed(NamedTuple):
@@ -152,9 +154,9 @@ async def delete_ports(connection: AsyncConnection, port_ids: Sequence[str]) -> 
     removed: dict[str, Removed] = {}
     columns = (ports.c.id, ports.c.project_id, ports.c.network_id, ports.c.binding_host_id)
     for part in chunks(port_ids):
-        await connection.execute(delete(tags).where(tags.c.resource_id.in_(part)))
-        await connection.execute(delete(port_security_groups).where(port_security_groups.c.port_id.in_(part)))
-        statement = delete(ports).where(ports.c.id.in_(part)).returning(*columns)
+        await connection.execute(delete(tags).where(among(tags.c.resource_id, part)))
+        await connection.execute(delete(port_security_groups).where(among(port_security_groups.c.port_id, part)))
+        statement = delete(ports).where(among(ports.c.id, part)).returning(*columns)
         for port_id, project_id, network_id, hostname in await connection.execute(statement):
             removed[port_id] = Removed(project_id, Binding(network_id, hostname))
     return removed

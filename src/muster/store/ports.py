@@ -27,7 +27,7 @@ from muster.domain.specs import AddressPair
 from muster.store.addresses import addresses
 from muster.store.addresses import read_by_port as read_addresses
 from muster.store.columns import counter, document, flag, identity_column, moment, reference, text
-from muster.store.dialects import chunks
+from muster.store.dialects import among, chunks
 from muster.store.engine import metadata
 from muster.store.network_listing import Listable, page
 from muster.store.networks import networks
@@ -76,7 +76,7 @@ _DOCUMENTS = ("allowed_address_pairs", "extra_dhcp_opts", "binding_profile")
 
 
 def _has_address(column: str) -> Any:
-    return lambda values: ports.c.id.in_(select(addresses.c.port_id).where(addresses.c[column].in_(values)))
+    return lambda values: ports.c.id.in_(select(addresses.c.port_id).where(among(addresses.c[column], values)))
 
 
 def _has_address_part(values: Sequence[str]) -> ColumnElement[bool]:
@@ -85,7 +85,7 @@ def _has_address_part(values: Sequence[str]) -> ColumnElement[bool]:
 
 
 def _in_group(values: Sequence[str]) -> ColumnElement[bool]:
-    members = select(port_security_groups.c.port_id).where(port_security_groups.c.security_group_id.in_(values))
+    members = select(port_security_groups.c.port_id).where(among(port_security_groups.c.security_group_id, values))
     return ports.c.id.in_(members)
 
 
@@ -104,7 +104,7 @@ async def read(connection: AsyncConnection, port_ids: Collection[str]) -> dict[s
     """These ports by id, as far as they exist, whole. Four queries per chunk."""
     rows: list[Any] = []
     for part in chunks(sorted(port_ids)):
-        rows += await connection.execute(select(ports).where(ports.c.id.in_(part)))
+        rows += await connection.execute(select(ports).where(among(ports.c.id, part)))
     return {port.id: port for port in await _whole(connection, rows)}
 
 
@@ -195,7 +195,7 @@ async def _whole(connection: AsyncConnection, rows: Sequence[Any]) -> list[Port]
     groups: dict[str, list[str]] = {}
     for part in chunks(ids):
         links = port_security_groups.c
-        statement = select(links.port_id, links.security_group_id).where(links.port_id.in_(part))
+        statement = select(links.port_id, links.security_group_id).where(among(links.port_id, part))
         for port_id, group_id in await connection.execute(statement.order_by(links.position)):
             groups.setdefault(port_id, []).append(group_id)
     return [

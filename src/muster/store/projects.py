@@ -28,7 +28,7 @@ from muster.domain.projects import Project
 from muster.domain.tag_filters import TagFilter
 from muster.store.attribute_filters import conditions, read_page
 from muster.store.columns import document, flag, identity_column, reference, text
-from muster.store.dialects import chunks
+from muster.store.dialects import among, chunks
 from muster.store.engine import metadata
 from muster.store.tag_filters import tag_conditions
 
@@ -116,7 +116,7 @@ async def read(connection: AsyncConnection, ids: Collection[str], *, lock: bool 
     """Projects and domains by id; those that do not exist are left out. `lock` for changing them. One query a chunk."""
     found: dict[str, Project] = {}
     for part in chunks(sorted(ids)):
-        statement = select(projects).where(projects.c.id.in_(part))
+        statement = select(projects).where(among(projects.c.id, part))
         if lock:
             statement = statement.with_for_update()
         found.update((row.id, _project(row)) for row in await connection.execute(statement))
@@ -147,7 +147,7 @@ async def read_places(connection: AsyncConnection, domain_ids: Collection[str]) 
     places: dict[str, Place] = {}
     for part in chunks(sorted(domain_ids)):
         statement = select(projects.c.id, projects.c.parent_id, projects.c.domain_id).where(
-            projects.c.domain_id.in_(part)
+            among(projects.c.domain_id, part)
         )
         places.update(
             (row.id, Place(row.id, row.parent_id, row.domain_id)) for row in await connection.execute(statement)

@@ -9,7 +9,7 @@ from sqlalchemy import BigInteger, Column, String, Table, delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.store.columns import reference
-from muster.store.dialects import upsert
+from muster.store.dialects import among, upsert
 from muster.store.engine import metadata
 
 quotas = Table(
@@ -23,7 +23,7 @@ quotas = Table(
 
 async def read_limits(connection: AsyncConnection, project_ids: Collection[str]) -> Mapping[tuple[str, str], int]:
     """The limits that differ from the default: (project, resource) to limit. One query."""
-    statement = select(quotas).where(quotas.c.project_id.in_(project_ids))
+    statement = select(quotas).where(among(quotas.c.project_id, project_ids))
     return {(project_id, resource): limit for project_id, resource, limit in await connection.execute(statement)}
 
 
@@ -40,5 +40,5 @@ async def set_limits(connection: AsyncConnection, project_id: str, limits: Mappi
 
 async def delete_limits(connection: AsyncConnection, project_id: str, resources: Collection[str]) -> None:
     """A project's limits of these resources are the defaults again. One statement."""
-    where = (quotas.c.project_id == project_id) & quotas.c.resource.in_(resources)
+    where = (quotas.c.project_id == project_id) & among(quotas.c.resource, resources)
     await connection.execute(delete(quotas).where(where))

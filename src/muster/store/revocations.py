@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.domain.revocations import Revocation
 from muster.store.columns import moment
-from muster.store.dialects import upsert
+from muster.store.dialects import among, upsert
 from muster.store.engine import metadata
 
 revocation_clock = Table(
@@ -78,7 +78,7 @@ async def read_since(connection: AsyncConnection, seq: int, now: float) -> list[
 
 async def is_revoked(connection: AsyncConnection, subjects: Sequence[str], epoch: int) -> bool:
     """Whether one of the subjects was revoked above a number. One query."""
-    statement = select(revocations.c.seq).where(revocations.c.subject.in_(subjects), revocations.c.seq > epoch)
+    statement = select(revocations.c.seq).where(among(revocations.c.subject, subjects), revocations.c.seq > epoch)
     return (await connection.execute(statement.limit(1))).first() is not None
 
 

@@ -12,7 +12,7 @@ from muster.domain.attribute_filters import Filter, Listing, Page
 from muster.domain.roles import Implication, Role
 from muster.store.attribute_filters import conditions, read_page
 from muster.store.columns import document, identity_column, reference, text
-from muster.store.dialects import chunks, upsert
+from muster.store.dialects import among, chunks, upsert
 from muster.store.engine import metadata
 
 _GLOBAL = sql("domain_id IS NULL")
@@ -74,7 +74,7 @@ async def read(connection: AsyncConnection, ids: Collection[str], *, lock: bool 
     """Roles by id; those that do not exist are left out. `lock` for changing them. One query a chunk."""
     found: dict[str, Role] = {}
     for part in chunks(sorted(ids)):
-        statement = select(roles).where(roles.c.id.in_(part))
+        statement = select(roles).where(among(roles.c.id, part))
         if lock:
             statement = statement.with_for_update()
         found.update((row.id, _role(row)) for row in await connection.execute(statement))
@@ -83,7 +83,7 @@ async def read(connection: AsyncConnection, ids: Collection[str], *, lock: bool 
 
 async def find(connection: AsyncConnection, names: Collection[str]) -> dict[str, Role]:
     """Roles without a domain by name. One query."""
-    statement = select(roles).where(roles.c.name.in_(names), roles.c.domain_id.is_(None))
+    statement = select(roles).where(among(roles.c.name, names), roles.c.domain_id.is_(None))
     return {row.name: _role(row) for row in await connection.execute(statement)}
 
 

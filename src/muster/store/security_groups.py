@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from muster.domain.network_listing import ListQuery
 from muster.domain.security_groups import NewRule, NewSecurityGroup, SecurityGroup, SecurityGroupRule, fingerprint
 from muster.store.columns import counter, flag, identity_column, integer, moment, reference, text
-from muster.store.dialects import chunks, upsert
+from muster.store.dialects import among, chunks, upsert
 from muster.store.engine import metadata
 from muster.store.network_listing import Listable, one_of, page
 from muster.store.tags import forget as forget_tags
@@ -90,7 +90,7 @@ async def read_defaults(connection: AsyncConnection, project_ids: Collection[str
     found: dict[str, str] = {}
     for part in chunks(sorted(project_ids)):
         statement = select(security_groups.c.project_id, security_groups.c.id).where(
-            security_groups.c.project_id.in_(part), security_groups.c.is_default
+            among(security_groups.c.project_id, part), security_groups.c.is_default
         )
         found.update((await connection.execute(statement)).all())
     return found
@@ -109,7 +109,7 @@ async def read(connection: AsyncConnection, group_ids: Collection[str]) -> dict[
     """These groups by id, as far as they exist, with rules and tags. Three queries per chunk."""
     rows: list[Any] = []
     for part in chunks(sorted(group_ids)):
-        rows += await connection.execute(select(security_groups).where(security_groups.c.id.in_(part)))
+        rows += await connection.execute(select(security_groups).where(among(security_groups.c.id, part)))
     return {group.id: group for group in await _whole(connection, rows)}
 
 
@@ -124,7 +124,7 @@ async def read_page(connection: AsyncConnection, query: ListQuery, project_id: s
 
 async def read_rules(connection: AsyncConnection, rule_ids: Collection[str]) -> dict[str, SecurityGroupRule]:
     """These rules by id, as far as they exist. Two queries."""
-    statement = select(security_group_rules).where(security_group_rules.c.id.in_(rule_ids))
+    statement = select(security_group_rules).where(among(security_group_rules.c.id, rule_ids))
     return {rule.id: rule for rule in await _whole_rules(connection, (await connection.execute(statement)).all())}
 
 
@@ -147,7 +147,7 @@ async def find_rules(connection: AsyncConnection, group_id: str, fingerprints: C
     """The rules of a group with these fingerprints: fingerprint to rule id. One query."""
     columns = security_group_rules.c
     statement = select(columns.fingerprint, columns.id).where(
-        columns.security_group_id == group_id, columns.fingerprint.in_(fingerprints)
+        columns.security_group_id == group_id, among(columns.fingerprint, fingerprints)
     )
     return dict((await connection.execute(statement)).all())
 
@@ -177,7 +177,7 @@ async def change(connection: AsyncConnection, group_id: str, fields: Mapping[str
 async def touch(connection: AsyncConnection, group_ids: Collection[str], now: float) -> None:
     """Raise the revision of groups of which a rule or a member has changed. One statement per chunk."""
     for part in chunks(sorted(group_ids)):
-        statement = update(security_groups).where(security_groups.c.id.in_(part))
+        statement = update(security_groups).where(among(security_groups.c.id, part))
         await connection.execute(statement.values(revision=security_groups.c.revision + 1, updated_at=now))
 
 
@@ -194,7 +194,7 @@ async def remove_rules(connection: AsyncConnection, rule_ids: Sequence[str]) -> 
     """Delete rules; the project of each that was there. One statement per chunk."""
     projects: list[str] = []
     for part in chunks(rule_ids):
-        statement = delete(security_group_rules).where(security_group_rules.c.id.in_(part))
+        statement = delete(security_group_rules).where(among(security_group_rules.c.id, part))
         projects += (await connection.execute(statement.returning(security_group_rules.c.project_id))).scalars()
     return projects
 
@@ -205,7 +205,7 @@ async def _whole(connection: AsyncConnection, rows: Sequence[Any]) -> list[Secur
     tagged = await read_tags(connection, ids)
     rules: dict[str, list[SecurityGroupRule]] = {}
     for part in chunks(ids):
-        statement = select(security_group_rules).where(security_group_rules.c.security_group_id.in_(part))
+        statement = select(security_group_rules).where(among(security_group_rules.c.security_group_id, part))
         columns = security_group_rules.c
         for row in await connection.execute(statement.order_by(columns.created_at, columns.id)):
             group_id = row.security_group_id
@@ -216,7 +216,7 @@ async def _whole(connection: AsyncConnection, rows: Sequence[Any]) -> list[Secur
 async def _whole_rules(connection: AsyncConnection, rows: Sequence[Any]) -> list[SecurityGroupRule]:
     defaults: set[str] = set()
     for part in chunks(sorted({row.security_group_id for row in rows})):
-        statement = select(security_groups.c.id).where(security_groups.c.id.in_(part), security_groups.c.is_default)
+        statement = select(security_groups.c.id).where(among(security_groups.c.id, part), security_groups.c.is_default)
         defaults.update((await connection.execute(statement)).scalars())
     return [_rule(row, is_default=row.security_group_id in defaults) for row in rows]
 

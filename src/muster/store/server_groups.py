@@ -11,7 +11,7 @@ from muster.base.errors import Stale
 from muster.domain.placement import GroupRule
 from muster.domain.server_groups import ServerGroup
 from muster.store.columns import counter, document, identity_column, moment, reference, text
-from muster.store.dialects import chunks
+from muster.store.dialects import among, chunks
 from muster.store.engine import metadata
 from muster.store.servers import servers
 
@@ -51,7 +51,7 @@ async def read(connection: AsyncConnection, group_ids: Collection[str]) -> dict[
     """These groups without their members. One query per chunk."""
     found: dict[str, ServerGroup] = {}
     for part in chunks(sorted(group_ids)):
-        for row in await connection.execute(select(server_groups).where(server_groups.c.id.in_(part))):
+        for row in await connection.execute(select(server_groups).where(among(server_groups.c.id, part))):
             found[row.id] = _group(row)
     return found
 
@@ -70,7 +70,7 @@ async def with_members(connection: AsyncConnection, groups: Sequence[ServerGroup
     """The groups with their members, in the order in which these came. One query per chunk."""
     found: dict[str, list[str]] = {group.id: [] for group in groups}
     for part in chunks(sorted(found)):
-        where = servers.c.server_group_id.in_(part) & _LIVE
+        where = among(servers.c.server_group_id, part) & _LIVE
         statement = select(servers.c.server_group_id, servers.c.id).where(where)
         for group_id, server_id in await connection.execute(statement.order_by(servers.c.created_at, servers.c.id)):
             found[group_id].append(server_id)
@@ -84,7 +84,7 @@ async def count_members(connection: AsyncConnection, group_ids: Collection[str])
         statement = (
             select(server_groups.c.id, func.count(servers.c.id))
             .join(servers, (servers.c.server_group_id == server_groups.c.id) & _LIVE, isouter=True)
-            .where(server_groups.c.id.in_(part))
+            .where(among(server_groups.c.id, part))
             .group_by(server_groups.c.id)
         )
         counts.update((row[0], row[1]) for row in await connection.execute(statement))
@@ -95,12 +95,12 @@ async def read_rules(connection: AsyncConnection, group_ids: Collection[str]) ->
     """The policies of these groups, with how many members each host has. Two queries per chunk."""
     rules: dict[str, GroupRule] = {}
     for part in chunks(sorted(group_ids)):
-        for row in await connection.execute(select(server_groups).where(server_groups.c.id.in_(part))):
+        for row in await connection.execute(select(server_groups).where(among(server_groups.c.id, part))):
             most = int(row.rules.get(_MAX_PER_HOST, 1))
             rules[row.id] = GroupRule(row.id, row.policy, {}, most, row.generation)
         statement = (
             select(servers.c.server_group_id, servers.c.host_id, func.count())
-            .where(servers.c.server_group_id.in_(part), servers.c.host_id.is_not(None), _LIVE)
+            .where(among(servers.c.server_group_id, part), servers.c.host_id.is_not(None), _LIVE)
             .group_by(servers.c.server_group_id, servers.c.host_id)
         )
         for group_id, host_id, count in await connection.execute(statement):

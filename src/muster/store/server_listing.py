@@ -10,6 +10,7 @@ from muster.base.errors import NotFound
 from muster.domain.server_listing import ServerQuery, like
 from muster.domain.servers import Server
 from muster.store.addresses import addresses
+from muster.store.dialects import among
 from muster.store.hosts import hosts
 from muster.store.ports import ports
 from muster.store.servers import read_rows, server_tags, servers, with_details
@@ -105,10 +106,10 @@ def _conditions(query: ServerQuery) -> list[ColumnElement[bool]]:
     if query.deleted is not None:
         conditions.append(servers.c.deleted_at.is_not(None) if query.deleted else servers.c.deleted_at.is_(None))
     if query.vm_states:
-        conditions.append(servers.c.vm_state.in_(query.vm_states))
+        conditions.append(among(servers.c.vm_state, query.vm_states))
     if query.task_states:
-        conditions.append(servers.c.task_state.in_(query.task_states))
-    conditions += [FILTERS[name].in_(values) for name, values in query.filters.items()]
+        conditions.append(among(servers.c.task_state, query.task_states))
+    conditions += [among(FILTERS[name], values) for name, values in query.filters.items()]
     conditions += [_finds(FILTERS[name], text) for name, text in query.patterns.items()]
     for name, moment in query.moments.items():
         conditions += [FILTERS[name] >= moment, FILTERS[name] < moment + 1]

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.domain.server_lookups import Named, NetworkSeen, Picture, PortSeen
 from muster.store.addresses import addresses
-from muster.store.dialects import chunks
+from muster.store.dialects import among, chunks
 from muster.store.hosts import hosts
 from muster.store.keypairs import read_named
 from muster.store.networks import networks
@@ -56,7 +56,7 @@ async def read_groups(
     if names:
         columns = security_groups.c
         statement = select(columns.project_id, columns.id, columns.name).where(
-            columns.project_id.in_(project_ids), or_(columns.id.in_(names), columns.name.in_(names))
+            among(columns.project_id, project_ids), or_(among(columns.id, names), among(columns.name, names))
         )
         for project_id, group_id, name in await connection.execute(statement):
             found[project_id].append((group_id, name))
@@ -66,13 +66,13 @@ async def read_groups(
 async def _networks(connection: AsyncConnection, network_ids: Collection[str]) -> dict[str, NetworkSeen]:
     found: dict[str, NetworkSeen] = {}
     for part in chunks(sorted(network_ids)):
-        for row in await connection.execute(select(*_NETWORK).where(networks.c.id.in_(part))):
+        for row in await connection.execute(select(*_NETWORK).where(among(networks.c.id, part))):
             found[row.id] = _seen(row)
     return found
 
 
 async def _usable(connection: AsyncConnection, project_ids: Collection[str]) -> list[NetworkSeen]:
-    mine = or_(networks.c.shared, networks.c.project_id.in_(project_ids))
+    mine = or_(networks.c.shared, among(networks.c.project_id, project_ids))
     statement = select(*_NETWORK).where(networks.c.router_external.is_(False), mine)
     return [_seen(row) for row in await connection.execute(statement.order_by(networks.c.created_at, networks.c.id))]
 
@@ -83,7 +83,7 @@ async def _ports(connection: AsyncConnection, port_ids: Collection[str]) -> dict
     has_address = exists().where(addresses.c.port_id == columns.id).label("has_address")
     for part in chunks(sorted(port_ids)):
         statement = select(columns.id, columns.project_id, columns.network_id, columns.device_id, has_address)
-        for row in await connection.execute(statement.where(columns.id.in_(part))):
+        for row in await connection.execute(statement.where(among(columns.id, part))):
             found[row.id] = PortSeen(**row._mapping)
     return found
 
@@ -109,7 +109,7 @@ async def _zones(connection: AsyncConnection) -> frozenset[str]:
 async def _hostnames(connection: AsyncConnection, wanted: Collection[str]) -> frozenset[str]:
     if not wanted:
         return frozenset()
-    statement = select(hosts.c.hostname).where(hosts.c.hostname.in_(wanted))
+    statement = select(hosts.c.hostname).where(among(hosts.c.hostname, wanted))
     return frozenset((await connection.execute(statement)).scalars())
 
 

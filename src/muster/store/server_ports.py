@@ -7,7 +7,7 @@ from sqlalchemy import case, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.domain.network_members import Binding
-from muster.store.dialects import chunks
+from muster.store.dialects import among, chunks
 from muster.store.ports import ports
 from muster.store.servers import ITS_PORT, servers
 
@@ -28,7 +28,7 @@ async def read_port_ids(connection: AsyncConnection, server_ids: Sequence[str]) 
     """The ports of these servers. One query per chunk."""
     found: dict[str, list[str]] = {}
     for part in chunks(server_ids):
-        statement = select(ports.c.device_id, ports.c.id).join(servers, ITS_PORT).where(ports.c.device_id.in_(part))
+        statement = select(ports.c.device_id, ports.c.id).join(servers, ITS_PORT).where(among(ports.c.device_id, part))
         rows = await connection.execute(statement)
         for server_id, port_id in rows:
             found.setdefault(server_id, []).append(port_id)
@@ -40,7 +40,9 @@ async def read_next_positions(connection: AsyncConnection, server_ids: Sequence[
     found: dict[str, int] = {}
     for part in chunks(server_ids):
         last = func.max(ports.c.device_position)
-        statement = select(ports.c.device_id, last + 1).where(ports.c.device_id.in_(part)).group_by(ports.c.device_id)
+        statement = (
+            select(ports.c.device_id, last + 1).where(among(ports.c.device_id, part)).group_by(ports.c.device_id)
+        )
         found.update((await connection.execute(statement)).all())
     return found
 
@@ -58,7 +60,7 @@ async def bind(connection: AsyncConnection, wanted: Sequence[WantedBinding], now
         mine = [first[port_id] for port_id in part]
         statement = (
             update(ports)
-            .where(ports.c.id.in_(part), ports.c.device_id == "")
+            .where(among(ports.c.id, part), ports.c.device_id == "")
             .values(
                 device_id=case({one.port_id: one.server_id for one in mine}, value=ports.c.id),
                 device_position=case({one.port_id: one.position for one in mine}, value=ports.c.id),
@@ -77,7 +79,7 @@ async def read_bindings(connection: AsyncConnection, port_ids: Sequence[str]) ->
     """The networks and hosts' names of these ports. One query per chunk."""
     found: set[Binding] = set()
     for part in chunks(port_ids):
-        statement = select(ports.c.network_id, ports.c.binding_host_id).where(ports.c.id.in_(part)).distinct()
+        statement = select(ports.c.network_id, ports.c.binding_host_id).where(among(ports.c.id, part)).distinct()
         found.update(Binding(*row) for row in await connection.execute(statement))
     return found
 
@@ -86,12 +88,12 @@ async def unbind(connection: AsyncConnection, port_ids: Sequence[str], server_id
     """Those of these ports that belong to one of the servers belong to none any more. One statement per chunk."""
     for part in chunks(port_ids):
         values = {"device_id": "", "device_owner": "", "binding_host_id": "", "status": "DOWN", "updated_at": now}
-        mine = ports.c.id.in_(part) & ports.c.device_id.in_(server_ids)
+        mine = among(ports.c.id, part) & among(ports.c.device_id, server_ids)
         await connection.execute(update(ports).where(mine).values(**values, revision=ports.c.revision + 1))
 
 
 async def set_status(connection: AsyncConnection, server_ids: Sequence[str], status: str) -> None:
     """The ports of these servers are up, or down. One statement per chunk."""
     for part in chunks(server_ids):
-        statement = update(ports).where(ports.c.device_id.in_(part), ports.c.status != status)
+        statement = update(ports).where(among(ports.c.device_id, part), ports.c.status != status)
         await connection.execute(statement.values(status=status))

@@ -26,7 +26,7 @@ from muster.domain.servers import Fault, FlavorPicture, Interface, Server
 from muster.domain.specs import ImageSpec, Power
 from muster.store.addresses import read_by_port
 from muster.store.columns import counter, document, flag, identity_column, integer, moment, reference, text
-from muster.store.dialects import chunks
+from muster.store.dialects import among, chunks
 from muster.store.engine import metadata
 from muster.store.hosts import hosts
 from muster.store.networks import networks
@@ -165,7 +165,7 @@ async def read_by_ids(
     """
     found: dict[str, Server] = {}
     for part in chunks(sorted(set(server_ids))):
-        statement = _base().where(servers.c.id.in_(part))
+        statement = _base().where(among(servers.c.id, part))
         if lock:
             statement = statement.order_by(servers.c.id).with_for_update(of=servers)
         for row in await connection.execute(statement):
@@ -192,7 +192,7 @@ async def read_of_hosts(connection: AsyncConnection, host_ids: Collection[str]) 
     """All servers that these hosts should know of. One query per chunk."""
     found: list[Server] = []
     for part in chunks(sorted(host_ids)):
-        where = servers.c.host_id.in_(part) & servers.c.deleted_at.is_(None)
+        where = among(servers.c.host_id, part) & servers.c.deleted_at.is_(None)
         found += [_server(row) for row in await connection.execute(_base().where(where))]
     return found
 
@@ -211,7 +211,7 @@ async def with_details(connection: AsyncConnection, found: Sequence[Server]) -> 
     tags: dict[str, list[str]] = {}
     interfaces: dict[str, list[Interface]] = {}
     for part in chunks(ids):
-        for row in await connection.execute(select(server_tags).where(server_tags.c.server_id.in_(part))):
+        for row in await connection.execute(select(server_tags).where(among(server_tags.c.server_id, part))):
             tags.setdefault(row.server_id, []).append(row.tag)
         statement = (
             select(
@@ -219,7 +219,7 @@ async def with_details(connection: AsyncConnection, found: Sequence[Server]) -> 
             )
             .join(networks, networks.c.id == ports.c.network_id)
             .join(servers, ITS_PORT)
-            .where(ports.c.device_id.in_(part))
+            .where(among(ports.c.device_id, part))
             .order_by(*IN_ORDER)
         )
         rows = (await connection.execute(statement)).all()
@@ -251,7 +251,7 @@ async def _group_names(connection: AsyncConnection, port_ids: Sequence[str]) -> 
         statement = (
             select(port_security_groups.c.port_id, security_groups.c.name)
             .join(security_groups, security_groups.c.id == port_security_groups.c.security_group_id)
-            .where(port_security_groups.c.port_id.in_(part))
+            .where(among(port_security_groups.c.port_id, part))
             .order_by(port_security_groups.c.position)
         )
         for port_id, name in await connection.execute(statement):

@@ -20,7 +20,7 @@ from muster.domain.specs import (
     SubnetSpec,
 )
 from muster.store.addresses import addresses, read_by_port
-from muster.store.dialects import chunks
+from muster.store.dialects import among, chunks
 from muster.store.group_members import read_members, read_referring
 from muster.store.networks import networks
 from muster.store.port_batch import read_links
@@ -34,7 +34,7 @@ async def read_ports(connection: AsyncConnection, server_ids: Sequence[str]) -> 
     """The ports of these servers. Three queries per chunk."""
     found: dict[str, list[PortSpec]] = {}
     for part in chunks(server_ids):
-        statement = select(ports).join(servers, ITS_PORT).where(ports.c.device_id.in_(part)).order_by(*IN_ORDER)
+        statement = select(ports).join(servers, ITS_PORT).where(among(ports.c.device_id, part)).order_by(*IN_ORDER)
         rows = (await connection.execute(statement)).all()
         ids = [row.id for row in rows]
         fixed = await read_by_port(connection, ids)
@@ -61,11 +61,11 @@ async def read_networks(connection: AsyncConnection, network_ids: Collection[str
     served = await _dhcp_addresses(connection, network_ids)
     members: dict[str, list[SubnetSpec]] = {}
     generations: dict[str, int] = {}
-    statement = select(subnets).where(subnets.c.network_id.in_(network_ids)).order_by(subnets.c.created_at)
+    statement = select(subnets).where(among(subnets.c.network_id, network_ids)).order_by(subnets.c.created_at)
     for row in await connection.execute(statement):
         members.setdefault(row.network_id, []).append(_subnet(row, served.get(row.id)))
         generations[row.network_id] = generations.get(row.network_id, 0) + row.revision
-    rows = await connection.execute(select(networks).where(networks.c.id.in_(network_ids)))
+    rows = await connection.execute(select(networks).where(among(networks.c.id, network_ids)))
     return {
         row.id: NetworkSpec(
             id=row.id,
@@ -87,7 +87,7 @@ async def read_groups(connection: AsyncConnection, group_ids: Collection[str]) -
     rules: dict[str, list[RuleSpec]] = {}
     remote: set[str] = set()
     for part in chunks(sorted(group_ids)):
-        statement = select(security_group_rules).where(security_group_rules.c.security_group_id.in_(part))
+        statement = select(security_group_rules).where(among(security_group_rules.c.security_group_id, part))
         for row in await connection.execute(statement):
             rules.setdefault(row.security_group_id, []).append(_rule(row))
             if row.remote_group_id:
@@ -96,7 +96,7 @@ async def read_groups(connection: AsyncConnection, group_ids: Collection[str]) -
     members = await read_members(connection, named)
     found: dict[str, SecurityGroupSpec] = {}
     for part in chunks(sorted(remote | set(group_ids))):
-        for row in await connection.execute(select(security_groups).where(security_groups.c.id.in_(part))):
+        for row in await connection.execute(select(security_groups).where(among(security_groups.c.id, part))):
             found[row.id] = SecurityGroupSpec(
                 id=row.id,
                 generation=row.revision,
@@ -140,7 +140,7 @@ async def _dhcp_addresses(connection: AsyncConnection, network_ids: Collection[s
     statement = (
         select(addresses.c.subnet_id, addresses.c.ip_address)
         .join(ports, ports.c.id == addresses.c.port_id)
-        .where(ports.c.device_id.in_([dhcp_device_id(network_id) for network_id in network_ids]))
+        .where(among(ports.c.device_id, [dhcp_device_id(network_id) for network_id in network_ids]))
     )
     return {subnet_id: ip_address for subnet_id, ip_address in await connection.execute(statement)}  # noqa: C416
 

@@ -12,7 +12,7 @@ from muster.domain.network_listing import ListQuery
 from muster.domain.specs import HostRoute
 from muster.domain.subnets import Pool, Subnet
 from muster.store.columns import counter, document, flag, identity_column, integer, moment, reference, text
-from muster.store.dialects import chunks
+from muster.store.dialects import among, chunks
 from muster.store.engine import metadata
 from muster.store.network_listing import Listable, one_of, page
 from muster.store.networks import networks
@@ -64,7 +64,7 @@ async def read(connection: AsyncConnection, subnet_ids: Collection[str]) -> dict
     """These subnets by id, as far as they exist, with tags. Two queries per chunk."""
     rows: list[Any] = []
     for part in chunks(sorted(subnet_ids)):
-        rows += await connection.execute(select(subnets).where(subnets.c.id.in_(part)))
+        rows += await connection.execute(select(subnets).where(among(subnets.c.id, part)))
     return {subnet.id: subnet for subnet in await _whole(connection, rows)}
 
 
@@ -93,7 +93,7 @@ async def change(connection: AsyncConnection, subnet_id: str, fields: Mapping[st
 async def remove(connection: AsyncConnection, subnet_ids: Sequence[str]) -> None:
     """Delete subnets whose pools are closed (foreign keys refuse others). Two statements."""
     await forget_tags(connection, subnet_ids)
-    await connection.execute(delete(subnets).where(subnets.c.id.in_(subnet_ids)))
+    await connection.execute(delete(subnets).where(among(subnets.c.id, subnet_ids)))
 
 
 async def _whole(connection: AsyncConnection, rows: Sequence[Any]) -> list[Subnet]:

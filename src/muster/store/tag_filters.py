@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, Select, distinct, func, select
 
 from muster.domain.tag_filters import TagFilter
+from muster.store.dialects import among
 
 
 def tag_conditions(tagged: Column[str], owner: Column[str], wanted: TagFilter) -> list[ColumnElement[bool]]:
@@ -23,7 +24,7 @@ def tag_conditions(tagged: Column[str], owner: Column[str], wanted: TagFilter) -
 
 
 def _with_any(owner: Column[str], names: Sequence[str]) -> Select[Any]:
-    return select(owner).where(owner.table.c.tag.in_(names))
+    return select(owner).where(among(owner.table.c.tag, names))
 
 
 def _with_all(owner: Column[str], names: Sequence[str]) -> Select[Any]:

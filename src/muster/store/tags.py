@@ -6,7 +6,7 @@ from sqlalchemy import Column, String, Table, delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.store.columns import reference
-from muster.store.dialects import chunks, upsert
+from muster.store.dialects import among, chunks, upsert
 from muster.store.engine import metadata
 
 tags = Table(
@@ -21,7 +21,7 @@ async def read(connection: AsyncConnection, resource_ids: Sequence[str]) -> Mapp
     """The tags of these resources, sorted; resources without tags are missing. One query per chunk."""
     found: dict[str, list[str]] = {}
     for part in chunks(resource_ids):
-        statement = select(tags).where(tags.c.resource_id.in_(part)).order_by(tags.c.tag)
+        statement = select(tags).where(among(tags.c.resource_id, part)).order_by(tags.c.tag)
         for resource_id, tag in await connection.execute(statement):
             found.setdefault(resource_id, []).append(tag)
     return {resource_id: tuple(names) for resource_id, names in found.items()}
@@ -38,11 +38,11 @@ async def remove(connection: AsyncConnection, resource_id: str, names: Collectio
     """Take these tags (None: all) from a resource; returns how many there were. One statement."""
     statement = delete(tags).where(tags.c.resource_id == resource_id)
     if names is not None:
-        statement = statement.where(tags.c.tag.in_(names))
+        statement = statement.where(among(tags.c.tag, names))
     return (await connection.execute(statement)).rowcount
 
 
 async def forget(connection: AsyncConnection, resource_ids: Sequence[str]) -> None:
     """These resources are gone. One statement per chunk."""
     for part in chunks(resource_ids):
-        await connection.execute(delete(tags).where(tags.c.resource_id.in_(part)))
+        await connection.execute(delete(tags).where(among(tags.c.resource_id, part)))

@@ -7,7 +7,7 @@ from sqlalchemy import Column, Integer, Table, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.store.columns import moment, text
-from muster.store.dialects import upsert
+from muster.store.dialects import among, upsert
 from muster.store.engine import metadata
 
 token_keys = Table(
@@ -46,4 +46,4 @@ async def renumber(connection: AsyncConnection, old: int, new: int, made_before:
 
 async def remove(connection: AsyncConnection, numbers: Collection[int]) -> None:
     """Forget these keys. One statement."""
-    await connection.execute(delete(token_keys).where(token_keys.c.number.in_(numbers)))
+    await connection.execute(delete(token_keys).where(among(token_keys.c.number, numbers)))

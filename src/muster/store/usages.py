@@ -6,7 +6,7 @@ from sqlalchemy import BigInteger, Column, String, Table, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.store.columns import reference
-from muster.store.dialects import chunks, upsert
+from muster.store.dialects import among, chunks, upsert
 from muster.store.engine import metadata
 
 usages = Table(
@@ -38,5 +38,5 @@ async def add(connection: AsyncConnection, deltas: Mapping[tuple[str, str], int]
 
 async def read(connection: AsyncConnection, project_ids: Collection[str]) -> Mapping[tuple[str, str], int]:
     """What these projects have in use: (project, resource) to number. One query."""
-    statement = select(usages).where(usages.c.project_id.in_(project_ids))
+    statement = select(usages).where(among(usages.c.project_id, project_ids))
     return {(project_id, resource): in_use for project_id, resource, in_use in await connection.execute(statement)}

@@ -11,7 +11,7 @@ from muster.domain.attribute_filters import Filter, Listing, Page
 from muster.domain.users import Login, User
 from muster.store.attribute_filters import conditions, read_page
 from muster.store.columns import document, flag, identity_column, moment, reference, text
-from muster.store.dialects import chunks
+from muster.store.dialects import among, chunks
 from muster.store.engine import metadata
 
 users = Table(
@@ -80,7 +80,7 @@ async def read(connection: AsyncConnection, ids: Collection[str], *, lock: bool 
     """Users by id; those that do not exist are left out. `lock` for changing them. One query a chunk."""
     found: dict[str, User] = {}
     for part in chunks(sorted(ids)):
-        statement = select(users).where(users.c.id.in_(part))
+        statement = select(users).where(among(users.c.id, part))
         if lock:
             statement = statement.with_for_update()
         found.update((row.id, build(row)) for row in await connection.execute(statement))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from random import Random
 
 import msgspec
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from muster.base import virtual_time
@@ -350,6 +350,18 @@ STORIES = st.lists(
 )
 
 
+# A removal is reported, which is lost; the server is forgotten after everything was asked for, and before it is said.
+FORGOTTEN_MEANWHILE = [
+    *[("create", 0, pause_s) for pause_s in (0.0, 3.0, 0.0, 0.0)],
+    ("crash", 0, 0.0),
+    *[("create", 0, pause_s) for pause_s in (3.0, 0.0, 3.0)],
+    ("crash", 0, 0.0),
+    ("create", 0, 0.01),
+    ("delete", 0, 3.0),
+    ("create", 0, 0.0),
+]
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     story=STORIES,
@@ -357,6 +369,7 @@ STORIES = st.lists(
     boot_s=st.sampled_from((0.0, 2.0)),
     limit=st.sampled_from((None, 1, 3)),
 )
+@example(story=FORGOTTEN_MEANWHILE, seed=638, boot_s=0.0, limit=None)
 def test_the_host_ends_as_desired(
     story: list[tuple[str, int, float]], seed: int, boot_s: float, limit: int | None
 ) -> None:

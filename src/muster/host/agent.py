@@ -193,7 +193,11 @@ class HostAgent:
         await self._parts.plumbing.close()
 
     def _snapshot(self) -> list[ServerReport] | None:
-        return self.reconciler.snapshot()
+        """All servers, for a report of everything that is about to be sent."""
+        reports = self.reconciler.snapshot()
+        if reports is not None and self._desired.forgetful:
+            self._miss()  # the reports of removals may be what was lost: what should be still has those servers
+        return reports
 
     def lease_seen(self, mac: str, at_s: float) -> None:
         """A guest with this MAC asked for its lease: its boot is over. For adapters that call instead of yielding."""
@@ -226,8 +230,6 @@ class HostAgent:
                 self._hear_desired(message)
             case ReportEverything(host_id=self._id):
                 self.reporter.put_everything()
-                if self._desired.forgetful:
-                    self._miss()  # the reports of removals may be what was lost: what should be still has those servers
             case ConsoleRequest(host_id=self._id):
                 self._spawn(self._answer_console(message))
             case _:

@@ -58,6 +58,7 @@ class _Worker:
         if beats is not None:
             beats.cancel()
         self.ready.set()
+        await self.process.wait()  # that it writes no more is not yet its end
 
     async def _await_beats(self) -> None:
         """Kill it after `hang_s` without a sign of life.

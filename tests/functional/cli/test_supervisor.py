@@ -98,6 +98,15 @@ async def test_a_worker_that_dies_is_started_again(world: World) -> None:
         assert world.ready == 1, "it is said once"
 
 
+async def test_a_worker_that_writes_no_more_is_ended_as_well(world: World) -> None:
+    world.beginning.write_text(
+        "os.close(1); open(sys.argv[2], 'a').write(f'{os.getpid()}\\n'); time.sleep(60); sys.exit()"
+    )
+    async with running(world):
+        await world.until(2)
+        await asyncio.sleep(0.2)  # the supervisor has seen that it will hear nothing
+
+
 async def test_a_worker_that_stands_still_is_killed_and_started_again(world: World) -> None:
     world.beginning.write_text("beat_s = 0.02")
     async with running(world):

@@ -82,16 +82,43 @@ class CreatedAttachment(msgspec.Struct, frozen=True, rename={"attachment": "inte
     attachment: Attachment
 
 
+class HostService(msgspec.Struct, frozen=True):
+    """Where a hypervisor's agent runs."""
+
+    host: str = ""
+
+
 class Hypervisor(msgspec.Struct, frozen=True):
-    """One entry of GET /os-hypervisors/detail, which is for administrators."""
+    """One entry of GET /os-hypervisors/detail, which is for administrators.
+
+    `memory_mb_used` is what servers were promised and what the host keeps for itself.
+    """
 
     hypervisor_hostname: str
     hypervisor_type: str = ""
     hypervisor_version: int = 0
+    vcpus: int = 0
+    memory_mb: int = 0
+    memory_mb_used: int = 0
+    running_vms: int = 0
+    service: HostService = HostService()
+
+    def is_called(self, name: str) -> bool:
+        """Whether it goes by this name."""
+        return name in (self.hypervisor_hostname, self.service.host)
 
 
 class HypervisorList(msgspec.Struct, frozen=True):
     hypervisors: list[Hypervisor]
+
+
+class ComputeService(msgspec.Struct, frozen=True):
+    host: str
+    zone: str = ""
+
+
+class ServiceList(msgspec.Struct, frozen=True):
+    services: list[ComputeService]
 
 
 class Port(msgspec.Struct, frozen=True):

@@ -5,48 +5,14 @@ Source: compute API reference, `os-hypervisors` and `os-services`. A user who ma
 
 from collections.abc import Sequence
 
-import msgspec
+from msgspec.structs import replace
 
 from muster.base.errors import Forbidden, Invalid, NotFound
 from muster.client.api import Api, Call
-from muster.client.bodies import FlavorList
+from muster.client.bodies import FlavorList, Hypervisor, HypervisorList, ServiceList
 from muster.client.cloud import Service
 from muster.fit.options import FitOptions
 from muster.fit.records import Room
-
-
-class HostService(msgspec.Struct, frozen=True):
-    """Where a hypervisor's agent runs."""
-
-    host: str = ""
-
-
-class Hypervisor(msgspec.Struct, frozen=True):
-    """One hypervisor; `memory_mb_used` is what servers were promised and what the host keeps for itself."""
-
-    hypervisor_hostname: str
-    vcpus: int = 0
-    memory_mb: int = 0
-    memory_mb_used: int = 0
-    running_vms: int = 0
-    service: HostService = HostService()
-
-    def is_called(self, name: str) -> bool:
-        """Whether it goes by this name."""
-        return name in (self.hypervisor_hostname, self.service.host)
-
-
-class HypervisorList(msgspec.Struct, frozen=True):
-    hypervisors: list[Hypervisor]
-
-
-class ComputeService(msgspec.Struct, frozen=True):
-    host: str
-    zone: str = ""
-
-
-class ServiceList(msgspec.Struct, frozen=True):
-    services: list[ComputeService]
 
 
 async def room_on(api: Api, options: FitOptions, flavor_id: str) -> Room:
@@ -60,7 +26,7 @@ async def room_on(api: Api, options: FitOptions, flavor_id: str) -> Room:
     told = Room(guest_vcpus=flavor.vcpus, guest_ram_mib=flavor.ram)
     if hosts:
         alone = not any(host.running_vms for host in hosts)
-        told = msgspec.structs.replace(
+        told = replace(
             told,
             hosts=tuple(sorted(host.hypervisor_hostname for host in hosts)),
             vcpus=sum(host.vcpus for host in hosts),
@@ -69,9 +35,9 @@ async def room_on(api: Api, options: FitOptions, flavor_id: str) -> Room:
             others=sum(host.running_vms for host in hosts),
         )
     if options.host_ram_mib is not None:
-        told = msgspec.structs.replace(told, ram_mib=options.host_ram_mib, reserved_mib=0)
+        told = replace(told, ram_mib=options.host_ram_mib, reserved_mib=0)
     if options.host_vcpus is not None:
-        told = msgspec.structs.replace(told, vcpus=options.host_vcpus)
+        told = replace(told, vcpus=options.host_vcpus)
     return told
 
 

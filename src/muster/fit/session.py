@@ -12,8 +12,8 @@ from collections.abc import Callable
 from muster.base.errors import Invalid, Transient
 from muster.client.ssh import SshTarget, ssh_command
 
-_LOAD = "/tmp/muster-fit-load"  # noqa: S108 - in a guest that this run has made
-_START = f"cat > {_LOAD} && (nohup sh {_LOAD} </dev/null >{_LOAD}.log 2>&1 &)"
+# A file of its own each time: nobody's link is written through, and a start that is tried again disturbs no first one.
+_START = 'f=$(mktemp -t muster-fit-load.XXXXXX) && cat >"$f" && (nohup sh "$f" </dev/null >"$f".log 2>&1 &)'
 
 
 class Session:

@@ -75,6 +75,7 @@ async def guests(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> A
     monkeypatch.setattr(crowd, "POLL_S", 0.1)
     monkeypatch.setattr(access, "GROUP_IN_USE_PAUSE_S", 0.02)
     monkeypatch.setenv("PATH", str(program.parent), prepend=":")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # what "guests" keep is kept here
     stack = contextlib.AsyncExitStack()
 
     async def make(**behaviour: Any) -> Guests:
@@ -88,5 +89,3 @@ async def guests(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> A
 
     async with stack:
         yield make
-    for left in Path("/tmp").glob("muster-fit-load*"):  # what "guests" keep is kept here
-        left.unlink()

@@ -1,11 +1,11 @@
 """What a terminal shows of a run: progress bars while it goes, tables when it is over."""
 
-from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from muster.base.tables import figures_table
 from muster.bench.observer import SilentObserver
 from muster.bench.options import Phase
 from muster.bench.records import Figure, Leftover, ServersResult
@@ -103,24 +103,16 @@ def _title(result: ServersResult) -> Text:
 
 def _figures(result: ServersResult) -> Table:
     """Narrow enough for 80 columns, with the longest names and 100,000 servers."""
-    table = _table("seconds", "ok", "%", "min", "p50", "p90", "p99", "max", "per s")
+    table = figures_table("seconds", "ok", "%", "min", "p50", "p90", "p99", "max", "per s")
     for figure in result.figures:
         table.add_row(*_row(figure))
     return table
 
 
 def _quarters(result: ServersResult) -> Table:
-    table = _table("p50 of the servers submitted", "first", "second", "third", "last quarter")
+    table = figures_table("p50 of the servers submitted", "first", "second", "third", "last quarter")
     for figure in result.figures:
         table.add_row(figure.name, *map(seconds, figure.quartile_p50_s))
-    return table
-
-
-def _table(first: str, *others: str, style: str = "bold") -> Table:
-    table = Table(header_style=style, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column(first)
-    for name in others:
-        table.add_column(name, justify="right")
     return table
 
 
@@ -161,7 +153,7 @@ def _details(counts: dict[str, int]) -> str:
 
 
 def _faults(result: ServersResult) -> Table:
-    table = _table("failed in", "servers", style="bold red")
+    table = figures_table("failed in", "servers", style="bold red")
     table.add_column("why")
     for fault in result.faults[:MOST_FAULTS]:
         table.add_row(fault.phase.value, str(fault.servers), Text(fault.text))

@@ -1,11 +1,11 @@
 """What a terminal shows of a run: what is going on, a line per try, then the table and the advice."""
 
-from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from muster.base.tables import figures_table
 from muster.fit.observer import in_words
 from muster.fit.records import Advice, FitResult, Room, Step
 
@@ -112,9 +112,9 @@ def _where(room: Room) -> str:
 
 def _table(result: FitResult) -> Table:
     """The tries in order of the number of guests."""
-    table = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for name in ("guests", "memory", "CPU", "p50 ms", "p95 ms", "p99 ms", "probes", "failed", "KSM saves"):
-        table.add_column(name, justify="right")
+    times = ("p50 ms", "p95 ms", "p99 ms")
+    table = figures_table("guests", "memory", "CPU", *times, "probes", "failed", "KSM saves")
+    table.columns[0].justify = "right"
     table.add_column("")
     for step in sorted(result.steps, key=lambda step: step.guests):
         table.add_row(*_row(step))

@@ -1,11 +1,11 @@
 """What a terminal shows of a soak: one table that lives while it goes, and the report when it is over."""
 
-from rich import box
 from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from muster.base.tables import figures_table
 from muster.soak.report import Combination, Figure, Report, report
 from muster.soak.run import Progress
 
@@ -75,7 +75,7 @@ def _title(said: Report) -> Text:
 
 
 def _figures(figures: list[Figure], first: str) -> Table:
-    table = _table(first, "ok", "failed", "%", "p50", "p90", "p99", "max")
+    table = figures_table(first, "ok", "failed", "%", "p50", "p90", "p99", "max")
     for one in figures:
         table.add_row(
             one.name,
@@ -90,7 +90,7 @@ def _figures(figures: list[Figure], first: str) -> Table:
 def _combinations(said: Report) -> list[RenderableType]:
     if not said.combinations:
         return []
-    table = _table("versions of the hosts", "hosts", "ok", "failed", "%", "create p50", "p99")
+    table = figures_table("versions of the hosts", "hosts", "ok", "failed", "%", "create p50", "p99")
     for one in said.combinations[:_MOST_COMBINATIONS]:
         table.add_row(one.name, *_combination(one))
     if len(said.combinations) > _MOST_COMBINATIONS:
@@ -113,7 +113,7 @@ def _combination(one: Combination) -> list[str | Text]:
 def _faults(said: Report, most: int) -> list[RenderableType]:
     if not said.faults:
         return []
-    table = _table("failed", "times")
+    table = figures_table("failed", "times")
     table.add_column("why", overflow="fold")
     for fault in said.faults[:most]:
         table.add_row(fault.operation, f"{fault.times:,}", Text(fault.text))
@@ -135,14 +135,6 @@ def _notes(said: Report) -> Text:
         f"{said.client_rss_mib:.0f} MiB; run {said.run}",
     ]
     return Text("\n".join(lines))
-
-
-def _table(first: str, *others: str) -> Table:
-    table = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column(first, overflow="fold")
-    for name in others:
-        table.add_column(name, justify="right")
-    return table
 
 
 def _red(text: str, failed: int) -> Text:

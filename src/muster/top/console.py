@@ -1,10 +1,10 @@
 """What a terminal shows of a picture: one sentence that says what to look at, then the tables behind it."""
 
-from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from muster.base.tables import figures_table
 from muster.top.rates import Picture, Process, Wait
 
 _MOST_ROWS = 12
@@ -42,7 +42,7 @@ def _contended(wait: Wait | None) -> Text:
 
 
 def _processes(picture: Picture) -> Table:
-    table = _table("process", "requests/s", "messages/s", "CPUs", "MiB", "failures")
+    table = figures_table("process", "requests/s", "messages/s", "CPUs", "MiB", "failures")
     for process in picture.processes:
         table.add_row(process.target, *_process(process))
     return table
@@ -61,7 +61,7 @@ def _process(process: Process) -> tuple[str | Text, ...]:
 
 
 def _waits(picture: Picture) -> Table:
-    table = _table("waits for", "waiting", "per s", "mean ms", "p50 ms", "p99 ms")
+    table = figures_table("waits for", "waiting", "per s", "mean ms", "p50 ms", "p99 ms")
     for wait in picture.waits[:_MOST_ROWS]:
         table.add_row(
             wait.thing,
@@ -73,7 +73,7 @@ def _waits(picture: Picture) -> Table:
 
 
 def _batches(picture: Picture) -> Table:
-    table = _table("batches of", "per s", "items each", "mean ms", "queued")
+    table = figures_table("batches of", "per s", "items each", "mean ms", "queued")
     for batch in picture.batches[:_MOST_ROWS]:
         table.add_row(
             batch.coalescer,
@@ -86,7 +86,7 @@ def _batches(picture: Picture) -> Table:
 
 
 def _phases(picture: Picture) -> Table:
-    table = _table("new servers: to", "mean ms", "p50 ms", "p99 ms")
+    table = figures_table("new servers: to", "mean ms", "p50 ms", "p99 ms")
     for phase in picture.phases:
         table.add_row(phase.step, *(_ms(seconds) for seconds in (phase.mean_s, phase.p50_s, phase.p99_s)))
     return table
@@ -94,7 +94,7 @@ def _phases(picture: Picture) -> Table:
 
 def _hosts(picture: Picture) -> Table:
     """The hosts with the least memory first."""
-    table = _table("real hosts", "MiB available", "MiB saved by KSM", "KSM", "boots")
+    table = figures_table("real hosts", "MiB available", "MiB saved by KSM", "KSM", "boots")
     for host in picture.hosts[:_MOST_ROWS]:
         table.add_row(
             host.host,
@@ -103,14 +103,6 @@ def _hosts(picture: Picture) -> Table:
             "on" if host.merging else "off",
             Text("wait for memory", style="red") if host.boots_held else "go on",
         )
-    return table
-
-
-def _table(first: str, *others: str) -> Table:
-    table = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column(first, overflow="fold")
-    for name in others:
-        table.add_column(name, justify="right")
     return table
 
 

@@ -17,10 +17,12 @@ from muster.bus.memory import MemoryBus, MemorySubscription
 from muster.domain.messages import (
     CONTROL_TOPIC,
     Desired,
+    Fates,
     Heartbeat,
     Hello,
     Report,
     ReportEverything,
+    Strangers,
     decode,
     encode,
     host_topic,
@@ -122,7 +124,7 @@ class Control:
     def told(self, ids: Sequence[str]) -> dict[str, object]:
         return {"servers": tuple(self.servers[id_] for id_ in ids), "networks": (NETWORK,), "groups": (GROUP,)}
 
-    async def send(self, message: Desired | ReportEverything) -> None:
+    async def send(self, message: Desired | ReportEverything | Fates) -> None:
         await self.bus.publish([(host_topic(HOST), encode(message))])
 
     async def listen(self, subscription: MemorySubscription) -> None:
@@ -145,6 +147,10 @@ class Control:
                         await self.hear_beat(beat.desired_seq, beat.report_seq)
                     case Report() as report:
                         await self.hear(report)
+                    case Strangers(server_ids=ids):
+                        assert self.known.issuperset(ids)
+                        ended = tuple(id_ for id_ in ids if id_ not in self.servers)
+                        await self.send(Fates(host_id=HOST, ended=ended))
 
     async def hear_beat(self, desired_seq: int, report_seq: int) -> None:
         if desired_seq < self.seq:
@@ -329,6 +335,7 @@ class World:
         wanted = self.control.servers
         assert not [spec for spec in wanted.values() if spec.power is Power.ABSENT], "a removal was never reported"
         assert guests.keys() == wanted.keys()
+        assert not self.hypervisor.kept
         for id_, spec in wanted.items():
             assert guests[id_].state.value == spec.power.value, id_
             assert guests[id_].disk_nonce == spec.disk_nonce
@@ -403,6 +410,7 @@ VIEWS = st.builds(
     server_id=st.just("server"),
     spec=st.none() | SPECS,
     guest=st.none() | GUESTS,
+    unknown=st.booleans(),
     plumbed=st.booleans(),
     plugged=st.booleans(),
     fitted=st.booleans(),
@@ -414,7 +422,7 @@ VIEWS = st.builds(
 def carried_out(view: View, action: Action) -> View:
     """What is seen when an action has been done."""
     spec, guest = view.spec, view.guest
-    if action is Action.REMOVE or spec is None:
+    if action in (Action.REMOVE, Action.KEEP) or spec is None:
         return msgspec.structs.replace(view, guest=None, plumbed=False, plugged=False)
     if action is Action.NOTHING:
         return view
@@ -440,7 +448,9 @@ def test_what_is_decided_leads_to_rest(view: View) -> None:
 def test_decisions_respect_what_was_asked(view: View) -> None:
     action, spec, guest = decide(view), view.spec, view.guest
     absent = spec is None or spec.power is Power.ABSENT
-    assert (action is Action.REMOVE) == (absent and (guest is not None or view.plugged))
+    keeps = spec is None and guest is not None and view.unknown
+    assert (action is Action.KEEP) == keeps
+    assert (action is Action.REMOVE) == (absent and not keeps and (guest is not None or view.plugged))
     if action in (Action.START, Action.RESTART):
         assert spec is not None
         assert spec.power is Power.RUNNING

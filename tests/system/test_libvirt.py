@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 
 pytest.importorskip("libvirt")
 
@@ -25,6 +26,7 @@ from tiny_guest import tiny_disk
 
 from muster.base.errors import NotFound, Transient
 from muster.cli.guest import default_cache_dir
+from muster.cli.main import main
 from muster.domain.reports import GuestState
 from muster.domain.specs import ImageSpec, PortSpec, Power, ServerSpec
 from muster.guest.build import build_image
@@ -34,7 +36,7 @@ from muster.host.hypervisor.libvirt.libvirtd import LibvirtdSettings, PrivateLib
 from muster.host.hypervisor.libvirt.settings import Accelerator, LibvirtSettings
 from muster.host.images import ImageCache
 from muster.host.names import tap_name
-from muster.host.ports import Guest, GuestEvent, Outcome
+from muster.host.ports import Guest, GuestEvent, Outcome, Stranger
 
 pytestmark = [pytest.mark.system, pytest.mark.root, pytest.mark.timeout(180)]
 
@@ -211,6 +213,62 @@ async def test_a_guests_whole_life(host: Host, opened: Open, tmp_path: Path) -> 
         await hypervisor.console_output(server.id, None)
     assert list(host.daemon.qemu_log_dir.glob(f"*{server.id}*")) == []
     done(await hypervisor.remove([server.id]))
+
+
+async def test_a_guest_that_nobody_knows_is_kept_and_comes_back_with_its_disk(
+    host: Host, opened: Open, tmp_path: Path
+) -> None:
+    hypervisor = opened()
+    known, gone = host.server(), host.server()
+    await run(hypervisor, known, gone)
+    instances, kept = tmp_path / "instances", tmp_path / "instances" / "kept"
+    (instances / known.id / "mine").write_text("what a user wrote")
+    done(await hypervisor.keep([Stranger(known.id, known), Stranger(gone.id), Stranger(str(uuid.uuid4()))]))
+    assert await hypervisor.observe() == {}
+    assert not await asyncio.to_thread(host.daemon.count_guests)
+    assert {path.name for path in kept.iterdir()} == {known.id, gone.id}
+    listed = CliRunner().invoke(main, ["kept", "--data", str(_data_of(tmp_path))])
+    assert f"{known.id}  " in listed.output
+    assert known.name in listed.output
+    await hypervisor.evict_images()
+    assert list((tmp_path / "images").iterdir()), "its disk is a clone of it"
+
+    again = msgspec.structs.replace(known, generation=2)
+    await run(hypervisor, again)
+    assert alone(await hypervisor.observe(), again).state is GuestState.RUNNING
+    assert (instances / known.id / "mine").read_text() == "what a user wrote"
+    assert not (instances / known.id / "kept.json").exists()
+
+    refused = CliRunner().invoke(main, ["kept", "--data", str(_data_of(tmp_path)), "--remove", "../images"])
+    assert refused.exit_code == 1
+    removed = CliRunner().invoke(main, ["kept", "--data", str(_data_of(tmp_path)), "--remove", gone.id])
+    assert removed.exit_code == 0, removed.output
+    assert list(kept.iterdir()) == []
+
+
+async def test_what_is_kept_goes_when_its_time_is_over(host: Host, opened: Open, tmp_path: Path) -> None:
+    hypervisor = opened(keep_unknown_s=1.0, kept_check_s=0.2)
+    server = host.server()
+    await run(hypervisor, server)
+    done(await hypervisor.keep([Stranger(server.id)]))
+
+    async def none_is_left() -> bool:
+        return list((tmp_path / "instances" / "kept").iterdir()) == []
+
+    await until(none_is_left)
+    hasty = opened(keep_unknown_s=0.0)
+    await run(hasty, server)
+    done(await hasty.keep([Stranger(server.id)]))
+    assert [path.name for path in (tmp_path / "instances").iterdir()] == ["kept"]
+
+
+def _data_of(tmp_path: Path) -> Path:
+    """A cloud's folder with these instances."""
+    data = tmp_path / "data"
+    (data / "host").mkdir(parents=True, exist_ok=True)
+    if not (data / "host" / "instances").exists():
+        (data / "host" / "instances").symlink_to(tmp_path / "instances")
+    return data
 
 
 async def test_the_power_button_is_pressed_before_the_plug_is_pulled(host: Host, opened: Open) -> None:

@@ -82,6 +82,7 @@ def _real_host(settings: Settings, stack: contextlib.ExitStack) -> RealHost:
         boots=chosen.boots,
         ksm=chosen.ksm,
         lease_time_s=chosen.lease_time_s,
+        keep_unknown_s=chosen.keep_unknown_s,
     )
     return stack.enter_context(opener(settings.folder, choices))
 

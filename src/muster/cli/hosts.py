@@ -9,7 +9,7 @@ from uuid import UUID, uuid5
 
 from msgspec import Struct
 
-from muster.base.metrics import SIM_GUESTS
+from muster.base.metrics import GUESTS_KEPT, SIM_GUESTS
 from muster.bus.protocol import Bus
 from muster.domain.reports import GuestState
 from muster.host.agent import AgentSettings, HostIdentity, HostParts
@@ -18,7 +18,7 @@ from muster.host.group import HostGroup
 from muster.host.hypervisor.sim import NullPlumbing, SimHypervisor, SimSettings
 from muster.host.ksm import KsmMode
 from muster.host.lease_time import LEASE_S
-from muster.host.ports import ImageSource
+from muster.host.ports import KEEP_UNKNOWN_S, ImageSource
 
 _HOSTS = UUID("5b0c1c5e-8f5a-4c0f-9c57-3d5b8a1f0a01")
 
@@ -30,6 +30,7 @@ class RealHostChoices(Struct, frozen=True, kw_only=True):
     `host_ip` is how other hosts reach this one; networks span hosts only where it is no loopback address. `boots` is
     how many guests boot at a time, as `boot_settings.check_boots` takes it. `ksm`: who decides about the merging of
     equal pages. `lease_time_s`: how long a DHCP lease lasts; guests ask for its renewal at half of it.
+    `keep_unknown_s`: how long the disk of a guest is kept that the database does not know.
     """
 
     most_guests: int
@@ -37,6 +38,7 @@ class RealHostChoices(Struct, frozen=True, kw_only=True):
     boots: str = AUTOMATIC
     ksm: KsmMode = KsmMode.AUTO
     lease_time_s: int = LEASE_S
+    keep_unknown_s: float = KEEP_UNKNOWN_S
 
 
 class RealHost(Protocol):
@@ -63,6 +65,8 @@ def count_simulated_guests(parts: Sequence[HostParts]) -> None:
     found = [part.hypervisor for part in parts if isinstance(part.hypervisor, SimHypervisor)]
     for state in GuestState:
         SIM_GUESTS.labels(state.value).set_function(partial(_in_state, found, state))
+    if found:
+        GUESTS_KEPT.labels("simulated").set_function(lambda: sum(len(hypervisor.kept) for hypervisor in found))
 
 
 def _in_state(hypervisors: Sequence[SimHypervisor], state: GuestState) -> float:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from muster.base.errors import MusterError
 from muster.base.log import get_logger
+from muster.base.metrics import GUESTS_KEPT
 from muster.base.tasks import kept_running
 from muster.cli.guest import cache_dir
 from muster.cli.hosts import RealHostChoices
@@ -21,6 +22,7 @@ from muster.host.agent import HostIdentity, HostParts
 from muster.host.boot_settings import boot_settings
 from muster.host.hypervisor.libvirt.accelerator import ProbeSettings, choose_accelerator
 from muster.host.hypervisor.libvirt.hypervisor import LibvirtHypervisor
+from muster.host.hypervisor.libvirt.kept import Shelf
 from muster.host.hypervisor.libvirt.libvirtd import LibvirtdSettings, PrivateLibvirtd
 from muster.host.hypervisor.libvirt.settings import Accelerator, LibvirtSettings
 from muster.host.images import ImageCache
@@ -77,6 +79,8 @@ class RealHost:
         plumbing = LinuxPlumbing(network)
         with suppress(MusterError):  # what cannot be told to be unused is kept
             await hypervisor.evict_images()
+        shelf = Shelf(self._layout.instances)
+        GUESTS_KEPT.labels(self.hostname).set_function(lambda: len(shelf.folders()))
         memory = MemoryReader()
         keeper = KsmKeeper(self._layout.folder, self._choices.ksm, memory)
         keeper.measure(self.hostname)
@@ -130,6 +134,7 @@ class RealHost:
             accelerator=self.accelerator,
             reserved_ram_mib=_RESERVED_MIB + self._choices.most_guests * _OVERHEAD_MIB[self.accelerator],
             threads=_LIBVIRT_THREADS,
+            keep_unknown_s=self._choices.keep_unknown_s,
             qemu_log_dir=self._daemon.qemu_log_dir,
         )
 

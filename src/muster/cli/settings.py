@@ -25,6 +25,7 @@ from muster.host.agent import AgentSettings
 from muster.host.boot_settings import AUTOMATIC, UNLIMITED, check_boots
 from muster.host.ksm import KsmMode
 from muster.host.lease_time import LEASE_S, SHORTEST_LEASE_S
+from muster.host.ports import KEEP_UNKNOWN_S
 from muster.locks.etcd_settings import from_url as check_etcd_url
 from muster.services.deleted_servers import KEEP_S
 
@@ -72,6 +73,7 @@ class HostSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """`[host]`: this machine as a host. `host_ip` is how other hosts reach it, and its end of their overlay; `boots`
     is how many guests boot at a time.
 
+    `keep_unknown_s`: how long the disk of a guest is kept that the database does not know.
     `lease_time_s`: how long a guest's DHCP lease lasts.
     `ksm`: merge equal pages of guests always (`on`), while memory is scarce (`auto`), or as others manage it (`off`).
     """
@@ -82,6 +84,7 @@ class HostSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     cpu_overcommit: Share = Overcommit().cpu
     ksm: KsmMode = KsmMode.AUTO
     stray_grace_s: Annotated[float, Meta(ge=0)] = AgentSettings().stray_grace_s
+    keep_unknown_s: Annotated[float, Meta(ge=0)] = KEEP_UNKNOWN_S
     boots: str = AUTOMATIC
     lease_time_s: Annotated[int, Meta(ge=SHORTEST_LEASE_S)] = LEASE_S
     metrics_port: Port = 0

@@ -7,6 +7,7 @@ work is constant per host, however many servers it has.
 
 A database may be set back: restored, or taken over by a standby that lagged. Then hosts know of more than it does, as a
 heartbeat shows, and the host's `desired_seq` goes on in a new epoch: whatever was told in an older one is forgotten.
+A guest's disk is removed only by a database that knows its server: by an order, or because it was deleted (Fates).
 """
 
 from msgspec import Struct, msgpack
@@ -52,6 +53,17 @@ class ConsoleRequest(Struct, frozen=True, kw_only=True, tag="console"):
     reply_to: str
     server_id: str
     n_lines: int | None = None
+
+
+class Fates(Struct, frozen=True, kw_only=True, tag="fates"):
+    """To a host that asked about Strangers: servers that were deleted, and such as the database does not know of.
+
+    One that is in neither should be on this host.
+    """
+
+    host_id: str
+    ended: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
 
 
 class Hello(Struct, frozen=True, kw_only=True, tag="hello"):
@@ -105,6 +117,13 @@ class Reports(Struct, frozen=True, kw_only=True, tag="reports"):
     reports: tuple[Report, ...]
 
 
+class Strangers(Struct, frozen=True, kw_only=True, tag="strangers"):
+    """From a host: it has guests of these servers, of which nobody told it. What has become of them?"""
+
+    host_id: str
+    server_ids: tuple[str, ...]
+
+
 class ConsoleReply(Struct, frozen=True, kw_only=True, tag="console-reply"):
     """From a host to the topic that a ConsoleRequest named. `error` None means that `output` is good."""
 
@@ -113,8 +132,8 @@ class ConsoleReply(Struct, frozen=True, kw_only=True, tag="console-reply"):
     error: str | None = None
 
 
-ToHost = Desired | ReportEverything | ConsoleRequest
-ToControl = Hello | Heartbeat | Report | Reports
+ToHost = Desired | ReportEverything | ConsoleRequest | Fates
+ToControl = Hello | Heartbeat | Report | Reports | Strangers
 Message = ToHost | ToControl | ConsoleReply
 
 # The topic of what hosts say, which one control-plane worker at a time reads.

@@ -5,7 +5,7 @@ for again. Invariant: an answer to an agent that ran before this one is never ta
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from random import Random
 from typing import Any, Protocol
 
@@ -18,12 +18,15 @@ from muster.base.log import get_logger
 from muster.base.tasks import kept_running
 from muster.bus.protocol import Bus, Subscription
 from muster.domain.messages import (
+    CONTROL_TOPIC,
     Beat,
     ConsoleReply,
     ConsoleRequest,
     Desired,
+    Fates,
     Hello,
     ReportEverything,
+    Strangers,
     decode,
     host_topic,
 )
@@ -131,7 +134,12 @@ class HostAgent:
             (parts.hypervisor, parts.plumbing),
             process.agenda,
             Outlet(
-                self.reporter.put, self.reporter.mention, self.reporter.flush, self.reporter.put_everything, self._miss
+                self.reporter.put,
+                self.reporter.mention,
+                self.reporter.flush,
+                self.reporter.put_everything,
+                self._miss,
+                self._ask_fates,
             ),
             clock=process.clock,
             settings=ReconcilerSettings(
@@ -230,6 +238,8 @@ class HostAgent:
                 self._hear_desired(message)
             case ReportEverything(host_id=self._id):
                 self.reporter.put_everything()
+            case Fates(host_id=self._id):
+                self.reconciler.hear_fates(message.ended, message.unknown)
             case ConsoleRequest(host_id=self._id):
                 self._spawn(self._answer_console(message))
             case _:
@@ -254,6 +264,10 @@ class HostAgent:
     def _miss(self) -> None:
         self._missing = True
         self._greeter.miss()
+
+    def _ask_fates(self, server_ids: Sequence[str]) -> None:
+        question = Strangers(host_id=self._id, server_ids=tuple(server_ids))
+        self._process.courier.send(f"strangers {self._id}", CONTROL_TOPIC, question)
 
     def _hello(self, capacity: HostCapacity) -> Hello:
         identity = self._parts.identity

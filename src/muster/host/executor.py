@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from muster.base.clock import Clock
 from muster.base.errors import Transient
+from muster.base.log import get_logger
 from muster.domain import timeline
 from muster.domain.reports import Fault
 from muster.domain.specs import ServerSpec
@@ -22,6 +23,7 @@ from muster.host.work import Changed, Item, Works
 
 _OF_LANE = {
     Lane.REMOVE: STEPS_OF[Action.REMOVE],
+    Lane.KEEP: STEPS_OF[Action.KEEP],
     Lane.HARD_STOP: STEPS_OF[Action.STOP],  # a guest to be restarted is stopped here; then its start is decided
     Lane.SOFT_STOP: STEPS_OF[Action.STOP],
     Lane.BUILD: STEPS_OF[Action.REBUILD] - {Step.ADMISSION, Step.START},
@@ -113,6 +115,12 @@ class Executor:
 
     def _note_done(self, job: Job, step: Step, items: Sequence[Item]) -> None:
         now_s, stamp = self._clock(), _STAMPS.get(step)
+        if step is Step.KEEP and items:
+            get_logger(__name__).error(
+                "guests that the database does not know are shut down, their disks kept for a while: muster kept",
+                action="host.kept",
+                servers=[item.server_id for item in items],
+            )
         for item in items:
             record = self._records.get(item.server_id)
             if record is None or record.job is not job:
@@ -129,7 +137,7 @@ class Executor:
             case Step.UNPLUG:
                 record.plumbed, record.standing = None, frozenset()
                 self._surroundings.loosen()
-            case Step.DISCARD:
+            case Step.KEEP | Step.DISCARD:
                 record.discarded()
                 self._boots.forget_macs(port.mac_address for port in record.ports)
             case Step.IMAGE if item.spec is not None:
@@ -181,7 +189,8 @@ class Executor:
         for item in items:
             record = self._records.get(item.server_id)
             if record is not None and record.job is job:
-                (wanted if record.wanted else others).append(item)
+                fits = record.stray if job.lane is Lane.KEEP else record.wanted
+                (wanted if fits else others).append(item)
         self._leave(job, others)
         return wanted
 

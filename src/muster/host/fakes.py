@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from muster.base.errors import Invalid
 from muster.domain.specs import NetworkSpec, SecurityGroupSpec, ServerSpec
 from muster.host.hypervisor.sim import SimHypervisor
-from muster.host.ports import Guest, Outcome, PlumbedPort
+from muster.host.ports import Guest, Outcome, PlumbedPort, Stranger
 
 # Called with the name of a step and the ids it concerns; raises what the step is to raise.
 Misfortune = Callable[[str, Sequence[str]], None]
@@ -126,6 +126,10 @@ class RecordingHypervisor(SimHypervisor):
     async def remove(self, server_ids: Sequence[str]) -> list[Outcome]:
         self.journal.note("remove", server_ids)
         return await super().remove(server_ids)
+
+    async def keep(self, strangers: Sequence[Stranger]) -> list[Outcome]:
+        self.journal.note("keep", [stranger.server_id for stranger in strangers])
+        return await super().keep(strangers)
 
 
 def _ids(ports: Sequence[PlumbedPort]) -> list[str]:

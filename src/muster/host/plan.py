@@ -19,6 +19,7 @@ class Action(StrEnum):
     """What a server needs."""
 
     REMOVE = "remove"
+    KEEP = "keep"  # nobody knows it: it is shut down, and its disk is put aside
     STOP = "stop"
     RESTART = "restart"
     REBUILD = "rebuild"
@@ -34,6 +35,7 @@ class Step(StrEnum):
 
     STOP = "stop"
     UNPLUG = "unplug"
+    KEEP = "keep"  # its disk is put aside
     DISCARD = "discard"  # the guest with its disk
     IMAGE = "image"
     LINKS = "links"
@@ -53,6 +55,7 @@ _BRING_UP = frozenset({Step.IMAGE, Step.LINKS, Step.FIREWALL, Step.DHCP, Step.AD
 # Which of them an action takes.
 STEPS_OF: dict[Action, frozenset[Step]] = {
     Action.REMOVE: frozenset({Step.STOP, Step.UNPLUG, Step.DISCARD}),
+    Action.KEEP: frozenset({Step.STOP, Step.UNPLUG, Step.KEEP}),
     Action.STOP: frozenset({Step.STOP}),
     Action.RESTART: _BRING_UP | {Step.STOP},
     Action.REBUILD: _BRING_UP | {Step.STOP, Step.DISCARD},
@@ -67,7 +70,8 @@ STEPS_OF: dict[Action, frozenset[Step]] = {
 class View(Struct, frozen=True, kw_only=True):
     """One server as the agent knows it.
 
-    `spec` None: it is not among what the host should have. `plumbed`: its ports stand as the spec has them;
+    `spec` None: it is not among what the host should have. `unknown`: and the database knows nothing of it.
+    `plumbed`: its ports stand as the spec has them;
     `plugged`: some port of it may stand; `fitted`: no other port of it does, nor does a guest that runs have cards for
     any but these. `halted_at` is the generation that was in force when the guest went down by
     itself, `failed_at` the one that could not be brought about.
@@ -76,6 +80,7 @@ class View(Struct, frozen=True, kw_only=True):
     server_id: str
     spec: ServerSpec | None
     guest: Guest | None
+    unknown: bool = False
     plumbed: bool = False
     plugged: bool = False
     fitted: bool = False
@@ -90,6 +95,8 @@ def decide(view: View) -> Action:
     What could not be done is not tried again until a newer spec asks. Removal wins over everything.
     """
     spec, guest = view.spec, view.guest
+    if spec is None and guest is not None and view.unknown:
+        return Action.KEEP
     if spec is None or spec.power is Power.ABSENT:
         return Action.REMOVE if guest is not None or view.plugged else Action.NOTHING
     if view.failed_at == spec.generation:

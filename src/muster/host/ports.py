@@ -9,6 +9,9 @@ from msgspec import Struct
 from muster.domain.reports import Fault, GuestState, HostCapacity
 from muster.domain.specs import ImageSpec, NetworkSpec, PortSpec, SecurityGroupSpec, ServerSpec
 
+#: How long a guest that is kept (`Hypervisor.keep`) is kept, if nobody says otherwise.
+KEEP_UNKNOWN_S = 7 * 86_400.0
+
 
 class Guest(Struct, frozen=True, kw_only=True):
     """A server as its hypervisor has it. The nonces are those that it was made and last booted with."""
@@ -33,6 +36,13 @@ class Outcome(Struct, frozen=True):
     server_id: str
     fault: Fault | None = None
     retry_after_s: float | None = None
+
+
+class Stranger(Struct, frozen=True):
+    """A guest whose server nobody knows any more, with what was known of it, if that is still known."""
+
+    server_id: str
+    spec: ServerSpec | None = None
 
 
 class Hypervisor(Protocol):
@@ -63,6 +73,13 @@ class Hypervisor(Protocol):
 
     async def remove(self, server_ids: Sequence[str]) -> list[Outcome]:
         """Destroy the guests with their disks and all other traces. Idempotent."""
+        ...
+
+    async def keep(self, strangers: Sequence[Stranger]) -> list[Outcome]:
+        """End these guests and put their disks aside for a while: they are observed no more. Idempotent.
+
+        `prepare` takes one back, with its disk.
+        """
         ...
 
     async def console_output(self, server_id: str, n_lines: int | None) -> str: ...

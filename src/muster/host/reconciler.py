@@ -7,7 +7,7 @@ both what should be and what is are known in full; a failure concerns its own se
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -31,13 +31,14 @@ from muster.host.records import Job, Lane, Record
 from muster.host.surroundings import Surroundings
 from muster.host.work import Item, Works
 
+_ASK_AGAIN_S = 10.0
 _BRING_UP = frozenset({Action.CREATE, Action.START, Action.REBUILD})
 _BATCH_ITEMS = {lane: BATCH_ITEMS.labels(f"host {lane}") for lane in Lane}
 
 
 class ReconcilerSettings(Struct, frozen=True, kw_only=True):
     """`stray_grace_s`: how long a guest that nobody told of is left alone, since its message may be on the way, or the
-    control plane was set back and somebody may want to save it.
+    control plane was set back and somebody wants to look around. Then the database is asked what it is.
 
     `gather_s`: while guests wait for their boot, starts of so long are told together.
     `needs_groups`: ports wait until their security groups are known. `boots` None: any number boots at a time.
@@ -55,13 +56,14 @@ class ReconcilerSettings(Struct, frozen=True, kw_only=True):
 
 class Outlet(Struct, frozen=True):
     """Where the reconciler says things: a server's new state, one that can wait for the next of these, that the wait
-    is over, that all is known now, that something is missing."""
+    is over, that all is known now, that something is missing; what it asks the fates of strangers by."""
 
     report: Callable[[ServerReport], None]
     mention: Callable[[ServerReport], None]
     flush: Callable[[], None]
     ready: Callable[[], None]
     ask_everything: Callable[[], None]
+    ask_fates: Callable[[Sequence[str]], None]
 
 
 class Reconciler:
@@ -87,6 +89,7 @@ class Reconciler:
         self._put_off: dict[str, float] = {}
         self._returning: set[str] = set()
         self._lingering: set[str] = set()  # nothing is left of them, but a message of before may still come
+        self._strangers: set[str] = set()  # their fates are to be asked
         self._gone: set[str] | None = None  # while a look goes on: forgotten since it began, it may still show them
         self._seen = self._closed = self._pumping = self._gathering = False
         self._snapshots = self._moment = 0
@@ -111,13 +114,14 @@ class Reconciler:
             if record is None:
                 record = self._records[server_id] = Record(server_id)
             record.spec, record.stray = self.desired.servers.specs[server_id], False
+            record.ended = record.former = None
             if self._seen and record.guest is None and record.wanted:
                 record.stamp(timeline.DISPATCHED, sent_at)
                 record.stamp(timeline.RECEIVED, now_s)
             self._dirty[server_id] = None
         for server_id in changes.gone:
             record = self._records[server_id]
-            record.stray = True
+            record.stray, record.former, record.ended = True, record.spec, None
             if changes.anew:  # as if it had just been found here
                 record.spec, record.stray_until_s = None, self._agenda.now() + self._settings.stray_grace_s
             self._dirty[server_id] = None
@@ -131,6 +135,16 @@ class Reconciler:
             self.wake()
         elif self.desired.complete:
             self.look(0.0)
+
+    def hear_fates(self, ended: Iterable[str], unknown: Iterable[str]) -> None:
+        """Of these strays the database says that they were deleted, or that it does not know them."""
+        for server_ids, was_deleted in ((ended, True), (unknown, False)):
+            for server_id in server_ids:
+                record = self._records.get(server_id)
+                if record is not None and record.stray and record.job is None:
+                    record.ended, record.held = was_deleted, None
+                    self._dirty[server_id] = None
+        self.wake()
 
     def look(self, delay_s: float | None = None) -> None:
         """Observe the hypervisor soon and repair what differs; calls in between share one observation."""
@@ -198,6 +212,9 @@ class Reconciler:
             record = self._records.get(server_id)
             if record is not None:
                 self._consider(record, batches)
+        if self._strangers:
+            strangers, self._strangers = self._strangers, set()
+            self._outlet.ask_fates(sorted(strangers))
         if Lane.BUILD not in self._jobs and self.surroundings.due:
             batches.setdefault(Lane.BUILD, [])
         if Lane.BOOT not in self._jobs and (admitted := self.boots.take(self._may_boot)):
@@ -225,16 +242,16 @@ class Reconciler:
         if lane in self._jobs:
             self._dirty[record.server_id] = None  # for the lane's next batch
         else:
-            batches.setdefault(lane, []).append(_item(record, action, hard=lane is not Lane.SOFT_STOP))
+            hard = lane not in (Lane.SOFT_STOP, Lane.KEEP)
+            batches.setdefault(lane, []).append(_item(record, action, hard=hard))
 
     def _must_wait(self, record: Record, action: Action) -> bool:
         """Whether a message that may be on the way has to come first."""
         if action is Action.REMOVE:
-            grace_s = record.stray_until_s - self._agenda.now()
-            if record.spec is None and grace_s > 0:
-                self._hold(record, Lane.REMOVE, grace_s)
-                return True
-        elif action not in (Action.STOP, Action.RESTART) and self._lacks(record):
+            return record.stray and self._is_undecided(record)
+        if action is Action.KEEP:
+            return False
+        if action not in (Action.STOP, Action.RESTART) and self._lacks(record):
             if record.waits_for is None:
                 record.waits_for = self._snapshots
                 self._outlet.ask_everything()
@@ -242,6 +259,18 @@ class Reconciler:
             return record.waits_for == self._snapshots
         record.waits_for = None
         return False
+
+    def _is_undecided(self, record: Record) -> bool:
+        """Whether nobody has said what this stray is; asked when its grace is over. Without a guest nothing is lost."""
+        grace_s = record.stray_until_s - self._agenda.now()
+        if record.spec is None and grace_s > 0:
+            self._hold(record, Lane.REMOVE, grace_s)
+            return True
+        if record.guest is None or record.ended is not None:
+            return False
+        self._strangers.add(record.server_id)
+        self._hold(record, Lane.REMOVE, _ASK_AGAIN_S)
+        return True
 
     def _lacks(self, record: Record) -> bool:
         networks, groups = self.desired.networks.specs, self.desired.groups.specs
@@ -412,6 +441,8 @@ def _lane_of(record: Record, action: Action) -> Lane:
     match action:
         case Action.REMOVE:
             return Lane.REMOVE
+        case Action.KEEP:
+            return Lane.KEEP
         case Action.STOP:
             return Lane.SOFT_STOP
         case Action.RESTART:
@@ -431,7 +462,7 @@ def _item(record: Record, action: Action, *, hard: bool) -> Item:
     return Item(
         server_id=record.server_id,
         action=action,
-        spec=record.spec,
+        spec=record.spec or record.former,
         standing=record.standing,
         runs=record.up or (record.guest is not None and record.guest.state is not GuestState.STOPPED),
         hard=hard,

@@ -11,10 +11,11 @@ from muster.host.ports import Guest
 class Lane(StrEnum):
     """Batches of one lane follow each other; lanes go on side by side, so that a slow one delays no other.
 
-    A soft stop and a replug wait for guests, a build for images, a boot for slots; the rest is quick.
+    A soft stop, a replug and what is kept wait for guests, a build for images, a boot for slots; the rest is quick.
     """
 
     REMOVE = "remove"
+    KEEP = "keep"
     HARD_STOP = "hard-stop"
     SOFT_STOP = "soft-stop"
     BUILD = "build"
@@ -38,7 +39,9 @@ class Record:
         "answered",
         "backoff_s",
         "cards",
+        "ended",
         "failed",
+        "former",
         "guest",
         "halted_at",
         "held",
@@ -64,6 +67,8 @@ class Record:
         self.spec: ServerSpec | None = None
         self.stray = False  # the host should not have it
         self.stray_until_s = 0.0  # until then its message may be on the way
+        self.ended: bool | None = None  # whether the database says that it was deleted; else it does not know it
+        self.former: ServerSpec | None = None  # what it was, of a stray
         self.guest: Guest | None = None
         self.up = False  # it ran when last seen, and nobody asked it to stop
         self.halted_at: int | None = None
@@ -115,6 +120,7 @@ class Record:
             server_id=self.server_id,
             spec=None if self.stray else self.spec,
             guest=self.guest,
+            unknown=self.stray and self.ended is False,
             plumbed=self.plumbed == self.ports,
             plugged=self.plumbed is not None,
             fitted=self.fitted,

@@ -100,8 +100,8 @@ class Surroundings:
         self._hold(retry_after_s)
 
     def _may_sweep(self) -> bool:
-        """A stray's ports are not known: while its message may be on the way, its taps must not go."""
-        return self._sweep_due and not any(r.spec is None and r.guest is not None for r in self._records.values())
+        """A stray's ports are not known: while it is not known what it is, its taps must not go."""
+        return self._sweep_due and not any(r.stray and r.guest is not None for r in self._records.values())
 
     async def _sweep(self) -> None:
         self._sweep_due = False

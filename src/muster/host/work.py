@@ -10,13 +10,13 @@ from msgspec import Struct
 from muster.domain.specs import NetworkSpec, PortSpec, SecurityGroupSpec, ServerSpec
 from muster.host.desired import DesiredState
 from muster.host.plan import Action, Step
-from muster.host.ports import Hypervisor, Outcome, PlumbedPort, Plumbing
+from muster.host.ports import Hypervisor, Outcome, PlumbedPort, Plumbing, Stranger
 
 
 class Item(Struct, frozen=True, kw_only=True):
     """One server of a batch, as it was wanted when the batch began. `standing` are the ids of ports that may stand.
 
-    `runs`: there is a guest to be stopped. `spec` is None for what the host should not have.
+    `runs`: there is a guest to be stopped. `spec` is None for what the host should not have and knows nothing of.
     """
 
     server_id: str
@@ -49,6 +49,8 @@ class Works:
                 return await self._stop(items)
             case Step.UNPLUG:
                 await self._unplug(items)
+            case Step.KEEP:
+                return await self._hypervisor.keep([Stranger(item.server_id, item.spec) for item in items])
             case Step.DISCARD:
                 return await self._hypervisor.remove([item.server_id for item in items])
             case Step.IMAGE:

@@ -24,12 +24,14 @@ from muster.bus.protocol import Bus, Subscription
 from muster.domain.messages import (
     CONTROL_TOPIC,
     Beat,
+    Fates,
     Heartbeat,
     Hello,
     Message,
     Report,
     ReportEverything,
     Reports,
+    Strangers,
     decode,
     encode,
     host_topic,
@@ -137,6 +139,7 @@ class HostReports:
             await self._dispatcher.send_everything(nonces, why="hello")
         await self._take_reports([report for message in messages for report in _reports_in(message)], _EARLY_S)
         await self._take_beats([message for message in messages if isinstance(message, Heartbeat)])
+        await self._tell_fates([message for message in messages if isinstance(message, Strangers)])
 
     async def _take_reports(self, reports: Sequence[Report], wait_s: float = 0.0) -> None:
         """Write these; those before which one is missing after `wait_s` only: another worker may have it."""
@@ -169,6 +172,33 @@ class HostReports:
             await self._orders.finish_all(gone)
             async with self._database.write() as connection:
                 await host_store.raise_report_seqs(connection, {h: seq for h, seq in order.seqs.items() if h in late})
+
+    async def _tell_fates(self, questions: Sequence[Strangers]) -> None:
+        """Say which of these strangers were deleted, and which the database does not know: it was set back, or the
+        guest is of another cloud. A host that should have one of them is sent everything. One query for all."""
+        if not questions:
+            return
+        async with self._database.read() as connection:
+            ids = {server_id for question in questions for server_id in question.server_ids}
+            known = await server_store.read_by_ids(connection, ids)
+        due, answers = set(), []
+        for question in questions:
+            host_id = question.host_id
+            servers = {server_id: known.get(server_id) for server_id in question.server_ids}
+            ended = {id_ for id_, server in servers.items() if server and server.deleted_at is not None}
+            here = {id_ for id_, server in servers.items() if server and server.host_id == host_id} - ended
+            unknown = sorted(servers.keys() - ended - here)
+            if unknown:
+                log.error(
+                    "guests unknown to the database", action="reports.unknown", host=host_id, servers=sorted(unknown)
+                )
+            if here:
+                due.add(host_id)
+            fates = Fates(host_id=host_id, ended=tuple(ended), unknown=tuple(unknown))
+            answers.append((host_topic(host_id), encode(fates)))
+        await self._bus.publish(answers)
+        if due:
+            await self._dispatcher.send_everything(dict.fromkeys(due, 0), why="stranger")
 
     async def _ask_everything(self, host_ids: Collection[str], *, why: str) -> None:
         """Ask hosts to report all their servers, each at most once a second: what is on its way may be the answer."""

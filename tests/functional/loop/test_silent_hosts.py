@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import delete, update
 
 from muster.bus.memory import MemoryBus
 from muster.domain.hypervisors import HypervisorQuery
@@ -21,6 +21,8 @@ from muster.host.fakes import MemoryPlumbing
 from muster.host.group import HostGroup
 from muster.host.hypervisor.sim import SimHypervisor, SimSettings
 from muster.store.hosts import hosts
+from muster.store.servers import servers
+from muster.store.tables import metadata
 from tests.audit.ledger import audit, restless
 
 from .loop import CAPACITY, Ear, Loop, a_loop
@@ -180,6 +182,45 @@ async def test_a_host_that_comes_back_removes_what_was_deleted_meanwhile(tmp_pat
                     await loop.until(removed, "the guest is removed")
             assert await all_active()
             assert audit(tmp_path / "loop.db") == []
+        finally:
+            for task in working:
+                task.cancel()
+            await asyncio.gather(*working, return_exceptions=True)
+
+
+async def test_a_database_that_was_set_back_keeps_what_it_does_not_know(tmp_path: Path) -> None:
+    """Whether the agent has gone on meanwhile or was restarted, and knows nothing of before."""
+    bus = Cut()
+    async with a_loop(tmp_path, bus) as loop:
+        hypervisor = SimHypervisor(Random(1), SimSettings(capacity=CAPACITY, boot_s=0.01))
+        working = [asyncio.create_task(work()) for work in (loop.dispatcher.run, loop.reports.run)]
+
+        async def all_active() -> bool:
+            return {server.status for server in await loop.servers()} == {"ACTIVE"}
+
+        async def set_back(server_id: str) -> None:
+            """Nothing is left of the server, and the host's number is that of before."""
+            async with loop.database.write() as connection:
+                for table in reversed(metadata.sorted_tables):
+                    if "server_id" in table.c:
+                        await connection.execute(delete(table).where(table.c.server_id == server_id))
+                await connection.execute(delete(servers).where(servers.c.id == server_id))
+                await connection.execute(update(hosts).values(desired_seq=hosts.c.desired_seq - 1))
+
+        async def seen(run: set[str], kept: set[str]) -> bool:
+            return hypervisor._guests.keys() == run and hypervisor.kept == kept
+
+        try:
+            async with agents(loop, hypervisor):
+                await loop.until(loop.host_ids, "the host is there")
+                stays, first, second = [await loop.create("a") for _ in range(3)]
+                await loop.until(all_active, "the guests run")
+                await set_back(first.id)
+                await loop.until(lambda: seen({stays.id, second.id}, {first.id}), "the first is kept")
+                await loop.until(all_active, "the others run")
+            await set_back(second.id)
+            async with agents(loop, hypervisor):
+                await loop.until(lambda: seen({stays.id}, {first.id, second.id}), "the second is kept")
         finally:
             for task in working:
                 task.cancel()

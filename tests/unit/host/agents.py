@@ -6,7 +6,17 @@ from random import Random
 
 from muster.base import virtual_time
 from muster.bus.memory import MemoryBus
-from muster.domain.messages import CONTROL_TOPIC, Desired, Hello, Message, Report, decode, encode, host_topic
+from muster.domain.messages import (
+    CONTROL_TOPIC,
+    Desired,
+    Hello,
+    Message,
+    Report,
+    Strangers,
+    decode,
+    encode,
+    host_topic,
+)
 from muster.domain.reports import ServerReport
 from muster.domain.specs import FixedIp, NetworkSpec, PortSpec, Power, SecurityGroupSpec, ServerSpec, SubnetSpec
 from muster.host.agent import AgentSettings, HostAgent, HostIdentity, HostParts
@@ -113,6 +123,10 @@ class World:
     async def states(self) -> dict[str, ServerReport]:
         """The newest report of each server among what was said since the last call."""
         return {report.server_id: report for message in await self.reports() for report in message.servers}
+
+    async def strangers(self) -> list[str]:
+        """Those of whose fates it has asked since the last call."""
+        return [id_ for message in await self.hear() if isinstance(message, Strangers) for id_ in message.server_ids]
 
     async def hellos(self) -> list[Hello]:
         return [message for message in await self.hear() if isinstance(message, Hello)]

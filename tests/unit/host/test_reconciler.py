@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from host.agents import GROUP, NETWORK, START_S, World, port, server
+from host.agents import GROUP, HOST, NETWORK, START_S, World, port, server
 from muster.base.errors import Invalid, Transient
-from muster.domain.messages import next_epoch
+from muster.domain.messages import Fates, next_epoch
 from muster.domain.reports import GuestState
 from muster.domain.specs import NetworkSpec, Power, SecurityGroupSpec
 from muster.host.boot_settings import BootSettings
@@ -21,9 +21,10 @@ from muster.host.ports import GuestEvent
 def test_the_order_of_the_steps() -> None:
     """A guest starts when its network is ready, and its network goes when the guest is down."""
     order = [str(step) for step in STEPS_IN_ORDER]
-    down, network = ["stop", "unplug", "discard"], ["image", "links", "firewall", "dhcp"]
+    down, network = ["stop", "unplug", "keep", "discard"], ["image", "links", "firewall", "dhcp"]
     assert order == [*down, *network, "replug", "release", "admission", "start"]
-    assert STEPS_OF[Action.REMOVE] == set(down)
+    assert STEPS_OF[Action.REMOVE] == set(down) - {"keep"}
+    assert STEPS_OF[Action.KEEP] == set(down) - {"discard"}
     assert STEPS_OF[Action.CREATE] == {*network, "admission", "start"}
     assert STEPS_OF[Action.PLUMB] | STEPS_OF[Action.REPLUG] == {*network[1:], "replug", "release"}
 
@@ -365,12 +366,17 @@ def test_a_stray_is_removed_after_a_grace_and_its_network_not_before() -> None:
         await world.start_agent()
         await world.tell(everything=True)
         await asyncio.sleep(20.0)
-        assert (await world.hypervisor.observe()).keys() == {"a"}
+        assert not await world.strangers()
+        await asyncio.sleep(15.0)
+        assert await world.strangers() == ["a"]
+        assert (await world.hypervisor.observe()).keys() == {"a"}, "nobody has said that it was deleted"
         assert world.plumbing.ready(server("a"))
-        await asyncio.sleep(20.0)
-        assert not await world.hypervisor.observe()
-        assert not world.plumbing.linked
+        await world.send(Fates(host_id=HOST, ended=("a",)))
         assert (await world.states())["a"].state is GuestState.ABSENT
+        assert not world.hypervisor.kept
+        assert not await world.hypervisor.observe()
+        await asyncio.sleep(100.0)
+        assert not world.plumbing.linked
 
     world.run(story)
 
@@ -632,11 +638,81 @@ def test_what_a_control_plane_that_was_set_back_does_not_know_is_left_alone_for_
         world.seq = next_epoch(world.seq)
         await world.tell(server("kept", 2), everything=True)
         await asyncio.sleep(20)
+        assert not await world.strangers()
+        await asyncio.sleep(15)
+        assert await world.strangers() == ["later"]
         assert set(await world.hypervisor.observe()) == {"kept", "later"}
-        await asyncio.sleep(20)
+        world.journal.calls.clear()
+        await world.send(Fates(host_id=HOST, unknown=("later",)))
         assert set(await world.hypervisor.observe()) == {"kept"}
+        assert world.journal.steps()[:3] == ["stop-soft", "unplug", "keep"]
+        assert world.hypervisor.kept == {"later"}
+        assert not world.plumbing.ready(server("later")), "its address may be another's by now"
         await world.tell(server("kept", 3, Power.ABSENT))
         await asyncio.sleep(1)
         assert not await world.hypervisor.observe()
+
+    world.run(story)
+
+
+def test_what_was_kept_comes_back_with_its_disk_when_it_is_known_again() -> None:
+    world = World(stray_grace_s=1.0)
+
+    async def story() -> None:
+        await world.tell(server("a", disk_nonce=3))
+        world.seq = next_epoch(world.seq)
+        await world.tell(everything=True)
+        await asyncio.sleep(2)
+        await world.send(Fates(host_id=HOST, unknown=("a",)))
+        assert world.hypervisor.kept == {"a"}
+        await world.tell(server("a", 2, disk_nonce=3))
+        assert not world.hypervisor.kept
+        assert (await world.states())["a"].state is GuestState.RUNNING
+        assert (await world.hypervisor.observe())["a"].disk_nonce == 3
+
+    world.run(story)
+
+
+def test_a_snapshot_without_a_server_is_no_order_to_remove_its_disk() -> None:
+    """Numbers that a database gave out again, after it was set back, look as if they went on."""
+    world = World()
+
+    async def story() -> None:
+        await world.tell(server("a"))
+        world.seq += 5
+        await world.tell(everything=True)
+        assert await world.strangers() == ["a"]
+        await asyncio.sleep(11)
+        assert await world.strangers() == ["a"], "the question was lost"
+        assert world.plumbing.ready(server("a"))
+        await world.tell(server("a", 2))
+        await world.send(Fates(host_id=HOST, unknown=("a",)))
+        await asyncio.sleep(20)
+        assert (await world.hypervisor.observe())["a"].state is GuestState.RUNNING, "it is known again"
+        assert not await world.strangers()
+
+    world.run(story)
+
+
+def test_what_becomes_known_while_it_is_shut_down_is_not_put_aside() -> None:
+    world = World(stray_grace_s=1.0)
+    stop = world.hypervisor.stop
+
+    async def slow(server_ids: Sequence[str], *, hard: bool) -> object:
+        await asyncio.sleep(5.0)
+        return await stop(server_ids, hard=hard)
+
+    world.hypervisor.stop = slow  # type: ignore[method-assign, assignment]
+
+    async def story() -> None:
+        await world.tell(server("a"))
+        world.seq = next_epoch(world.seq)
+        await world.tell(everything=True)
+        await asyncio.sleep(2)
+        await world.send(Fates(host_id=HOST, unknown=("a",)))
+        await world.tell(server("a", 2))
+        await asyncio.sleep(10)
+        assert not world.hypervisor.kept
+        assert (await world.hypervisor.observe())["a"].state is GuestState.RUNNING
 
     world.run(story)

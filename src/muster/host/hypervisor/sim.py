@@ -17,7 +17,7 @@ from muster.base.clock import Clock, system_clock
 from muster.base.errors import NotFound
 from muster.domain.reports import Fault, GuestState, HostCapacity
 from muster.domain.specs import NetworkSpec, SecurityGroupSpec, ServerSpec
-from muster.host.ports import Guest, GuestEvent, Outcome, PlumbedPort
+from muster.host.ports import Guest, GuestEvent, Outcome, PlumbedPort, Stranger
 
 T = TypeVar("T")
 
@@ -80,6 +80,7 @@ class SimHypervisor:
         self._settings = settings or SimSettings()
         self._clock = clock
         self._guests: dict[str, Guest] = {}
+        self._kept: dict[str, Guest] = {}
         self._names: dict[str, str] = {}
         self._cards: dict[str, frozenset[str]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -113,6 +114,14 @@ class SimHypervisor:
             self._names.pop(server_id, None)
         return [Outcome(server_id) for server_id in server_ids]
 
+    async def keep(self, strangers: Sequence[Stranger]) -> list[Outcome]:
+        """Kept for as long as this process lives: it is some bytes."""
+        for stranger in strangers:
+            self._down(stranger.server_id)
+            if (guest := self._guests.pop(stranger.server_id, None)) is not None:
+                self._kept[stranger.server_id] = guest
+        return [Outcome(stranger.server_id) for stranger in strangers]
+
     async def console_output(self, server_id: str, n_lines: int | None) -> str:
         """What a guest that has booted would have said, also after it was stopped. Raises NotFound."""
         if server_id not in self._guests:
@@ -138,6 +147,11 @@ class SimHypervisor:
         """How many guests are in a state."""
         return sum(guest.state is state for guest in self._guests.values())
 
+    @property
+    def kept(self) -> frozenset[str]:
+        """Ids of the servers whose guests are kept aside."""
+        return frozenset(self._kept)
+
     def cards(self, server_id: str) -> frozenset[str] | None:
         """Ids of the ports that a guest has network cards for; None if it does not run."""
         return self._cards.get(server_id)
@@ -154,6 +168,9 @@ class SimHypervisor:
             self._down(server_id)
 
     def _prepare(self, server: ServerSpec) -> Outcome:
+        kept = self._kept.pop(server.id, None)
+        if kept is not None and kept.disk_nonce >= server.disk_nonce:
+            self._guests.setdefault(server.id, kept)
         if server.id not in self._guests:
             if self._happens(self._settings.prepare_fails):
                 return Outcome(server.id, Fault(500, "The simulated disk could not be made", "simulated"))

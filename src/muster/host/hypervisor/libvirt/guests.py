@@ -23,8 +23,10 @@ from muster.host.hypervisor.libvirt.domainxml.node import render
 from muster.host.hypervisor.libvirt.events import Feed
 from muster.host.hypervisor.libvirt.files import Files
 from muster.host.hypervisor.libvirt.folder import Folder, Record
+from muster.host.hypervisor.libvirt.kept import Shelf
 from muster.host.hypervisor.libvirt.settings import LibvirtSettings
 from muster.host.images import CachedImage
+from muster.host.ports import Stranger
 
 #: How long libvirt's event of a domain that it has ended may take; without it things still work.
 _EVENT_TIMEOUT_S = 2.0
@@ -41,15 +43,22 @@ class Guests:
         self._files = files
         self._feed = feed
         self._builder = builder
+        self.shelf = Shelf(settings.instances_dir)
 
     def folder(self, server_id: str) -> Folder:
         """The server's folder, whether it is there or not. Raises Invalid."""
         return Folder(self._settings.instances_dir, server_id)
 
+    def found(self, server: ServerSpec) -> Record | None:
+        """The server's record; of one that was put aside, after it has been taken back. Blocks. Raises Damaged."""
+        folder = self.folder(server.id)
+        record = folder.read()
+        return folder.read() if record is None and self.shelf.take_back(server.id) else record
+
     async def prepare(self, server: ServerSpec, image: CachedImage | MusterError | None) -> None:
         """Its disk is the one asked for. One of a lower nonce is replaced, after its guest has been ended."""
         folder = self.folder(server.id)
-        if is_prepared(await self._files.run(folder.read), server):
+        if is_prepared(await self._files.run(lambda: self.found(server)), server):
             return
         if image is None:
             raise Invalid("a server needs an image to boot from")
@@ -103,6 +112,17 @@ class Guests:
         with self._feed.quiet(server_id):
             await self.power_off(server_id, hard=True)
             await self._files.run(lambda: _delete(folder, self._settings.qemu_log_dir))
+        self._feed.tell(server_id, GuestState.ABSENT)
+
+    async def keep(self, stranger: Stranger, now: float) -> None:
+        """It has ended, and its folder is put aside; with no time to keep it, it is removed."""
+        server_id = stranger.server_id
+        if not self._settings.keep_unknown_s:
+            await self.remove(server_id)
+            return
+        with self._feed.quiet(server_id):
+            await self.power_off(server_id, hard=False)
+            await self._files.run(lambda: self.shelf.put(server_id, stranger.spec, now))
         self._feed.tell(server_id, GuestState.ABSENT)
 
     async def _create(self, server: ServerSpec, record: Record, folder: Folder) -> None:

@@ -7,10 +7,12 @@ crash leaves is seen by `observe` as it is, and can be removed.
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TypeVar
 
 import libvirt
 
+from muster.base.clock import Clock, system_clock
 from muster.base.errors import MusterError, NotFound, Transient
 from muster.base.log import get_logger
 from muster.base.units import KIB
@@ -31,7 +33,7 @@ from muster.host.hypervisor.libvirt.replug import Cards
 from muster.host.hypervisor.libvirt.settings import LibvirtSettings
 from muster.host.hypervisor.libvirt.turns import Turns
 from muster.host.images import CachedImage, ImageCache
-from muster.host.ports import Guest, GuestEvent, Outcome
+from muster.host.ports import Guest, GuestEvent, Outcome, Stranger
 
 _T = TypeVar("_T")
 
@@ -55,10 +57,15 @@ class LibvirtHypervisor:
     """
 
     def __init__(
-        self, settings: LibvirtSettings, images: ImageCache, network_of: NetworkOf = lambda network_id: None
+        self,
+        settings: LibvirtSettings,
+        images: ImageCache,
+        network_of: NetworkOf = lambda network_id: None,
+        clock: Clock = system_clock,
     ) -> None:
         self._settings = settings
         self._images = images
+        self._clock = clock
         self._files = Files()
         self._feed = Feed()
         self._turns = Turns()
@@ -81,6 +88,7 @@ class LibvirtHypervisor:
         self._caring = [
             asyncio.create_task(self._bound_consoles(), name="guest-consoles"),
             asyncio.create_task(self._resume_stalled(), name="stalled-guests"),
+            asyncio.create_task(self._expire_kept(), name="kept-guests"),
         ]
 
     @property
@@ -162,6 +170,14 @@ class LibvirtHypervisor:
         """End guests and delete their folders. What could not be deleted is seen by `observe`."""
         return await self._each(server_ids, str, self._guests.remove)
 
+    async def keep(self, strangers: Sequence[Stranger]) -> list[Outcome]:
+        """End guests, by the power button first, and put their folders aside: see `kept`."""
+        return await self._each(
+            strangers,
+            lambda stranger: stranger.server_id,
+            lambda stranger: self._guests.keep(stranger, self._clock()),
+        )
+
     async def console_output(self, server_id: str, n_lines: int | None) -> str:
         """The end of a guest's console, 100 KiB at most, running or not. Raises NotFound. No call to libvirt."""
         folder = self._guests.folder(server_id)
@@ -170,8 +186,10 @@ class LibvirtHypervisor:
         return await self._files.run(lambda: console.tail(folder.console, n_lines))
 
     async def evict_images(self) -> int:
-        """Remove cached images that no guest's disk is a clone of; the bytes freed. Raises Damaged, Transient."""
-        records = await self._files.run(lambda: [folder.read() for folder in folders(self._settings.instances_dir)])
+        """Remove cached images that no disk is a clone of, kept ones included; the bytes freed. Raises Damaged,
+        Transient."""
+        shelf = self._guests.shelf
+        records = await self._files.run(lambda: [one.read() for one in (*self._folders(), *shelf.folders())])
         used = {record.image_sha512 for record in records if record is not None}
         return await self._images.evict(used | self._images_in_use.keys())
 
@@ -211,7 +229,7 @@ class LibvirtHypervisor:
 
     def _is_prepared(self, server: ServerSpec) -> bool:
         with contextlib.suppress(MusterError):
-            return is_prepared(self._guests.folder(server.id).read(), server)
+            return is_prepared(self._guests.found(server), server)
         return True  # its own turn will find out what is wrong
 
     def _records(self) -> dict[str, Record | None]:
@@ -293,6 +311,16 @@ class LibvirtHypervisor:
                 stalled = await self._connection.call(domains.resume_stalled(ours), 0)
                 if stalled:
                     log.error("no room for what guests write", action="guests_stalled", servers=stalled)
+
+    async def _expire_kept(self) -> None:
+        """What was kept for long enough goes: a small file per kept guest each time."""
+        while True:
+            await asyncio.sleep(self._settings.kept_check_s)
+            before = self._clock() - self._settings.keep_unknown_s
+            with contextlib.suppress(Transient):
+                removed = await self._files.run(partial(self._guests.shelf.expire, before))
+                if removed:
+                    log.warning("kept guests removed: their time is over", action="kept_expired", servers=removed)
 
     def _folders(self) -> list[Folder]:
         return list(folders(self._settings.instances_dir))

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from muster.host.ports import KEEP_UNKNOWN_S
+
 
 class Accelerator(StrEnum):
     """What runs a guest's instructions: the processor, or QEMU's emulation of one."""
@@ -40,6 +42,7 @@ class LibvirtSettings(Struct, frozen=True, kw_only=True):
     (TCG). `disk_cache` is QEMU's cache mode: `writeback` lets guests of one image share the host's page cache and
     still obeys their flushes. `card_timeout_s` is how long a guest may take to let go of a network card before others
     are served and it is asked again. `console_kib` is what is kept of a console.
+    Guests whose servers the database does not know are shut down and kept for `keep_unknown_s` (0: removed).
     Guests that a full disk has paused are tried again every `stalled_check_s`. `qemu_log_dir` is where libvirt logs
     per domain, if those logs are Muster's to remove.
     """
@@ -68,4 +71,6 @@ class LibvirtSettings(Struct, frozen=True, kw_only=True):
     console_kib: int = 1_024
     console_check_s: float = 10.0
     stalled_check_s: float = 15.0
+    keep_unknown_s: float = KEEP_UNKNOWN_S
+    kept_check_s: float = 300.0
     qemu_log_dir: Path | None = None

@@ -53,7 +53,8 @@ class BootQueue:
         self._gate = gate if settings else None
         self._admission = Admission(settings.limit) if settings else None
         self._climb = at_limit(settings.limit) if settings else None
-        self._waiting: dict[str, None] = {}
+        self._waiting: dict[str, float] = {}  # since when, by the agenda
+        self._waited_s: dict[str, float] = {}
         self._booting: dict[str, Entry | None] = {}
         self._began_s: dict[str, float] = {}
         self._macs: dict[str, str] = {}
@@ -77,10 +78,14 @@ class BootQueue:
         """How many hold a slot."""
         return len(self._booting)
 
+    def waited_s(self, server_id: str) -> float:
+        """How long this server, which holds a slot, waited for it; 0.0 for one that holds none."""
+        return self._waited_s.get(server_id, 0.0)
+
     def offer(self, server_id: str) -> None:
         """The server wants to boot; it keeps its place if it waits already."""
         if server_id not in self._waiting:
-            self._waiting[server_id] = None
+            self._waiting[server_id] = self._agenda.now()
             _WAITING.inc()
 
     def leave(self, server_id: str) -> None:
@@ -97,6 +102,7 @@ class BootQueue:
         entry = self._booting.pop(server_id)
         _BOOTING.dec()
         self._began_s.pop(server_id, None)
+        self._waited_s.pop(server_id, None)
         if entry is not None:
             entry.cancel()
         if self._admission:
@@ -122,8 +128,9 @@ class BootQueue:
                 self._gate.took(server_id)
             taken.append(server_id)
         for server_id in taken:
-            del self._waiting[server_id]
+            since_s = self._waiting.pop(server_id)
             if self._admission:
+                self._waited_s[server_id] = self._agenda.now() - since_s
                 self._booting[server_id] = None
                 _BOOTING.inc()
         if taken:

@@ -519,6 +519,60 @@ def test_in_a_boot_storm_starts_are_told_together() -> None:
     world.run(story)
 
 
+def test_in_a_long_boot_storm_starts_that_are_seconds_apart_are_told_together() -> None:
+    """Sixty guests, one every 4 s: each is told at most 5 % of its wait later, and no more than 5 s; the first at once
+    enough, and the last at once."""
+    world = World(
+        SimSettings(boot_s=4.0, spread=0.0),
+        BootSettings(limit=1, limit_max=1, boot_limit_s=60.0),
+        heartbeat_every_s=5000.0,
+    )
+
+    async def story() -> None:
+        asked_s, late_s, reports = world.now(), dict[float, float](), 0
+        await world.tell(*(server(f"s{number}") for number in range(60)))
+        for _ in range(2500):
+            await asyncio.sleep(0.1)
+            for report in await world.reports():
+                reports += 1
+                for one in report.servers:
+                    if "started" in one.stamps:
+                        late_s[one.stamps["started"] - asked_s] = world.now() - one.stamps["started"]
+        assert len(late_s) == 60
+        for waited_s, it_took_s in late_s.items():
+            assert it_took_s < min(max(1.0, 0.05 * waited_s), 5.0) + 0.2
+        assert late_s[max(late_s)] < 0.2, "nobody waits behind the last"
+        assert reports < 0.75 * 60
+
+    world.run(story)
+
+
+def test_in_a_boot_storm_a_start_that_is_due_earlier_takes_the_others_along() -> None:
+    """A guest that had to wait for little is not told late because others, which waited long, are in no hurry."""
+    world = World(
+        SimSettings(boot_s=50.0, spread=0.0), BootSettings(limit=2, boot_limit_s=90.0), heartbeat_every_s=5000.0
+    )
+
+    async def story() -> None:
+        await world.tell(server("a"), server("b"))
+        await asyncio.sleep(1.0)
+        await world.tell(server("c"))
+        await asyncio.sleep(48.0)
+        await world.tell(server("d"), server("e"))
+        await world.hear()
+        late_s = {}
+        for _ in range(80):
+            await asyncio.sleep(0.1)
+            for report in await world.reports():
+                late_s |= {one.server_id: world.now() - one.stamps["started"] for one in report.servers
+                           if "started" in one.stamps}  # fmt: skip
+        # c waited for 49 s, d for one; both begin when a and b have their leases.
+        assert set(late_s) == {"c", "d"}
+        assert max(late_s.values()) < 1.2
+
+    world.run(story)
+
+
 def test_who_the_memory_guard_holds_back_waits_as_pending_and_starts_when_there_is_room() -> None:
     free = [1000]
     world = World(boots=BootSettings(limit=5, boot_limit_s=300.0))

@@ -25,7 +25,7 @@ from muster.store import commits, postgresql
 from muster.store.metadata import metadata
 from muster.store.postgresql_settings import from_url
 from muster.store.presence import Presence
-from muster.store.sqlite import WRITER_CACHE_KIB, sqlite_engine
+from muster.store.sqlite import WRITER, sqlite_engine
 from muster.store.violations import violated_constraint
 
 __all__ = ["Connection", "Database", "Locked", "Violation", "metadata"]
@@ -68,7 +68,7 @@ class Database:
         self._writes = 0
         if self.is_sqlite:
             self._file = make_url(url).set(drivername="sqlite+aiosqlite")
-            self._writer = sqlite_engine(self._file, begin="BEGIN IMMEDIATE", pool_size=1, cache_kib=WRITER_CACHE_KIB)
+            self._writer = sqlite_engine(self._file, begin="BEGIN IMMEDIATE", pool_size=1, caching=WRITER)
             self._reader = sqlite_engine(self._file, begin="BEGIN", pool_size=4)
             self._doubt_s = self._patience_s = 0.0
         else:

@@ -19,6 +19,7 @@ def schema_of(connection: Connection) -> dict[str, Any]:
             "unique": _sorted(inspector.get_unique_constraints(name)),
             "checks": _sorted(inspector.get_check_constraints(name)),
             "indexes": _sorted(inspector.get_indexes(name)),
+            "indexes as they were made": _statements(connection, name),
             "numbers never come again": _autoincrement(connection, name),
         }
         for name in inspector.get_table_names()
@@ -48,6 +49,14 @@ def _sorted(found: list[Any]) -> list[Any]:
         for one in found
     ]
     return sorted(plain, key=lambda one: str(one["name"]))
+
+
+def _statements(connection: Connection, table: str) -> list[str]:
+    """Of SQLite, of whose catalog SQLAlchemy reads no expressions."""
+    if connection.dialect.name != "sqlite":
+        return []
+    statement = text("SELECT sql FROM sqlite_master WHERE type = 'index' AND tbl_name = :name AND sql IS NOT NULL")
+    return sorted(" ".join(sql.split()) for sql in connection.execute(statement, {"name": table}).scalars())
 
 
 def _autoincrement(connection: Connection, table: str) -> bool:

@@ -2,7 +2,6 @@
 
 import asyncio
 import secrets
-import socket
 import sys
 import urllib.request
 from collections.abc import AsyncIterator
@@ -13,6 +12,7 @@ from tempfile import TemporaryDirectory
 import msgspec
 
 from benchmarks.engines import Engine, a_postgresql, a_rabbitmq, an_etcd
+from benchmarks.free_ports import free_ports
 from benchmarks.inspection import HostList
 from benchmarks.process import family_cpu_s
 from benchmarks.stage import Stage, on_stage
@@ -22,8 +22,6 @@ from muster.client.api import Call
 from muster.client.cloud import Service
 
 _HOSTS_S = 120.0
-# Below those that Linux gives to connections (net.ipv4.ip_local_port_range).
-_PORTS = (20_000, 32_000)
 
 
 class Cluster(msgspec.Struct, frozen=True):
@@ -55,7 +53,7 @@ async def a_cluster(workers: int, sim_hosts: int = 0) -> AsyncIterator[Cluster]:
     """So many workers, and simulated hosts in one process of their own; gone at the end of the block."""
     with TemporaryDirectory(prefix="muster-benchmark-") as folder:
         async with a_postgresql() as database, an_etcd() as locks, a_rabbitmq() as bus:
-            port = _free_ports(workers)
+            port = free_ports(workers)
             settings = Path(folder) / "muster.toml"
             settings.touch(mode=0o600)
             settings.write_text(
@@ -94,16 +92,3 @@ async def _hosts(stage: Stage, settings: Path, sim_hosts: int) -> AsyncIterator[
         yield
     finally:
         await to_its_end(stop(process))
-
-
-def _free_ports(count: int) -> int:
-    """The first of so many ports of loopback that are free now, and that no connection is given for its own end."""
-    while True:
-        first = _PORTS[0] + secrets.randbelow(_PORTS[1] - _PORTS[0] - count)
-        if all(_is_free(port) for port in range(first, first + count)):
-            return first
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0

@@ -9,7 +9,6 @@ import os
 import pwd
 import secrets
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -20,6 +19,7 @@ from pathlib import Path
 import asyncpg
 import msgspec
 
+from benchmarks.free_ports import free_port
 from benchmarks.process import family_cpu_s
 from muster.base.errors import Transient
 from muster.base.tasks import to_its_end
@@ -68,7 +68,7 @@ async def a_postgresql() -> AsyncIterator[Engine]:
 async def an_etcd() -> AsyncIterator[Engine]:
     """An etcd of one member. Raises Transient when it does not start, Unsupported when it is not installed."""
     with tempfile.TemporaryDirectory(prefix="muster-benchmark-etcd-", ignore_cleanup_errors=True) as folder:
-        member = etcd.EtcdMember(name="one", address="127.0.0.1", client_port=_free_port(), peer_port=_free_port())
+        member = etcd.EtcdMember(name="one", address="127.0.0.1", client_port=free_port(), peer_port=free_port())
 
         async def ready() -> bool:
             return (
@@ -84,15 +84,15 @@ async def an_etcd() -> AsyncIterator[Engine]:
 async def a_rabbitmq() -> AsyncIterator[Engine]:
     """A RabbitMQ broker. Raises Transient when it does not start, Unsupported when it is not installed."""
     with tempfile.TemporaryDirectory(prefix="muster-benchmark-mq-", ignore_cleanup_errors=True) as name:
-        folder, port, password = Path(name), _free_port(), secrets.token_hex(16)
+        folder, port, password = Path(name), free_port(), secrets.token_hex(16)
         rabbitmq.write_configuration(folder, "muster", password)
         node = rabbitmq.Broker(
             name=f"muster{port}",
             folder=folder,
             address="127.0.0.1",
             port=port,
-            distribution_port=_free_port(),
-            mapper_port=_free_port(),
+            distribution_port=free_port(),
+            mapper_port=free_port(),
         )
         environment = node.environment(os.environ["PATH"])
         end = signal.SIGKILL  # nothing of it is wanted afterwards, and to end in order takes it ten seconds
@@ -186,9 +186,3 @@ async def _status(command: Sequence[str]) -> int:
         *command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
     )
     return await process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

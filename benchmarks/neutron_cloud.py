@@ -11,7 +11,6 @@ import pwd
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import time
 import urllib.error
@@ -20,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.free_ports import free_port
 from muster.lab.engines import postgresql
 from muster.lab.engines.programs import program
 
@@ -40,13 +40,6 @@ from oslo_db.sqlalchemy import engines
 model_base.BASEV2.metadata.create_all(engines.create_engine(sys.argv[1]))
 """
 _STOP_S = 30.0
-
-
-def free_port() -> int:
-    """A port of loopback that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Process:

@@ -8,8 +8,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.free_ports import free_port
 from muster.lab.engines.etcd import EtcdMember, ctl_command, member_command
-from tests.engines.processes import START_TIMEOUT_S, Server, free_port
+from tests.engines.processes import START_TIMEOUT_S, Server
 
 
 class Member:

@@ -5,7 +5,7 @@ import contextlib
 from enum import Enum
 from pathlib import Path
 
-from tests.engines.processes import free_port
+from benchmarks.free_ports import free_port
 
 # A query of the simple protocol: type, length, text, zero byte (PostgreSQL's documentation, "Message Formats").
 _COMMIT = b"Q\x00\x00\x00\x0cCOMMIT;\x00"

@@ -12,19 +12,6 @@ from pathlib import Path
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 20.0
 
-_handed_out: set[int] = set()
-
-
-def free_port() -> int:
-    """A port of loopback that is free now and was not given out before."""
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-        if port not in _handed_out:
-            _handed_out.add(port)
-            return port
-
 
 class Server:
     """A process that can be started, killed and started again."""

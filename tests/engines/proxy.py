@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 
-from tests.engines.processes import free_port
+from benchmarks.free_ports import free_port
 
 
 class Proxy:

@@ -5,9 +5,10 @@ import subprocess
 from pathlib import Path
 from urllib.parse import quote
 
+from benchmarks.free_ports import free_port
 from muster.lab.engines.rabbitmq import Broker, ctl_command, server_command, write_configuration
 from tests.engines.certificates import Authority
-from tests.engines.processes import STOP_TIMEOUT_S, Server, answers, free_port
+from tests.engines.processes import STOP_TIMEOUT_S, Server, answers
 
 USER = "muster"
 PASSWORD = "a:secret/of@tests"

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from benchmarks.free_ports import free_port
 from muster.lab.engines.programs import program
-from tests.engines.processes import Server, answers, free_port
+from tests.engines.processes import Server, answers
 
 
 class Redis:

@@ -16,8 +16,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from tests.engines.processes import free_port
 
+from benchmarks.free_ports import free_port
 from muster.cli.guest import default_cache_dir
 from muster.guest.build import ImageInfo, build_image
 

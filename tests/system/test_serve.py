@@ -1,7 +1,6 @@
 """`muster serve` and `muster host` over PostgreSQL, etcd and RabbitMQ: two machines' worth of workers, and hosts."""
 
 import asyncio
-import contextlib
 import os
 import signal
 import socket
@@ -22,6 +21,8 @@ from tests.engines.postgres import Postgres
 from tests.engines.rabbitmq import PASSWORD, RabbitMq
 from tests.openstack_command import openstack_command
 from tests.system.cluster import Cluster, Command, cluster_of, log_in, until
+
+from benchmarks.free_ports import free_ports
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
@@ -270,14 +271,3 @@ def no_secrets_are_shown(cluster: Cluster, pids: list[int]) -> None:
             assert shown
             assert not [secret for secret in secrets if secret in shown]
     assert Path(cluster.folder / "a" / "state" / "clouds.yaml").stat().st_mode & 0o077 == 0
-
-
-def free_ports(count: int) -> int:
-    """The first of so many ports of loopback that are free now, side by side."""
-    for first in range(20_000 + 7 * (os.getpid() % 1_000), 30_000, count):
-        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
-            for port in range(first, first + count):
-                probe = stack.enter_context(socket.socket())
-                probe.bind(("127.0.0.1", port))
-            return first
-    raise AssertionError("no ports are free")

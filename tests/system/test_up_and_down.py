@@ -7,7 +7,6 @@ import os
 import re
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +15,8 @@ from pathlib import Path
 import pytest
 from tests.openstack_command import openstack_command
 from tests.processes import processes_of
+
+from benchmarks.free_ports import free_port
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
 
@@ -65,14 +66,8 @@ def checkout(tmp_path: Path) -> Iterator[Checkout]:
     assert processes_of(one.folder) == []
 
 
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
 def test_what_they_print_works_and_the_state_outlives_them(checkout: Checkout, tmp_path: Path) -> None:
-    port = _free_port()
+    port = free_port()
     said = checkout.run("up", PORT=str(port))
     assert f"Muster is ready at http://127.0.0.1:{port}" in said
     assert f"the state stays in {checkout.data}" in said

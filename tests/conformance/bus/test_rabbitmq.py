@@ -12,13 +12,13 @@ import pytest
 from aiormq.channel import Channel
 from prometheus_client import Histogram
 
+from benchmarks.free_ports import free_port
 from muster.base.errors import Transient
 from muster.base.metrics import DELIVERY_SECONDS, PUBLISH_SECONDS
 from muster.bus.rabbitmq import RabbitBus
 from muster.bus.rabbitmq_settings import from_url
 from muster.domain.messages import CONTROL_TOPIC
 from tests.conformance.bus.test_buses import HANG_S, numbered, read
-from tests.engines.processes import free_port
 from tests.engines.proxy import Proxy
 from tests.engines.rabbitmq import PASSWORD, RabbitMq
 

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from benchmarks.free_ports import free_port
 from muster.services.redecide import redeciding
 from muster.store import usages
 from muster.store.engine import Database
 from tests.databases import make_tables
 from tests.engines.fixtures import folder
 from tests.engines.postgres import Postgres
-from tests.engines.processes import free_port
 
 HANG_S = 100.0
 CHANGES = 60

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from benchmarks.free_ports import free_port
 from muster.base.errors import Away, Invalid, Transient
 from muster.services.redecide import redeciding
 from muster.store import usages
@@ -19,7 +20,6 @@ from muster.store.postgresql_settings import PostgresSettings
 from tests.databases import make_tables
 from tests.engines.fixtures import running
 from tests.engines.postgres import Postgres
-from tests.engines.processes import free_port
 from tests.engines.proxy import Proxy
 
 HANG_S = 100.0

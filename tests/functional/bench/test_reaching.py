@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.free_ports import free_port
 from muster.base.errors import Forbidden, Invalid
 from muster.bench.options import Phase
 from muster.bench.run import run_servers
 from muster.client.ping import Pinger, _icmp_socket
 from muster.client.ssh import SshProbe, SshTarget
-from tests.engines.processes import free_port
 
 from .conftest import Lab
 

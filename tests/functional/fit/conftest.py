@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from benchmarks.free_ports import free_port
 from muster.client import access
 from muster.fit import crowd
 from muster.fit.options import FitOptions
-from tests.engines.processes import free_port
 from tests.functional.bench.conftest import Lab, lab
 from tests.functional.bench.fake_cloud import FakeCloud
 

@@ -9,13 +9,15 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import select
+import signal
 import socket
 import struct
 import subprocess
 import threading
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,11 +29,15 @@ from muster.host.ports import PlumbedPort
 T = TypeVar("T")
 _CLONE_NEWNET = 0x40000000
 BROADCAST = b"\xff" * 6
+#: For what must come, on a machine however busy.
+PATIENCE_S = 300.0
+#: For what must not come.
+MOMENT_S = 0.8
 
 
 def sh(command: str) -> str:
     """Run a command without a shell; its output."""
-    done = subprocess.run(command.split(), capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(command.split(), capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, f"{command}: {done.stderr}"
     return done.stdout
 
@@ -59,7 +65,7 @@ class Namespace:
 
         thread = threading.Thread(target=work, daemon=True)
         thread.start()
-        thread.join(90)
+        thread.join(300)
         assert not thread.is_alive(), "still running inside the namespace"
         if errors:
             raise errors[0]
@@ -69,7 +75,7 @@ class Namespace:
         return sh(f"ip netns exec {self.name} {command}")
 
     def remove(self) -> None:
-        subprocess.run(["ip", "netns", "del", self.name], capture_output=True, timeout=20, check=False)
+        subprocess.run(["ip", "netns", "del", self.name], capture_output=True, timeout=120, check=False)
 
 
 class Guest:
@@ -89,7 +95,7 @@ class Guest:
 
     def wait_until_joined(self) -> None:
         """The bridge notices a veth's carrier only after up to a second; a tap's, whose state is unknown, at once."""
-        tap, until = tap_name(self.port.id), time.monotonic() + 5
+        tap, until = tap_name(self.port.id), time.monotonic() + PATIENCE_S
         while "state forwarding" not in sh(f"ip -n {self._host.name} -d link show {tap}"):
             assert time.monotonic() < until, f"{tap} does not forward"
             time.sleep(0.02)
@@ -100,12 +106,12 @@ class Guest:
         sh(f"ip -n {self.ns.name} addr add {address} dev eth0")
         self.address = self.address or address.split("/", maxsplit=1)[0]
 
-    def dhcp(self, timeout_s: float = 3.0, chaddr: bytes | None = None) -> dict[Any, Any] | None:
+    def dhcp(self, timeout_s: float = PATIENCE_S, chaddr: bytes | None = None) -> dict[Any, Any] | None:
         """A whole lease (DISCOVER, OFFER, REQUEST, ACK) by raw frames; options by number and `ip`, or None."""
         self.wait_until_joined()
         return self.ns.run(lambda: _dora(self.mac, chaddr or self.mac, timeout_s))
 
-    def dhcp6(self, timeout_s: float = 5.0) -> str | None:
+    def dhcp6(self, timeout_s: float = PATIENCE_S) -> str | None:
         """An address by DHCPv6 (SOLICIT, ADVERTISE, REQUEST, REPLY), or None."""
         self.wait_until_joined()
         return self.ns.run(lambda: _dora6(self.mac, timeout_s))
@@ -114,10 +120,10 @@ class Guest:
         """A renewal by unicast from the configured address; the answer's message type."""
         return self.ns.run(lambda: _renew(self.mac, address, server))
 
-    def ping(self, address: str, timeout_s: float = 1.0) -> bool:
+    def ping(self, address: str, timeout_s: float = PATIENCE_S) -> bool:
         return self.ns.run(lambda: ping(address, timeout_s))
 
-    def connect(self, address: str, port: int, timeout_s: float = 0.8) -> socket.socket | None:
+    def connect(self, address: str, port: int, timeout_s: float = PATIENCE_S) -> socket.socket | None:
         """A TCP connection, or None."""
 
         def work() -> socket.socket | None:
@@ -127,8 +133,8 @@ class Guest:
 
         return self.ns.run(work)
 
-    def reaches(self, address: str, port: int) -> bool:
-        connection = self.connect(address, port)
+    def reaches(self, address: str, port: int, timeout_s: float = PATIENCE_S) -> bool:
+        connection = self.connect(address, port, timeout_s)
         if connection is not None:
             connection.close()
         return connection is not None
@@ -151,8 +157,11 @@ class Guest:
             yield
 
     @contextlib.contextmanager
-    def sniff(self) -> Iterator[Callable[[float], list[bytes]]]:
-        """Frames that arrive from others, from here on; the yielded function waits and returns them."""
+    def sniff(self) -> Iterator[Callable[..., list[bytes]]]:
+        """Frames that arrive from others; the yielded function waits, and returns those since its last call.
+
+        It waits for so many seconds, and, if it is told until what is among them, for longer.
+        """
 
         def start() -> socket.socket:
             raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
@@ -162,21 +171,40 @@ class Guest:
 
         raw = self.ns.run(start)
 
-        def frames(wait_s: float) -> list[bytes]:
-            time.sleep(wait_s)
-            raw.setblocking(False)
-            got = []
+        def arrived() -> Iterator[bytes]:
             with contextlib.suppress(BlockingIOError):
                 while True:
-                    frame, address = raw.recvfrom(4096)
+                    frame, address = raw.recvfrom(4096, socket.MSG_DONTWAIT)
                     if address[2] != socket.PACKET_OUTGOING and not _is_chatter(frame):  # type: ignore[attr-defined]
-                        got.append(frame)
-            return got
+                        yield frame
+
+        def frames(wait_s: float, until: Callable[[list[bytes]], bool] = lambda _: True) -> list[bytes]:
+            return collected(arrived, wait_s, until)
 
         try:
             yield frames
         finally:
             raw.close()
+
+
+def collected(arrived: Callable[[], Iterable[T]], wait_s: float, until: Callable[[list[T]], bool]) -> list[T]:
+    """What arrives within a time, and beyond it until it is what is waited for; but not for ever."""
+    got, deadline = list[T](), time.monotonic() + PATIENCE_S
+    while True:
+        time.sleep(wait_s)
+        got += arrived()
+        if until(got) or time.monotonic() > deadline:
+            return got
+
+
+def kill(pid: int) -> None:
+    """kill -9, and wait until it is no more."""
+    process = os.pidfd_open(pid)
+    try:
+        signal.pidfd_send_signal(process, signal.SIGKILL)
+        assert select.select([process], [], [], PATIENCE_S)[0]
+    finally:
+        os.close(process)
 
 
 @contextlib.contextmanager
@@ -193,7 +221,7 @@ def tcp_echo(ns: Namespace, port: int, address: str = "") -> Iterator[None]:
 
     def echo(connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):
-            connection.settimeout(10)
+            connection.settimeout(PATIENCE_S)
             while data := connection.recv(100):
                 connection.sendall(data)
 
@@ -242,12 +270,12 @@ def udp_echo(ns: Namespace, port: int) -> Iterator[None]:
         server.close()
 
 
-def udp_answers(ns: Namespace, address: str, port: int) -> bool:
+def udp_answers(ns: Namespace, address: str, port: int, timeout_s: float = PATIENCE_S) -> bool:
     """Whether a datagram comes back."""
 
     def work() -> bool:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client, contextlib.suppress(OSError):
-            client.settimeout(0.8)
+            client.settimeout(timeout_s)
             client.sendto(b"x", (address, port))
             return client.recv(10) == b"x"
         return False
@@ -275,7 +303,7 @@ class Lab:
         async def work() -> T:
             plumbing = LinuxPlumbing(settings or self.settings)
             try:
-                return await asyncio.wait_for(scenario(plumbing), 80)
+                return await asyncio.wait_for(scenario(plumbing), 240)
             finally:
                 await plumbing.close()
 
@@ -431,14 +459,14 @@ def _renew(mac: bytes, address: str, server: str) -> int | None:
     transaction = uuid.uuid4().int & 0xFFFFFFFF
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.bind((address, 68))
-        client.settimeout(2)
+        client.settimeout(PATIENCE_S)
         client.sendto(_bootp(3, mac, transaction, b"", socket.inet_aton(address)), (server, 67))
         with contextlib.suppress(TimeoutError):
             return int(_options(client.recv(4096))[53][0])
     return None
 
 
-def ping(address: str, timeout_s: float) -> bool:
+def ping(address: str, timeout_s: float = PATIENCE_S) -> bool:
     family, protocol, kind = (
         (socket.AF_INET6, socket.IPPROTO_ICMPV6, 128) if ":" in address else (socket.AF_INET, socket.IPPROTO_ICMP, 8)
     )

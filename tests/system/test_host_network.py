@@ -13,7 +13,7 @@ from pathlib import Path
 
 import host_network_lab as lab_kit
 import pytest
-from host_network_lab import Guest, Lab, network, plumbed, port
+from host_network_lab import MOMENT_S, PATIENCE_S, Guest, Lab, network, plumbed, port
 from msgspec import structs
 
 from muster.base.errors import Conflict, Invalid, Transient
@@ -192,7 +192,7 @@ def test_leases_are_seen_as_they_are_given(lab: Lab) -> None:
     async def scenario(plumbing: LinuxPlumbing) -> None:
         await plumb(plumbing, [net], [spec], [])
         await asyncio.to_thread(guest.dhcp)
-        seen = await asyncio.wait_for(anext(plumbing.leases()), 5)
+        seen = await asyncio.wait_for(anext(plumbing.leases()), PATIENCE_S)
         assert (seen.network_id, seen.port_id) == (net.id, spec.id)
         assert (seen.mac_address, seen.ip_address) == (spec.mac_address, "10.80.0.11")
 
@@ -202,7 +202,7 @@ def test_leases_are_seen_as_they_are_given(lab: Lab) -> None:
         """A new agent hears the server that the former one had started."""
         await plumbing.sweep([net], [plumbed(spec)])
         await asyncio.to_thread(guest.dhcp)
-        assert (await asyncio.wait_for(anext(plumbing.leases()), 5)).port_id == spec.id
+        assert (await asyncio.wait_for(anext(plumbing.leases()), PATIENCE_S)).port_id == spec.id
 
     lab.run(again)
 
@@ -218,13 +218,13 @@ def test_groups_allow_what_they_say_and_nothing_else(lab: Lab) -> None:
     with two.listen(22), two.listen(23), two.listen(24), one.listen(24):
         assert one.reaches(two.address, 22)
         assert one.reaches(two.address, 23)
-        assert not one.reaches(two.address, 24)
-        assert not two.reaches(one.address, 24)
+        assert not one.reaches(two.address, 24, MOMENT_S)
+        assert not two.reaches(one.address, 24, MOMENT_S)
     with lab_kit.udp_echo(two.ns, 53), lab_kit.udp_echo(two.ns, 54):
         assert lab_kit.udp_answers(one.ns, two.address, 53)
-        assert not lab_kit.udp_answers(one.ns, two.address, 54)
+        assert not lab_kit.udp_answers(one.ns, two.address, 54, MOMENT_S)
     assert one.ping(two.address)
-    assert not two.ping(one.address)
+    assert not two.ping(one.address, MOMENT_S)
 
 
 def test_egress_is_closed_unless_a_rule_opens_it(lab: Lab) -> None:
@@ -235,9 +235,9 @@ def test_egress_is_closed_unless_a_rule_opens_it(lab: Lab) -> None:
     _, one, two = two_guests(lab, [group(*rules)])
     with two.listen(80), two.listen(81), one.listen(80):
         assert one.reaches(two.address, 80)
-        assert not one.reaches(two.address, 81)
-        assert not two.reaches(one.address, 80)
-    assert not one.ping(two.address)
+        assert not one.reaches(two.address, 81, MOMENT_S)
+        assert not two.reaches(one.address, 80, MOMENT_S)
+    assert not one.ping(two.address, MOMENT_S)
 
 
 def test_without_a_group_nothing_comes_in_but_dhcp(lab: Lab) -> None:
@@ -248,7 +248,7 @@ def test_without_a_group_nothing_comes_in_but_dhcp(lab: Lab) -> None:
     assert one.dhcp() is not None
     one.use("10.80.0.11/24")
     two.use("10.80.0.12/24")
-    assert not one.ping(two.address)
+    assert not one.ping(two.address, MOMENT_S)
     assert one.renew(one.address, "10.80.0.2") == 5
 
 
@@ -272,7 +272,7 @@ def test_a_tap_without_rules_carries_nothing(lab: Lab) -> None:
 def test_a_remote_group_follows_its_members(lab: Lab) -> None:
     inward = group(*everything_out(), rule("ingress", remote_group_id=OTHER))
     _, one, two = two_guests(lab, [inward, group(group_id=OTHER)])
-    assert not one.ping(two.address)
+    assert not one.ping(two.address, MOMENT_S)
 
     def members(generation: int, *addresses: str) -> None:
         async def scenario(plumbing: LinuxPlumbing) -> None:
@@ -282,9 +282,9 @@ def test_a_remote_group_follows_its_members(lab: Lab) -> None:
 
     members(2, one.address, "192.0.2.0/24", "192.0.2.128/25")
     assert one.ping(two.address)
-    assert not two.ping(one.address)
+    assert not two.ping(one.address, MOMENT_S)
     members(3, two.address)
-    assert not one.ping(two.address)
+    assert not one.ping(two.address, MOMENT_S)
     assert two.ping(one.address)
     members(4, "10.80.0.0/25")
     assert one.ping(two.address)
@@ -311,18 +311,18 @@ def test_members_that_join_and_leave_one_by_one_are_let_in_and_shut_out(lab: Lab
         lab.run(scenario)
 
     hear(1, structs.replace(told, member_generation=0))
-    assert not one.ping(two.address)
+    assert not one.ping(two.address, MOMENT_S)
     hear(2, joined=(one.address, "10.91.0.1"))
     assert one.ping(two.address)
-    assert not two.ping(one.address)
+    assert not two.ping(one.address, MOMENT_S)
     hear(3, joined=(two.address,), left=(one.address, others[7]))
-    assert not one.ping(two.address)
+    assert not one.ping(two.address, MOMENT_S)
     assert two.ping(one.address)
 
 
-def echoes(connection: socket.socket) -> bool:
+def echoes(connection: socket.socket, timeout_s: float = PATIENCE_S) -> bool:
     """Whether a connection to a server that echoes still carries something, both ways."""
-    connection.settimeout(0.8)
+    connection.settimeout(timeout_s)
     with contextlib.suppress(TimeoutError):
         connection.sendall(b"hello")
         return connection.recv(10) == b"hello"
@@ -347,7 +347,7 @@ def test_a_withdrawn_rule_ends_a_living_connection_and_another_change_does_not(l
             change(2, web, rule("ingress", protocol="udp"))
             assert echoes(connection)
             change(3)
-            assert not echoes(connection)
+            assert not echoes(connection, MOMENT_S)
 
 
 def test_connections_end_with_what_let_them_out_or_let_their_guest_in(lab: Lab) -> None:
@@ -361,15 +361,20 @@ def test_connections_end_with_what_let_them_out_or_let_their_guest_in(lab: Lab) 
         lab.run(lambda plumbing: plumbing.firewall([], groups))
 
     with two.listen(80), two.listen(81), two.listen(82), contextlib.ExitStack() as opened:
-        connections = [one.connect(two.address, number) for number in (80, 81, 82)]
-        for connection in connections:
+        connections = []
+        for number in (80, 81, 82):
+            connection = one.connect(two.address, number)
             assert connection is not None
-            opened.enter_context(connection)
+            connections.append(opened.enter_context(connection))
             assert echoes(connection)
+        first, second, third = connections
         change(group(group_id=OTHER, generation=2, members=("10.80.0.13",)))
-        assert [echoes(c) for c in connections if c] == [False, True, True]
+        assert not echoes(first, MOMENT_S)
+        assert echoes(second)
+        assert echoes(third)
         change(group(out[0], by_member, by_cidr, generation=2))
-        assert [echoes(c) for c in connections if c] == [False, True, False]
+        assert not echoes(third, MOMENT_S)
+        assert echoes(second)
 
 
 def test_a_cidr_and_a_range_of_ports_let_in_those_inside(lab: Lab) -> None:
@@ -383,15 +388,17 @@ def test_a_cidr_and_a_range_of_ports_let_in_those_inside(lab: Lab) -> None:
     with contextlib.ExitStack() as listening:
         for number in (7999, 8000, 8010, 8011):
             listening.enter_context(server.listen(number))
-        found = [inside.reaches(server.address, number) for number in (7999, 8000, 8010, 8011)]
-        assert found == [False, True, True, False]
-        assert not outside.reaches(server.address, 8000)
+        for number in (8000, 8010):
+            assert inside.reaches(server.address, number)
+        for number in (7999, 8011):
+            assert not inside.reaches(server.address, number, MOMENT_S)
+        assert not outside.reaches(server.address, 8000, MOMENT_S)
 
 
 def test_a_stateless_group_does_not_let_answers_pass(lab: Lab) -> None:
     out = (*everything_out(), rule("ingress", protocol="icmp", port_min=8, port_max=0))
     _, one, two = two_guests(lab, [group(*out, stateful=False)])
-    assert not one.ping(two.address)
+    assert not one.ping(two.address, MOMENT_S)
     lab.run(lambda plumbing: plumbing.firewall([], [group(*out, generation=2, stateful=True)]))
     assert one.ping(two.address)
 
@@ -415,7 +422,7 @@ def test_forged_senders_are_dropped(lab: Lab) -> None:
         assert frames(0.3) == []
         one.send(lab_kit.udp_frame(one.mac, "10.80.0.11", "10.80.0.12", udp, payload))
         one.send(lab_kit.arp_frame(one.mac, one.mac, "10.80.0.11", "10.80.0.12"))
-        assert len(frames(0.3)) == 2
+        assert len(frames(0.3, lambda got: len(got) >= 2)) == 2
 
 
 def test_dhcp_for_somebody_else_is_dropped(lab: Lab) -> None:
@@ -433,8 +440,12 @@ def test_dhcp_requests_are_heard_by_the_hosts_server_alone_where_it_serves(lab: 
     lab.run(lambda plumbing: plumb(plumbing, [net], ports, []))
     with other.sniff() as frames:
         other.wait_until_joined()
-        assert (one.dhcp(1.5) is not None) is served
-        assert any(frame[6:12] == one.mac for frame in frames(0.1)) is not served
+        assert (one.dhcp(PATIENCE_S if served else 1.5) is not None) is served
+
+        def heard(got: list[bytes]) -> bool:
+            return any(frame[6:12] == one.mac for frame in got)
+
+        assert heard(frames(0.3, lambda got: served or heard(got))) is not served
 
 
 def test_requests_that_come_all_at_once_wait_for_the_server(lab: Lab) -> None:
@@ -451,8 +462,11 @@ def test_requests_that_come_all_at_once_wait_for_the_server(lab: Lab) -> None:
             guest.send(*(lab_kit.discover(guest.mac, number) for number in range(1_000)))
         finally:
             os.kill(server, signal.SIGCONT)
-        offers = {frame[46:50] for frame in frames(1) if frame[36:38] == b"\x00\x44"}
-    assert len(offers) == 1_000
+
+        def offers(got: list[bytes]) -> int:
+            return len({frame[46:50] for frame in got if frame[36:38] == b"\x00\x44"})
+
+        assert offers(frames(1, lambda got: offers(got) >= 1_000)) == 1_000
 
 
 def test_allowed_address_pairs_and_switched_off_port_security(lab: Lab) -> None:
@@ -474,14 +488,14 @@ def test_allowed_address_pairs_and_switched_off_port_security(lab: Lab) -> None:
         one.send(lab_kit.udp_frame(one.mac, "10.80.0.200", "10.80.0.12", udp, payload))
         one.send(lab_kit.arp_frame(one.mac, one.mac, "10.80.0.200", "10.80.0.12"))
         one.send(lab_kit.udp_frame(vrrp, "10.80.0.60", "10.80.0.12", udp, payload))
-        assert len(frames(0.3)) == 4
+        assert len(frames(0.3, lambda got: len(got) >= 4)) == 4
         one.send(lab_kit.udp_frame(one.mac, "10.80.0.51", "10.80.0.12", udp, payload))
         one.send(lab_kit.udp_frame(vrrp, "10.80.0.50", "10.80.0.12", udp, payload))
         one.send(lab_kit.arp_frame(one.mac, one.mac, "10.80.0.51", "10.80.0.12"))
         assert frames(0.3) == []
     with one.sniff() as frames:
         two.send(lab_kit.udp_frame(bytes.fromhex("fa163e777777"), "203.0.113.5", "10.80.0.11", udp, payload))
-        assert len(frames(0.3)) == 1
+        assert len(frames(0.3, bool)) == 1
 
 
 def test_guests_of_networks_with_the_same_addresses_do_not_meet(lab: Lab) -> None:
@@ -496,12 +510,12 @@ def test_guests_of_networks_with_the_same_addresses_do_not_meet(lab: Lab) -> Non
     # In the first network .12 answers .11 from port 9; in the second the "answer" comes unasked.
     with guests[1].sniff() as asked:
         guests[0].send(lab_kit.udp_frame(guests[0].mac, "10.80.0.11", "10.80.0.12", (5000, 9), b"q"))
-        assert any(frame.endswith(b"q") for frame in asked(0.2))
+        assert any(frame.endswith(b"q") for frame in asked(0.1, lambda got: any(one.endswith(b"q") for one in got)))
     answer = (9, 5000)
     with guests[0].sniff() as first, guests[2].sniff() as second:
         guests[1].send(lab_kit.udp_frame(guests[1].mac, "10.80.0.12", "10.80.0.11", answer, b"a"))
         guests[3].send(lab_kit.udp_frame(guests[3].mac, "10.80.0.12", "10.80.0.11", answer, b"a"))
-        assert any(frame.endswith(b"a") for frame in first(0.3))
+        assert any(frame.endswith(b"a") for frame in first(0.3, lambda got: any(one.endswith(b"a") for one in got)))
         assert not any(frame.endswith(b"a") for frame in second(0))
 
 
@@ -513,9 +527,9 @@ def test_guests_reach_few_things_of_the_host(lab: Lab) -> None:
     host = lab.host
     with lab_kit.tcp_echo(host, 22), lab_kit.tcp_echo(host, 80, "169.254.169.254"):
         assert one.reaches("169.254.169.254", 80)
-        assert not one.reaches("10.80.0.2", 22)
-        assert not one.reaches("169.254.169.254", 22)
-        assert not one.reaches("192.0.2.1", 22)
+        assert not one.reaches("10.80.0.2", 22, MOMENT_S)
+        assert not one.reaches("169.254.169.254", 22, MOMENT_S)
+        assert not one.reaches("192.0.2.1", 22, MOMENT_S)
         assert one.ping("10.80.0.2")
         opened = NetworkSettings(state_dir=lab.settings.state_dir, open_tcp_ports=(22,))
         ports = [plumbed(guest.port) for guest in lab.guests]
@@ -536,7 +550,7 @@ def test_guests_are_not_routed_even_on_a_host_that_forwards(lab: Lab) -> None:
     two.use("10.81.0.12/24")
     one.ns.sh("ip route add default via 10.80.0.2")
     two.ns.sh("ip route add default via 10.81.0.2")
-    assert not one.ping(two.address)
+    assert not one.ping(two.address, MOMENT_S)
     # The routes are good: an operator who wants routing gets it.
     routed = NetworkSettings(state_dir=lab.settings.state_dir, guests_may_route=True)
     lab.run(lambda plumbing: plumbing.sweep(nets, [plumbed(spec) for spec in ports]), routed)
@@ -548,18 +562,18 @@ def test_groups_also_judge_what_the_host_sends(lab: Lab) -> None:
     _, one, _ = two_guests(lab, [group(*rules)])
     bridge = bridge_name(one.port.network_id)
 
-    def reaches(number: int) -> bool:
+    def reaches(number: int, timeout_s: float) -> bool:
         with socket.socket() as client, contextlib.suppress(OSError):
             client.setsockopt(socket.SOL_SOCKET, 25, bridge.encode())
-            client.settimeout(0.8)
+            client.settimeout(timeout_s)
             client.connect((one.address, number))
             client.sendall(b"x")
             return client.recv(5) == b"x"
         return False
 
     with one.listen(22), one.listen(23):
-        assert lab.host.run(lambda: reaches(22))
-        assert not lab.host.run(lambda: reaches(23))
+        assert lab.host.run(lambda: reaches(22, PATIENCE_S))
+        assert not lab.host.run(lambda: reaches(23, MOMENT_S))
     assert not lab.host.run(lambda: lab_kit.ping(one.address, 0.5))
 
 
@@ -591,7 +605,11 @@ def test_ipv6_guests_get_addresses_and_cannot_forge(lab: Lab) -> None:
             guests[0].send(frame)
         assert [frame for frame in frames(0.3) if frame[6:12] == guests[0].mac] == []
         guests[0].send(lab_kit.neighbour_advert(guests[0].mac, "2001:db8::11", "2001:db8::11"))
-        assert len([frame for frame in frames(0.3) if frame[6:12] == guests[0].mac]) == 1
+
+        def sent(got: list[bytes]) -> list[bytes]:
+            return [frame for frame in got if frame[6:12] == guests[0].mac]
+
+        assert len(sent(frames(0.3, lambda got: bool(sent(got))))) == 1
 
 
 def test_a_killed_agent_is_followed_by_one_that_adopts_everything(lab: Lab) -> None:
@@ -611,7 +629,7 @@ def test_a_killed_agent_is_followed_by_one_that_adopts_everything(lab: Lab) -> N
     shut = lab.host.sh(f"ip -o link show {tap_name(two.port.id)}")
     assert "state DOWN" in shut
     assert "master" not in shut
-    assert not one.ping(two.address)
+    assert not one.ping(two.address, MOMENT_S)
     two.ns.sh("ip link set eth0 down")
 
     async def again(plumbing: LinuxPlumbing) -> None:
@@ -657,7 +675,7 @@ def test_the_sweep_removes_other_networks_and_spares_what_is_not_musters(lab: La
 def test_a_dead_dhcp_server_and_flushed_rules_come_back(lab: Lab) -> None:
     net, one, two = two_guests(lab, [OPEN])
     pid = int((lab.settings.state_dir / "dhcp" / net.id / "pid").read_text())
-    os.kill(pid, signal.SIGKILL)
+    lab_kit.kill(pid)
     lab.host.sh("nft flush ruleset")
     ports = [plumbed(one.port), plumbed(two.port)]
 
@@ -800,7 +818,7 @@ def test_removed_ports_are_forgotten_together_and_at_once_where_another_takes_th
     async def forgets(plumbing: LinuxPlumbing) -> None:
         await plumbing.sweep([net], [plumbed(spec) for spec in (specs[0], specs[2], heir)])
         await plumbing.unplug([specs[2].id])
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(300):
             while specs[2].id in served():
                 await asyncio.sleep(0.05)
 
@@ -819,30 +837,30 @@ def test_a_dhcp_server_that_dies_is_missed_before_its_leases_run_out(lab: Lab) -
         pid_file = lab.settings.state_dir / "dhcp" / net.id / "pid"
         dead = int(pid_file.read_text())
         os.kill(dead, signal.SIGKILL)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(300):
             while not pid_file.exists() or int(pid_file.read_text() or dead) == dead:
                 await asyncio.sleep(0.05)
 
     lab.run(scenario, structs.replace(lab.settings, check_s=0.2))
-    lease = guest.dhcp(30)
+    lease = guest.dhcp()
     assert lease is not None
     assert lease["ip"] == "10.80.0.11"
 
 
 def test_rules_that_somebody_flushed_return_by_themselves(lab: Lab) -> None:
     net, one, two = two_guests(lab, [group(*everything_out())])
-    assert not one.ping(two.address)
+    assert not one.ping(two.address, MOMENT_S)
     ports = [one.port, two.port]
 
     async def scenario(plumbing: LinuxPlumbing) -> None:
         await plumb(plumbing, [net], ports, [group(*everything_out())])
         await asyncio.to_thread(lab.host.sh, "nft flush ruleset")
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(300):
             while tap_name(two.port.id) not in await asyncio.to_thread(lab.host.sh, "nft list ruleset"):
                 await asyncio.sleep(0.05)
 
     lab.run(scenario, structs.replace(lab.settings, check_s=0.2))
-    assert not one.ping(two.address)
+    assert not one.ping(two.address, MOMENT_S)
 
 
 def test_a_host_that_is_short_of_something_fails_no_server(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

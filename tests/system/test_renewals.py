@@ -1,16 +1,13 @@
 """Renewals by unicast on a real kernel and dnsmasq: many networks at once, after restarts, beside a rogue server."""
 
 import asyncio
-import os
-import select
-import signal
 import subprocess
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from host_network_lab import Lab, network, plumbed, port
+from host_network_lab import PATIENCE_S, Lab, kill, network, plumbed, port
 
 from benchmarks.apart import apart
 from benchmarks.dhcp_host import Measured, Order, Way
@@ -32,7 +29,7 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
 
 async def test_on_twenty_networks_with_the_same_subnet_each_guest_renews_with_its_own_server() -> None:
     order = Order(way=Way.AGENT, networks=20, guests=3, window=60, at_once=False)
-    found = await apart("benchmarks.dhcp_host", order, Measured, limit_s=90)
+    found = await apart("benchmarks.dhcp_host", order, Measured, limit_s=300)
     for phase in (found.lease, found.renew):
         assert (phase.work.done, phase.work.addresses, phase.work.wrong) == (60, 60, 0)
     assert found.pinged == 60
@@ -56,10 +53,7 @@ def test_leases_outlive_dhcp_servers_and_the_agent(lab: Lab) -> None:
         guest.use(lease["ip"] + "/24")
     pids = [int((lab.settings.state_dir / "dhcp" / net.id / "pid").read_text()) for net in nets]
     assert [guest.renew(guest.address, "10.80.0.2") for guest in guests] == [ACK, ACK], "while no agent runs"
-    dead = os.pidfd_open(pids[0])
-    signal.pidfd_send_signal(dead, signal.SIGKILL)
-    assert select.select([dead], [], [], 20)[0]
-    os.close(dead)
+    kill(pids[0])
     lab.run(lambda plumbing: plumbing.sweep(nets, items))
     assert [guest.renew(guest.address, "10.80.0.2") for guest in guests] == [ACK, ACK]
     assert int((lab.settings.state_dir / "dhcp" / nets[1].id / "pid").read_text()) == pids[1]
@@ -88,8 +82,12 @@ def test_a_dhcp_server_in_a_guest_reaches_nobody_unless_its_port_is_trusted(lab:
         while b"DHCP, IP range" not in server.stderr.readline():
             assert server.poll() is None
         with rogue.sniff() as frames:
-            lease = victim.dhcp(1.5)
-            assert any(frame[36:38] == b"\x00\x43" for frame in frames(0.1)), "the rogue heard the request"
+            lease = victim.dhcp(PATIENCE_S if trusted else 1.5)
+
+            def heard(got: list[bytes]) -> bool:
+                return any(frame[36:38] == b"\x00\x43" for frame in got)
+
+            assert heard(frames(0.1, heard)), "the rogue heard the request"
     finally:
         server.kill()
         server.communicate(timeout=10)

@@ -3,11 +3,10 @@
 import contextlib
 import socket
 import struct
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from host_network_lab import Guest, Lab, Namespace, plumbed, sh
+from host_network_lab import Guest, Lab, Namespace, collected, plumbed, sh
 from msgspec import structs
 
 from muster.domain.specs import NetworkSpec, PortSpec, SecurityGroupSpec
@@ -33,8 +32,11 @@ class Underlay:
         return host
 
     @contextlib.contextmanager
-    def sniff(self) -> Iterator[Callable[[], list[tuple[str, bytes]]]]:
-        """What hosts send each other through tunnels: (the receiver's address, the frame inside)."""
+    def sniff(self) -> Iterator[Callable[..., list[tuple[str, bytes]]]]:
+        """What hosts send each other through tunnels: (the receiver's address, the frame inside).
+
+        The yielded function waits a little, and, if it is told until what is among them, for longer.
+        """
 
         def start() -> socket.socket:
             raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
@@ -43,18 +45,17 @@ class Underlay:
 
         raw = self.ns.run(start)
 
-        def frames() -> list[tuple[str, bytes]]:
-            time.sleep(0.3)
-            raw.setblocking(False)
-            got = []
+        def arrived() -> Iterator[tuple[str, bytes]]:
             with contextlib.suppress(BlockingIOError):
                 while True:
-                    frame, address = raw.recvfrom(65_536)
+                    frame, address = raw.recvfrom(65_536, socket.MSG_DONTWAIT)
                     # Each frame is seen as it comes in at one port of the switch.
                     is_tunnel = frame[12:14] + frame[23:24] + frame[36:38] == b"\x08\x00\x11\x12\xb5"
                     if is_tunnel and address[2] != 4 and address[0] != "sw0":
-                        got.append((socket.inet_ntoa(frame[30:34]), frame[50:]))
-            return got
+                        yield socket.inet_ntoa(frame[30:34]), frame[50:]
+
+        def frames(until: Callable[[list[tuple[str, bytes]]], bool] = lambda _: True) -> list[tuple[str, bytes]]:
+            return collected(arrived, 0.3, until)
 
         try:
             yield frames
@@ -111,8 +112,8 @@ class Host(Lab):
         self.host.run(work)
 
     @contextlib.contextmanager
-    def sniff_bridge(self, net: NetworkSpec) -> Iterator[Callable[[], list[bytes]]]:
-        """Frames that reach the host itself on a network."""
+    def sniff_bridge(self, net: NetworkSpec) -> Iterator[Callable[..., list[bytes]]]:
+        """Frames that reach the host itself on a network. The yielded function waits as that of `Underlay.sniff`."""
 
         def start() -> socket.socket:
             raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
@@ -121,16 +122,15 @@ class Host(Lab):
 
         raw = self.host.run(start)
 
-        def frames() -> list[bytes]:
-            time.sleep(0.3)
-            raw.setblocking(False)
-            got = []
+        def arrived() -> Iterator[bytes]:
             with contextlib.suppress(BlockingIOError):
                 while True:
-                    frame, address = raw.recvfrom(65_536)
+                    frame, address = raw.recvfrom(65_536, socket.MSG_DONTWAIT)
                     if address[2] != 4:
-                        got.append(frame)
-            return got
+                        yield frame
+
+        def frames(until: Callable[[list[bytes]], bool] = lambda _: True) -> list[bytes]:
+            return collected(arrived, 0.3, until)
 
         try:
             yield frames

@@ -3,6 +3,13 @@
 import gc
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes is the machine's affair, not the test's. The same examples each time, so that what passed
+# here passes there; `--hypothesis-profile=random` looks for others.
+settings.register_profile("random", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("muster", settings.get_profile("random"), derandomize=True)
+settings.load_profile("muster")
 
 
 @pytest.hookimpl(trylast=True)

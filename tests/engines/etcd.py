@@ -92,6 +92,11 @@ class Etcd:
         listed = json.loads(self.ctl("lease", "list", "--write-out=json", endpoints=member.endpoint))
         return {lease["id"] for lease in listed.get("leases") or []}
 
+    def keys(self, prefix: str) -> int:
+        """How many keys begin so."""
+        found = json.loads(self.ctl("get", prefix, "--prefix", "--keys-only", "--write-out=json"))
+        return len(found.get("kvs") or [])
+
     def leases(self) -> int:
         """How many leases there are."""
         return len(self.lease_ids())
@@ -110,5 +115,6 @@ class Etcd:
 
     def _ctl(self, *words: str, endpoints: str | None = None) -> "subprocess.CompletedProcess[str]":
         environment = {**os.environ, "ETCDCTL_API": "3"}
-        command = ctl_command([endpoints or self.endpoints], *self.ctl_options, *words)
-        return subprocess.run(command, check=False, capture_output=True, text=True, env=environment, timeout=30)
+        patience = ("--command-timeout=60s", "--dial-timeout=20s")
+        command = ctl_command([endpoints or self.endpoints], *patience, *self.ctl_options, *words)
+        return subprocess.run(command, check=False, capture_output=True, text=True, env=environment, timeout=120)

@@ -84,14 +84,6 @@ class Postgres:
                 self._process.kill()
                 self._process.wait()
 
-    def signal_all(self, number: signal.Signals) -> None:
-        """A signal to the server and to each of its processes: SIGSTOP and SIGCONT, for one."""
-        assert self._process is not None
-        server = str(self._process.pid)
-        children = subprocess.run(["pgrep", "-P", server], check=False, capture_output=True, text=True).stdout.split()
-        for process in (server, *children):
-            os.kill(int(process), number)
-
     async def create_database(self, template: str = "template1") -> str:
         """The URL of a new database, empty or a copy of a template that nobody is connected to."""
         name = f"muster_{next(_names)}"

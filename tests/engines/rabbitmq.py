@@ -8,7 +8,7 @@ from urllib.parse import quote
 from benchmarks.free_ports import free_port
 from muster.lab.engines.rabbitmq import Broker, ctl_command, server_command, write_configuration
 from tests.engines.certificates import Authority
-from tests.engines.processes import STOP_TIMEOUT_S, Server, answers
+from tests.engines.processes import Server, answers
 
 USER = "muster"
 PASSWORD = "a:secret/of@tests"
@@ -78,6 +78,6 @@ class RabbitMq:
             capture_output=True,
             text=True,
             env=self.environment,
-            timeout=3 * STOP_TIMEOUT_S,
+            timeout=300,
         )
         return done.stdout

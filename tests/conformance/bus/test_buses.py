@@ -10,7 +10,7 @@ from muster.bus.protocol import Subscription
 from muster.domain.messages import CONTROL_TOPIC
 from tests.conformance.bus.conftest import Buses
 
-HANG_S = 60.0
+HANG_S = 300.0
 
 
 async def read(subscription: Subscription, count: int) -> list[bytes]:

@@ -26,7 +26,7 @@ SERVERS = int(os.environ.get("MUSTER_RESTART_SERVERS", "200"))
 HOSTS = 25
 RESTARTS = 3 * SERVERS // 200
 PASSWORD = "a-password-for-tests"
-HANG_S = 100.0 + SERVERS * 0.2
+HANG_S = 300.0 + SERVERS * 0.2
 
 
 class User:
@@ -97,7 +97,9 @@ async def test_users_wait_and_see_no_error(
 ) -> None:
     rng = Random(3)
     database_url = await postgres.create_database()
-    async with a_cloud(database_url, tmp_path) as cloud, serving(cloud.application) as url, asyncio.timeout(HANG_S):
+    # Longer than a busy machine takes for a restart: what happens after that is tested elsewhere.
+    patient = f"{database_url}&patience_s=240&queue_s=240&connect_s=60&doubt_s=240"
+    async with a_cloud(patient, tmp_path) as cloud, serving(cloud.application) as url, asyncio.timeout(HANG_S):
         user = User(url, await http.log_in(url, PASSWORD))
         await user.prepare()
 

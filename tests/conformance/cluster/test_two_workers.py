@@ -31,7 +31,7 @@ from tests.functional.compute.beds import TINY, Bed, bed_in
 
 SERVERS = int(os.environ.get("MUSTER_CLUSTER_SERVERS", "300"))
 HOSTS = int(os.environ.get("MUSTER_CLUSTER_HOSTS", "40"))
-HANG_S = 100.0
+HANG_S = 300.0
 
 _names = count()
 
@@ -87,10 +87,10 @@ async def hosts_there(cloud: Cloud, count: int) -> None:
 
 @pytest.fixture
 async def engines(postgres: Postgres, etcd: Etcd, rabbitmq: RabbitMq) -> Engines:
-    """Shared by two workers; whoever dies is noticed within two seconds."""
+    """Shared by two workers; whoever dies is noticed within ten seconds."""
     name = f"cluster{next(_names)}"
     database = await postgres.create_database()
-    return Engines(database, f"etcd://{etcd.endpoints}/{name}?lease_s=2", f"{rabbitmq.url}?prefix={name}.")
+    return Engines(database, f"etcd://{etcd.endpoints}/{name}?lease_s=10", f"{rabbitmq.url}?prefix={name}.")
 
 
 @asynccontextmanager

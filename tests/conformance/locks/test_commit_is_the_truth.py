@@ -24,7 +24,7 @@ from tests.databases import make_tables
 from tests.engines.etcd import Etcd
 from tests.engines.postgres import Postgres
 
-HANG_S = 90.0
+HANG_S = 300.0
 PORTS = 200
 
 

@@ -12,8 +12,8 @@ from muster.base.errors import Invalid, Transient
 from muster.neutron.locks import Locks, NoLocks, open_locks
 from tests.engines.etcd import Etcd
 
-WAIT_S = 60.0
-LEASE_S = 5
+WAIT_S = 300.0
+LEASE_S = 20
 
 Opener = Callable[[], Locks]
 

@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import sys
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,9 +15,9 @@ from muster.locks.protocol import Grant
 from muster.services.singleton import Singleton
 from tests.conformance.locks.conftest import LEASE_S, Backend
 
-HANG_S = 60.0
+HANG_S = 300.0
 # From the owner's death to the next one's first work: a lease, and what a busy machine takes.
-TAKEN_OVER_S = LEASE_S + 20.0
+TAKEN_OVER_S = LEASE_S + HANG_S
 
 
 class Members:
@@ -86,11 +85,12 @@ async def test_another_takes_over_when_the_owner_stands_still(backend: Backend, 
         first = await them.next_owner()
         os.kill(first, signal.SIGSTOP)
         second = await them.next_owner(first)
-        woken_at = time.monotonic()
+        before = len(them.done())
         os.kill(first, signal.SIGCONT)
         await asyncio.sleep(2.0)
-        late = [at - woken_at for pid, at in them.done() if pid == first and at > woken_at]
-        assert not late or max(late) < 1.0, "the first one must stop as soon as it knows"
+        late = [pid for pid, _ in them.done()[before:]]
+        assert late.count(first) < 50, "the first one must stop as soon as it knows"  # a second of its work
+        assert await them.next_owner(first) == second
         assert them.done()[-1][0] == second
         them.processes[second].kill()
         assert await them.next_owner(second) == first

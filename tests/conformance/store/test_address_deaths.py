@@ -26,7 +26,7 @@ WORKERS = 3
 KILLS = 3
 MADE_BETWEEN = 20
 FIRST, SIZE = "10.0.0.10", 60
-PATIENCE_S = 90.0
+PATIENCE_S = 300.0
 
 # Children come from a process that has imported everything already and does nothing else.
 _processes = multiprocessing.get_context("forkserver")

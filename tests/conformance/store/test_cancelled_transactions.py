@@ -1,6 +1,7 @@
 """A transaction that is cancelled, at whatever moment, leaves nothing or everything, and the database usable."""
 
 import asyncio
+from itertools import count
 
 import pytest
 from sqlalchemy import func, select
@@ -27,7 +28,9 @@ async def _count(database: Database, project_id: str) -> int:
 async def test_at_any_moment_it_is_all_or_nothing(database):
     seen = set()
     errors = []  # kept: whoever holds an error holds what the transaction was in the middle of
-    for turn in range(TURNS):
+    for turn in count():
+        if turn >= TURNS and seen == {0, ROWS}:  # on a busy machine the whole takes longer
+            break
         project_id = f"p{turn}"
         task = asyncio.create_task(_write(database, project_id))
         for _ in range(turn * 2):
@@ -36,12 +39,11 @@ async def test_at_any_moment_it_is_all_or_nothing(database):
             await asyncio.sleep(0 if turn % 2 else 0.0003)
         task.cancel()
         errors += await asyncio.gather(task, return_exceptions=True)
-        async with asyncio.timeout(30):
-            count = await _count(database, project_id)
-            assert count in (0, ROWS)
+        async with asyncio.timeout(300):
+            written = await _count(database, project_id)
+            assert written in (0, ROWS)
             await _write(database, f"after {turn}")  # nothing is left locked
-        seen.add(count)
-    assert seen == {0, ROWS}, "the moments were not spread over the whole transaction"
+        seen.add(written)
 
 
 async def test_cancelled_while_another_writes(database):
@@ -54,7 +56,7 @@ async def test_cancelled_while_another_writes(database):
             task.cancel()
         await asyncio.sleep(0.01)
     await asyncio.gather(*waiting, return_exceptions=True)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(300):
         await _write(database, "z")
     assert await _count(database, "z") == ROWS
 

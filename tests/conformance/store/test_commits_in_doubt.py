@@ -20,7 +20,7 @@ from tests.databases import make_tables
 from tests.engines.postgres import Postgres
 from tests.engines.postgres_proxy import At, CommitProxy
 
-HANG_S = 100.0
+HANG_S = 300.0
 TURNS = 25
 
 
@@ -92,7 +92,7 @@ async def test_a_dead_link_that_nobody_closed(
     """The server holds the transaction open as it waits for the COMMIT: it is ended, and what it locked is free."""
     monkeypatch.setattr(postgresql, "_GRACE_S", 0.1)
     monkeypatch.setattr(commits, "_WAIT_MS", 200)
-    database = _through(proxy, direct, statement_s=0.5)
+    database = _through(proxy, direct, statement_s=3.0)
     async with asyncio.timeout(HANG_S):
         await _write(database, "first")
         proxy.at = at
@@ -107,7 +107,7 @@ async def test_a_dead_link_that_nobody_closed(
 
 
 async def test_what_cannot_be_found_out_is_said_so(proxy: CommitProxy, direct: Database) -> None:
-    database = _through(proxy, direct, doubt_s=1.0, patience_s=0.2, connect_s=0.5)
+    database = _through(proxy, direct, doubt_s=1.0, patience_s=0.2, connect_s=30.0)
     await _write(database, "first")
     proxy.at = At.AFTER_COMMIT
     writing = asyncio.create_task(_write(database, "x"))
@@ -153,13 +153,14 @@ async def test_no_server_is_lost_or_doubled(proxy: CommitProxy, direct: Database
             [server] = await both[index % 2].creation.create([a_server("p", network_id)])
             return server.id
 
-        made = await asyncio.gather(*(create(index) for index in range(100)))
+        made: list[str] = []
+        while len(made) < 100 or proxy.broken <= 5:  # on a busy machine many share a COMMIT
+            made += await asyncio.gather(*(create(index) for index in range(50)))
         await breaks.end()
-        assert proxy.broken > 5
         async with direct.read() as connection:
             found = set((await connection.execute(select(servers.c.id))).scalars())
         assert found == set(made)
-        assert len(made) == len(found) == 100
+        assert len(made) == len(found)
         breaks = Breaks(proxy)
         delete = Asked(verb=Verb.DELETE)
         await asyncio.gather(

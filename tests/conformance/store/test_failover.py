@@ -14,7 +14,7 @@ from tests.databases import make_tables
 from tests.engines.fixtures import folder
 from tests.engines.postgres import Postgres
 
-HANG_S = 100.0
+HANG_S = 300.0
 CHANGES = 60
 
 

@@ -21,7 +21,7 @@ from .workers import ADMIN
 
 LEASE_S = 30.0
 SIZE = 40
-PATIENCE_S = 30.0
+PATIENCE_S = 300.0
 
 
 class CountedLocks(LyingLocks):

@@ -19,7 +19,7 @@ from tests.engines.postgres import Postgres
 
 from .test_migrations import _row
 
-HANG_S = 60.0
+HANG_S = 300.0
 RULE = (
     "A migration may only add: tables, columns that are nullable or have a server default, indexes. Workers of the "
     "version before still run on it. What they still use is dropped, renamed or tightened one release later; such a "
@@ -142,7 +142,7 @@ async def test_a_migration_that_waits_for_a_table_keeps_others_waiting_for_a_mom
                 await asyncio.sleep(0.02)
             assert not migrating.done()
         await migrating
-    assert max(took) < 10  # on a machine however busy; without the limit it is for ever
+    assert max(took) < 60  # on a machine however busy; without the limit it is for ever
 
 
 async def test_a_table_that_is_used_for_ever_is_said(

@@ -15,7 +15,7 @@ from muster.store.outbox import Change, outbox
 
 from .compute_cloud import add_hosts, add_server
 
-HANG_S = 60.0
+HANG_S = 300.0
 HOSTS = [f"h{index}" for index in range(12)]
 
 

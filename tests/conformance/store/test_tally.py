@@ -13,7 +13,7 @@ from muster.store import usages
 from muster.store.engine import Database
 
 QUOTAS = Quotas({"port": 10})
-PATIENCE_S = 30.0
+PATIENCE_S = 300.0
 
 
 async def _in_use(database: Database) -> int:

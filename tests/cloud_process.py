@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-START_S = 120.0
-STOP_S = 30.0
+START_S = 300.0
+STOP_S = 120.0
 READY = "ready at "
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-COMMAND_TIMEOUT_S = 120
+COMMAND_TIMEOUT_S = 300
 _ZYGOTE = Path(__file__).with_name("openstack_zygote.py")
 
 

@@ -25,7 +25,7 @@ def read() -> dict[str, Any]:
     """The metadata by the reader of ConfigDrive's data source, or of OpenStack's."""
     if kind == "drive":
         return openstack.ConfigDriveReader(source).read_v2()
-    found = openstack.MetadataReader(source, timeout=5, retries=0).read_v2()
+    found = openstack.MetadataReader(source, timeout=50, retries=0).read_v2()
     found["ec2-userdata"] = ec2.get_instance_userdata(metadata_address=source, retries=0)
     return found
 

@@ -13,8 +13,8 @@ from typing import Any
 import yaml
 from tests.audit import http, ledger
 
-START_S = 90.0
-SETTLE_S = 120.0
+START_S = 300.0
+SETTLE_S = 300.0
 
 
 class KillableCloud:

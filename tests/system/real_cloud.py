@@ -25,8 +25,8 @@ from namespaces import enter
 
 from muster.host.machine import Layout, known_machine
 
-START_S = 180.0
-BOOT_S = 180.0
+START_S = 300.0
+BOOT_S = 300.0
 #: Says what is new with each boot of a guest.
 BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 SSH_OPTIONS = {
@@ -114,14 +114,14 @@ class RealCloud:
         assert self._process is not None
         assert self._process.stdout is not None
         self._process.send_signal(number)
-        self._process.wait(60)
+        self._process.wait(300)
         self._process.stdout.close()
         self._process = None
 
     def down(self) -> str:
         """`muster down`, from outside of the namespace; what it says."""
         command = [sys.executable, "-m", "muster", "down", "--data", str(self.folder)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -131,7 +131,7 @@ class RealCloud:
         if self._process is not None:
             self.end(signal.SIGKILL)
         self._inside.shutdown()
-        subprocess.run(["ip", "netns", "del", self.namespace], capture_output=True, timeout=30, check=False)
+        subprocess.run(["ip", "netns", "del", self.namespace], capture_output=True, timeout=120, check=False)
 
     # Its APIs
 
@@ -220,14 +220,14 @@ class RealCloud:
             headers.clear()
 
         def work() -> httpx.Response:
-            with httpx.Client(base_url=self.base_url, timeout=60, trust_env=False) as client:
+            with httpx.Client(base_url=self.base_url, timeout=240, trust_env=False) as client:
                 return client.request(method, path, json=body, headers=headers)
 
-        return self._inside.submit(work).result(90)
+        return self._inside.submit(work).result(300)
 
     # Its guests, from the host
 
-    def inside(self, *command: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+    def inside(self, *command: str, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
         """Run a command in the namespace."""
         line = ["ip", "netns", "exec", self.namespace, *command]
         return subprocess.run(line, capture_output=True, text=True, timeout=timeout_s, check=False)
@@ -235,7 +235,7 @@ class RealCloud:
     def answers_ping(self, address: str) -> bool:
         return self.inside("ping", "-c1", "-W2", address).returncode == 0
 
-    def ssh(self, address: str, command: str, timeout_s: float = 60) -> str | None:
+    def ssh(self, address: str, command: str, timeout_s: float = 300) -> str | None:
         """What a command says in a guest, or None where there is no way in."""
         options = [f"-o{name}={value}" for name, value in SSH_OPTIONS.items()]
         words = ["ssh", "-F", "none", *options, "-i", str(self.key), f"{self.login}@{address}", command]
@@ -276,7 +276,7 @@ class RealCloud:
         for pid in self._running():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        eventually("all has ended", lambda: not self._running(), 60)
+        eventually("all has ended", lambda: not self._running())
 
     def processes(self) -> list[str]:
         """Command lines of all that runs for this cloud: whatever names its folder, or is in its namespace."""
@@ -305,7 +305,7 @@ def address_of(server: dict[str, Any]) -> str:
 
 
 def sh(*command: str) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
 
 
 def _processes() -> Iterator[tuple[int, str, int]]:

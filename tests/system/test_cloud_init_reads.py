@@ -27,7 +27,7 @@ from muster.host.metadata.config_drive import config_drive
 from muster.host.metadata.openstack import Description
 from muster.host.metadata.service import MetadataService, MetadataSettings
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 PYTHON = "/usr/bin/python3"
 #: cloud-init, and what its readers import.
@@ -235,11 +235,11 @@ def namespaces() -> Iterator[tuple[str, str]]:
     ]
     try:
         for command in commands:
-            subprocess.run(["ip", *command.split()], check=True, capture_output=True, timeout=20)
+            subprocess.run(["ip", *command.split()], check=True, capture_output=True, timeout=120)
         yield host, guest
     finally:
         for namespace in (host, guest):
-            subprocess.run(["ip", "netns", "del", namespace], capture_output=True, timeout=20, check=False)
+            subprocess.run(["ip", "netns", "del", namespace], capture_output=True, timeout=120, check=False)
 
 
 @pytest.mark.root

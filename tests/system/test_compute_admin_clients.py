@@ -16,7 +16,7 @@ from tests.openstack_command import OpenStack, openstack_command
 pytestmark = [
     pytest.mark.system,
     pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(900),
     pytest.mark.filterwarnings("ignore::openstack.warnings.RemovedInSDK50Warning"),  # the SDK warns of itself
     pytest.mark.filterwarnings("ignore::openstack.warnings.RemovedInSDK60Warning"),
     pytest.mark.filterwarnings("ignore::openstack.warnings.RemovedFieldWarning"),

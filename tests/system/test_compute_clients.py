@@ -14,7 +14,7 @@ from openstack.exceptions import BadRequestException, ConflictException, HttpExc
 from tests.cloud_process import CloudProcess, cloud_process
 from tests.openstack_command import OpenStack, openstack_command
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")

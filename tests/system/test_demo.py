@@ -16,7 +16,7 @@ from tests.processes import processes_of
 
 from muster.bench.demo import DemoResult
 
-pytestmark = [pytest.mark.system, pytest.mark.root, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.system, pytest.mark.root, pytest.mark.timeout(900)]
 
 
 def ip(*arguments: str) -> str:

@@ -11,7 +11,7 @@ from tests.processes import processes_of
 
 from muster.bench.demo import DemoResult
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 # Nobody, in a user namespace: as able as root of nothing but of reading this tree, which may be root's alone.
 AS_NOBODY = ("unshare", "--user", "--map-user=65534", "--map-group=65534")

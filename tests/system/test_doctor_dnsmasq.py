@@ -16,7 +16,7 @@ from muster.doctor.findings import Finding, Level, Plan
 pytestmark = [pytest.mark.system, pytest.mark.root]
 
 _GUESTS = 5_000
-_START_S = 30.0
+_START_S = 300.0
 
 
 @contextmanager

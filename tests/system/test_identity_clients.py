@@ -28,7 +28,7 @@ from muster.store.tables import metadata  # noqa: F401 - create_all makes the ta
 
 pytestmark = pytest.mark.system
 
-START_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 300.0
 ADMIN_PASSWORD = "an admin's password"
 
 
@@ -105,7 +105,7 @@ def user(server: Server, name: str, password: str, project: str) -> dict[str, st
     return auth(server, username=name, password=password, project_name=project, **domains)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_life_on_the_command_line(server: Server, tmp_path: Path) -> None:
     with openstack_command(tmp_path, user(server, "admin", ADMIN_PASSWORD, "admin")) as admin:
         _live(server, admin)

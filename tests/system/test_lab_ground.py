@@ -21,7 +21,7 @@ from muster.lab.takedown import take_down
 pytestmark = [pytest.mark.system, pytest.mark.root]
 
 PATH = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
-END_S = 20.0
+END_S = 300.0
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def inside(plan: Plan, part: str) -> list[Process]:
 
 
 def reaches(address: str) -> bool:
-    done = subprocess.run(["ping", "-c", "1", "-W", "1", address], check=False, capture_output=True, timeout=20)
+    done = subprocess.run(["ping", "-c", "1", "-W", "1", address], check=False, capture_output=True, timeout=120)
     return done.returncode == 0
 
 
@@ -76,10 +76,10 @@ def test_a_slow_cable_lets_little_through(plan: Plan) -> None:
     assert eventually_reaches(part.address)
 
     def seconds() -> float:
-        began = time.monotonic()
-        ping = ["ping", "-q", "-c", "1", "-s", "9000", "-W", "20", part.address]
-        subprocess.run(ping, check=True, capture_output=True, timeout=60)
-        return time.monotonic() - began
+        """There and back, by ping's own clock: on a busy machine its start may take longer."""
+        ping = ["ping", "-q", "-c", "1", "-s", "9000", "-W", "60", part.address]
+        said = subprocess.run(ping, check=True, capture_output=True, text=True, timeout=300).stdout
+        return float(said.rpartition(" = ")[2].split("/")[0]) / 1_000
 
     network.slow(plan.lab_id, part.name, 100)  # 9,000 bytes are 0.7 s each way, less 4 KiB that go at once
     assert seconds() > 0.5
@@ -98,8 +98,8 @@ def test_processes_are_found_by_where_they_are(plan: Plan, tmp_path: Path) -> No
     assert found.parent != os.getpid(), "it must outlive who started it"
     assert inside(plan, "etcd-2") == []
     processes.send([found], signal.SIGSTOP)
-    [stopped] = inside(plan, "etcd-1")
-    assert stopped.is_paused
+    while not inside(plan, "etcd-1")[0].is_paused:
+        assert time.monotonic() < deadline
     processes.send([found], signal.SIGKILL)
     assert processes.await_end([found], END_S)
     assert inside(plan, "etcd-1") == []

@@ -38,11 +38,11 @@ from muster.host.images import ImageCache
 from muster.host.names import tap_name
 from muster.host.ports import Guest, GuestEvent, Outcome, Stranger
 
-pytestmark = [pytest.mark.system, pytest.mark.root, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.system, pytest.mark.root, pytest.mark.timeout(900)]
 
 
 def sh(*command: str) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
 
 
 class Host:
@@ -62,7 +62,7 @@ class Host:
 
     def remove(self) -> None:
         self.daemon.stop()
-        subprocess.run(["ip", "netns", "del", self.namespace], capture_output=True, timeout=30, check=False)
+        subprocess.run(["ip", "netns", "del", self.namespace], capture_output=True, timeout=120, check=False)
 
     async def fetch(self, image: ImageSpec, target: Path) -> None:
         await asyncio.to_thread(target.write_bytes, self.disk)
@@ -117,7 +117,7 @@ def settings_of(host: Host, tmp_path: Path) -> LibvirtSettings:
         uri=host.daemon.uri,
         owner=tmp_path.name,
         accelerator=Accelerator.TCG,
-        shutdown_timeout_s=5.0,
+        shutdown_timeout_s=300.0,
         qemu_log_dir=host.daemon.qemu_log_dir,
     )
 
@@ -152,14 +152,14 @@ async def run(hypervisor: LibvirtHypervisor, *servers: ServerSpec) -> None:
     done(await hypervisor.start(servers))
 
 
-async def until(question: Callable[[], Awaitable[bool]], timeout_s: float = 30) -> None:
+async def until(question: Callable[[], Awaitable[bool]], timeout_s: float = 300) -> None:
     end = time.monotonic() + timeout_s
     while not await question():
         assert time.monotonic() < end, "did not happen in time"
         await asyncio.sleep(0.05)
 
 
-async def until_said(hypervisor: LibvirtHypervisor, server: ServerSpec, text: str, timeout_s: float = 30) -> None:
+async def until_said(hypervisor: LibvirtHypervisor, server: ServerSpec, text: str, timeout_s: float = 300) -> None:
     async def said() -> bool:
         return text in await hypervisor.console_output(server.id, None)
 
@@ -167,7 +167,7 @@ async def until_said(hypervisor: LibvirtHypervisor, server: ServerSpec, text: st
 
 
 async def next_event(events: AsyncIterator[GuestEvent]) -> GuestEvent:
-    return await asyncio.wait_for(anext(events), 20)
+    return await asyncio.wait_for(anext(events), 300)
 
 
 def alone(guests: object, server: ServerSpec) -> Guest:
@@ -528,13 +528,13 @@ async def test_an_ordinary_guest_reads_its_config_drive_and_takes_network_cards(
         async def fetch(self, image: ImageSpec, target: Path) -> None:
             await asyncio.to_thread(shutil.copyfile, built, target)
 
-    settings = msgspec.structs.replace(settings_of(host, tmp_path), shutdown_timeout_s=60.0, card_timeout_s=60.0)
+    settings = msgspec.structs.replace(settings_of(host, tmp_path), card_timeout_s=300.0)
     hypervisor = LibvirtHypervisor(settings, ImageCache(Source(), tmp_path / "images"))
     try:
         user_data = base64.b64encode(_SHOWS_ITS_CARDS).decode()
         server = host.server(ram_mib=128, image=image, hostname="reader", config_drive=True, user_data=user_data)
         await run(hypervisor, server)
-        await until_said(hypervisor, server, "muster-guest: ready hostname=reader", timeout_s=90)
+        await until_said(hypervisor, server, "muster-guest: ready hostname=reader")
         said = await hypervisor.console_output(server.id, None)
         assert f"metadata source=config-drive instance={server.id}" in said
         assert "user data of reader" in said
@@ -564,7 +564,7 @@ async def _cards_come_and_go(host: Host, hypervisor: LibvirtHypervisor, server: 
     async def has(*ports: PortSpec) -> None:
         assert await hypervisor.replug([msgspec.structs.replace(server, ports=ports)]) == [Outcome(server.id)]
         macs = "".join(f"{mac} " for mac in sorted(port.mac_address for port in ports))
-        await until_said(hypervisor, server, f"cards: {macs}end", timeout_s=60)
+        await until_said(hypervisor, server, f"cards: {macs}end")
         assert [host.in_use(port) for port in (first, second)] == [port in ports for port in (first, second)]
 
     await has(first)
@@ -623,7 +623,7 @@ def _cmdline(path: Path) -> bytes:
 
 
 def test_probe_boots_under_emulation_and_the_verdict_is_remembered(tmp_path: Path) -> None:
-    settings = ProbeSettings(cache=tmp_path / "verdict.json", cpu="qemu64", timeout_s=30)
+    settings = ProbeSettings(cache=tmp_path / "verdict.json", cpu="qemu64", timeout_s=300)
     assert why_not("tcg", settings) == ""
     assert why_not("tcg", msgspec.structs.replace(settings, cpu="486", timeout_s=3)) != ""  # no 64-bit mode
     verdict = choose_accelerator(msgspec.structs.replace(settings, cpu="host", timeout_s=5))

@@ -14,11 +14,11 @@ from muster.domain.specs import FixedIp, PortSpec, Power, ServerSpec
 from muster.host.metadata.openstack import Description
 from muster.host.metadata.service import MetadataService, MetadataSettings
 
-pytestmark = [pytest.mark.system, pytest.mark.root, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.system, pytest.mark.root, pytest.mark.timeout(900)]
 
 
 def sh(command: str) -> None:
-    subprocess.run(command.split(), check=True, capture_output=True, timeout=20)
+    subprocess.run(command.split(), check=True, capture_output=True, timeout=120)
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def namespaces() -> Iterator[tuple[str, str, str]]:
         yield host, red, blue
     finally:
         for namespace in (host, red, blue):
-            subprocess.run(["ip", "netns", "del", namespace], capture_output=True, timeout=20, check=False)
+            subprocess.run(["ip", "netns", "del", namespace], capture_output=True, timeout=120, check=False)
 
 
 def description(name: str, network: str) -> Description:
@@ -55,7 +55,7 @@ def description(name: str, network: str) -> Description:
 
 def hostname_in(guest: str) -> str:
     def ask() -> str:
-        connection = http.client.HTTPConnection("169.254.169.254", timeout=5)
+        connection = http.client.HTTPConnection("169.254.169.254", timeout=50)
         try:
             connection.request("GET", "/latest/meta-data/hostname")
             return connection.getresponse().read().decode()

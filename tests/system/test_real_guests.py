@@ -15,7 +15,7 @@ from real_cloud import BOOT_ID, RealCloud, address_of, allow, eventually, real_c
 
 from muster.host.names import tap_name
 
-pytestmark = [pytest.mark.system, pytest.mark.root, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.system, pytest.mark.root, pytest.mark.timeout(900)]
 
 USER_DATA = "#!/bin/sh\necho user data has run\necho told > /root/told\n"
 SIMULATED = 2
@@ -61,7 +61,7 @@ def test_guests_are_reached_and_know_who_they_are(cloud: RealCloud, guests: tupl
     served, driven = map(cloud.server, guests)
     for server in (served, driven):
         address = address_of(server)
-        assert cloud.answers_ping(address)
+        eventually("it answers", lambda at=address: cloud.answers_ping(at))
         said = cloud.reach(address, "hostname; ip -4 -o address show eth0; cat /sys/class/net/eth0/address")
         name, shown, mac = said.splitlines()
         assert name == server["name"]
@@ -90,12 +90,12 @@ def test_a_guest_starts_only_after_its_network_is_ready(cloud: RealCloud, guests
 def test_a_port_is_closed_until_a_rule_opens_it(cloud: RealCloud, guests: tuple[str, str]) -> None:
     address = address_of(cloud.server(guests[0]))
     cloud.reach(address, "(while true; do nc -l -p 8080 </dev/null; done) >/dev/null 2>&1 & echo")
-    assert cloud.is_open(address, 22)
+    eventually("ssh is open", lambda: cloud.is_open(address, 22))
     assert not cloud.is_open(address, 8080)
     rule = allow(cloud, protocol="tcp", port_range_min=8080, port_range_max=8080)
-    eventually("the port is open", lambda: cloud.is_open(address, 8080), 60)
+    eventually("the port is open", lambda: cloud.is_open(address, 8080))
     cloud.ask("DELETE", f"/network/v2.0/security-group-rules/{rule}")
-    eventually("the port is closed again", lambda: not cloud.is_open(address, 8080), 60)
+    eventually("the port is closed again", lambda: not cloud.is_open(address, 8080))
 
 
 def test_stop_start_reboot_and_rebuild(cloud: RealCloud, guests: tuple[str, str]) -> None:
@@ -157,7 +157,8 @@ def test_guests_outlive_muster(cloud: RealCloud, guests: tuple[str, str], number
     addresses = [address_of(cloud.server(server_id)) for server_id in guests]
     before = [boot_id(cloud, address) for address in addresses]
     cloud.end(number)
-    assert all(map(cloud.answers_ping, addresses))
+    for address in addresses:
+        eventually("it answers", lambda at=address: cloud.answers_ping(at))
     cloud.start()
     for server_id, address, boot in zip(guests, addresses, before, strict=True):
         assert cloud.becomes(server_id, "ACTIVE")
@@ -184,8 +185,9 @@ def test_nothing_of_a_deleted_guest_is_left(cloud: RealCloud, guests: tuple[str,
     tap = tap_name(port_id_of(cloud, doomed))
     assert traces(cloud, doomed, tap, address) == ALL_TRACES
     cloud.delete(doomed)
-    eventually("nothing is left", lambda: not traces(cloud, doomed, tap, address), 60)
-    assert cloud.answers_ping(address_of(cloud.server(guests[0])))
+    eventually("nothing is left", lambda: not traces(cloud, doomed, tap, address))
+    other = address_of(cloud.server(guests[0]))
+    eventually("the other one answers", lambda: cloud.answers_ping(other))
 
 
 ALL_TRACES = {"tap", "rules", "folder", "DHCP entry", "QEMU"}
@@ -245,7 +247,7 @@ def test_one_cloud_in_a_namespace_and_nothing_left_of_it(tmp_path: Path) -> None
         other_namespace, other.namespace = other.namespace, cloud.namespace
         assert f"the cloud in {cloud.folder} has its host in this network namespace" in other.start_refused()
         cloud.end(signal.SIGTERM)
-        eventually("nothing is left standing where no guest runs", lambda: not cloud.leftovers(), 60)
+        eventually("nothing is left standing where no guest runs", lambda: not cloud.leftovers())
 
         cloud.start()
         left = cloud.create_server("left")
@@ -267,7 +269,7 @@ def test_one_cloud_in_a_namespace_and_nothing_left_of_it(tmp_path: Path) -> None
         other.namespace = other_namespace
         other.remove()
         assert cloud.down() == "Removed: 1 guest, 1 DHCP server, 1 tap, 1 bridge, libvirtd, nftables rules\n"
-        eventually("nothing stands", lambda: not cloud.leftovers(), 60)
+        eventually("nothing stands", lambda: not cloud.leftovers())
         assert cloud.down() == "Nothing of its host runs or stands on this machine.\n"
 
         # To the host it was a loss of power: all comes back.

@@ -24,7 +24,7 @@ from tests.system.cluster import Cluster, Command, cluster_of, log_in, until
 
 from benchmarks.free_ports import free_ports
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 
 @pytest.fixture
@@ -196,7 +196,7 @@ async def workers_are_replaced_without_a_lost_request(machine: Command, user: Us
     def keep_asking_on_one_connection() -> int:
         count = 0
         where = urlsplit(user.base_url)
-        connection = HTTPConnection(where.hostname or "", where.port, timeout=60)
+        connection = HTTPConnection(where.hostname or "", where.port, timeout=300)
         while not over.is_set():
             connection.request("GET", "/compute/v2.1/servers", headers={"X-Auth-Token": user.token})
             response = connection.getresponse()
@@ -229,7 +229,7 @@ async def what_was_asked_is_answered_before_the_end(machine: Command, user: User
     image = {"name": "late", "disk_format": "raw", "container_format": "bare"}
     made = await user.ask("POST", "/image/v2/images", image)
     where = urlsplit(user.base_url)
-    upload = HTTPConnection(where.hostname or "", where.port, timeout=60)
+    upload = HTTPConnection(where.hostname or "", where.port, timeout=300)
     upload.putrequest("PUT", f"/image/v2/images/{made.body['id']}/file")
     for name, value in {
         "X-Auth-Token": user.token,
@@ -238,9 +238,14 @@ async def what_was_asked_is_answered_before_the_end(machine: Command, user: User
     }.items():
         upload.putheader(name, value)
     upload.endheaders(b"a" * 1_000_000)
-    late = HTTPConnection(where.hostname or "", where.port, timeout=60)
+    late = HTTPConnection(where.hostname or "", where.port, timeout=300)
     late.connect()
-    await asyncio.sleep(0.5)
+    await until(lambda: accepted(upload) and accepted(late), "both connections are a worker's")
+
+    async def saving() -> bool:
+        return (await user.ask("GET", f"/image/v2/images/{made.body['id']}")).body["status"] == "saving"
+
+    await until(saving, "the upload has begun")
     machine.send(signal.SIGTERM)
     await until(lambda: refused(where.hostname or "", where.port or 0), "nothing new is accepted")
     late.request("GET", "/healthcheck")
@@ -250,6 +255,13 @@ async def what_was_asked_is_answered_before_the_end(machine: Command, user: User
     upload.send(b"b" * 1_000_000)
     assert upload.getresponse().status == 204
     assert await machine.ended() == 0, machine.said()
+
+
+def accepted(connection: HTTPConnection) -> bool:
+    """Whether a process has taken the other end of a connection: until then it waits in the kernel, as nobody's."""
+    mine, there = (f":{end[1]:04X}" for end in (connection.sock.getsockname(), connection.sock.getpeername()))
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
+    return any(row[1].endswith(there) and row[2].endswith(mine) and row[9] != "0" for row in rows[1:])
 
 
 def refused(host: str, port: int) -> bool:

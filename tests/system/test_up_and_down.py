@@ -18,10 +18,10 @@ from tests.processes import processes_of
 
 from benchmarks.free_ports import free_port
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[2]
-TIMEOUT_S = 120
+TIMEOUT_S = 300
 
 
 class Checkout:

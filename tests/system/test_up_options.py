@@ -12,9 +12,9 @@ from killable_cloud import KillableCloud, killable_cloud
 
 from muster.cli.up import up
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
-UNTIL_S = 120.0  # for hangs only
+UNTIL_S = 300.0  # for hangs only
 SERVERS = "/compute/v2.1/servers"
 
 

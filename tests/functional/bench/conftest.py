@@ -28,7 +28,12 @@ class Lab:
 
     def options(self, **changes: Any) -> ServersOptions:
         file = str(self.directory / "clouds.yaml")
-        known: dict[str, Any] = {"cloud": "fake", "config_files": (file,), "phases": CREATE_AND_DELETE, "timeout_s": 20}
+        known: dict[str, Any] = {
+            "cloud": "fake",
+            "config_files": (file,),
+            "phases": CREATE_AND_DELETE,
+            "timeout_s": 200,
+        }
         return ServersOptions(**{**known, **changes})
 
 

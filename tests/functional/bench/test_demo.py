@@ -33,7 +33,7 @@ class Stand:
 
     async def run(self, *arguments: str) -> tuple[int | None, str, str]:
         process = await self.start(*arguments)
-        async with asyncio.timeout(100):
+        async with asyncio.timeout(300):
             out, err = await process.communicate()
         return process.returncode, out.decode(), err.decode()
 
@@ -83,7 +83,7 @@ async def test_failures_are_shown_and_are_its_exit_status(stand: Stand) -> None:
 async def test_an_interruption_leaves_nothing(stand: Stand, number: signal.Signals, moment: bytes) -> None:
     process = await stand.start("--servers", "400", "--sim-hosts", "20")
     assert process.stderr is not None
-    async with asyncio.timeout(100):
+    async with asyncio.timeout(300):
         while moment not in await process.stderr.readline():
             assert not process.stderr.at_eof()
         if moment == b"Starting":

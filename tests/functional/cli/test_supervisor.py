@@ -16,7 +16,9 @@ from muster.base.errors import Invalid
 from muster.cli import supervisor as module
 from muster.cli.supervisor import MISCONFIGURED, Supervisor
 
-HANG_S = 60.0
+HANG_S = 300.0
+# How long a worker may be silent, in turns of the supervisor's loop: more than a busy machine makes it wait.
+HANGING_S = 4.0
 # Says that it is ready, and ends when its parent does. How it begins is read from a file, as settings are.
 WORKER = """
 import os, select, signal, sys, time
@@ -41,7 +43,7 @@ class World:
         self.ready = 0
         self.listener = socket.create_server(("127.0.0.1", 0))
         command = [sys.executable, "-c", WORKER, str(self.beginning), str(self._log)]
-        self.supervisor = Supervisor(lambda _: command, 2, self.listener, drain_s=0.0, hang_s=1.5)
+        self.supervisor = Supervisor(lambda _: command, 2, self.listener, drain_s=0.0, hang_s=HANGING_S)
 
     def now_ready(self) -> None:
         self.ready += 1
@@ -114,7 +116,7 @@ async def test_a_worker_that_stands_still_is_killed_and_started_again(world: Wor
         async with asyncio.timeout(HANG_S):
             while not world.ready:
                 await asyncio.sleep(0.02)
-        await asyncio.sleep(2.0)  # longer than a worker that beats may be silent
+        await asyncio.sleep(HANGING_S + 0.5)  # longer than a worker that beats may be silent
         assert world.running() == {first, second}
         os.kill(first, signal.SIGSTOP)
         third = (await world.until(3))[2]
@@ -129,7 +131,7 @@ async def test_a_supervisor_that_stood_still_blames_no_worker(world: World) -> N
         for pid in workers:
             os.kill(pid, signal.SIGSTOP)
         await asyncio.sleep(0.3)  # hear what they had said
-        time.sleep(2.5)  # the whole machine stands still, as far as they can tell
+        time.sleep(HANGING_S + 0.5)  # the whole machine stands still, as far as they can tell
         for pid in workers:
             os.kill(pid, signal.SIGCONT)
         await asyncio.sleep(1.0)
@@ -169,6 +171,9 @@ async def test_settings_that_became_wrong_end_nobody_who_serves(world: World) ->
                 await asyncio.sleep(0.02)
         world.beginning.write_text(f"raise SystemExit({MISCONFIGURED})")
         os.kill(first, signal.SIGKILL)
+        async with asyncio.timeout(HANG_S):
+            while first in world.running():
+                await asyncio.sleep(0.02)
         await asyncio.sleep(1.0)
         assert world.running() == {second}
         assert not task.done()
@@ -184,14 +189,27 @@ async def test_settings_that_are_wrong_at_the_start_are_told(world: World) -> No
     assert world.ready == 0
 
 
-async def test_the_socket_closes_before_the_workers_end(world: World) -> None:
-    world.beginning.write_text("signal.signal(signal.SIGTERM, lambda *_: (time.sleep(1), sys.exit(0)))")
+async def test_the_socket_closes_before_the_workers_end(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(world.supervisor, "_end_within_s", HANG_S)
+    told, may_end = tmp_path / "told", tmp_path / "may end"
+    world.beginning.write_text(
+        "def end(*_):\n"
+        f"    open({str(told)!r}, 'a').write('x')\n"
+        f"    while not os.path.exists({str(may_end)!r}): time.sleep(0.02)\n"
+        "    sys.exit(0)\n"
+        "signal.signal(signal.SIGTERM, end)\n"
+    )
     async with running(world) as task:
         await world.until(2)
         world.supervisor.end()
-        await asyncio.sleep(0.5)
-        assert len(world.running()) == 2
+        async with asyncio.timeout(HANG_S):
+            while not told.exists() or len(told.read_text()) < 2:
+                await asyncio.sleep(0.02)
         assert world.listener.fileno() == -1
+        assert len(world.running()) == 2
+        may_end.touch()
         await asyncio.wait_for(task, HANG_S)
 
 

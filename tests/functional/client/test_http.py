@@ -53,7 +53,7 @@ async def answering(
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
-async def get(url: str, timeout_s: float = 5.0) -> tuple[int, bytes]:
+async def get(url: str, timeout_s: float = 300.0) -> tuple[int, bytes]:
     async with HttpClient() as client:
         response = await client.send(Request("GET", url), timeout_s=timeout_s)
         return response.status, response.body
@@ -133,7 +133,10 @@ async def test_nobody_there_is_an_error() -> None:
 async def test_a_connection_closed_while_idle_is_replaced() -> None:
     async with answering(OK, OK, hang_up=True) as (url, _), HttpClient() as client:
         await client.send(Request("GET", url))
-        await asyncio.sleep(0.05)
+        [[(_, connection)]] = client._idle.values()
+        async with asyncio.timeout(300):
+            while connection.reusable:
+                await asyncio.sleep(0.01)
         await client.send(Request("GET", url))
         assert client.connections_opened == 2
 

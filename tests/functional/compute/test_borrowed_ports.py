@@ -88,7 +88,7 @@ async def test_ports_attached_at_once_have_one_winner_each_and_its_places_follow
 
 async def _audit(path: Path) -> list[str]:
     """What is wrong once all is told."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(300):
         while ledger.restless(path):
             await asyncio.sleep(0.02)
     return ledger.audit(path)

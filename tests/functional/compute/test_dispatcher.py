@@ -18,7 +18,7 @@ from muster.store.outbox import Change, Note, outbox
 from tests.conformance.store.compute_cloud import add_hosts, add_server
 from tests.databases import make_tables
 
-WAIT_S = 30.0
+WAIT_S = 300.0
 
 
 class Flaky(MemoryBus):

@@ -12,7 +12,7 @@ from muster.store.hosts import read_pictures
 async def test_hosts_take_as_much_as_the_operator_says(tmp_path: Path) -> None:
     overcommit, capacity = Overcommit(cpu=3.0, ram=1.0), SimSettings().capacity
     settings = CloudSettings(folder=tmp_path, sim_hosts=1, overcommit=overcommit)
-    async with running(settings, "secret") as cloud, asyncio.timeout(60):
+    async with running(settings, "secret") as cloud, asyncio.timeout(300):
         pictures = []
         while not pictures:
             await asyncio.sleep(0.05)

@@ -30,7 +30,7 @@ from muster.store.engine import Database, Violation
 from muster.store.hosts import hosts
 from tests.databases import make_tables
 
-WAIT_S = 30.0
+WAIT_S = 300.0
 
 
 class Clock:

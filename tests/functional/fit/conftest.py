@@ -42,8 +42,8 @@ class Guests:
             "measure_s": 1.0,
             "every_s": 0.25,
             "percentile": 50,
-            "bound_ms": 500.0,
-            "boot_timeout_s": 30.0,
+            "bound_ms": 20_000.0,
+            "boot_timeout_s": 300.0,
         }
         return FitOptions(**{**known, **changes})
 

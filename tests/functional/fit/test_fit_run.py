@@ -34,7 +34,12 @@ async def test_the_knee_of_a_cloud_is_found_and_nothing_is_left(guests: Make, tm
     loaded = tmp_path / "loaded"
     result = await run_fit(
         found.options(
-            start=1, step=2, most=8, probe=found.probe(knee=2, slow_s=1.0), script=f"echo x >> {loaded}\n".encode()
+            start=1,
+            step=2,
+            most=8,
+            bound_ms=3_000.0,
+            probe=found.probe(knee=2, slow_s=6.0),
+            script=f"echo x >> {loaded}\n".encode(),
         ),
         savings=lambda: 12.5,
     )
@@ -45,9 +50,12 @@ async def test_the_knee_of_a_cloud_is_found_and_nothing_is_left(guests: Make, tm
     assert (result.advice.cpu_ratio, result.advice.cpu_overcommit) == (0.5, 0.5)
     by_guests = {step.guests: step for step in result.steps}
     assert (by_guests[2].within, by_guests[3].within) == (True, False)
-    assert (by_guests[3].p50_ms or 0) > 900
+    assert (by_guests[3].p50_ms or 0) > 5_000
     assert by_guests[1].saved_mib == 12.5
     assert all(step.failed == 0 for step in result.steps)
+    async with asyncio.timeout(300):  # in the background
+        while loaded.read_text().count("x") < found.cloud.calls["POST servers"]:
+            await asyncio.sleep(0.05)
     assert loaded.read_text().count("x") == found.cloud.calls["POST servers"], "the load ran once in each guest"
     assert nothing_left(found)
     assert result.leftovers == []
@@ -77,7 +85,7 @@ async def test_guests_that_do_not_come_up_in_time_cannot_be_had(guests: Make) ->
 
 async def test_probes_that_get_no_answer_count_as_long_as_was_waited(guests: Make) -> None:
     found = await guests()
-    options = found.options(start=1, most=1, probe="sleep 5", probe_timeout_s=0.6, measure_s=1.5)
+    options = found.options(start=1, most=1, probe="sleep 5", probe_timeout_s=0.6, bound_ms=500.0, measure_s=1.5)
     result = await run_fit(options)
     for step in result.steps:
         assert step.failed == step.probes > 0
@@ -88,7 +96,8 @@ async def test_probes_that_get_no_answer_count_as_long_as_was_waited(guests: Mak
 async def test_a_connection_that_breaks_is_opened_anew(guests: Make, tmp_path: Path) -> None:
     found = await guests()
     once = tmp_path / "once"
-    result = await run_fit(found.options(start=1, most=1, probe=f"test -e {once} || {{ touch {once}; kill -9 $$; }}"))
+    probe = f"test -e {once} || {{ touch {once}; kill -9 $$; }}"
+    result = await run_fit(found.options(start=1, most=1, measure_s=6.0, probe=probe))
     [step] = result.steps
     assert step.failed == 1
     assert step.probes > 1
@@ -138,7 +147,7 @@ async def test_the_command_ends_with_a_table_and_advice(guests: Make, tmp_path: 
     found = await guests()
     file = tmp_path / "fit.json"
     process = await start(found, "--max-guests", "2", "--step", "1", "--json", str(file), "--bound-ms", "20000")
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(300):
         out, err = await process.communicate()
     assert process.returncode == 0, err
     text = out.decode()
@@ -155,7 +164,7 @@ async def test_the_command_ends_with_a_table_and_advice(guests: Make, tmp_path: 
 async def test_an_interruption_removes_all(guests: Make, number: signal.Signals) -> None:
     found = await guests()
     process = await start(found, "--start", "3", "--measure-s", "60")
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(300):
         assert process.stderr is not None
         while b"measuring" not in await process.stderr.readline():
             pass

@@ -51,7 +51,7 @@ def user(endpoint: str, token: str) -> dict[str, str]:
     }
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 async def test_the_command(endpoint, tmp_path, cloud):
     with openstack_command(tmp_path / "home", user(endpoint, "admin@p1")) as openstack:
         await asyncio.to_thread(_use_command, openstack, endpoint, tmp_path)

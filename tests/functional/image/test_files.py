@@ -194,7 +194,7 @@ async def test_a_wrong_format_is_told_before_the_last_byte(member, cloud):
             await asyncio.sleep(0.001)
 
     await member.upload(image, parts(), 415)
-    assert sent < 500
+    assert sent < 1_900, "before what is too much"
 
 
 async def test_sizes(member, cloud):

@@ -73,7 +73,7 @@ class Cloud:
         return held
 
     def source(self, held: HeldTickets, url: str | None = None) -> HttpImageSource:
-        return HttpImageSource(url or self.url, held, silence_s=1.0)
+        return HttpImageSource(url or self.url, held, silence_s=5.0)
 
 
 @pytest.fixture
@@ -210,14 +210,14 @@ async def test_an_image_that_is_not_there(cloud: Cloud, tmp_path: Path) -> None:
 async def test_a_cancelled_download_ends_with_its_thread(cloud: Cloud, content: bytes, tmp_path: Path) -> None:
     image = cloud.add(content)
     async with cutting(cloud.url, lambda _: None) as url:
-        source = HttpImageSource(url, cloud.held(image), silence_s=60.0)
+        source = HttpImageSource(url, cloud.held(image), silence_s=600.0)
         fetching = asyncio.create_task(source.fetch(image, tmp_path / "image"))
         await asyncio.sleep(0.5)  # until it waits for an answer
         began = time.monotonic()
         fetching.cancel()
         with pytest.raises(asyncio.CancelledError):
             await fetching
-        assert time.monotonic() - began < 20
+        assert time.monotonic() - began < 300
 
 
 async def test_memory_does_not_grow_with_the_image(cloud: Cloud, tmp_path: Path) -> None:

@@ -70,8 +70,8 @@ async def test_killed_at_any_moment(database, tmp_path):
     uploads = ImageUploads(database, system_clock, files)
     swept, whole, rounds = 0, {}, 0
     # On a slow machine nothing may be whole, or begun, for the first few: later ones live longer.
-    while rounds < 4 or (rounds < 30 and not (swept and whole)):
-        await _receive_and_die(tmp_path, 0.3 + 0.07 * rounds)
+    while rounds < 4 or (rounds < 20 and not (swept and whole)):
+        await _receive_and_die(tmp_path, 0.3 * 1.2**rounds)
         rounds += 1
         swept += await uploads.sweep()
         page = ImagePage(sorts=(Sort("created_at"),), limit=1000)

@@ -167,7 +167,7 @@ class Play:
         return None
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", range(2))
 async def test_both_sides_end_up_saying_the_same(tmp_path: Path, seed: int) -> None:
     rng = Random(seed)

@@ -12,7 +12,7 @@ from sqlalchemy import delete, update
 
 from muster.bus.memory import MemoryBus
 from muster.domain.hypervisors import HypervisorQuery
-from muster.domain.messages import CONTROL_TOPIC, Desired, Report
+from muster.domain.messages import CONTROL_TOPIC, Desired, Report, encode
 from muster.domain.reports import GuestState, ServerReport
 from muster.domain.servers import Verb
 from muster.domain.specs import Power
@@ -143,6 +143,17 @@ async def agents(loop: Loop, hypervisor: SimHypervisor) -> AsyncIterator[HostGro
         await group.close()
 
 
+async def all_read_is_written(loop: Loop) -> None:
+    """A host that says hello now is heard after all that came before."""
+    last = Ear(loop, "last", firewall=False)
+    await MemoryBus.publish(loop.bus, [(CONTROL_TOPIC, encode(last.hello()))])
+
+    async def there() -> bool:
+        return last.id in await loop.host_ids()
+
+    await loop.until(there, "all that was read is written")
+
+
 @pytest.mark.parametrize("how", ["cut off", "mute", "its agent died"])
 async def test_a_host_that_comes_back_removes_what_was_deleted_meanwhile(tmp_path: Path, how: str) -> None:
     bus = Cut()
@@ -166,7 +177,7 @@ async def test_a_host_that_comes_back_removes_what_was_deleted_meanwhile(tmp_pat
                 await loop.until(all_active, "the guests run")
                 bus.mute, bus.deaf = True, how != "mute"
                 loop.bus._topics[CONTROL_TOPIC].messages.clear()
-                await asyncio.sleep(0.1)  # what was read before is written
+                await all_read_is_written(loop)
                 await silent_for_long(loop, "a")
                 await loop.ask(doomed.id, Verb.DELETE)
                 assert [server.id for server in await loop.servers()] == [kept.id]

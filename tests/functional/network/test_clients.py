@@ -36,7 +36,7 @@ def openstack(endpoint: str, tmp_path: Path) -> Iterator[Callable[..., Awaitable
         yield partial(asyncio.to_thread, command)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 async def test_the_command(openstack):
     await openstack("network create --share --mtu 1400 --tag red --description d n1")
     await openstack("network set --name n2 --tag blue n1")

@@ -58,7 +58,7 @@ class Bed:
 
 @pytest.fixture
 async def bed(tmp_path: Path) -> AsyncIterator[Bed]:
-    settings = CloudSettings(folder=tmp_path, sim_hosts=4, sim=SimSettings(boot_s=0.05, start_fails=0.15))
+    settings = CloudSettings(folder=tmp_path, sim_hosts=4, sim=SimSettings(boot_s=0.05, start_fails=0.4))
     async with running(settings, PASSWORD) as cloud:
         made = Bed(cloud.application, tmp_path)
         async with serving(made) as base_url:

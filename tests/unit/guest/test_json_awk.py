@@ -13,7 +13,7 @@ pytestmark = pytest.mark.skipif(not AWK, reason="not installed: awk")
 
 def flatten(text: str) -> tuple[int, dict[str, str]]:
     program = str(resources.files("muster.guest").joinpath("files", "json.awk"))
-    done = subprocess.run([AWK, "-f", program], input=text, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run([AWK, "-f", program], input=text, capture_output=True, text=True, timeout=120, check=False)
     return done.returncode, dict(line.split("\t") for line in done.stdout.splitlines())
 
 

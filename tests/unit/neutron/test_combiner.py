@@ -10,7 +10,7 @@ import pytest
 from muster.base.errors import Bug
 from muster.neutron.combiner import Combiner
 
-WAIT_S = 30.0
+WAIT_S = 300.0
 
 
 class Gate:

@@ -27,7 +27,7 @@ async def test_a_bus_that_is_away_at_the_start_is_waited_for() -> None:
     bus = AwayBus()
     reports = HostReports(None, bus, lambda: 0.0, None, None)  # type: ignore[arg-type] - none is used before a message
     reading = asyncio.create_task(reports.run())
-    await asyncio.wait_for(bus.listened.wait(), 30)
+    await asyncio.wait_for(bus.listened.wait(), 300)
     assert not reading.done()
     reading.cancel()
     await asyncio.gather(reading, return_exceptions=True)

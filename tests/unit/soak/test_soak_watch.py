@@ -32,7 +32,7 @@ class Cloud:
         return self.servers
 
     async def told(self, wait: "asyncio.Future[Server] | asyncio.Task[Server]") -> Server:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(300):
             return await wait
 
 
@@ -104,7 +104,7 @@ async def test_an_outage_counts_once_and_holds_users_back() -> None:
         assert cloud.presence.away_since_s == 0.0
         waiting = asyncio.ensure_future(cloud.presence.here())
         cloud.now_s, cloud.error = 90.0, None
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(300):
             await waiting
     assert [(one.at_s, one.lasted_s, one.reason) for one in cloud.outages] == [(0.0, 90.0, "no connection")]
     cloud.presence.close()

@@ -26,7 +26,7 @@ from muster.store.networks import networks
 from muster.store.projects import projects
 from tests.databases import place_database
 
-DEADLINE_S = 60.0
+DEADLINE_S = 300.0
 P1, P2 = "a" * 32, "b" * 32
 
 

@@ -312,7 +312,7 @@ async def test_what_the_network_api_does_to_a_servers_port_reaches_its_host(scen
 
 
 async def _until_active(scene: Scene, port_id: str) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(300):
         while (await scene.port_row(port_id)).status != "ACTIVE":
             await asyncio.sleep(0.02)
 

@@ -252,7 +252,7 @@ async def test_libvirts_own_test_driver_is_called_and_its_events_arrive() -> Non
     xml = f"<domain type='test'><name>x</name><uuid>{ID}</uuid><memory>8192</memory><os><type>hvm</type></os></domain>"
     try:
         await connection.call(lambda libvirt: libvirt.createXML(xml, 0) and None)
-        assert (await asyncio.wait_for(happened.get(), 10))[:2] == (ID, "x")
+        assert (await asyncio.wait_for(happened.get(), 300))[:2] == (ID, "x")
         with pytest.raises(NotFound):
             await connection.call(lambda libvirt: libvirt.lookupByName("nobody"))
         with pytest.raises(Invalid):

@@ -40,7 +40,7 @@ async def test_lines_may_come_in_pieces_and_closing_ends_the_stream() -> None:
     await asyncio.sleep(0.01)
     assert not waiting.done()
     os.write(writer, b".0.5 fa:16:3e:00:00:01 a\n")
-    seen = await asyncio.wait_for(waiting, 5)
+    seen = await asyncio.wait_for(waiting, 300)
     assert (seen.network_id, seen.port_id, seen.ip_address) == ("net", "port", "10.0.0.5")
     watch.close()
     assert [lease async for lease in stream] == []
@@ -62,7 +62,7 @@ async def test_a_lease_of_a_port_that_has_gone_has_no_port() -> None:
     reader, writer = os.pipe2(os.O_NONBLOCK)
     watch.open("net", reader)
     os.write(writer, b"dnsmasq-dhcp[7]: DHCPREPLY(brq1) 2001:db8::5 00:03 a\n")
-    seen = await asyncio.wait_for(anext(watch.leases()), 5)
+    seen = await asyncio.wait_for(anext(watch.leases()), 300)
     assert (seen.port_id, seen.mac_address) == (None, "")
     watch.close()
     os.close(writer)

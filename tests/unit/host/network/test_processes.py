@@ -29,8 +29,8 @@ def daemon(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 def test_a_daemon_is_found_and_stopped(daemon: subprocess.Popen[bytes], tmp_path: Path) -> None:
     assert processes.find(tmp_path / "pid", "--mark") == daemon.pid
-    processes.stop(tmp_path / "pid", "--mark", 5)
-    assert daemon.wait(5) == -signal.SIGTERM
+    processes.stop(tmp_path / "pid", "--mark", 60)
+    assert daemon.wait(300) == -signal.SIGTERM
     assert processes.find(tmp_path / "pid", "--mark") is None
 
 
@@ -57,7 +57,7 @@ def test_a_read_is_seen_and_a_write_is_not(tmp_path: Path) -> None:
         (tmp_path / "a").write_text("y")
         assert not watch.wait("a", 0.05)
         (tmp_path / "a").read_text()
-        assert watch.wait("a", 5)
+        assert watch.wait("a", 60)
         os.listdir(tmp_path)
-        assert watch.wait(None, 5)
+        assert watch.wait(None, 60)
         assert not watch.wait(None, 0.05)

@@ -21,6 +21,8 @@ READY_S = 150.0
 END_S = 90.0
 WAIT_S = 150.0
 
+SECRET = "s" * 40
+
 _names = count()
 
 
@@ -89,6 +91,7 @@ class Cluster:
     def __init__(self, folder: Path, engines: dict[str, str]) -> None:
         self.folder = folder
         self._engines = engines
+        self.database_url = engines["database_url"]
         self._commands: list[Command] = []
 
     def settings(self, name: str, **sections: dict[str, Any]) -> Path:
@@ -98,7 +101,7 @@ class Cluster:
         merged: dict[str, dict[str, Any]] = {"engines": {**self._engines}}
         for section, values in sections.items():
             merged.setdefault(section, {}).update(values)
-        lines = [f'folder = "{machine / "state"}"', f'secret = "{"s" * 40}"']
+        lines = [f'folder = "{machine / "state"}"', f'secret = "{SECRET}"']
         for section, values in merged.items():
             lines += [f"[{section}]", *(f"{key} = {_toml(value)}" for key, value in values.items())]
         path = machine / "muster.toml"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import asyncpg
 import httpx
 import pytest
 from tests.audit import http
@@ -20,9 +21,11 @@ from tests.engines.fixtures import etcd, rabbitmq  # noqa: F401 - fixtures
 from tests.engines.postgres import Postgres
 from tests.engines.rabbitmq import PASSWORD, RabbitMq
 from tests.openstack_command import openstack_command
-from tests.system.cluster import Cluster, Command, cluster_of, log_in, until
+from tests.system.cluster import SECRET, Cluster, Command, cluster_of, log_in, until
 
 from benchmarks.free_ports import free_ports
+from muster.services.cluster_secret import ClusterSecret
+from muster.services.image_tickets import ImageTickets
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
@@ -57,7 +60,7 @@ async def test_two_machines_are_one_cloud(cluster: Cluster, tmp_path: Path) -> N
     await asyncio.to_thread(use)
     no_secrets_are_shown(cluster, [*first.workers(), first.pid, *second.workers(), hosts.pid])
     await another_secret_is_refused(cluster)
-    await workers_end_with_their_supervisor(first)
+    await the_secret_is_replaced(cluster, first, second)
     for machine in (second, hosts):
         machine.send(signal.SIGTERM)
         assert await machine.ended() == 0, machine.said()
@@ -87,6 +90,61 @@ async def another_secret_is_refused(cluster: Cluster) -> None:
     machine = await cluster.command("c", "serve", "--settings", str(path), "--port", "0")
     assert await machine.ended() == 1
     assert "the same secret as the others" in machine.said()
+
+
+async def the_secret_is_replaced(cluster: Cluster, first: Command, second: Command) -> None:
+    """As docs/operations.md says: one machine after the other; no token and no ticket is refused meanwhile."""
+    new = "n" * 40
+    path, password = cluster.folder / "b/muster.toml", cluster.password("b")
+    settings = path.read_text()
+    tokens = [await log_in(cluster, first, "a")]
+    images = await http.ask(first.base_url, "GET", "/image/v2/images", token=tokens[0])
+    image_id = images.body["images"][0]["id"]
+    tickets = [ImageTickets(ClusterSecret(SECRET), time.time).issue(image_id)]
+
+    async def all_are_good(machines: list[Command]) -> None:
+        for machine in machines * 4:  # often enough for each of its workers to have been asked, most likely
+            for token in tokens:
+                answer = await http.ask(machine.base_url, "GET", "/compute/v2.1/servers", token=token)
+                assert answer.status == 200, answer
+            assert 403 not in [await fetched(machine, ticket) for ticket in tickets]
+            assert await fetched(machine, ImageTickets(ClusterSecret("f" * 40), time.time).issue(image_id)) == 403
+
+    async def fetched(machine: Command, ticket: str) -> int:
+        """404: the file is in another machine's folder."""
+        async with httpx.AsyncClient() as client:
+            url = f"{machine.base_url}/hosts/images/{image_id}"
+            return (await client.get(url, headers={"X-Image-Ticket": ticket})).status_code
+
+    async def replaced(text: str) -> None:
+        path.write_text(text)
+        before = set(second.workers())
+        second.send(signal.SIGHUP)
+        await until(
+            lambda: len(now := set(second.workers())) == 2 and not now & before, f"others serve: {second.said()}"
+        )
+
+    mixed = f'previous_secrets = ["{SECRET}"]\nadmin_password = "{password}"\n'
+    await replaced(mixed + settings.replace(SECRET, new, 1))
+    tokens.append(await log_in(cluster, second, "b"))
+    tickets.append(ImageTickets(ClusterSecret(new, [SECRET]), time.time).issue(image_id))
+    await all_are_good([first, second])
+
+    await workers_end_with_their_supervisor(first)
+    connection = await asyncpg.connect(cluster.database_url)
+    try:
+
+        async def is_sealed_for_both() -> bool:
+            return all(
+                len(row["sealed"].split()) == 2 for row in await connection.fetch("SELECT sealed FROM token_keys")
+            )
+
+        await until(is_sealed_for_both, "the keys are sealed for the new secret too")
+    finally:
+        await connection.close()
+    await replaced(f'admin_password = "{password}"\n' + settings.replace(SECRET, new, 1))
+    del tickets[0]  # made by who knew nothing of the new secret: an hour later there is none
+    await all_are_good([second])
 
 
 async def health_and_metrics_are_told(machine: Command, metrics: int) -> None:

@@ -166,6 +166,7 @@ def _assembled(settings: PlaneSettings, engines: Engines, keys: TokenKeys, passw
         "deletions": partial(repeating, compute.orders.finish_left, _FINISH_S),
         "deleted servers": partial(repeating, forgotten.purge, _PURGE_S),
         "uploads": partial(repeating, image.uploads.sweep, _SWEEP_S),
+        "seals of token keys": partial(repeating, keys.reseal, _KEYS_S),
         "rotation of token keys": partial(repeating, keys.rotate, _ROTATE_S),
     }
     return _Parts(

@@ -30,6 +30,7 @@ from muster.locks.etcd_settings import from_url as check_etcd_url
 from muster.services.deleted_servers import KEEP_S
 
 _SECRET_MIN = 32
+_PREVIOUS_MAX = 3
 _HANG_MIN_S = 5.0
 _SECRET = f"at least {_SECRET_MIN} characters drawn at random, such as openssl rand -hex 32 prints"
 _OTHERS = stat.S_IRWXO | stat.S_IWGRP
@@ -92,10 +93,14 @@ class HostSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The whole file. `secret` is the same on all machines with workers; other secrets are derived from it."""
+    """The whole file. `secret` is the same on all machines with workers; other secrets are derived from it.
+
+    `previous_secrets` are still accepted, while `secret` is replaced.
+    """
 
     folder: Path
     secret: str = ""
+    previous_secrets: tuple[str, ...] = ()
     admin_password: str = ""
     engines: EnginesSettings = EnginesSettings()
     serve: ServeSettings = ServeSettings()
@@ -206,6 +211,15 @@ def _check_values(settings: Settings) -> None:
     _require(settings.folder.is_absolute(), "folder", "a path that begins with /")
     if settings.secret:
         _require(len(settings.secret) >= _SECRET_MIN, "secret", _SECRET)
+    if settings.previous_secrets:
+        right = len(settings.previous_secrets) <= _PREVIOUS_MAX
+        right = right and all(len(one) >= _SECRET_MIN for one in settings.previous_secrets)
+        _require(right, "previous_secrets", f"a list of one to {_PREVIOUS_MAX} secrets, each {_SECRET}")
+        _require(
+            settings.admin_password != "",
+            "admin_password",
+            "the password of clouds.yaml: without it, it is derived from `secret`, which is being replaced",
+        )
     if engines.database_url:
         _check_by(_check_database_url, engines.database_url, "engines.database_url")
     if engines.locks_url:

@@ -77,7 +77,7 @@ async def _serve_until_told(settings: Settings, index: int, listener: socket.soc
     _end_with_parent()
     plane = PlaneSettings(
         folder=settings.folder,
-        secret=ClusterSecret(settings.secret),
+        secret=ClusterSecret(settings.secret, settings.previous_secrets),
         overcommit=Overcommit(cpu=serve.cpu_overcommit, ram=serve.ram_overcommit),
         placement=serve.placement,
         default_zone=serve.default_zone or None,

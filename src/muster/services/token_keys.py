@@ -3,6 +3,9 @@
 The highest number is the primary key, which seals; 0 is staged, the next primary; the others are secondary. All of
 them open tokens. Invariant: a key is known everywhere before the first token is sealed with it, since it is staged for
 much longer than any process takes to look; and it is kept as long as tokens sealed with it live.
+
+A key is kept sealed, once for each secret that its worker knows: so the cluster's secret can be replaced while workers
+with the old one and with the new one serve side by side, and the keys, and with them all tokens, stay.
 """
 
 import base64
@@ -11,6 +14,7 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from muster.base.clock import Clock
 from muster.base.errors import Bug, Invalid
+from muster.base.log import get_logger
 from muster.services.cluster_secret import ClusterSecret
 from muster.store import token_keys as store
 from muster.store.engine import Database
@@ -21,6 +25,9 @@ STAGED = 0
 ROTATE_AFTER_S = 86_400.0
 # No rotation before whoever shares the database has surely looked for the staged key: they look every 20 s.
 KNOWN_AFTER_S = 60.0
+_BETWEEN = " "  # seals of one key
+
+log = get_logger(__name__)
 
 
 class KeyRing:
@@ -58,7 +65,8 @@ class TokenKeys:
         self._database = database
         self._clock = clock
         self._max_active_keys = max_active_keys
-        self._seal = Fernet(base64.urlsafe_b64encode(secret.key("token keys")))
+        self._seals = [Fernet(base64.urlsafe_b64encode(key)) for key in secret.keys("token keys")]
+        self._keys: list[bytes] = []
         self._sealed: tuple[str, ...] = ()
         self.ring = KeyRing()
 
@@ -77,8 +85,26 @@ class TokenKeys:
             found = await store.read(connection)
         sealed = tuple(found[number].sealed for number in sorted(found, reverse=True))
         if sealed != self._sealed:
-            self.ring.hold([self._opened(one) for one in sealed])
-            self._sealed = sealed
+            keys = [self._opened(one) for one in sealed]
+            if keys != self._keys:
+                self.ring.hold(keys)
+            self._keys, self._sealed = keys, sealed
+
+    async def reseal(self) -> bool:
+        """Each key is sealed for the secrets of this process, and for no other; returns whether one was not.
+
+        One query when all are. Raises what `prepare` raises, Transient.
+        """
+        async with self._database.read() as connection:
+            found = await store.read(connection)
+        outdated = [key.sealed for key in found.values() if not self._is_current(key.sealed)]
+        if outdated:
+            async with self._database.write() as connection:
+                await store.reseal(
+                    connection, {sealed: self._sealed_for_all(self._opened(sealed)) for sealed in outdated}
+                )
+            log.warning("token keys are sealed anew", action="token_keys.resealed", secrets=len(self._seals))
+        return bool(outdated)
 
     async def rotate(self, *, after_s: float = ROTATE_AFTER_S) -> bool:
         """The staged key becomes the primary one, a new one is staged, and surplus secondary keys go.
@@ -98,13 +124,29 @@ class TokenKeys:
         return True
 
     def _new_key(self) -> SealedKey:
-        return SealedKey(self._seal.encrypt(Fernet.generate_key()).decode("ascii"), self._clock())
+        return SealedKey(self._sealed_for_all(Fernet.generate_key()), self._clock())
+
+    def _sealed_for_all(self, key: bytes) -> str:
+        return _BETWEEN.join(seal.encrypt(key).decode("ascii") for seal in self._seals)
+
+    def _is_current(self, sealed: str) -> bool:
+        parts = sealed.split(_BETWEEN)
+        return len(parts) == len(self._seals) and all(map(_opens, self._seals, parts))
 
     def _opened(self, sealed: str) -> bytes:
-        try:
-            return self._seal.decrypt(sealed)
-        except InvalidToken as error:
-            raise Invalid(
-                "The cluster's secret is not the one that its token keys are sealed with: give this machine the same "
-                "secret as the others (if it is lost, empty the table token_keys; all tokens are void then)"
-            ) from error
+        for part in sealed.split(_BETWEEN):
+            for seal in self._seals:
+                if _opens(seal, part):
+                    return seal.decrypt(part)
+        raise Invalid(
+            "The cluster's secret is not the one that its token keys are sealed with: give this machine the same "
+            "secret as the others (if it is lost, empty the table token_keys; all tokens are void then)"
+        )
+
+
+def _opens(seal: Fernet, sealed: str) -> bool:
+    try:
+        seal.decrypt(sealed)
+    except InvalidToken:
+        return False
+    return True

@@ -44,6 +44,12 @@ async def renumber(connection: AsyncConnection, old: int, new: int, made_before:
     return bool((await connection.execute(statement.values(number=new))).rowcount)
 
 
+async def reseal(connection: AsyncConnection, seals: Mapping[str, str]) -> None:
+    """Put the new seal of a key in place of the old one; one that is there no more is left alone. A statement each."""
+    for old, new in seals.items():
+        await connection.execute(update(token_keys).where(token_keys.c.sealed == old).values(sealed=new))
+
+
 async def remove(connection: AsyncConnection, numbers: Collection[int]) -> None:
     """Forget these keys. One statement."""
     await connection.execute(delete(token_keys).where(among(token_keys.c.number, numbers)))

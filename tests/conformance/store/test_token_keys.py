@@ -110,6 +110,54 @@ async def test_another_secret_is_refused(workers: Workers) -> None:
         await workers.start(ClusterSecret("another secret of 32 characters!"))
 
 
+OLD, NEW = "the old secret of 32 characters....", "the new secret of 32 characters...."
+
+
+async def test_the_secret_is_replaced_while_workers_of_both_kinds_serve(workers: Workers) -> None:
+    old = await workers.start(ClusterSecret(OLD))
+    early = old.ring.seal(b"early")
+    assert not await old.reseal()
+
+    # The first new worker; an old one still seals, stages keys, and starts anew.
+    both = await workers.start(ClusterSecret(NEW, [OLD]))
+    assert both.ring.open(early) == b"early"
+    await workers.rotate(old)
+    await both.refresh()
+    assert await both.reseal()
+    assert not await both.reseal()
+    generation = both.ring.generation
+    for keys in (both, old, await workers.start(ClusterSecret(OLD))):
+        await keys.refresh()
+        assert keys.ring.open(both.ring.seal(b"x")) == keys.ring.open(old.ring.seal(b"x")) == b"x"
+        assert keys.ring.open(early) == b"early"
+    assert both.ring.generation == generation, "keys are as they were, and what is held of tokens is good"
+    assert await old.reseal(), "an old one that works for the cluster: seals for the new secret go"
+    with pytest.raises(Invalid, match="same secret"):
+        await workers.start(ClusterSecret(NEW))
+    assert await both.reseal()
+    await workers.rotate(both)
+    await old.refresh()
+    assert old.ring.open(both.ring.seal(b"x")) == b"x"
+    late = old.ring.seal(b"late")
+
+    # None has the old secret alone any more.
+    new = await workers.start(ClusterSecret(NEW))
+    assert new.ring.open(late) == b"late"
+    assert await new.reseal()
+    await both.refresh()
+    assert both.ring.open(new.ring.seal(b"x")) == b"x"
+    with pytest.raises(Invalid, match="same secret"):
+        await workers.start(ClusterSecret(OLD))
+
+
+async def test_two_that_seal_anew_at_once_lose_no_key(workers: Workers) -> None:
+    sealed = (await workers.start(ClusterSecret(OLD))).ring.seal(b"x")
+    several = await asyncio.gather(*(workers.start(ClusterSecret(NEW, [OLD])) for _ in range(4)))
+    await asyncio.gather(*(keys.reseal() for keys in several))
+    assert (await workers.start(ClusterSecret(NEW))).ring.open(sealed) == b"x"
+    assert await workers.numbers() == [0, 1]
+
+
 async def test_the_database_alone_opens_nothing(workers: Workers) -> None:
     keys = await workers.start()
     ring = KeyRing()
@@ -125,5 +173,6 @@ def test_derived_keys_differ_by_purpose_and_show_no_secret() -> None:
     assert SECRET.key("one") != SECRET.key("other")
     assert SECRET.key("one") == ClusterSecret("a secret of at least 32 characters").key("one")
     assert "secret of" not in repr(SECRET)
-    with pytest.raises(Invalid):
-        ClusterSecret("short")
+    for secret, previous in (("short", ()), (OLD, ["short"])):
+        with pytest.raises(Invalid):
+            ClusterSecret(secret, previous)

@@ -16,7 +16,7 @@ import pytest
 
 from muster.api.http.mounts import Mounts
 from muster.api.image.host_images import application
-from muster.base.errors import NotFound, Transient
+from muster.base.errors import Forbidden, NotFound, Transient
 from muster.base.ids import new_uuid
 from muster.domain.messages import Desired
 from muster.domain.specs import ImageSpec, Power, ServerSpec
@@ -254,3 +254,17 @@ def test_messages_carry_tickets_for_what_their_servers_need() -> None:
     tickets.check(image.id, ticket)
     for needless in (server(Power.ABSENT, image), server(Power.RUNNING, None)):
         assert tickets.attach(Desired(host_id="h", from_seq=0, to_seq=1, servers=(needless,))).tickets == {}
+
+
+@pytest.mark.parametrize(
+    ("made_by", "checked_by"), [("old", "both"), ("both", "old"), ("both", "new"), ("new", "both")]
+)
+def test_tickets_are_good_while_the_secret_is_replaced(made_by: str, checked_by: str) -> None:
+    secrets = {"old": ClusterSecret("o" * 32), "new": ClusterSecret("n" * 32)}
+    secrets["both"] = ClusterSecret("n" * 32, ["o" * 32])
+    made, checking = (ImageTickets(secrets[one], lambda: 1_000_000.0) for one in (made_by, checked_by))
+    checking.check("an image", made.issue("an image"))
+    forged = ImageTickets(SECRET, lambda: 1_000_000.0).issue("an image")
+    for wrong in (made.issue("another"), made.issue("an image").split(".")[0], forged):
+        with pytest.raises(Forbidden):
+            checking.check("an image", wrong)

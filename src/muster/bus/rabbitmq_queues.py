@@ -9,7 +9,8 @@ from aiormq.exceptions import ChannelPreconditionFailed
 from muster.base.errors import Transient
 from muster.base.log import get_logger
 from muster.bus.rabbitmq_link import told
-from muster.bus.rabbitmq_settings import RabbitSettings
+from muster.bus.rabbitmq_settings import SINGLE_READER, RabbitSettings
+from muster.domain.messages import CONTROL_TOPIC
 
 log = get_logger(__name__)
 
@@ -28,10 +29,43 @@ async def declare(connection: AbstractConnection, settings: RabbitSettings, topi
         except Transient as error:
             if not isinstance(error.__cause__, ChannelPreconditionFailed):
                 raise
-            # It exists, with other limits: another version of Muster, or an operator, has made it.
-            log.warning("a queue with other limits", action="bus.declare", topic=topic)
+            if topic != CONTROL_TOPIC or not await _replaced(connection, settings):
+                # It exists, with other limits: another version of Muster, or an operator, has made it.
+                log.warning("a queue with other limits", action="bus.declare", topic=topic)
     if channel is not None and not channel.is_closed:
         await told(channel.close())
+
+
+async def _replaced(connection: AbstractConnection, settings: RabbitSettings) -> bool:
+    """Whether the control queue was one of a version that let its readers share it, and is made anew now.
+
+    Only while nobody reads it: old workers would make it again as it was, and RabbitMQ may lose readers of a queue
+    that is deleted under them. What it held is asked for again, by the numbers of messages. Raises Transient.
+    """
+    name, arguments = settings.prefix + CONTROL_TOPIC, settings.queue_arguments(CONTROL_TOPIC)
+    shared = {key: value for key, value in arguments.items() if key != SINGLE_READER}
+    channel = await told(connection.channel(publisher_confirms=False))
+    try:
+        found = await told(channel.queue_declare(name, durable=True, arguments=shared))
+        if found.consumer_count:
+            log.warning(
+                "the control queue is of an earlier version, and its readers share it: once no worker of that version "
+                "runs, stop all workers and start them again, or delete it",
+                action="bus.shared",
+                queue=name,
+            )
+            return True
+        await told(channel.queue_delete(name))
+        await told(channel.queue_declare(name, durable=True, arguments=arguments))
+        log.warning("the control queue of an earlier version is made anew", action="bus.remade", queue=name)
+    except Transient as error:
+        if not isinstance(error.__cause__, ChannelPreconditionFailed):
+            raise
+        return False
+    finally:
+        if not channel.is_closed:
+            await told(channel.close())
+    return True
 
 
 async def remove(connection: AbstractConnection, settings: RabbitSettings, topic: str) -> None:

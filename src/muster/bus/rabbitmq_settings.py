@@ -13,6 +13,7 @@ from muster.domain.messages import CONTROL_TOPIC
 
 _PORTS = {"amqp": 5672, "amqps": 5671}
 _DAY_MS = 86_400_000
+SINGLE_READER = "x-single-active-consumer"
 
 Seconds = Annotated[float, Meta(gt=0)]
 Number = Annotated[int, Meta(gt=0)]
@@ -76,7 +77,7 @@ class RabbitSettings(Struct, frozen=True, kw_only=True):
             "x-max-length-bytes": self.max_bytes,
         }
         if topic == CONTROL_TOPIC:
-            return {**arguments, "x-overflow": "reject-publish", "x-single-active-consumer": True}
+            return {**arguments, "x-overflow": "reject-publish", SINGLE_READER: True}
         return {**arguments, "x-overflow": "drop-head", "x-expires": _DAY_MS}
 
 

@@ -17,7 +17,7 @@ from benchmarks.free_ports import free_port
 from muster.base.errors import Transient
 from muster.base.metrics import DELIVERY_SECONDS, PUBLISH_SECONDS
 from muster.bus.rabbitmq import RabbitBus
-from muster.bus.rabbitmq_settings import from_url
+from muster.bus.rabbitmq_settings import SINGLE_READER, RabbitSettings, from_url
 from muster.domain.messages import CONTROL_TOPIC
 from tests.conformance.bus.test_buses import HANG_S, numbered, read
 from tests.engines.proxy import Proxy
@@ -242,6 +242,45 @@ async def test_a_queue_with_other_limits_is_used_as_it_is(rabbitmq: RabbitMq, pr
         listening = await newer.subscribe("host.a")
         await newer.publish([("host.a", b"2")])
         assert await read(listening, 2) == [b"1", b"2"]
+
+
+def _shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Queues are made as by a version before."""
+    now = RabbitSettings.queue_arguments
+    monkeypatch.setattr(
+        RabbitSettings,
+        "queue_arguments",
+        lambda self, topic: {key: value for key, value in now(self, topic).items() if key != SINGLE_READER},
+    )
+
+
+async def test_the_control_queue_of_an_earlier_version_is_made_anew_when_nobody_reads_it(
+    rabbitmq: RabbitMq, prefix: str
+) -> None:
+    url = f"{rabbitmq.url}?prefix={prefix}"
+    kinds = ("list_queues", "name", "arguments")
+    async with opened(url, 3) as [old, first, second]:
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            _shared(monkeypatch)
+            listening = await old.subscribe(CONTROL_TOPIC)
+            await old.publish([(CONTROL_TOPIC, b"old")])
+            assert await read(listening, 1) == [b"old"]
+            await first.publish([(CONTROL_TOPIC, b"kept")])
+            assert await read(listening, 1) == [b"kept"], "an old worker reads: it is left as it is"
+        early = await first.subscribe(CONTROL_TOPIC)  # beside the old one, as while workers are replaced
+        await early.close()
+        assert SINGLE_READER not in await asyncio.to_thread(rabbitmq.control, *kinds)
+        await old.close()
+        readers = await asyncio.gather(first.subscribe(CONTROL_TOPIC), second.subscribe(CONTROL_TOPIC))
+        for body in numbered(20):
+            await publish(first, CONTROL_TOPIC, [body])
+        listed = await asyncio.to_thread(rabbitmq.control, *kinds)
+        assert [line for line in listed.splitlines() if f"{prefix}control\t" in line and SINGLE_READER in line]
+        reading = [asyncio.create_task(read(reader, 20)) for reader in readers]
+        done, other = await asyncio.wait(reading, timeout=HANG_S, return_when=asyncio.FIRST_COMPLETED)
+        assert [task.result() for task in done] == [numbered(20)], "one of them gets all, in order"
+        for task in other:
+            task.cancel()
 
 
 async def test_a_broker_that_is_away_is_left_for_the_next(rabbitmq: RabbitMq, prefix: str) -> None:

@@ -26,10 +26,12 @@ from muster.bench.records import ServerRecord, ServersResult
 from muster.bench.run import run_servers
 from muster.client.api import Api
 from muster.client.http import Request
+from muster.client.listing import Listing
 from muster.domain.timeline import STEPS
 
 FLAVOR, IMAGE = "guest.tiny", "guest"
 _START_S, _PHASE_S, _REQUEST_S = 300.0, 3600.0, 30.0
+_POLLS, _MORE_POLLS = ("GET servers/detail", "GET servers"), 20
 _LIBVIRT_CALLS = "muster_libvirt_calls_total"
 _MESSAGES, _HEARTBEATS = "muster_messages_total", "muster_heartbeats_total"
 
@@ -52,7 +54,10 @@ class Costs(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MusterRound(msgspec.Struct, frozen=True, kw_only=True):
-    """One round. `timelines` are the servers' steps in Unix seconds. `ready`: all were up; `gone`: all were deleted."""
+    """One round. `timelines` are the servers' steps in Unix seconds. `ready`: all were up; `gone`: all were deleted.
+
+    `poll_s` is what one of the client's `polls` costs Muster, in CPU seconds: of some more, while all were up.
+    """
 
     result: ServersResult
     timelines: list[dict[str, float]]
@@ -60,6 +65,8 @@ class MusterRound(msgspec.Struct, frozen=True, kw_only=True):
     ready: Costs
     gone: Costs
     peak_mib: float
+    polls: int
+    poll_s: float
 
 
 class RealCloud:
@@ -93,18 +100,38 @@ class RealCloud:
         moments: list[Costs] = []
         timelines: list[dict[str, float]] = []
 
-        async def look(_api: Api, records: Sequence[ServerRecord]) -> None:
+        polled_s: list[float] = []
+
+        async def look(api: Api, records: Sequence[ServerRecord]) -> None:
             moments.append(await self._costs())
             timelines.extend(self._timelines([record.id for record in records if record.id is not None]))
+            polled_s.append(await self._polled(api, records))
 
         self._space.enter()
         before = await self._costs()
         async with memory_watched() as peak:
             result = await self._run(count, look)
-        gone = replace(await self._costs(), guests_s=moments[0].guests_s)
+        gone = await self._costs()
+        gone = replace(gone, guests_s=moments[0].guests_s, muster_s=gone.muster_s - polled_s[0])
+        requests = result.traffic.requests
         return MusterRound(
-            result=result, timelines=timelines, before=before, ready=moments[0], gone=gone, peak_mib=peak.used_mib
+            result=result,
+            timelines=timelines,
+            before=before,
+            ready=moments[0],
+            gone=gone,
+            peak_mib=peak.used_mib,
+            polls=sum(count for what, count in requests.items() if what in _POLLS) - _MORE_POLLS,
+            poll_s=polled_s[0] / _MORE_POLLS,
         )
+
+    async def _polled(self, api: Api, records: Sequence[ServerRecord]) -> float:
+        """What some polls of these servers, as the client makes them, cost Muster in CPU seconds."""
+        listing = Listing(api, records[0].name.rpartition("-")[0] + "-")
+        before_s = cpu_s(self._stage.process.pid)
+        for _ in range(_MORE_POLLS):  # the first lists all, as every tenth second's does
+            await listing.changed(0.0)
+        return cpu_s(self._stage.process.pid) - before_s
 
     async def _run(self, count: int, look: Inspect | None) -> ServersResult:
         self._space.enter()

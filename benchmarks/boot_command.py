@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 _LEFT_OUT = {"-S", "-mon", "-add-fd"}
+_BASE = "libvirt-2-storage"
 
 
 class Means(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +35,12 @@ def by_hand(arguments: list[str], means: Means) -> list[str]:
         if value:
             command.append(_own(option, value, means).replace(uuid, means.uuid))
     return command
+
+
+def base_of(arguments: list[str]) -> Path:
+    """The file that the guest's disk is a clone of."""
+    devices = [msgspec.json.decode(value) for option, value in _options(arguments[1:]) if option == "-blockdev"]
+    return Path(next(str(device["filename"]) for device in devices if device["node-name"] == _BASE))
 
 
 def _options(words: list[str]) -> list[tuple[str, str]]:
@@ -64,7 +71,7 @@ def _placed(device: dict[str, object], means: Means) -> dict[str, object]:
     if "mac" in device:
         device["mac"] = means.mac
     if "filename" in device:
-        is_base = device["node-name"] == "libvirt-2-storage"
+        is_base = device["node-name"] == _BASE
         device["filename"] = str(means.base if is_base else means.disk)
     return device
 

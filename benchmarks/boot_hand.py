@@ -16,8 +16,9 @@ from typing import NamedTuple
 from uuid import uuid4
 
 import msgspec
+from msgspec.structs import replace
 
-from benchmarks.boot_command import Means, by_hand
+from benchmarks.boot_command import Means, base_of, by_hand
 from benchmarks.spaces import Space
 from muster.base.errors import Transient
 from muster.base.tasks import to_its_end
@@ -43,25 +44,38 @@ class _Probes(NamedTuple):
     ssh: SshProbe
 
 
+class Images(NamedTuple):
+    """The guest's image as it came, and what Muster's host has made of it."""
+
+    packed: Path
+    unpacked: Path
+
+
 class Hand:
     """What stands, and the rounds. Everything works in the calling thread's network namespace: enter it first."""
 
-    def __init__(self, folder: Path, image: Path, command: list[str], most: int, space: Space) -> None:
+    def __init__(self, folder: Path, images: Images, command: list[str], most: int, space: Space) -> None:
         self._folder = folder
         self._command = command
         self._space = space
-        self.means = [_means(folder, image, index) for index in range(most)]
+        self._images = images
+        self._base = images.unpacked
+        self.means = [_means(folder, index) for index in range(most)]
         self._running: dict[int, asyncio.subprocess.Process] = {}
 
     def qemus(self) -> list[int]:
         """The processes of the guests that run."""
         return [process.pid for process in self._running.values()]
 
-    async def round(self, count: int, at_once: int, when_ready: Callable[[], Awaitable[None]]) -> ServersResult:
+    async def round(
+        self, count: int, at_once: int, when_ready: Callable[[], Awaitable[None]], *, unpacked: bool = True
+    ) -> ServersResult:
         """So many guests, at most `at_once` of them on their way at a time: all ready, then all gone.
 
-        `when_ready` is called when all are up. Guests that do not come up are in the result as failed.
+        `when_ready` is called when all are up. `unpacked`: their disks are clones of the unpacked image, otherwise of
+        the image as it came. Guests that do not come up are in the result as failed.
         """
+        self._base = self._images.unpacked if unpacked else self._images.packed
         self._space.enter()
         began, started_at = time.monotonic(), iso(time.time())
 
@@ -112,7 +126,7 @@ class Hand:
             record.fail(phase, str(error), now())
 
     async def _start(self, index: int) -> None:
-        mean = self.means[index]
+        mean = replace(self.means[index], base=self._base)
         await _run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", str(mean.base), str(mean.disk))
         with mean.console.with_suffix(".log").open("wb") as log:
             self._running[index] = await asyncio.create_subprocess_exec(
@@ -140,10 +154,13 @@ class Hand:
 
 @asynccontextmanager
 async def by_the_hand(folder: Path, image: Path, command: list[str], most: int, space: Space) -> AsyncIterator[Hand]:
-    """Bridge, addresses, metadata and dnsmasq for `most` guests; gone at the end of the block."""
+    """Bridge, addresses, metadata and dnsmasq for `most` guests; gone at the end of the block.
+
+    `image` is the guest's as it came; what its disk is a clone of under libvirt is in the command.
+    """
     space.enter()
     os.mkdir(folder, 0o700)
-    hand = Hand(folder, image, command, most, space)
+    hand = Hand(folder, Images(image, base_of(command)), command, most, space)
     await _ip(
         [
             f"link add {_BRIDGE} type bridge",
@@ -165,14 +182,14 @@ def address(index: int) -> str:
     return f"10.77.{1 + index // 200}.{1 + index % 200}"
 
 
-def _means(folder: Path, image: Path, index: int) -> Means:
+def _means(folder: Path, index: int) -> Means:
     return Means(
         name=f"by-hand-{index + 1:05d}",
         uuid=str(uuid4()),
         mac=f"52:54:00:77:{index // 256:02x}:{index % 256:02x}",
         tap=f"floor{index}",
         disk=folder / f"{index}.qcow2",
-        base=image,
+        base=Path(),
         console=folder / f"{index}.console",
     )
 

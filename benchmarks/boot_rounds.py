@@ -24,12 +24,16 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """All that was measured. `tried` are seconds per guest by how many were started at a time."""
+    """All that was measured. `tried` are seconds per guest by how many were started at a time.
+
+    `unthrottled` are all at once from the image as it came, `unpacked` from the unpacked one, which all others have.
+    """
 
     sizes: Sizes
     muster_rounds: list[MusterRound]
     throttled: Way
     unthrottled: Way
+    unpacked: Way
     serial: Way
     best: int
     tried: dict[int, float]
@@ -58,13 +62,14 @@ class Rounds:
         """One at a time, the tries, then rounds in turn; one of them all at once."""
         sizes, mine = self._sizes, list[MusterRound]()
         n_tries = len(sizes.tried) if len(sizes.tried) > 1 else 0
-        with self._teller.steps("rounds of guests", 2 + n_tries + 2 * sizes.rounds) as step:
+        with self._teller.steps("rounds of guests", 3 + n_tries + 2 * sizes.rounds) as step:
             serial = await self._by_hand("by hand, one at a time", sizes.serial, 1, step)
             each_s = serial.total_s / sizes.serial
             tried = await self._try(step) if n_tries else {sizes.tried[0]: 0.0}
             best = min(tried, key=lambda at_once: tried[at_once])
             throttled: list[Way] = []
             unthrottled: list[Way] = []
+            unpacked: list[Way] = []
             for number in range(sizes.rounds):
                 self._teller.says(f"{sizes.guests} servers asked for at once")
                 mine.append(await self._cloud.round(sizes.guests))
@@ -72,13 +77,16 @@ class Rounds:
                 throttled.append(await self._by_hand(f"by hand, {best} at a time", sizes.guests, best, step))
                 if number == 0:
                     name = "by hand, all at once"
-                    unthrottled.append(await self._by_hand(name, sizes.guests, sizes.guests, step))
+                    unthrottled.append(await self._by_hand(name, sizes.guests, sizes.guests, step, unpacked=False))
+                    name += ", image unpacked before"
+                    unpacked.append(await self._by_hand(name, sizes.guests, sizes.guests, step))
         name = f"one at a time, from {sizes.serial}"
         return Found(
             sizes=sizes,
             muster_rounds=mine,
             throttled=_joined(throttled),
             unthrottled=_joined(unthrottled),
+            unpacked=_joined(unpacked),
             serial=msgspec.structs.replace(serial, name=name, extrapolated_s=each_s * sizes.guests),
             best=best,
             tried=tried,
@@ -93,7 +101,9 @@ class Rounds:
             found[at_once] = way.total_s / count
         return found
 
-    async def _by_hand(self, name: str, count: int, at_once: int, step: Callable[[], None]) -> Way:
+    async def _by_hand(
+        self, name: str, count: int, at_once: int, step: Callable[[], None], *, unpacked: bool = True
+    ) -> Way:
         self._teller.says(f"{name}: {count} guests")
         used: list[float] = []
 
@@ -101,7 +111,7 @@ class Rounds:
             used.append(used_by(self._hand.qemus()))
 
         async with memory_watched() as peak:
-            result = await self._hand.round(count, at_once, when_ready)
+            result = await self._hand.round(count, at_once, when_ready, unpacked=unpacked)
         step()
         return Way(name=name, results=[result], guests_s=used, peak_mib=[peak.used_mib])
 

@@ -96,6 +96,8 @@ def costs_grid(rounds: Sequence[MusterRound]) -> Grid:
     lines: dict[str, Callable[[MusterRound], float]] = {
         "CPU s of Muster, until ready": lambda one: one.ready.muster_s - one.before.muster_s,
         "CPU s of Muster, to delete": lambda one: one.gone.muster_s - one.ready.muster_s,
+        "the client's polls": lambda one: one.polls,
+        "CPU s of Muster for them, by what one costs": lambda one: one.polls * one.poll_s,
         "CPU s of libvirtd": lambda one: one.gone.libvirtd_s - one.before.libvirtd_s,
         "CPU s of the client": lambda one: one.result.client_cpu_s,
         "libvirt calls, until ready": lambda one: one.ready.libvirt_calls - one.before.libvirt_calls,

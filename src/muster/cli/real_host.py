@@ -35,6 +35,7 @@ from muster.host.metadata.service import MetadataService
 from muster.host.network import LinuxPlumbing, NetworkSettings
 from muster.host.ports import ImageSource
 from muster.host.takedown import take_down
+from muster.host.unpacking import unpack
 
 _LIBVIRT_THREADS = 5
 _CARE_S = 5.0
@@ -66,7 +67,7 @@ class RealHost:
     @asynccontextmanager
     async def parts(self, images: ImageSource) -> AsyncIterator[HostParts]:
         """What an agent is made of. Its adapters are the agent's to close, before the end of the block."""
-        cache = ImageCache(images, self._layout.images)
+        cache = ImageCache(images, self._layout.images, unpack)
         service = MetadataService()
         guests = GuestDescriptions(service)
         hypervisor = LibvirtHypervisor(self._libvirt_settings(), cache, guests.network_of)

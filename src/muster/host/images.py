@@ -1,8 +1,8 @@
 """A host's images: each fetched once, verified, kept until nobody needs it.
 
 Invariants: a file with an image's name is whole, verified and never changes; it is named by its content (sha512), so
-what a name stands for cannot be replaced. A fetch that fails or dies leaves only a temporary file, which the next
-process removes. One process per directory.
+what a name stands for cannot be replaced; what was unpacked has `unpacked` in its name. A fetch that fails or dies
+leaves only temporary files, which the next process removes. One process per directory.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 import secrets
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from msgspec import Struct
@@ -36,12 +36,20 @@ class CachedImage(Struct, frozen=True):
     virtual_size: int
 
 
-class ImageCache:
-    """Images on this host's disk. Methods are for one event loop; files are worked on in threads."""
+#: Writes a verified qcow2 image in a form that is cheaper to read to a path, or says that it stays as it is.
+Unpack = Callable[[Path, Path], Awaitable[bool]]
 
-    def __init__(self, source: ImageSource, directory: Path) -> None:
+
+class ImageCache:
+    """Images on this host's disk. Methods are for one event loop; files are worked on in threads.
+
+    `unpack` (`unpacking.unpack`) is tried on each qcow2 image that is fetched; without it they are kept as they came.
+    """
+
+    def __init__(self, source: ImageSource, directory: Path, unpack: Unpack | None = None) -> None:
         self._source = source
         self._directory = directory
+        self._unpack = unpack
         self._known: dict[str, CachedImage] = {}
         self._fetching: dict[str, asyncio.Task[CachedImage]] = {}
         self._cleaned: asyncio.Task[None] | None = None
@@ -100,15 +108,21 @@ class ImageCache:
             self._cleaned = asyncio.create_task(asyncio.to_thread(self._clean))
         await asyncio.shield(self._cleaned)
         target = self._directory / f"{digest}.{image.disk_format}"
-        if not await asyncio.to_thread(target.exists):
-            partial = self._directory / f"{_PARTIAL}{secrets.token_hex(8)}"
-            try:
-                log.info("fetching an image", action="image_fetch", image=image.id, size_bytes=image.size_bytes)
-                await self._source.fetch(image, partial)
-                await asyncio.to_thread(_admit, partial, target, image)
-            finally:
-                await asyncio.to_thread(partial.unlink, missing_ok=True)
-        return await asyncio.to_thread(_described, target, image.disk_format)
+        unpacked = self._directory / f"{digest}.unpacked.{image.disk_format}"
+        for path in (unpacked, target):
+            if await asyncio.to_thread(path.exists):
+                return await asyncio.to_thread(_described, path, image.disk_format)
+        partial, other = (self._directory / f"{_PARTIAL}{secrets.token_hex(8)}" for _ in range(2))
+        try:
+            log.info("fetching an image", action="image_fetch", image=image.id, size_bytes=image.size_bytes)
+            await self._source.fetch(image, partial)
+            await asyncio.to_thread(_verify, partial, image)
+            if self._unpack is not None and image.disk_format == "qcow2" and await self._unpack(partial, other):
+                return await asyncio.to_thread(_admit, other, unpacked, image.disk_format)
+            return await asyncio.to_thread(_admit, partial, target, image.disk_format)
+        finally:
+            for path in (partial, other):
+                await asyncio.to_thread(path.unlink, missing_ok=True)
 
     def _files(self) -> list[Path]:
         return [path for path in self._directory.glob("*") if _SHA512.fullmatch(path.name.split(".")[0])]
@@ -125,19 +139,25 @@ def _check(image: ImageSpec) -> None:
         raise Invalid(f"image {image.id} has no valid sha512")
 
 
-def _admit(partial: Path, target: Path, image: ImageSpec) -> None:
-    """Give a fetched file its name, once it is what it should be. Raises Invalid, OSError."""
+def _verify(partial: Path, image: ImageSpec) -> None:
+    """Whether a fetched file is what it should be. Raises Invalid, OSError."""
     size = partial.stat().st_size
     if size != image.size_bytes:
         raise Invalid(f"image {image.id} has {size} bytes instead of {image.size_bytes}")
     with partial.open("rb") as file:
         if hashlib.file_digest(file, "sha512").hexdigest() != image.sha512.lower():
             raise Invalid(f"image {image.id} does not have its sha512; it was changed or damaged")
-        os.fsync(file.fileno())
     _described(partial, image.disk_format)
+
+
+def _admit(partial: Path, target: Path, disk_format: str) -> CachedImage:
+    """Make a verified file durable and give it its name. Raises OSError."""
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
     partial.chmod(0o444)
     partial.replace(target)
     sync_directory(target.parent)
+    return _described(target, disk_format)
 
 
 def _described(path: Path, disk_format: str) -> CachedImage:

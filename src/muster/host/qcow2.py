@@ -27,17 +27,21 @@ _MAX_NAME_BYTES = 1_023
 _V2 = struct.Struct(">4sIQIIQIIQQIIQ")
 _V3 = struct.Struct(">QQQII")
 _BACKING_FORMAT = 0xE2792ACA
-_INCOMPATIBLE_DATA_FILE = 1 << 2
+_INCOMPATIBLE_DATA_FILE, _INCOMPATIBLE_EXTENDED_L2 = 1 << 2, 1 << 4
 
 
 class Header(Struct, frozen=True, kw_only=True):
-    """What decides whether an image can be used. Sizes in bytes."""
+    """What decides whether an image can be used, and where its first table (L1) is. Sizes in bytes."""
 
     version: int
     virtual_size: int
     has_backing_file: bool
     has_data_file: bool
     is_encrypted: bool
+    has_extended_l2: bool
+    cluster_bits: int
+    l1_entries: int
+    l1_offset: int
 
 
 def read_header(path: Path) -> Header:
@@ -46,7 +50,7 @@ def read_header(path: Path) -> Header:
         start = image.read(_V2.size + _V3.size)
     if len(start) < _V2.size or start[:4] != MAGIC:
         raise Invalid("the image is not in qcow2 format")
-    _, version, backing, _, bits, size, encryption, *_ = _V2.unpack_from(start)
+    _, version, backing, _, bits, size, encryption, l1_entries, l1_offset, *_ = _V2.unpack_from(start)
     if version not in (2, 3) or not 9 <= bits <= 21 or (version == 3 and len(start) < _V2.size + _V3.size):
         raise Invalid("the image's qcow2 header makes no sense")
     incompatible = _V3.unpack_from(start, _V2.size)[0] if version == 3 else 0
@@ -56,6 +60,10 @@ def read_header(path: Path) -> Header:
         has_backing_file=backing != 0,
         has_data_file=bool(incompatible & _INCOMPATIBLE_DATA_FILE),
         is_encrypted=encryption != 0,
+        has_extended_l2=bool(incompatible & _INCOMPATIBLE_EXTENDED_L2),
+        cluster_bits=bits,
+        l1_entries=l1_entries,
+        l1_offset=l1_offset,
     )
 
 

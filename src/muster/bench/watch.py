@@ -39,6 +39,7 @@ class Watcher:
         self._now = now
         self._pace = Pace()
         self._wanted = asyncio.Event()
+        self._newest_wait_s = 0.0
         self._settled: dict[str, Sighting] = {}
         self._names: dict[str, str] = {}
         self._building: dict[str, asyncio.Future[Sighting]] = {}
@@ -65,6 +66,7 @@ class Watcher:
     async def _wait(self, waiting: dict[K, asyncio.Future[V]], key: K) -> V:
         future: asyncio.Future[V] = asyncio.get_running_loop().create_future()
         waiting[key] = future
+        self._newest_wait_s = self._now()
         self._wanted.set()
         try:
             return await future
@@ -78,7 +80,9 @@ class Watcher:
                 await self._pause()
             began_s = self._now()
             changed = await self._poll(began_s)
-            await asyncio.sleep(self._pace.gap_s(self._now() - began_s, changed=changed))
+            now_s = self._now()
+            waited_s = now_s - self._newest_wait_s
+            await asyncio.sleep(self._pace.gap_s(now_s - began_s, changed=changed, waited_s=waited_s))
 
     async def _pause(self) -> None:
         self._wanted.clear()

@@ -7,6 +7,8 @@ LONGEST_S = 1.0
 # While nothing changes the pause grows by this factor, up to half a second.
 GROWTH = 1.25
 IDLE_LONGEST_S = 0.5
+# What has been waited for for so long need not be seen earlier than this share of that time after it happened.
+PRECISION = 0.01
 
 
 class Pace:
@@ -19,7 +21,10 @@ class Pace:
         """Something new begins: poll often again."""
         self._idle_s = SHORTEST_S
 
-    def gap_s(self, took_s: float, *, changed: bool) -> float:
-        """The pause after a poll that took `took_s` and showed something new, or nothing."""
+    def gap_s(self, took_s: float, *, changed: bool, waited_s: float = 0.0) -> float:
+        """The pause after a poll that took `took_s` and showed something new, or nothing.
+
+        `waited_s`: how long ago the newest of what is waited for began.
+        """
         self._idle_s = SHORTEST_S if changed else min(self._idle_s * GROWTH, IDLE_LONGEST_S)
-        return min(max(self._idle_s, REST * took_s), LONGEST_S)
+        return min(max(self._idle_s, REST * took_s, PRECISION * waited_s), LONGEST_S)

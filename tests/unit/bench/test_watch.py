@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
+from muster.base import virtual_time
 from muster.base.errors import Transient
 from muster.bench.watch import Watcher
 from muster.client.bodies import Link, Server, ServerList
@@ -189,3 +190,35 @@ def test_the_pause_grows_while_nothing_happens_and_shrinks_at_once() -> None:
 def test_slow_polls_are_followed_by_long_pauses() -> None:
     assert Pace().gap_s(0.2, changed=True) == pytest.approx(0.6)
     assert Pace().gap_s(10.0, changed=True) == LONGEST_S
+
+
+def test_what_is_waited_for_long_is_seen_one_percent_late_at_most() -> None:
+    pace = Pace()
+    assert pace.gap_s(0.001, changed=True, waited_s=5.0) == SHORTEST_S
+    assert pace.gap_s(0.001, changed=True, waited_s=30.0) == pytest.approx(0.3)
+    assert pace.gap_s(0.001, changed=True, waited_s=3600.0) == LONGEST_S
+
+
+def test_a_long_wait_is_polled_for_less_often_until_something_new_is_waited_for() -> None:
+    one = FakeListing()
+
+    async def story() -> None:
+        async with watching(one, loop_time) as watcher:
+            first = asyncio.create_task(watcher.settled("id1"))
+            polls = [one.polls]
+            for second in range(1, 201):  # something changes every second
+                await asyncio.sleep(1.0)
+                one.servers[f"id{1000 + second}"] = server(1000 + second)
+                polls.append(one.polls)
+            assert polls[10] > 40
+            assert polls[200] - polls[100] <= 101
+            second_wait = asyncio.create_task(watcher.settled("id2"))
+            await asyncio.sleep(1.0)
+            before = one.polls
+            one.servers["id2"] = server(2, status="ACTIVE")
+            sighting = await second_wait
+            assert sighting.at_s < 201.0 + 0.6
+            assert one.polls > before
+            first.cancel()
+
+    virtual_time.run(story())

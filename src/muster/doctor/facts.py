@@ -283,7 +283,7 @@ def _reason(error: OSError | ValueError) -> str:
 
 def _processes(tree: _Tree) -> Iterable[Process]:
     names = tree.names("/proc")
-    wanted = {"dnsmasq", "libvirtd", "virtqemud"}
+    wanted = {"dnsmasq", "libvirtd", "muster", "virtqemud"}
     digits = [name for name in (names if isinstance(names, list) else ()) if name.isascii() and name.isdigit()]
     for pid in sorted(int(name) for name in digits if len(name) < 10):
         name = (tree.read(f"/proc/{pid}/comm").text or "").strip()

@@ -1,5 +1,7 @@
 """Memory, which decides how many guests a host can hold (R B2)."""
 
+import contextlib
+import tomllib
 from collections.abc import Iterable
 
 from muster.doctor.facts import Facts, meminfo
@@ -29,7 +31,7 @@ def _ksm(facts: Facts, _: Plan) -> Iterable[Result]:
             else not_known(f"KSM: {why}")
         )
     if run != 1:
-        return advice(f"KSM is off (run = {run})", f"echo 1 > {_KSM}/run")
+        return _ksm_off(facts, run)
     shared = facts.number(f"{_KSM}/pages_sharing") or 0
     found = f"KSM is on and saves {shared * _PAGE_KIB // 1024} MiB"
     if not pages or sleep_ms is None or ram_mib is None:
@@ -42,6 +44,32 @@ def _ksm(facts: Facts, _: Plan) -> Iterable[Result]:
             f"echo {better} > {_KSM}/pages_to_scan",
         )
     return good(f"{found}; a look at all memory takes {pass_s / 60:.0f} minutes")
+
+
+def _ksm_off(facts: Facts, run: int) -> Iterable[Result]:
+    """Where an agent of Muster's runs, KSM is its to switch: whoever does it by hand has it from then on."""
+    modes = [*_muster_ksm_modes(facts)]
+    if not modes:
+        return advice(f"KSM is off (run = {run})", f"echo 1 > {_KSM}/run")
+    if "off" in modes:
+        return advice(
+            f"KSM is off (run = {run}), and Muster's agent is told to leave it alone",
+            "ksm = 'auto' below [host] in /etc/muster/host.toml, or muster up --ksm auto",
+        )
+    return good(f"KSM is off (run = {run}) until Muster's agent switches it on, which it does when memory gets scarce")
+
+
+def _muster_ksm_modes(facts: Facts) -> Iterable[str]:
+    """What each agent that is known of is told about KSM."""
+    for text in facts.below("/etc/muster").values():
+        with contextlib.suppress(tomllib.TOMLDecodeError, RecursionError):
+            host = tomllib.loads(text).get("host", {})
+            if "muster-host.service" in facts.units and isinstance(host, dict):
+                yield str(host.get("ksm", "auto"))
+    for process in facts.named("muster"):
+        words = " ".join(process.argv).replace("=", " ").split()
+        if "--libvirt" in words:
+            yield words[words.index("--ksm") + 1] if "--ksm" in words[:-1] else "auto"
 
 
 def _transparent(facts: Facts, _: Plan) -> Iterable[Result]:

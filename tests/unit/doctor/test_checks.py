@@ -21,6 +21,9 @@ SERVER = {"/proc/7/comm": "dnsmasq", "/proc/7/cmdline": "dnsmasq\0--dhcp-range=1
 SECOND = {"/proc/8/comm": "dnsmasq", "/proc/8/cmdline": "dnsmasq\0--dhcp-range=10.1.0.0,static\0-z\0-i\0tap2\0"}
 LIBVIRT = {"/etc/libvirt/libvirtd.conf": "", "/etc/libvirt/qemu.conf": ""}
 SYS = "/proc/sys/"
+KSM_OFF = {"/sys/kernel/mm/ksm/run": "0"}
+UNIT = {"/etc/systemd/system/muster-host.service": "[Unit]\n"}
+AGENT = {"/proc/6/comm": "muster", "/proc/6/cmdline": "python3\0/usr/bin/muster\0up\0--libvirt\0"}
 
 CASES: list[tuple[str, dict[str, str], Level]] = [
     ("cpu.virtualization", {"/proc/cpuinfo": "flags : fpu"}, PROBLEM),
@@ -31,7 +34,14 @@ CASES: list[tuple[str, dict[str, str], Level]] = [
     ("cpu.governor", {"/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor": "powersave"}, ADVICE),
     ("cpu.governor", {"/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor": "performance"}, GOOD),
     ("clock.source", {"/sys/devices/system/clocksource/clocksource0/current_clocksource": "hpet"}, PROBLEM),
-    ("memory.ksm", {"/sys/kernel/mm/ksm/run": "0"}, ADVICE),
+    ("memory.ksm", KSM_OFF, ADVICE),
+    ("memory.ksm", KSM_OFF | AGENT, GOOD),
+    ("memory.ksm", KSM_OFF | AGENT | {"/proc/6/cmdline": "muster\0up\0--libvirt\0--ksm\0off\0"}, ADVICE),
+    ("memory.ksm", KSM_OFF | AGENT | {"/proc/6/cmdline": "muster\0up\0--libvirt\0--ksm=off\0"}, ADVICE),
+    ("memory.ksm", KSM_OFF | AGENT | {"/proc/6/cmdline": "muster\0up\0"}, ADVICE),
+    ("memory.ksm", KSM_OFF | UNIT | {"/etc/muster/host.toml": "[engines]\n"}, GOOD),
+    ("memory.ksm", KSM_OFF | UNIT | {"/etc/muster/host.toml": "[host]\nksm = 'off'\n"}, ADVICE),
+    ("memory.ksm", KSM_OFF | UNIT | {"/etc/muster/host.toml": "["}, ADVICE),
     ("memory.ksm", {"/sys/kernel/mm/ksm/pages_to_scan": "50"}, ADVICE),
     ("memory.transparent-huge-pages", {"/sys/kernel/mm/transparent_hugepage/enabled": "always [never]"}, ADVICE),
     ("memory.transparent-huge-pages", {"/sys/kernel/mm/transparent_hugepage/enabled": "?"}, NOT_KNOWN),
@@ -336,3 +346,10 @@ def test_every_check_is_documented() -> None:
     text = (Path(__file__).parents[3] / "docs" / "doctor.md").read_text(encoding="utf-8")
     for check in CHECKS:
         assert f"| `{check.id}` | {check.what} | {check.cost} | {check.source} |" in text
+
+
+def test_where_an_agent_is_told_to_leave_ksm_alone_its_setting_is_named_and_no_file(tmp_path: Path) -> None:
+    facts = facts_of(tmp_path, KSM_OFF | AGENT | {"/proc/6/cmdline": "muster\0up\0--libvirt\0--ksm\0off\0"})
+    (result,) = results("memory.ksm", facts)
+    assert "--ksm auto" in result.mend
+    assert "echo" not in result.mend

@@ -18,11 +18,14 @@ from tooz import coordination
 
 from muster.base.errors import Invalid, Transient
 from muster.locks import etcd_settings
+from muster.neutron.bound import Bound
 from muster.neutron.etcd_lock import EtcdLocks
 
 _ETCD = frozenset({"etcd", "etcds"})
 # These queue by themselves; the others poll, and would be asked again after this long.
 _POLL_S = 1.0
+# How long a backend may be silent. Redis' client in Tooz says only after a minute that its server is away.
+_ANSWER_S = 5.0
 
 
 class Locks(Protocol):
@@ -47,41 +50,62 @@ class ToozLocks:
     def __init__(self, url: str, wait_s: float) -> None:
         self._url = url
         self._wait_s = wait_s
-        self._guard = threading.Lock()
+        self._connecting = threading.Lock()
         self._coordinator: Any = None
+        self._bound = Bound(_ANSWER_S + _POLL_S)
 
     @contextmanager
     def hold(self, name: str) -> Iterator[None]:
-        lock = self._asked(lambda coordinator: coordinator.get_lock(name.replace("/", "-").encode()))
         deadline = time.monotonic() + self._wait_s
-        while not self._asked(lambda _: lock.acquire(blocking=_POLL_S)):
+        while (lock := self._asked(lambda coordinator: _acquired(coordinator, name), _release)) is None:
             if time.monotonic() > deadline:
                 raise Transient(f"The lock {name} could not be had within {self._wait_s:.0f} s")
         try:
             yield
         finally:
             with suppress(Transient):  # what was done under it has been done; it runs out by itself
-                self._asked(lambda _: lock.release())
+                self._asked(lambda _: _release(lock))
 
-    def _asked(self, question: Callable[[Any], Any]) -> Any:
+    def _asked(self, question: Callable[[Any], Any], undo: Callable[[Any], None] = lambda _: None) -> Any:
         """What the backend answers. After an error the connection is made anew: it may be of a server that is gone."""
         try:
-            return question(self._connected())
+            return self._bound.call(lambda: question(self._connected()), undo)
         except Exception as error:  # Tooz's drivers let errors of their libraries through
-            if type(error).__name__ == "RetryError":  # how its etcd driver says that the time is over
-                return False
-            with self._guard:
-                self._coordinator = None
+            gone, self._coordinator = self._coordinator, None
+            threading.Thread(target=_stop, args=(gone,), daemon=True).start()
             raise Transient(f"The lock service does not answer: {error}") from error
 
     def _connected(self) -> Any:
-        with self._guard:
+        with self._connecting:  # for a minute, if the server is away: only threads of `Bound` wait here
             if self._coordinator is None:
                 member = f"muster-ipam-{socket.gethostname()}-{os.getpid()}"
                 coordinator = coordination.get_coordinator(self._url, member.encode())
                 coordinator.start(start_heart=True)
                 self._coordinator = coordinator
             return self._coordinator
+
+
+def _acquired(coordinator: Any, name: str) -> Any:
+    """The lock, held, or None when it could not be had soon."""
+    lock = coordinator.get_lock(name.replace("/", "-").encode())
+    try:
+        return lock if lock.acquire(blocking=_POLL_S) else None
+    except Exception as error:
+        if type(error).__name__ == "RetryError":  # how Tooz's etcd driver says that the time is over
+            return None
+        raise
+
+
+def _release(lock: Any) -> None:
+    if lock is not None:
+        lock.release()
+
+
+def _stop(coordinator: Any) -> None:
+    """End its thread and its connections."""
+    if coordinator is not None:
+        with suppress(Exception):
+            coordinator.stop()
 
 
 def open_locks(url: str, lease_s: int, wait_s: float) -> Locks:

@@ -25,10 +25,14 @@ _SWEPT_AT_ONCE = 500
 
 
 class Ask(Struct, frozen=True):
-    """`count` addresses of the pools, or the one address `number`."""
+    """`count` addresses of the pools, or the one address `number`.
+
+    With `or_fewer`, as many of them as there are, but one at least.
+    """
 
     number: int | None = None
     count: int = 1
+    or_fewer: bool = False
 
 
 class Terms(Struct, frozen=True):
@@ -65,8 +69,9 @@ def allocate(connection: Connection, subnet_id: str, asks: Sequence[Ask], mark: 
         store.forget_outside(connection, subnet)
     for _ in range(_ROUNDS):
         batch = _Batch(connection, subnet, asks, terms)
-        # Those who ask by name first: else a neighbour in the batch could get their address by chance.
-        order = sorted(range(len(asks)), key=lambda index: asks[index].number is None)
+        # Those who ask by name first: else a neighbour in the batch could get their address by chance. Those who take
+        # what there is last: they may take all of it.
+        order = sorted(range(len(asks)), key=lambda index: (asks[index].number is None, asks[index].or_fewer))
         served = {index: batch.serve(asks[index]) for index in order}
         unknown = store.with_ports(connection, subnet, batch.numbers()) if terms.check_ports else set()
         if not unknown:
@@ -111,6 +116,8 @@ class _Batch:
         taken: list[int] = []
         for _ in range(ask.count):
             number = self._plan.take_any()
+            if number is None and taken and ask.or_fewer:
+                break
             if number is None:
                 for one in taken:
                     self._plan.put_back(one)

@@ -85,7 +85,7 @@ class Allocator:
         for subnet_id in self._database.run(work):
             LOG.warning("Subnet %s has ports that the IPAM driver did not know: they are noted", subnet_id)
             self._met_unknown[subnet_id] = now
-        LOG.info("Addresses given back, the transaction that wanted them did not commit: %s", claims)
+        LOG.info("Addresses given back, no port came to hold them: %s", claims)
 
     def _serve(self, subnet_id: str, asks: list[Ask]) -> list[Claim | BaseException]:
         began = time.monotonic()

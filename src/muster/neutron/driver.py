@@ -5,6 +5,7 @@ Subnets are written as Neutron's own `internal` driver writes them, in the calle
 transaction of their own (`allocator`), confirmed in the caller's, given back when that fails (`sessions`).
 """
 
+import logging
 import secrets
 import threading
 import time
@@ -27,13 +28,15 @@ from sqlalchemy.engine import Connection
 
 from muster.base.errors import Conflict, Exhausted, Invalid, MusterError, NotFound, Transient
 from muster.domain.addresses import Range
-from muster.neutron import allocation, options, sessions, store
+from muster.neutron import allocation, bulk, options, sessions, store
 from muster.neutron.allocation import Ask, Mark, Terms
 from muster.neutron.allocator import Allocator, Policy
 from muster.neutron.database import Database
 from muster.neutron.locks import open_locks
 from muster.neutron.sessions import Book, Claim
 from muster.neutron.tables import State
+
+LOG = logging.getLogger(__name__)
 
 _RETRY_AFTER_S = 5
 
@@ -47,12 +50,12 @@ class AddressesUnavailable(webob.exc.HTTPServiceUnavailable):
 
 
 class AddressRequestFactory(ipam_req.AddressRequestFactory):
-    """Neutron's requests, which know in addition for which port they are."""
+    """Neutron's requests, which know in addition for which port of which network they are."""
 
     @classmethod
     def get_request(cls, context: Any, port: Any, ip_dict: Any) -> Any:
         request = super().get_request(context, port, ip_dict)
-        request.port_id = port.get("id")
+        request.port_id, request.network_id = port.get("id"), port.get("network_id")
         return request
 
 
@@ -140,6 +143,7 @@ class MusterSubnet(internal.NeutronDbSubnet):
             session = self._context.session
             store.release(session.connection(), self._subnet_id, ip_address, time.time())
             sessions.book(session).released.add((self._subnet_id, ip_address))
+        _end_bulk(self._context)
 
 
 def _take(context: Any, subnet_id: str, request: Any) -> tuple[str, ...]:
@@ -157,9 +161,35 @@ def _take(context: Any, subnet_id: str, request: Any) -> tuple[str, ...]:
                 session.connection(), subnet_id, wanted, {"since": time.time(), "port_id": port_id}
             ):
                 return (wanted,)
-            return _take_outside(session.connection(), book, _allocator().claim(subnet_id, ask), port_id)
+            claim = _claim(context, subnet_id, request, ask)
+            try:
+                return _take_outside(session.connection(), book, claim, port_id)
+            except db_exc.RetryRequest:
+                _end_bulk(context)
+                raise
     except MusterError as error:
         raise _as_neutrons(error, subnet_id, request) from error
+
+
+def _claim(context: Any, subnet_id: str, request: Any, ask: Ask) -> Claim:
+    """Claim what is asked for; for the first of several ports that one request makes, what the others will ask for."""
+    coming, port_id = bulk.of(context), getattr(request, "port_id", None)
+    network_id = getattr(request, "network_id", None)
+    if coming is None or ask != Ask() or port_id is None or network_id is None:
+        return _allocator().claim(subnet_id, ask)
+    wanted = coming.begin(network_id, port_id)
+    return coming.take(subnet_id, wanted, lambda n: _allocator().claim(subnet_id, Ask(count=n, or_fewer=True)))
+
+
+def _end_bulk(context: Any) -> None:
+    """Give back what was claimed for ports of a request that has what it needs, or fails."""
+    coming = bulk.of(context)
+    if coming is None or not (left := coming.end()):
+        return
+    try:
+        _allocator().give_back(left)
+    except Exception:  # the request goes on, or fails for its own reason
+        LOG.exception("Addresses are given back by the sweep: %s", left)
 
 
 def _take_outside(connection: Connection, book: Book, claim: Claim, port_id: str | None) -> tuple[str, ...]:
@@ -238,4 +268,5 @@ def _allocator() -> Allocator:
                 raise cfg.Error(f"[muster_ipam] in neutron.conf: {error.message}") from error
             _Process.allocator = Allocator(Database(url, section.lease), locks, policy)
             sessions.watch(_Process.allocator.give_back)
+            bulk.watch(_end_bulk)
         return _Process.allocator

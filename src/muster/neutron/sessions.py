@@ -23,6 +23,10 @@ class Claim(Struct, frozen=True):
     ip_addresses: tuple[str, ...]
     claim: str
 
+    def singly(self) -> "list[Claim]":
+        """The same, one for each address."""
+        return [Claim(self.subnet_id, (one,), self.claim) for one in self.ip_addresses]
+
 
 class Book(Struct):
     """Of one transaction: what it claimed and released, and the subnets whose rows it has locked itself."""

@@ -1,5 +1,7 @@
 """The driver within Neutron's transactions: run by Neutron's own Python (test_packaged.py), on a real database."""
 
+from unittest import mock
+
 import netaddr
 import pytest
 from neutron.ipam import exceptions as ipam_exc
@@ -8,11 +10,14 @@ from neutron.tests.common import test_db_base_plugin_v2 as plugins
 from neutron.tests.unit import testlib_api
 from neutron.tests.unit.ipam.drivers.neutrondb_ipam.test_driver import TestNeutronDbIpamMixin
 from neutron_lib import constants, context
+from neutron_lib import exceptions as n_exc
+from neutron_lib.callbacks import events, registry, resources
 from neutron_lib.db import api as db_api
 from neutron_lib.plugins import directory
 from sqlalchemy import select
 
 from muster.domain.addresses import to_key
+from muster.neutron import bulk, driver
 from muster.neutron.driver import MusterPool
 from muster.neutron.tables import State, addresses, ranges
 
@@ -95,12 +100,57 @@ class TestWithinNeutronsTransactions(testlib_api.SqlTestCase, TestNeutronDbIpamM
         with pytest.raises(ipam_exc.IpAddressGenerationFailure):
             self.subnet().allocate(ANY)
 
+    def several(self, count):
+        """What a request for several ports has come to when it has their addresses, as ML2 goes about it."""
+        ports = [{"port": self.port_body(str(index))} for index in range(count)]
+        plugin = directory.get_plugin()
+        for port in ports:
+            payload = events.DBEventPayload(self.ctx, states=(port["port"],))
+            registry.publish(resources.PORT, events.BEFORE_CREATE, plugin, payload=payload)
+        for index, port in enumerate(ports):
+            port["port"]["id"] = f"port-{index}"
+            [got] = plugin.ipam.allocate_ips_for_port(self.ctx, port)
+            yield got["ip_address"]
+
+    def stands(self):
+        payload = events.DBEventPayload(self.ctx, states=({},))
+        registry.publish(resources.PORT, events.AFTER_CREATE, directory.get_plugin(), payload=payload)
+
+    def test_addresses_of_a_request_for_several_ports_are_claimed_together(self):
+        bulk.watch(driver._end_bulk)
+        claims = mock.patch.object(driver._allocator(), "claim", wraps=driver._allocator().claim)
+        with claims as claim:
+            assert list(self.several(3)) == ["10.0.0.10", "10.0.0.11", "10.0.0.12"]
+        assert claim.call_count == 1
+        assert set(self.states().values()) == {State.HELD}
+        with pytest.raises(n_exc.IpAddressGenerationFailure):
+            next(self.several(1))
+
+    def test_what_a_request_for_several_ports_leaves_is_given_back(self):
+        bulk.watch(driver._end_bulk)
+        first = next(self.several(3))
+        assert sorted(self.states().values()) == [State.CLAIMED, State.CLAIMED, State.HELD]
+        self.stands()
+        assert sorted(self.states().values()) == [State.RESTING, State.RESTING, State.HELD]
+        next(self.several(2))
+        self.subnet().deallocate(first)  # so Neutron does when a request fails
+        assert sorted(self.states().values()) == [State.RESTING, State.RESTING, State.HELD]
+
+    def test_a_request_for_several_ports_takes_what_there_is_and_fails(self):
+        bulk.watch(driver._end_bulk)
+        with pytest.raises(n_exc.IpAddressGenerationFailure):
+            list(self.several(4))
+        assert sorted(self.states().values()) == [State.HELD, State.HELD, State.HELD]
+
+    def port_body(self, name):
+        body = {"network_id": self.network_id, "project_id": "p", "tenant_id": "p", "name": name}
+        body |= {"admin_state_up": True, "device_id": "", "device_owner": ""}
+        body |= {"mac_address": constants.ATTR_NOT_SPECIFIED, "fixed_ips": constants.ATTR_NOT_SPECIFIED}
+        return body
+
     def test_ports_of_another_driver_keep_their_addresses(self):
         def port(name):
-            body = {"network_id": self.network_id, "project_id": "p", "tenant_id": "p", "name": name}
-            body |= {"admin_state_up": True, "device_id": "", "device_owner": ""}
-            body |= {"mac_address": constants.ATTR_NOT_SPECIFIED, "fixed_ips": constants.ATTR_NOT_SPECIFIED}
-            made = directory.get_plugin().create_port(context.get_admin_context(), {"port": body})
+            made = directory.get_plugin().create_port(context.get_admin_context(), {"port": self.port_body(name)})
             return made["fixed_ips"][0]["ip_address"]
 
         first = port("known to both")

@@ -68,7 +68,7 @@ def test_the_drivers_tests(database: Database) -> None:
 
 @pytest.mark.timeout(900)
 def test_within_neutrons_transactions(database: Database) -> None:
-    assert run(database, str(Path(__file__).with_name("inside_cases.py"))) >= 7
+    assert run(database, str(Path(__file__).with_name("inside_cases.py"))) >= 10
 
 
 @pytest.mark.timeout(900)

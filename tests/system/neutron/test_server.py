@@ -75,6 +75,19 @@ def test_exactly_as_many_as_there_are_at_once_and_again(neutron: Neutron) -> Non
     assert neutron.call("DELETE", f"/subnets/{subnet_id}")[0] == 204
 
 
+def test_several_ports_in_one_request_get_their_addresses_in_one_batch(neutron: Neutron) -> None:
+    network_id, _ = neutron.new_subnet("10.7.0.0/24")
+    body = {"ports": [{"network_id": network_id, "project_id": PROJECT_ID}] * 10}
+    neutron.clear_log()
+    requests = 3 * neutron.workers
+    answers = [neutron.call("POST", "/ports", body) for _ in range(requests)]
+    assert {status for status, _ in answers} == {201}, answers[0]
+    assert len({port["fixed_ips"][0]["ip_address"] for _, made in answers for port in made["ports"]}) == 10 * requests
+    batches = neutron.log.read_text().count("in one batch")
+    assert batches <= 10 * neutron.workers + 2 * neutron.workers  # a worker serves its first such request one by one
+    neutron.command("muster-ipam", "check")
+
+
 def test_by_name_by_mac_dual_stack_and_moved(neutron: Neutron) -> None:
     network_id, v4 = neutron.new_subnet("10.2.0.0/24")
     slaac = {"network_id": network_id, "ip_version": 6, "cidr": "fd02::/64", "project_id": PROJECT_ID}

@@ -69,6 +69,14 @@ def test_who_asks_by_name_gets_it_whoever_else_is_in_the_batch(connection: Conne
     assert isinstance(outcomes[2], Conflict)
 
 
+def test_who_takes_fewer_too_gets_what_the_others_leave(connection: Connection, opened: Subnet) -> None:
+    outcomes = allocate(connection, opened.id, [Ask(count=20, or_fewer=True), ANY, ANY], CLAIM, terms())
+    assert outcomes[1:] == [("10.0.0.10",), ("10.0.0.11",)]
+    assert outcomes[0] == tuple(f"10.0.0.{last}" for last in range(12, 20))
+    [none] = allocate(connection, opened.id, [Ask(count=20, or_fewer=True)], CLAIM, terms())
+    assert isinstance(none, Exhausted)
+
+
 def test_exactly_as_many_as_there_are_then_one_more(connection: Connection, opened: Subnet) -> None:
     outcomes = allocate(connection, opened.id, [ANY] * 11, CLAIM, terms())
     assert len({outcome for outcome in outcomes[:10] if isinstance(outcome, tuple)}) == 10

@@ -28,7 +28,7 @@ class Burst(msgspec.Struct, frozen=True):
         return self.statuses[status] / self.duration_s
 
 
-async def burst(client: HttpClient, requests: Sequence[Request]) -> Burst:
+async def burst(client: HttpClient, requests: Sequence[Request], timeout_s: float = REQUEST_TIMEOUT_S) -> Burst:
     """Send all at once and wait for all. A request without an answer is counted, not repeated."""
     answers: list[Response] = []
     latencies: list[float] = []
@@ -37,7 +37,7 @@ async def burst(client: HttpClient, requests: Sequence[Request]) -> Burst:
     async def one(request: Request) -> None:
         began = time.monotonic()
         try:
-            answer = await client.send(request, timeout_s=REQUEST_TIMEOUT_S)
+            answer = await client.send(request, timeout_s=timeout_s)
         except MusterError:
             statuses[0] += 1
             return

@@ -24,6 +24,7 @@ from muster.lab.engines import postgresql
 from muster.lab.engines.programs import program
 
 VENV = Path(__file__).resolve().parents[1] / ".venv-neutron"
+VENV_21 = VENV.with_name(".venv-neutron-21")
 PROJECT_ID = "a" * 32
 HEADERS = {
     "Content-Type": "application/json",
@@ -89,7 +90,9 @@ class MariaDb:
         user = pwd.getpwuid(os.geteuid()).pw_name
         install = [program("mariadb-install-db", "mariadb-server-core"), "--no-defaults", f"--datadir={data}"]
         install += [f"--user={user}", "--auth-root-authentication-method=normal", "--skip-test-db"]
-        subprocess.run(install, check=True, capture_output=True)
+        done = subprocess.run(install, check=False, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"{done.stdout}{done.stderr}")
         command = [program("mariadbd", "mariadb-server-core"), "--no-defaults", f"--user={user}", f"--datadir={data}"]
         command += [f"--socket={self._socket}", f"--port={self._port}", "--bind-address=127.0.0.1"]
         command += [f"--pid-file={folder / 'pid'}", "--max-connections=500", "--innodb-flush-log-at-trx-commit=2"]
@@ -158,6 +161,8 @@ DATABASES: dict[str, type[MariaDb] | type[PostgreSql]] = {"mariadb": MariaDb, "p
 class Neutron:
     """An API server with `workers` processes of `threads` threads. `ipam` are the lines of section [muster_ipam]."""
 
+    venv = VENV
+
     def __init__(
         self, folder: Path, database_url: str, driver: str, *, ipam: Mapping[str, Any] | None = None, workers: int = 4
     ) -> None:
@@ -178,9 +183,13 @@ class Neutron:
                 "core_plugin": "ml2",
                 "service_plugins": "",
                 "transport_url": "fake:/",
+                "bind_host": "127.0.0.1",
+                "bind_port": self.port,
+                "api_workers": self.workers,
+                "rpc_workers": 0,
                 "state_path": self.folder / "state",
                 "ipam_driver": driver,
-                "api_paste_config": VENV / "etc/neutron/api-paste.ini",
+                "api_paste_config": self.venv / "etc/neutron/api-paste.ini",
                 "notify_nova_on_port_status_changes": False,
                 "notify_nova_on_port_data_changes": False,
                 "debug": True,  # Neutron tells of its retries at this level only
@@ -207,13 +216,13 @@ class Neutron:
         if not self.database_url.startswith("postgresql"):
             self.command("neutron-db-manage", "upgrade", "heads")
             return
-        command = [str(VENV / "bin/python"), "-W", "ignore", "-c", _MAKE_TABLES, self.database_url]
+        command = [str(self.venv / "bin/python"), "-W", "ignore", "-c", _MAKE_TABLES, self.database_url]
         subprocess.run(command, check=True, capture_output=True, timeout=600)
         self.command("neutron-db-manage", "--subproject", "muster-ipam", "upgrade", "heads")
 
     def command(self, name: str, *words: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
         """Run a program of Neutron's environment with this Neutron's configuration."""
-        command = [str(VENV / "bin" / name), "--config-file", str(self.folder / "neutron.conf"), *words]
+        command = [str(self.venv / "bin" / name), "--config-file", str(self.folder / "neutron.conf"), *words]
         done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=600)
         if check and done.returncode:
             raise RuntimeError(f"{name} {' '.join(words)}: {done.stdout}{done.stderr}")
@@ -221,7 +230,7 @@ class Neutron:
 
     def start(self, threads: int = 8) -> None:
         """Start it and wait until every worker has served: Neutron's first requests race with its own start."""
-        command = [VENV / "bin/uwsgi", "--http-socket", f"127.0.0.1:{self.port}", "--master", "--lazy-apps"]
+        command = [self.venv / "bin/uwsgi", "--http-socket", f"127.0.0.1:{self.port}", "--master", "--lazy-apps"]
         command += ["--enable-threads", "--processes", self.workers, "--threads", threads, "--need-app"]
         command += ["--module", "neutron.wsgi.api:application", "--die-on-term", "--disable-logging"]
         command += ["--listen", min(4096, int(Path("/proc/sys/net/core/somaxconn").read_text()))]
@@ -230,7 +239,10 @@ class Neutron:
             "OS_NEUTRON_CONFIG_DIR": str(self.folder),
             "OS_NEUTRON_CONFIG_FILES": "neutron.conf",
         }
-        self.process = Process([str(word) for word in command], self.folder / "uwsgi.log", env=environment)
+        self._serve([str(word) for word in command], environment)
+
+    def _serve(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        self.process = Process(command, self.folder / "server.log", env=environment)
         self.process.await_ready(self._warm)
 
     def stop(self) -> None:
@@ -293,6 +305,21 @@ class Neutron:
         """The processes that have checked a rule, by their log."""
         text = self.log.read_text(errors="replace") if self.log.exists() else ""
         return {int(pid) for pid in re.findall(r"^\S+ \S+ (\d+) \w+ neutron\.pecan_wsgi\.hooks\.policy", text, re.M)}
+
+
+class EventletNeutron(Neutron):
+    """Neutron 21, as in Debian 12: `neutron-server`, whose workers serve each request in a green thread of eventlet."""
+
+    venv = VENV_21
+
+    def start(self, threads: int = 0) -> None:
+        """Start it and wait until every worker has served."""
+        command = [self.venv / "bin/neutron-server", "--config-file", self.folder / "neutron.conf"]
+        self._serve([str(word) for word in command], {**os.environ, "PYTHONWARNINGS": "ignore"})
+
+    def worker_ids(self) -> list[int]:
+        """The processes that serve requests; it starts others for periodic work and for messages."""
+        return [pid for pid in super().worker_ids() if b"api worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 def remove(folder: Path) -> None:

@@ -32,7 +32,7 @@ HEADERS = {
     "X-User-Id": "b" * 32,
     "X-Roles": "admin,member,reader",
 }
-_START_S = 180.0
+_START_S = 900.0
 _MAKE_TABLES = """
 import sys
 from neutron.db.migration.models import head
@@ -40,7 +40,7 @@ from neutron_lib.db import model_base
 from oslo_db.sqlalchemy import engines
 model_base.BASEV2.metadata.create_all(engines.create_engine(sys.argv[1]))
 """
-_STOP_S = 30.0
+_STOP_S = 60.0
 
 
 class Process:
@@ -256,7 +256,7 @@ class Neutron:
         children = Path(f"/proc/{self.process.popen.pid}/task/{self.process.popen.pid}/children").read_text()
         return [int(pid) for pid in children.split()]
 
-    def call(self, method: str, path: str, body: Any = None, timeout_s: float = 120.0) -> tuple[int, Any]:
+    def call(self, method: str, path: str, body: Any = None, timeout_s: float = 600.0) -> tuple[int, Any]:
         """Status and decoded body of one request."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, HEADERS, method=method)

@@ -20,9 +20,9 @@ from benchmarks.neutron_cloud import PROJECT_ID, VENV, Neutron
 
 pytestmark = pytest.mark.timeout(1800)
 
-LEASE_S = 3
-CLAIM_AGE_S = 10
-WAIT_S = 120.0
+LEASE_S = 8
+CLAIM_AGE_S = 20
+WAIT_S = 600.0
 AGES = {"lease": LEASE_S, "claim_age": CLAIM_AGE_S, "rest": 0}
 
 

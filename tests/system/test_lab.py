@@ -314,6 +314,8 @@ def test_a_backup_is_restored_as_the_operators_page_says(whole: Lab, tmp_path: P
 
         muster("lab", "stop", *data, "control-1")
         muster(*run, f"{tools}/pg_restore", "--clean", "--if-exists", *login, "-d", database, dump)
+        path = str(whole.folder / "parts/control-1/muster.toml")
+        muster("lab", "enter", "control-1", *data, "--", sys.executable, "-m", "muster", "restored", "--settings", path)
         muster("lab", "start", *data, "control-1")  # hosts have gone on, and know of more than the database
 
         assert states(openstack) == dict.fromkeys(["kept-1", "kept-2", "kept-3"], "ACTIVE")

@@ -13,6 +13,7 @@ _COMMANDS = {
     "down": ("muster.cli.down", "down", "Stop a cloud and remove what runs or stands on this machine for it."),
     "serve": ("muster.cli.serve", "serve", "Run this machine's workers of a cluster's control plane."),
     "host": ("muster.cli.host", "host", "Run hosts of a cluster."),
+    "restored": ("muster.cli.restored", "restored", "Say that a cluster's database was restored from a backup."),
     "kept": ("muster.cli.kept", "kept", "Show the guests that a host keeps since no database knows them."),
     "demo": ("muster.cli.demo", "demo", "Show a cloud at work: thousands of servers at once, and real ones."),
     "lab": ("muster.cli.lab", "lab", "A whole cluster on this machine, to try out and to break."),

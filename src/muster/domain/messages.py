@@ -140,6 +140,7 @@ Message = ToHost | ToControl | ConsoleReply
 CONTROL_TOPIC = "control"
 
 _EPOCH_BITS = 40  # of the 63 that a number in a database has: 10^12 changes of one host, then 8 million epochs
+_EPOCH_SPAN_S = 600  # so many of them last until the year 2129
 
 
 def epoch_of(desired_seq: int) -> int:
@@ -150,6 +151,12 @@ def epoch_of(desired_seq: int) -> int:
 def next_epoch(desired_seq: int) -> int:
     """The first number of the epoch after this number's."""
     return (epoch_of(desired_seq) + 1) << _EPOCH_BITS
+
+
+def epoch_of_time(now_s: float) -> int:
+    """The first number of the epoch that belongs to a moment: higher than any begun at an earlier one, up to ten
+    minutes; so also than those that a database which was set back has begun and forgotten."""
+    return int(now_s // _EPOCH_SPAN_S) << _EPOCH_BITS
 
 
 _encoder = msgpack.Encoder()

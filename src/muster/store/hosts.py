@@ -10,11 +10,25 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import Column, ColumnElement, Float, Index, Select, String, Table, bindparam, case, or_, select, update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Float,
+    Index,
+    Select,
+    String,
+    Table,
+    bindparam,
+    case,
+    func,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy import text as sql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from muster.domain.messages import Hello, next_epoch
+from muster.domain.messages import Hello, epoch_of_time, next_epoch
 from muster.domain.network_members import tunnel_address
 from muster.domain.placement import Demand, HostPicture, Overcommit, Search, Strategy, servers_limit
 from muster.store.columns import counter, flag, identity_column, integer, moment, text
@@ -149,6 +163,13 @@ async def begin_epochs(connection: AsyncConnection, known_seqs: Mapping[str, int
         for part in chunks(host_ids):
             begun = update(hosts).where(hosts.c.id.in_(in_order(part)), hosts.c.desired_seq < first)
             await connection.execute(begun.values(desired_seq=first, desired_at=now))
+
+
+async def begin_epoch_of_all(connection: AsyncConnection, now: float) -> int:
+    """The numbers of all hosts go on in an epoch that none of them has heard of; how many. Two statements."""
+    highest = (await connection.execute(select(func.max(hosts.c.desired_seq)))).scalar()
+    first = max(epoch_of_time(now), next_epoch(highest or 0))
+    return (await connection.execute(update(hosts).values(desired_seq=first, desired_at=now))).rowcount
 
 
 async def raise_report_seqs(connection: AsyncConnection, seqs: Mapping[str, int]) -> None:

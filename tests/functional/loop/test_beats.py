@@ -2,7 +2,11 @@
 
 from pathlib import Path
 
-from muster.domain.messages import Beat, Desired, Heartbeat, next_epoch
+from sqlalchemy import update
+
+from muster.domain.messages import Beat, Desired, Heartbeat, epoch_of, epoch_of_time, next_epoch
+from muster.services.restored import begin_anew
+from muster.store.hosts import hosts
 
 from .loop import Ear, Loop, a_loop
 
@@ -64,3 +68,27 @@ async def test_a_host_that_knows_of_more_than_the_database_is_told_of_everything
             assert told.to_seq == next_epoch(known)
             assert await beat(loop, host, told.to_seq, later_s=5.0) == []
             known = told.to_seq + 5
+
+
+async def test_a_restored_database_that_gives_out_numbers_again_is_told_apart(tmp_path: Path) -> None:
+    """A host knows of five changes more; as many come before it is heard. Its heartbeat shows nothing of that."""
+    async with a_loop(tmp_path) as loop:
+        host = Ear(loop, "a", firewall=False)
+        await host.say_hello()
+        await loop.create()
+        await host.hear()
+        known = 6
+        for _ in range(2):  # and once more, from the same backup
+            async with loop.database.write() as connection:
+                await connection.execute(update(hosts).values(desired_seq=known))
+            assert await beat(loop, host, known, later_s=60.0) == []
+            assert await begin_anew(loop.database, loop.batch.clock) == 1
+            await loop.create()
+            [*_, told] = [message for message in await host.hear() if isinstance(message, Desired)]
+            if not told.everything:
+                [told] = await beat(loop, host, known, later_s=60.0)
+            assert told.everything
+            assert epoch_of(told.to_seq) > epoch_of(known)
+            assert told.to_seq > epoch_of_time(loop.batch.clock() - 600.0)
+            known = told.to_seq
+            assert await beat(loop, host, known, later_s=60.0) == []

@@ -357,7 +357,9 @@ def test_after_a_reboot_of_the_host_what_should_run_is_started_with_its_network(
     world.run(story)
 
 
-def test_a_stray_is_removed_after_a_grace_and_its_network_not_before() -> None:
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_stray_is_removed_or_kept_after_a_grace_and_its_network_goes_not_before(is_known: bool) -> None:
+    """Its agent was restarted, and knows neither what it is nor its ports."""
     world = World(stray_grace_s=30.0)
 
     async def story() -> None:
@@ -371,9 +373,9 @@ def test_a_stray_is_removed_after_a_grace_and_its_network_not_before() -> None:
         assert await world.strangers() == ["a"]
         assert (await world.hypervisor.observe()).keys() == {"a"}, "nobody has said that it was deleted"
         assert world.plumbing.ready(server("a"))
-        await world.send(Fates(host_id=HOST, ended=("a",)))
+        await world.send(Fates(host_id=HOST, ended=("a",)) if is_known else Fates(host_id=HOST, unknown=("a",)))
         assert (await world.states())["a"].state is GuestState.ABSENT
-        assert not world.hypervisor.kept
+        assert world.hypervisor.kept == (set() if is_known else {"a"})
         assert not await world.hypervisor.observe()
         await asyncio.sleep(100.0)
         assert not world.plumbing.linked

@@ -2,11 +2,31 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 import uvicorn
 from starlette.types import ASGIApp
+
+
+async def ended(server: asyncio.Server, writers: Iterable[asyncio.StreamWriter]) -> None:
+    """The server is closed and none of its connections is open any more, those among them that nobody has seen yet.
+
+    `writers`: of the connections that are known; it may grow meanwhile.
+    """
+    server.close()
+    for _ in range(5):  # what was accepted comes to be a connection in the loop's next turns
+        await asyncio.sleep(0)
+    async with asyncio.timeout(300):
+        while _open(server):
+            for writer in writers:
+                writer.transport.abort()
+            await asyncio.sleep(0.002)
+
+
+def _open(server: asyncio.Server) -> bool:
+    """Python 3.12 waits for them in `Server.wait_closed`; 3.11 only counts."""
+    return bool(server._clients if hasattr(server, "_clients") else server._active_count)  # type: ignore[attr-defined]
 
 
 class _Server(uvicorn.Server):

@@ -6,6 +6,7 @@ from enum import Enum
 from pathlib import Path
 
 from benchmarks.free_ports import free_port
+from tests.serving import ended
 
 # A query of the simple protocol: type, length, text, zero byte (PostgreSQL's documentation, "Message Formats").
 _COMMIT = b"Q\x00\x00\x00\x0cCOMMIT;\x00"
@@ -47,7 +48,8 @@ class CommitProxy:
             task.cancel()
         self.cut()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.sleep(0)  # aborted transports close their sockets in the loop's next turn
+        if self._server is not None:
+            await ended(self._server, self._writers)
 
     def url(self, name: str) -> str:
         return f"postgresql://postgres@127.0.0.1:{self.port}/{name}"

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 
 from benchmarks.free_ports import free_port
+from tests.serving import ended
 
 
 class Proxy:
@@ -15,6 +16,7 @@ class Proxy:
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._links: set[asyncio.Task[None]] = set()
+        self._coming: set[asyncio.Task[None]] = set()  # that are being connected
         self._passes = asyncio.Event()
         self._passes.set()
         self.links_made = 0
@@ -41,14 +43,19 @@ class Proxy:
     async def close(self) -> None:
         if self._server is not None:
             self._server.close()
-        tasks = list(self._links)
+        tasks = [*self._links, *self._coming]
         for task in tasks:
             task.cancel()
         self.cut()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.sleep(0)  # cut connections close their sockets in the loop's next turn
+        if self._server is not None:
+            await ended(self._server, self._writers)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        coming = asyncio.current_task()
+        assert coming is not None
+        self._coming.add(coming)
+        coming.add_done_callback(self._coming.discard)
         self.links_made += 1
         self._writers.add(writer)
         await self._passes.wait()

@@ -11,6 +11,8 @@ from muster.locks.open import open_locks
 from muster.locks.protocol import LockService
 
 LEASE_S = 2
+#: A lease that does not run out, however busy the machine, where that is not what is tested.
+LONG_S = 60
 
 _names = count()
 
@@ -23,8 +25,11 @@ class Backend:
         self.tokens = tokens
         self._opened: list[LockService] = []
 
-    async def locks(self) -> LockService:
-        service = await open_locks(self.url, f"member-{next(_names)}", self.tokens)
+    async def locks(self, lease_s: int = LONG_S) -> LockService:
+        url = self.url
+        for option in ("lease_s", "lock_timeout", "membership_timeout"):
+            url = url.replace(f"{option}={LEASE_S}", f"{option}={lease_s}")
+        service = await open_locks(url, f"member-{next(_names)}", self.tokens)
         self._opened.append(service)
         return service
 

@@ -132,15 +132,19 @@ async def test_a_waiter_that_is_cancelled_leaves_nothing(backend: Backend, name:
 async def test_a_holder_that_fails_releases(backend: Backend, name: str, how: str) -> None:
     mine, other = await backend.locks(), await backend.locks()
 
+    there = asyncio.Event()
+
     async def fail() -> None:
         async with mine.hold(name):
+            there.set()
             if how == "error":
                 raise ValueError
             await asyncio.Event().wait()
 
     task = asyncio.create_task(fail())
-    await asyncio.sleep(0.3)
-    task.cancel()
+    await asyncio.wait_for(there.wait(), HANG_S)
+    if how == "cancelled":
+        task.cancel()
     [outcome] = await asyncio.gather(task, return_exceptions=True)
     assert isinstance(outcome, ValueError if how == "error" else asyncio.CancelledError)
     async with asyncio.timeout(HANG_S), other.hold(name):
@@ -161,10 +165,11 @@ async def test_cancelled_at_any_moment_leaves_the_lock_free(backend: Backend, na
 
 
 async def test_a_lock_is_kept_beyond_its_lease(backend: Backend, name: str) -> None:
-    mine, other = await backend.locks(), await backend.locks()
+    lease_s = 3 * LEASE_S  # renewed in time on a busy machine too
+    mine, other = await backend.locks(lease_s), await backend.locks(lease_s)
     task, release = await held(mine, name)
     waiter = asyncio.create_task(held(other, name))
-    await asyncio.sleep(0.5 if backend.url.startswith("file:") else 2 * LEASE_S)  # a file has no lease
+    await asyncio.sleep(0.5 if backend.url.startswith("file:") else 1.7 * lease_s)  # a file has no lease
     assert not waiter.done()
     release.set()
     first = await asyncio.wait_for(task, HANG_S)

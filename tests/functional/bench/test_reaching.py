@@ -14,6 +14,7 @@ from muster.bench.options import Phase
 from muster.bench.run import run_servers
 from muster.client.ping import Pinger, _icmp_socket
 from muster.client.ssh import SshProbe, SshTarget
+from tests.serving import ended
 
 from .conftest import Lab
 
@@ -39,11 +40,9 @@ async def greeting(lines: bytes, port: int | None = None) -> AsyncIterator[int]:
             await reader.read()
 
     chosen = port or free_port()
-    async with await asyncio.start_server(greet, HOSTS, chosen):
+    async with await asyncio.start_server(greet, HOSTS, chosen) as server:
         yield chosen
-        for writer in open_writers:
-            writer.transport.abort()
-        await asyncio.sleep(0.01)  # aborted transports close in the next turn of the loop
+        await ended(server, open_writers)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from muster.base.errors import Invalid, Transient
 from muster.client.http import HttpClient, Origin, Request, encode, tls_context
+from tests.serving import ended
 
 
 @contextlib.asynccontextmanager
@@ -45,9 +46,7 @@ async def answering(
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls) as server:
         yield f"http{'s' if tls else ''}://127.0.0.1:{server.sockets[0].getsockname()[1]}", heard
-        for writer in open_writers:
-            writer.transport.abort()
-        await asyncio.sleep(0.01)
+        await ended(server, open_writers)
 
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

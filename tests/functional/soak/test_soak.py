@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -46,23 +47,26 @@ def figures(said: Report) -> dict[str, tuple[int, int]]:
 
 
 async def test_killed_and_resumed_it_goes_on_and_leaves_nothing(bed: Bed, tmp_path: Path) -> None:
+    began = time.monotonic()
     before = await killed(bed, tmp_path)
+    # As long as four lives took, twice, and some more: in less nothing need have happened on a busy machine.
+    goes_on_s = 2 * (time.monotonic() - began) + 4.0
     begun, ok, interrupted_s = before.statistics.lives["begun"], report(before).ok_operations, before.active_s
     assert await bed.left() == {before.run}
 
     with opened(bed.data) as folder:
         with pytest.raises(Conflict, match="--resume"):
             await run_soak(bed.scenario(), folder)
-        before.scenario = replace(before.scenario, duration_s=before.active_s + 10.0)
+        before.scenario = replace(before.scenario, duration_s=before.active_s + goes_on_s)
         folder.save(before)
-        async with asyncio.timeout(300):
+        async with asyncio.timeout(500):
             after = await run_soak(bed.scenario(), folder, Outage(bed), resume=True)
 
     said = report(after)
     assert after.run == before.run
     assert after.over
     assert await bed.left() == set()
-    assert said.lives["taken over"] > 0
+    assert said.lives.get("taken over", 0) > 0
     assert said.lives["begun"] > begun
     assert said.interruptions_at_s == [interrupted_s]
     assert said.active_s >= before.scenario.duration_s

@@ -16,6 +16,8 @@ from muster.store.engine import Connection, Database
 
 # Machines whose clocks differ by less than this agree on which tokens have expired.
 CLOCK_SKEW_S = 300.0
+# What has expired does no harm: it is looked for now and then only.
+_PRUNE_EVERY_S = 60.0
 
 
 class Change:
@@ -39,6 +41,7 @@ class Revocations:
         self._keep_s = token_lifetime_s + CLOCK_SKEW_S
         self._held: dict[str, Revocation] = {}
         self._cursor = 0
+        self._prune_at_s = 0.0
         self._refreshing = asyncio.Lock()
         self._coalescer: Coalescer[str, None] = Coalescer(
             redecided("revocations", self._revoke_batch), name="revocations"
@@ -66,7 +69,7 @@ class Revocations:
         await self._coalescer.submit(subject)
 
     async def refresh(self) -> None:
-        """Learn what other processes revoked, and forget what has expired. One or two queries.
+        """Learn what other processes revoked; once a minute, forget what has expired. One query, then two or three.
 
         To be called at start, every few seconds and when told. Raises Transient when the database is away.
         """
@@ -74,7 +77,9 @@ class Revocations:
             now = self._clock()
             async with self._db.read() as connection:
                 news = await store.read_since(connection, self._cursor, now)
-                expired = await store.has_expired_ones(connection, now)
+                expired = now >= self._prune_at_s and await store.has_expired_ones(connection, now)
+            if now >= self._prune_at_s:
+                self._prune_at_s = now + _PRUNE_EVERY_S
             self._hold(news)
             if news:
                 self._cursor = news[-1].seq

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from muster.store import revocations as store
+from muster.store.engine import Connection
+
 from .world import Admin, Person, World
 
 Deed = Callable[["Setting"], Awaitable[object]]
@@ -167,6 +170,21 @@ async def test_revocations_are_pruned_when_all_their_tokens_have_expired(world: 
         assert not fresh.revocations._held
     finally:
         await fresh.stop()
+
+
+async def test_what_has_expired_is_looked_for_once_a_minute(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refresh comes every few seconds, also in a cloud in which nothing happens."""
+    looks, look = [], store.has_expired_ones
+
+    async def counted(connection: Connection, now: float) -> bool:
+        looks.append(now)
+        return await look(connection, now)
+
+    monkeypatch.setattr(store, "has_expired_ones", counted)
+    for offset_s in (100.0, 103.0, 106.0, 159.0, 161.0, 164.0):
+        world.offset_s = offset_s
+        await world.revocations.refresh()
+    assert len(looks) == 2
 
 
 async def test_a_password_changed_while_an_old_one_is_checked_wins(world: World, setting: Setting) -> None:

@@ -94,7 +94,7 @@ class Projects:
                 old = await _read_one(change.connection, project_id, lock=True)
                 if old.is_domain:
                     raise Forbidden("A domain is changed with PATCH /v3/domains")
-                _check_place(old, patch)
+                check_place(old, patch)
                 require_mutable("project", old.options, patch.options or {})
                 new = apply_patch(old, patch)
                 if old.enabled and not new.enabled:
@@ -182,7 +182,8 @@ def apply_patch(old: Project, patch: ProjectPatch) -> Project:
     )
 
 
-def _check_place(old: Project, patch: ProjectPatch) -> None:
+def check_place(old: Project, patch: ProjectPatch) -> None:
+    """What stays as it is. Raises Invalid for another domain or kind, Forbidden for another parent."""
     if patch.domain_id is not UNSET and patch.domain_id != old.domain_id:
         raise Invalid("Cannot change Domain ID")
     if patch.parent_id is not UNSET and patch.parent_id != old.parent_id:

@@ -59,6 +59,7 @@ ADMINISTRATION = (
     "os-aggregates",
     "os-migrations",
     "os-simple-tenant-usage",
+    "os-instance_usage_audit_log",
 )
 RULES += [
     (f"{method} {V}/{name}", Rule.ADMIN) for method in ("GET", "POST", "PUT", "DELETE") for name in ADMINISTRATION

@@ -134,8 +134,8 @@ async def test_domains_and_projects_are_not_mixed_up(admin: Admin) -> None:
 
     await admin.call("GET", f"/domains/{project}", expect=404)
     await admin.call("GET", f"/projects/{domain}", expect=200)
-    await admin.call("DELETE", f"/projects/{domain}", expect=403)
-    await admin.call("PATCH", f"/projects/{domain}", {"project": {"name": "x"}}, expect=403)
+    await admin.call("DELETE", f"/projects/{domain}", expect=403)  # it is enabled
+    await admin.call("PATCH", f"/projects/{domain}", {"project": {"is_domain": False}}, expect=400)
     await admin.call("POST", "/domains", {"domain": {"name": "guests"}}, expect=409)
     await admin.call("POST", "/projects", {"project": {"name": "demo"}}, expect=409)
     await admin.project("guests")
@@ -157,6 +157,16 @@ async def test_a_project_that_is_a_domain(admin: Admin) -> None:
     assert (await admin.call("GET", f"/domains/{made['id']}"))["domain"]["name"] == "own"
     below = {"project": {"name": "x", "is_domain": True, "parent_id": made["id"]}}
     await admin.call("POST", "/projects", below, 400)
+
+    path = f"/projects/{made['id']}"
+    await admin.call("PATCH", path, {"project": {"is_domain": False}}, 400)
+    await admin.call("PATCH", path, {"project": {"domain_id": "default"}}, 400)
+    await admin.call("DELETE", path, None, 403)
+    changed = (await admin.call("PATCH", path, {"project": {"enabled": False, "name": "mine"}}))["project"]
+    assert (changed["enabled"], changed["name"], changed["is_domain"]) == (False, "mine", True)
+    await admin.call("DELETE", path)
+    await admin.call("GET", f"/domains/{made['id']}", None, 404)
+    await admin.call("DELETE", "/projects/default", None, 403)
 
 
 @pytest.mark.parametrize("kind", ["project", "domain"])

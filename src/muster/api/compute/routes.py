@@ -18,6 +18,7 @@ from muster.api.compute.server_groups import server_group_routes
 from muster.api.compute.server_routes import server_routes
 from muster.api.compute.services import Services
 from muster.api.compute.tenant_usages import tenant_usage_routes
+from muster.api.compute.usage_audits import usage_audit_routes
 from muster.api.http.routing import Route, Routes
 from muster.domain.policies import Rule
 
@@ -43,4 +44,5 @@ def routes(services: Services) -> Routes:
         **server_group_routes(services.server_groups),
         **server_routes(services),
         **tenant_usage_routes(services.tenant_usages),
+        **usage_audit_routes(services.hypervisors),
     }

@@ -12,7 +12,7 @@ from muster.domain.patches import ProjectPatch
 from muster.domain.projects import PROJECT_FILTERS, Project
 from muster.domain.tag_filters import parse_tags
 from muster.services.domains import Domains
-from muster.services.projects import Projects
+from muster.services.projects import Projects, check_place
 from muster.services.tokens import Tokens
 from muster.services.users import Users, require_self
 
@@ -78,14 +78,20 @@ class ProjectsApi:
         return _leaves_as_null(trees[project.id])
 
     async def update(self, request: Request) -> Response:
-        """`PATCH /v3/projects/{project_id}`."""
+        """`PATCH /v3/projects/{project_id}`; a domain is changed as by its own route."""
         patch = await read_patch(request, "project", ProjectPatch)
-        project = await self._projects.update(request.parameters["project_id"], patch)
+        project = await self._projects.get(request.parameters["project_id"])
+        if project.is_domain:
+            check_place(project, patch)
+            project = await self._domains.update(project.id, patch)
+        else:
+            project = await self._projects.update(project.id, patch)
         return Response({"project": views.project(request, project)})
 
     async def delete(self, request: Request) -> Response:
-        """`DELETE /v3/projects/{project_id}`."""
-        await self._projects.delete(request.parameters["project_id"])
+        """`DELETE /v3/projects/{project_id}`; a domain is deleted as by its own route."""
+        project = await self._projects.get(request.parameters["project_id"])
+        await (self._domains if project.is_domain else self._projects).delete(project.id)
         return Response(status=204)
 
     async def of_user(self, request: Request) -> Response:

@@ -314,6 +314,31 @@ async def test_hosts_until_2_42(bed, admin, member):
         assert (await member.refusal("GET", path))[0] == 403
 
 
+async def test_a_host_is_enabled_and_disabled_until_2_42(admin, member):
+    path = "/os-hosts/sim-0001"
+    assert await admin.put(path, {"status": "Disable"}) == {"host": "sim-0001", "status": "disabled"}
+    services = {one["host"]: one["status"] for one in (await admin.get("/os-services"))["services"]}
+    assert services == {"sim-0000": "enabled", "sim-0001": "disabled"}
+    assert await admin.put(path, {"status": "enable"}) == {"host": "sim-0001", "status": "enabled"}
+
+    for body in ({}, {"status": "off"}, {"status": None}, {"maintenance_mode": "on"}, {"status": "enable", "x": "y"}):
+        assert (await admin.refusal("PUT", path, body))[0] == 400
+    both = {"status": "disable", "maintenance_mode": "enable"}
+    assert (await admin.refusal("PUT", path, both))[0] == 501
+    assert (await admin.refusal("PUT", "/os-hosts/none", both))[0] == 404
+    assert (await member.refusal("PUT", path, both))[0] == 403
+    assert (await admin.refusal("PUT", path, {"status": "disable"}, v="2.43"))[0] == 404
+    assert {one["status"] for one in (await admin.get("/os-services"))["services"]} == {"enabled"}
+
+
+async def test_hosts_are_not_switched_on_or_off(admin, member):
+    for verb in ("startup", "shutdown", "reboot"):
+        assert (await admin.refusal("GET", f"/os-hosts/sim-0000/{verb}"))[0] == 501
+        assert (await admin.refusal("GET", f"/os-hosts/none/{verb}"))[0] == 404
+        assert (await member.refusal("GET", f"/os-hosts/sim-0000/{verb}"))[0] == 403
+    assert (await admin.refusal("GET", "/os-hosts/sim-0000/explode"))[0] == 404
+
+
 async def test_all_of_it_is_for_admins(member, reader):
     paths = ["/os-hypervisors", "/os-hypervisors/detail", "/os-hypervisors/1", "/os-hypervisors/statistics"]
     paths += ["/os-services", "/os-availability-zone/detail", "/os-hypervisors/1/servers", "/os-hypervisors/1/uptime"]

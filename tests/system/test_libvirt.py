@@ -24,7 +24,7 @@ pytest.importorskip("libvirt")
 from namespaces import inside
 from tiny_guest import tiny_disk
 
-from muster.base.errors import NotFound, Transient
+from muster.base.errors import Conflict, NotFound, Transient
 from muster.cli.guest import default_cache_dir
 from muster.cli.main import main
 from muster.domain.reports import GuestState
@@ -176,6 +176,27 @@ def alone(guests: object, server: ServerSpec) -> Guest:
     guest = guests[server.id]
     assert isinstance(guest, Guest)
     return guest
+
+
+async def test_what_a_guest_takes(host: Host, opened: Open) -> None:
+    hypervisor, server = opened(), host.server(n_ports=2, config_drive=True)
+    with pytest.raises(NotFound):
+        await hypervisor.diagnostics(server.id)
+    await run(hypervisor, server)
+    await until_said(hypervisor, server, "boot 1\r\n")
+    found = await hypervisor.diagnostics(server.id)
+    assert (found.hypervisor, found.paused, found.ram_max_mib, len(found.cpu_times_ns)) == ("qemu", False, 32, 1)
+    assert found.ram_used_mib
+    assert sum(time_ns or 0 for time_ns in found.cpu_times_ns) > 0
+    assert {card.mac_address for card in found.cards} == {port.mac_address for port in server.ports}
+    assert all(card.rx_octets is not None and card.tx_errors is not None for card in found.cards)
+    assert [disk.name for disk in found.disks][:1] == ["vda"]
+    assert found.disks[0].read_bytes
+    assert found.disks[0].write_requests is not None
+
+    done(await hypervisor.stop([server.id], hard=True))
+    with pytest.raises(Conflict):
+        await hypervisor.diagnostics(server.id)
 
 
 async def test_a_guests_whole_life(host: Host, opened: Open, tmp_path: Path) -> None:

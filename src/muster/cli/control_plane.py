@@ -178,14 +178,14 @@ def _assembled(settings: PlaneSettings, engines: Engines, keys: TokenKeys, passw
             "image": image_application(image, authority),
             "compute": compute_application(compute, authority),
         },
-        readiness=of_engines(database, engines.locks, compute.server_consoles, settings.name),
+        readiness=of_engines(database, engines.locks, compute.host_questions, settings.name),
         host_images=host_images(image.images, tickets),
         background={
             "outbox": dispatcher.run,
             "reports": reports.run,
             "revocations": partial(repeating, revocations.refresh, _REFRESH_S),
             "token keys": partial(repeating, keys.refresh, _KEYS_S),
-            "consoles": compute.server_consoles.run,
+            "answers of hosts": compute.host_questions.run,
             "for the cluster": Singleton(engines.locks, "periodic", once).run,
         },
     )

@@ -12,6 +12,7 @@ A guest's disk is removed only by a database that knows its server: by an order,
 
 from msgspec import Struct, msgpack
 
+from muster.domain.diagnostics import Diagnostics
 from muster.domain.reports import HostCapacity, ServerReport
 from muster.domain.specs import GroupMembers, NetworkSpec, SecurityGroupSpec, ServerSpec
 
@@ -64,6 +65,15 @@ class Fates(Struct, frozen=True, kw_only=True, tag="fates"):
     host_id: str
     ended: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
+
+
+class DiagnosticsRequest(Struct, frozen=True, kw_only=True, tag="diagnostics"):
+    """To a host: what a server's guest takes of it, to be sent to topic `reply_to`."""
+
+    host_id: str
+    request_id: str
+    reply_to: str
+    server_id: str
 
 
 class Hello(Struct, frozen=True, kw_only=True, tag="hello"):
@@ -132,9 +142,17 @@ class ConsoleReply(Struct, frozen=True, kw_only=True, tag="console-reply"):
     error: str | None = None
 
 
-ToHost = Desired | ReportEverything | ConsoleRequest | Fates
+class DiagnosticsReply(Struct, frozen=True, kw_only=True, tag="diagnostics-reply"):
+    """From a host to the topic that a DiagnosticsRequest named. Without `diagnostics`, `error` says why."""
+
+    request_id: str
+    diagnostics: Diagnostics | None = None
+    error: str | None = None
+
+
+ToHost = Desired | ReportEverything | ConsoleRequest | DiagnosticsRequest | Fates
 ToControl = Hello | Heartbeat | Report | Reports | Strangers
-Message = ToHost | ToControl | ConsoleReply
+Message = ToHost | ToControl | ConsoleReply | DiagnosticsReply
 
 # The topic of what hosts say, which one control-plane worker at a time reads.
 CONTROL_TOPIC = "control"

@@ -23,6 +23,8 @@ from muster.domain.messages import (
     ConsoleReply,
     ConsoleRequest,
     Desired,
+    DiagnosticsReply,
+    DiagnosticsRequest,
     Fates,
     Hello,
     ReportEverything,
@@ -242,6 +244,8 @@ class HostAgent:
                 self.reconciler.hear_fates(message.ended, message.unknown)
             case ConsoleRequest(host_id=self._id):
                 self._spawn(self._answer_console(message))
+            case DiagnosticsRequest(host_id=self._id):
+                self._spawn(self._answer_diagnostics(message))
             case _:
                 get_logger(__name__).warning("not for this host", action="agent.misrouted", host_id=self._id)
 
@@ -324,6 +328,19 @@ class HostAgent:
             error = "The console could not be read"
         reply = ConsoleReply(request_id=request.request_id, output=output[-CONSOLE_CHARS_MAX:], error=error)
         self._process.courier.send(f"console {request.request_id}", request.reply_to, reply)
+
+    async def _answer_diagnostics(self, request: DiagnosticsRequest) -> None:
+        found, error = None, None
+        try:
+            async with self._consoles.slot():
+                found = await self._parts.hypervisor.diagnostics(request.server_id)
+        except MusterError as failure:
+            error = failure.message or failure.code
+        except Exception as failure:  # whatever it is, who asked must hear
+            get_logger(__name__).warning("no diagnostics", action="agent.diagnostics", error=repr(failure))
+            error = "The guest could not be looked at"
+        reply = DiagnosticsReply(request_id=request.request_id, diagnostics=found, error=error)
+        self._process.courier.send(f"diagnostics {request.request_id}", request.reply_to, reply)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

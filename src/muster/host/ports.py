@@ -6,6 +6,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from muster.domain.diagnostics import Diagnostics
 from muster.domain.reports import Fault, GuestState, HostCapacity
 from muster.domain.specs import ImageSpec, NetworkSpec, PortSpec, SecurityGroupSpec, ServerSpec
 
@@ -83,6 +84,10 @@ class Hypervisor(Protocol):
         ...
 
     async def console_output(self, server_id: str, n_lines: int | None) -> str: ...
+
+    async def diagnostics(self, server_id: str) -> Diagnostics:
+        """What a guest takes. Raises NotFound, or Conflict for one that does not run."""
+        ...
 
     def events(self) -> AsyncIterator[GuestEvent]: ...
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from muster.base.log import get_logger
 from muster.locks.protocol import LockService
-from muster.services.server_consoles import ServerConsoles
+from muster.services.host_questions import HostQuestions
 from muster.store.engine import Database
 from muster.store.revocations import read_clock
 
@@ -51,7 +51,7 @@ class Readiness:
         return ""
 
 
-def of_engines(database: Database, locks: LockService, consoles: ServerConsoles, name: str) -> Readiness:
+def of_engines(database: Database, locks: LockService, questions: HostQuestions, name: str) -> Readiness:
     """One query, one lock of this process's own (`name`), one message to itself."""
 
     async def ask_database() -> None:
@@ -62,4 +62,4 @@ def of_engines(database: Database, locks: LockService, consoles: ServerConsoles,
         async with locks.hold(f"health/{name}"):
             return
 
-    return Readiness({"database": ask_database, "locks": ask_locks, "bus": consoles.check_bus})
+    return Readiness({"database": ask_database, "locks": ask_locks, "bus": questions.check_bus})

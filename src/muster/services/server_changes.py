@@ -91,6 +91,21 @@ class ServerChanges:
             context, server_id, lambda server: reset(server, vm_state, now), action=("resetState", request_id)
         )
 
+    async def tell_network(self, context: Context, server_id: str) -> None:
+        """Have a server's host go through its network again. Raises NotFound. A server in ERROR is left alone.
+
+        A host repairs by itself what it finds different; this is for who does not want to wait for that.
+        """
+
+        async def once() -> None:
+            async with self._database.write() as connection:
+                server = await self._read(connection, context, server_id)
+                if server.vm_state != "error":
+                    await self._ports.changes.servers_changed(connection, [server_id])
+
+        await redeciding("servers.tell_network", once)
+        self._wake()
+
     async def _change(
         self,
         context: Context,

@@ -10,11 +10,14 @@ from host.agents import HOST, START_S, World, server
 from muster.base import virtual_time
 from muster.base.errors import Conflict, Transient
 from muster.bus.memory import MemoryBus
+from muster.domain.diagnostics import Diagnostics
 from muster.domain.messages import (
     CONTROL_TOPIC,
     ConsoleReply,
     ConsoleRequest,
     Desired,
+    DiagnosticsReply,
+    DiagnosticsRequest,
     Heartbeat,
     Report,
     ReportEverything,
@@ -262,6 +265,24 @@ def test_a_console_that_breaks_is_answered_and_tells_no_details() -> None:
         reply = decode((await (await world.bus.subscribe("replies")).next_batch())[0])
         assert isinstance(reply, ConsoleReply)
         assert reply.error == "The console could not be read"
+
+    world.run(story)
+
+
+@pytest.mark.parametrize(
+    ("server_id", "reply"),
+    [
+        ("a", DiagnosticsReply(request_id="r", diagnostics=Diagnostics(hypervisor="sim"))),
+        ("b", DiagnosticsReply(request_id="r", error="no such guest on this host")),
+    ],
+)
+def test_diagnostics(server_id: str, reply: DiagnosticsReply) -> None:
+    world = World()
+
+    async def story() -> None:
+        await world.tell(server("a"))
+        await world.send(DiagnosticsRequest(host_id=HOST, request_id="r", reply_to="replies", server_id=server_id))
+        assert decode((await (await world.bus.subscribe("replies")).next_batch())[0]) == reply
 
     world.run(story)
 

@@ -35,8 +35,6 @@ _NOT_OFFERED: Mapping[str, str] = {
     ),
     "changePassword": "passwords are the guest's",
     "trigger_crash_dump": "guests have no crash dumps",
-    "injectNetworkInfo": "guests configure themselves by DHCP or config drive",
-    "resetNetwork": "guests configure themselves by DHCP or config drive",
 }
 # What ends a state that no server here is ever in.
 _NEVER_DUE = frozenset({"confirmResize", "revertResize", "unpause", "resume", "unshelve", "unrescue", "restore"})
@@ -115,6 +113,8 @@ class ServerActionHandlers:
             "removeSecurityGroup": self._remove_group,
             "addFixedIp": self._add_address,
             "removeFixedIp": self._remove_address,
+            "injectNetworkInfo": self._tell_network,
+            "resetNetwork": self._tell_network,
         }
 
     async def act(self, request: Request) -> Response:
@@ -200,11 +200,14 @@ class ServerActionHandlers:
         return Response({"output": _INVALID_IN_OUTPUT.sub("", output)})
 
     async def _reset_state(self, request: Request, details: msgspec.Raw) -> Response:
-        if not request.context.is_admin:
-            await self._servers.get(request.context, _server_id(request))
-            raise Forbidden("Policy doesn't allow os_compute_api:os-admin-actions:reset_state to be performed.")
+        await self._check_admin(request, "reset_state")
         state = decode(bytes(details), StateBody).state
         await self._changes.reset_state(request.context, _server_id(request), state, request.request_id)
+        return Response(status=202)
+
+    async def _tell_network(self, request: Request, _details: msgspec.Raw) -> Response:
+        await self._check_admin(request, "inject_network_info")
+        await self._changes.tell_network(request.context, _server_id(request))
         return Response(status=202)
 
     async def _add_group(self, request: Request, details: msgspec.Raw) -> Response:
@@ -226,6 +229,12 @@ class ServerActionHandlers:
         body = decode(bytes(details), AddressBody)
         await self._addresses.remove(request.context, _server_id(request), body.address)
         return Response(status=202)
+
+    async def _check_admin(self, request: Request, rule: str) -> None:
+        """Raises Forbidden for others than admins, NotFound where they do not see the server."""
+        if not request.context.is_admin:
+            await self._servers.get(request.context, _server_id(request))
+            raise Forbidden(f"Policy doesn't allow os_compute_api:os-admin-actions:{rule} to be performed.")
 
     async def _order(self, request: Request, asked: Asked) -> Response:
         await self._orders.ask(request.context, _server_id(request), asked, request.request_id)

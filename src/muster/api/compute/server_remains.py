@@ -1,10 +1,10 @@
-"""What Nova has under a server and this cloud has nothing of: passwords, diagnostics, volumes, graphical consoles,
+"""What Nova has under a server and this cloud has nothing of: passwords, volumes, graphical consoles,
 migrations. Answered as a Nova answers whose hypervisor has none of it, so that clients go on."""
 
 from muster.api.compute.services import Services
 from muster.api.http.requests import Request
 from muster.api.http.responses import Response
-from muster.base.errors import Conflict, Invalid, Unsupported
+from muster.base.errors import Invalid
 from muster.domain.servers import Server
 
 
@@ -23,13 +23,6 @@ class ServerRemainHandlers:
         """Forget the guest's password."""
         await self._server(request)
         return Response(status=204)
-
-    async def diagnostics(self, request: Request) -> Response:
-        """Usage of a guest. Raises Conflict without a host, else Unsupported (501)."""
-        server = await self._server(request)
-        if server.host_id is None:
-            raise Conflict(f"Instance {server.id} is not ready")
-        raise Unsupported("Diagnostics are not offered by this cloud's hypervisors.", code="compute.not_implemented")
 
     async def volumes(self, request: Request) -> Response:
         """The attached volumes: there are none."""

@@ -2,6 +2,7 @@
 
 from muster.api.compute.server_actions import ServerActionHandlers
 from muster.api.compute.server_bodies import Lookups
+from muster.api.compute.server_diagnostics import ServerDiagnosticsHandlers
 from muster.api.compute.server_instance_actions import ServerInstanceActionHandlers
 from muster.api.compute.server_interfaces import ServerInterfaceHandlers
 from muster.api.compute.server_metadata import ServerMetadataHandlers
@@ -79,11 +80,11 @@ def _interface_routes(services: Services) -> Routes:
 
 
 def _remaining_routes(services: Services) -> Routes:
-    handlers = ServerRemainHandlers(services)
+    handlers, diagnostics = ServerRemainHandlers(services), ServerDiagnosticsHandlers(services)
     return {
         ("GET", f"{_SERVER}/os-server-password"): Route(handlers.password, _READER),
         ("DELETE", f"{_SERVER}/os-server-password"): Route(handlers.clear_password, _MEMBER),
-        ("GET", f"{_SERVER}/diagnostics"): Route(handlers.diagnostics, Rule.ADMIN),
+        ("GET", f"{_SERVER}/diagnostics"): Route(diagnostics.show, Rule.ADMIN),
         ("GET", f"{_SERVER}/os-volume_attachments"): Route(handlers.volumes, _READER),
         ("POST", f"{_SERVER}/os-volume_attachments"): Route(handlers.no_volumes, _MEMBER),
         ("POST", f"{_SERVER}/remote-consoles"): Route(handlers.no_consoles, _MEMBER, since=(2, 6)),

@@ -9,6 +9,7 @@ from muster.bus.protocol import Bus
 from muster.services.aggregates import Aggregates
 from muster.services.compute_quotas import ComputeQuotas
 from muster.services.flavors import Flavors
+from muster.services.host_questions import HostQuestions
 from muster.services.hypervisors import Hypervisors
 from muster.services.images import ImageService
 from muster.services.keypairs import Keypairs
@@ -18,6 +19,7 @@ from muster.services.server_addresses import ServerAddresses
 from muster.services.server_changes import ServerChanges
 from muster.services.server_consoles import ServerConsoles
 from muster.services.server_creation import ServerCreation
+from muster.services.server_diagnostics import ServerDiagnostics
 from muster.services.server_groups import ServerGroups
 from muster.services.server_interfaces import ServerInterfaces
 from muster.services.server_lookups import ServerLookups
@@ -38,11 +40,13 @@ class Services(Struct, frozen=True, kw_only=True):
     server_addresses: ServerAddresses
     server_changes: ServerChanges
     server_consoles: ServerConsoles
+    server_diagnostics: ServerDiagnostics
     server_interfaces: ServerInterfaces
     server_lookups: ServerLookups
     server_security_groups: ServerSecurityGroups
     aggregates: Aggregates
     flavors: Flavors
+    host_questions: HostQuestions
     hypervisors: Hypervisors
     keypairs: Keypairs
     quotas: ComputeQuotas
@@ -70,6 +74,7 @@ def assemble(
 ) -> Services:
     """All services over one database and one port batch. `wake` is called when hosts have something to hear."""
     servers, lookups = Servers(database), ServerLookups(database, batch)
+    questions = HostQuestions(neighbours.bus)
     settings = settings or ServerSettings()
     return Services(
         servers=servers,
@@ -77,12 +82,14 @@ def assemble(
         orders=ServerOrders(database, batch, wake),
         server_addresses=ServerAddresses(batch, servers, wake),
         server_changes=ServerChanges(database, batch, servers, wake),
-        server_consoles=ServerConsoles(servers, neighbours.bus),
+        server_consoles=ServerConsoles(servers, questions),
+        server_diagnostics=ServerDiagnostics(servers, questions),
         server_interfaces=ServerInterfaces(database, batch, servers, wake),
         server_lookups=lookups,
         server_security_groups=ServerSecurityGroups(database, batch, servers, lookups, wake),
         aggregates=Aggregates(database, batch.clock),
         flavors=Flavors(database, batch.clock),
+        host_questions=questions,
         quotas=ComputeQuotas(database, batch.quotas),
         hypervisors=Hypervisors(database, batch.clock, settings.host_timeout_s),
         keypairs=Keypairs(database, batch.quotas, batch.clock),

@@ -14,7 +14,8 @@ from typing import Generic, TypeVar
 from msgspec import Struct
 
 from muster.base.clock import Clock, system_clock
-from muster.base.errors import NotFound
+from muster.base.errors import Conflict, NotFound
+from muster.domain.diagnostics import Diagnostics
 from muster.domain.reports import Fault, GuestState, HostCapacity
 from muster.domain.specs import NetworkSpec, SecurityGroupSpec, ServerSpec
 from muster.host.ports import Guest, GuestEvent, Outcome, PlumbedPort, Stranger
@@ -132,6 +133,14 @@ class SimHypervisor:
             f"{self._names[server_id]} login: ",
         ]
         return "\n".join(lines if n_lines is None else lines[-n_lines:] if n_lines > 0 else [])
+
+    async def diagnostics(self, server_id: str) -> Diagnostics:
+        """A guest that takes nothing, so nothing is counted. Raises NotFound, Conflict for one that does not run."""
+        if server_id not in self._guests:
+            raise NotFound("no such guest on this host")
+        if self._guests[server_id].state is not GuestState.RUNNING:
+            raise Conflict("the guest does not run")
+        return Diagnostics(hypervisor="sim")
 
     def events(self) -> AsyncIterator[GuestEvent]:
         return self._events.read()

@@ -282,7 +282,6 @@ async def test_what_there_is_nothing_of(scene: Scene) -> None:
     path = f"/servers/{server_id}"
     assert await scene.reader.get(f"{path}/os-server-password") == {"password": ""}
     await scene.member.delete(f"{path}/os-server-password", status=204)
-    assert (await scene.admin.refusal("GET", f"{path}/diagnostics"))[:2] == (501, "notImplemented")
     assert await scene.reader.get(f"{path}/os-volume_attachments") == {"volumeAttachments": []}
     body = {"remote_console": {"protocol": "vnc", "type": "novnc"}}
     assert (await scene.member.refusal("POST", f"{path}/remote-consoles", body, v="2.6"))[0] == 400

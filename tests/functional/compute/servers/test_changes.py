@@ -204,6 +204,27 @@ async def test_a_server_being_built_refuses(scene: Scene) -> None:
     await _in_state(scene, server_id, vm_state="active", task_state=None)
 
 
+async def test_a_host_is_told_of_a_network_again(scene: Scene) -> None:
+    server_id = await scene.server()
+    path = f"/servers/{server_id}/action"
+    before = await _generation(scene, server_id)
+    for done, action in enumerate(("injectNetworkInfo", "resetNetwork"), 1):
+        assert (await scene.member.refusal("POST", path, {action: None}))[0] == 403
+        await scene.admin.post(path, {action: None}, status=202)
+        assert await _generation(scene, server_id) == before + done
+        assert (await scene.admin.refusal("POST", "/servers/none/action", {action: None}))[0] == 404
+    assert (await scene.show(server_id))["status"] == "ACTIVE"
+
+
+async def test_a_host_is_not_told_of_the_network_of_what_failed(scene: Scene) -> None:
+    server_id = await scene.server()
+    path = f"/servers/{server_id}/action"
+    before = await _generation(scene, server_id)
+    await _in_state(scene, server_id, vm_state="error")
+    await scene.admin.post(path, {"injectNetworkInfo": None}, status=202)
+    assert await _generation(scene, server_id) == before  # its host would try again
+
+
 async def test_reset_state(scene: Scene) -> None:
     server_id = await scene.server()
     path = f"/servers/{server_id}/action"

@@ -13,9 +13,10 @@ from typing import TypeVar
 import libvirt
 
 from muster.base.clock import Clock, system_clock
-from muster.base.errors import MusterError, NotFound, Transient
+from muster.base.errors import Conflict, MusterError, NotFound, Transient
 from muster.base.log import get_logger
 from muster.base.units import KIB
+from muster.domain.diagnostics import Diagnostics
 from muster.domain.reports import GuestState, HostCapacity
 from muster.domain.specs import ServerSpec
 from muster.host.hypervisor.libvirt import console, domains
@@ -23,6 +24,7 @@ from muster.host.hypervisor.libvirt.cards import Removals
 from muster.host.hypervisor.libvirt.connection import Connection
 from muster.host.hypervisor.libvirt.decide import fault_of
 from muster.host.hypervisor.libvirt.definition import domain_name
+from muster.host.hypervisor.libvirt.diagnostics import diagnostics
 from muster.host.hypervisor.libvirt.disks import Builder, NetworkOf, is_prepared
 from muster.host.hypervisor.libvirt.domainxml.domain import Mark
 from muster.host.hypervisor.libvirt.events import Feed
@@ -184,6 +186,15 @@ class LibvirtHypervisor:
         if not await self._files.run(folder.path.exists):
             raise NotFound("no such guest on this host")
         return await self._files.run(lambda: console.tail(folder.console, n_lines))
+
+    async def diagnostics(self, server_id: str) -> Diagnostics:
+        """What a guest takes. Raises NotFound, Conflict for one that does not run, Transient. Up to three calls."""
+        if not await self._files.run(self._guests.folder(server_id).path.exists):
+            raise NotFound("no such guest on this host")
+        try:
+            return await self._connection.call(diagnostics(server_id, self._settings.accelerator), 3)
+        except NotFound as error:  # guests are transient domains: what does not run is none
+            raise Conflict("the guest does not run") from error
 
     async def evict_images(self) -> int:
         """Remove cached images that no disk is a clone of, kept ones included; the bytes freed. Raises Damaged,

@@ -1,5 +1,5 @@
 # Each target is a plain script of the same name under scripts/, which takes options; `make help` lists them.
-TARGETS := install check test test-neutron test-ansible test-cloud-init chaos demo up down bench clean
+TARGETS := install check test test-neutron test-ansible test-tempest test-rally test-cloud-init chaos demo up down bench clean
 .PHONY: help $(TARGETS)
 
 help: ## say what there is
@@ -19,6 +19,12 @@ test-neutron: ## the IPAM driver in a real Neutron, installed from PyPI in .venv
 
 test-ansible: ## Ansible's collection openstack.cloud, installed from PyPI in .venv-ansible, against a cloud: some minutes
 	@scripts/test-ansible
+
+test-tempest: ## Tempest's tests of identity, compute, network and image, from PyPI in .venv-tempest: half an hour
+	@scripts/test-tempest
+
+test-rally: ## Rally's scenarios for them, from PyPI in .venv-rally: ten minutes
+	@scripts/test-rally
 
 test-cloud-init: ## a stock Debian cloud image with cloud-init, built here and booted as a guest: some ten minutes, as root
 	@scripts/test-cloud-init

@@ -1,0 +1,109 @@
+"""`tempest.conf` for a cloud of Muster with simulated hosts: what it has, and what it has not."""
+
+from configparser import RawConfigParser
+from pathlib import Path
+from typing import Any
+
+from openstack.config import OpenStackConfig
+from openstack.connection import Connection
+from tests.cloud_process import CloudProcess
+
+Sections = dict[str, dict[str, str]]
+
+# What users of this cloud find missing. Tempest skips what needs it, and says so; the transcript counts that.
+NOT_OFFERED: Sections = {
+    "service_available": {"cinder": "false", "swift": "false", "horizon": "false"},
+    "identity-feature-enabled": {"trust": "false", "access_rules": "false"},
+    "compute-feature-enabled": {
+        "attach_encrypted_volume": "false",
+        "cold_migration": "false",
+        "ide_bus": "false",
+        "live_migration": "false",
+        "pause": "false",
+        "rescue": "false",
+        "resize": "false",
+        "shelve": "false",
+        "snapshot": "false",
+        "suspend": "false",
+    },
+    "image-feature-enabled": {"import_image": "false"},
+    "network-feature-enabled": {"floating_ips": "false"},
+    # Simulated guests cannot be logged into: real ones are the matter of `tests/system/test_real_guests.py`.
+    "validation": {"run_validation": "false", "connect_method": "fixed"},
+}
+
+# What this cloud has and Tempest does not look for by itself.
+OFFERED: Sections = {
+    "service_available": {"neutron": "true", "glance": "true", "nova": "true"},
+    "compute-feature-enabled": {
+        "config_drive": "true",
+        "console_output": "true",
+        "disk_config": "true",
+        "enable_instance_password": "true",
+        "interface_attach": "true",
+        "metadata_service": "true",
+        "scheduler_enabled_filters": (
+            "AvailabilityZoneFilter,ComputeFilter,ServerGroupAntiAffinityFilter,ServerGroupAffinityFilter"
+        ),
+    },
+    "image": {"container_formats": "bare", "disk_formats": "raw,qcow2,iso"},
+    "network-feature-enabled": {"ipv6": "true", "ipv6_subnet_attributes": "true", "port_security": "true"},
+}
+
+BUILD_TIMEOUT_S = 300  # a machine under load is slow, not wrong
+HTTP_TIMEOUT_S = 120
+
+
+def write_configuration(cloud: CloudProcess, hosts: int, folder: Path) -> Path:
+    """Make in the cloud what Tempest wants to find there, a second image, and write `folder`/tempest.conf. Its path."""
+    region = OpenStackConfig(config_files=[str(cloud.clouds_yaml)]).get_one("muster")
+    with Connection(config=region) as connection:
+        image = next(connection.image.images(name="guest"))
+        other = connection.image.create_image(
+            name="tempest-alt", data=b"\0" * 512, disk_format="raw", container_format="bare", visibility="public"
+        )
+        found = {
+            "compute": {"image_ref": image.id, "image_ref_alt": other.id},
+            "network-feature-enabled": {
+                "api_extensions": ",".join(extension.alias for extension in connection.network.extensions())
+            },
+            "compute-feature-enabled": {},
+        }
+        versions = connection.compute.get_endpoint_data()
+        found["compute"]["max_microversion"] = "{}.{}".format(*versions.max_microversion)
+    configuration = RawConfigParser()
+    for sections in (_own(region.config["auth"], hosts, folder), OFFERED, NOT_OFFERED, found):
+        configuration.read_dict(sections)
+    path = folder / "tempest.conf"
+    with path.open("w") as file:
+        path.chmod(0o600)
+        configuration.write(file)
+    return path
+
+
+def _own(access: dict[str, Any], hosts: int, folder: Path) -> Sections:
+    """Who Tempest is, and where it keeps its things. It makes projects and users for its tests by itself."""
+    locks = folder / "locks"
+    locks.mkdir()
+    return {
+        "DEFAULT": {"log_file": str(folder / "tempest.log"), "debug": "true"},
+        "oslo_concurrency": {"lock_path": str(locks)},
+        "auth": {
+            "use_dynamic_credentials": "true",
+            # With a network for each of its projects Tempest makes a router. Servers are on the network that all share.
+            "create_isolated_networks": "false",
+            "admin_username": access["username"],
+            "admin_password": access["password"],
+            "admin_project_name": access["project_name"],
+            "admin_domain_name": "Default",
+        },
+        "identity": {"uri_v3": access["auth_url"], "auth_version": "v3"},
+        "service-clients": {"http_timeout": str(HTTP_TIMEOUT_S)},
+        "compute": {
+            "fixed_network_name": "default",
+            "flavor_ref": "1",
+            "flavor_ref_alt": "2",
+            "min_compute_nodes": str(hosts),
+            "build_timeout": str(BUILD_TIMEOUT_S),
+        },
+    }

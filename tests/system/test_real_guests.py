@@ -1,6 +1,7 @@
 """Real guests through the HTTP API: what a user of `muster up --libvirt` does, and what an operator does to it."""
 
 import base64
+import json
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ pytest.importorskip("libvirt")
 from real_cloud import BOOT_ID, RealCloud, address_of, allow, eventually, real_cloud, sh
 
 from muster.host.names import tap_name
+from muster.host.unpacking import contents
 
 pytestmark = [pytest.mark.system, pytest.mark.root, pytest.mark.timeout(900)]
 
@@ -85,6 +87,15 @@ def test_a_guest_starts_only_after_its_network_is_ready(cloud: RealCloud, guests
         order = ["accepted", "placed", "received", "imaged", "plumbed", "leasable", "admitted", "started", "dhcp"]
         times = [steps[step] for step in order]
         assert times == sorted(times), steps
+
+
+def test_guests_are_clones_of_the_image_that_the_host_has_unpacked(cloud: RealCloud, guests: tuple[str, str]) -> None:
+    (image,) = (cloud.folder / "host" / "images").iterdir()
+    assert image.name.endswith(".unpacked.qcow2")
+    assert contents(image).n_compressed == 0
+    for server_id in guests:
+        record = json.loads((cloud.folder / "host" / "instances" / server_id / "record.json").read_text())
+        assert record["base"] == str(image)
 
 
 def test_a_port_is_closed_until_a_rule_opens_it(cloud: RealCloud, guests: tuple[str, str]) -> None:

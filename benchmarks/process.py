@@ -30,6 +30,16 @@ def threads_cpu_s(pid: int) -> float:
     return sum(map(int, used)) / 1e9
 
 
+def family_threads_cpu_s(pid: int) -> float:
+    """As `threads_cpu_s`, of a process and of its children, as far as they are there."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    used = threads_cpu_s(pid)
+    for child in children:
+        with contextlib.suppress(OSError):
+            used += threads_cpu_s(int(child))
+    return used
+
+
 def family_cpu_s(pid: int) -> float:
     """The CPU seconds of a process and of its children, also of those that have ended: of PostgreSQL, for example."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()

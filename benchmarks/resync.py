@@ -3,14 +3,12 @@
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from statistics import median
 
 import msgspec
 
 from muster.base.clock import system_clock
 from muster.bus.memory import MemoryBus
-from muster.cli.cloud import DATABASE
 from muster.cli.hosts import simulated_host
 from muster.domain.messages import Desired, Hello, decode, host_topic
 from muster.host.hypervisor.sim import DEFAULT_CAPACITY, SimSettings
@@ -45,9 +43,9 @@ class Resyncs:
 
     @classmethod
     @asynccontextmanager
-    async def over(cls, folder: Path, index: int) -> AsyncIterator["Resyncs"]:
-        """For the simulated host of this number, in the cloud of this folder."""
-        database = Database(f"sqlite:///{folder / DATABASE}")
+    async def over(cls, database_url: str, index: int) -> AsyncIterator["Resyncs"]:
+        """For the simulated host of this number, in the cloud of this database."""
+        database = Database(database_url)
         try:
             yield cls(database, index)
         finally:

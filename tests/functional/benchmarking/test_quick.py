@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import sys
 from pathlib import Path
 
@@ -14,11 +15,12 @@ from benchmarks.outcome import Outcome
 ROOT = Path(__file__).parents[3]
 
 
-async def benchmarks(*arguments: str) -> tuple[int | None, str]:
+async def benchmarks(*arguments: str, **environment: str) -> tuple[int | None, str]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "benchmarks", *arguments),
         cwd=ROOT,
+        env=os.environ | environment,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
@@ -45,6 +47,24 @@ async def test_it_runs_and_is_right(name: str, tmp_path: Path) -> None:
     assert [aim.what for aim in outcome.aims if aim.exact]
     assert all(aim.met for aim in outcome.aims if aim.exact)
     assert "Yardstick:" in said
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(600)
+async def test_growth_on_postgresql(tmp_path: Path) -> None:
+    arguments = ("--quick", "--output", str(tmp_path), "servers-scale")
+    status, said = await benchmarks(*arguments, MUSTER_BENCH_DATABASE="postgresql")
+    assert status == 0, said
+    outcome = msgspec.json.decode((tmp_path / "servers-scale.json").read_bytes(), type=Outcome)
+    assert all(aim.met for aim in outcome.aims if aim.exact)
+    assert "on postgresql" in said
+
+
+async def test_an_unknown_database_is_refused() -> None:
+    status, said = await benchmarks("--quick", "servers-scale", MUSTER_BENCH_DATABASE="oracle")
+    assert status == 1
+    assert "MUSTER_BENCH_DATABASE='oracle' is none of sqlite, postgresql" in said
+    assert "Traceback" not in said
 
 
 async def test_an_unknown_name_is_refused() -> None:

@@ -73,7 +73,7 @@ async def test_killed_and_resumed_it_goes_on_and_leaves_nothing(bed: Bed, tmp_pa
     assert said.ok_operations > ok
     assert said.outages >= 1
     assert said.away_s > 0
-    assert any("HTTP 503" in fault.text for fault in said.faults)
+    assert any("HTTP 503" in outage.reason for outage in said.newest_outages)
     # Simulated guests that do not start are the cloud's failures, and told as such.
     well, failed = figures(said)["create"]
     assert failed > 0 or well < 16, "the one or the other of so many"

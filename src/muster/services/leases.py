@@ -1,10 +1,11 @@
 """Addresses leased ahead of time, so that batches of several workers do not queue for a subnet's lock.
 
-A batch takes what it needs out of its process's stock. What is short is decided under the subnets' locks, with some
-more on lease for the next batch: all that the batch does is done under them, unless it is large and others wait for
-them too. Then it only leases what it needs, in a short transaction of its own. With all that it needs on lease its
-transaction claims it, without a lock: the rows are locked until it ends, so whoever finds the subnet dry takes idle
-leases only. What was taken while it was idle makes the batch Stale, before anything is written.
+A batch takes what it needs out of its process's stock. Where nothing but ports is made, what is short is decided with
+the subnets' rows held, late in the batch's transaction; else under the subnets' locks. Either way some more is leased
+for the next batch. All that the batch does is done under the locks, unless it is large and others wait for them too:
+then it only leases what it needs, in a short transaction of its own. With all that it needs on lease its transaction
+claims it, without a lock: the rows are locked until it ends, so whoever finds the subnet dry takes idle leases only.
+What was taken while it was idle makes the batch Stale, before anything is written.
 """
 
 from collections import Counter, defaultdict
@@ -17,6 +18,7 @@ from muster.domain.leases import LARGE, Demand, Lease, Stock, ahead
 from muster.domain.port_batch import NetworkPicture, Want
 from muster.services.addresses import Asker, Granted, given_by, read_plans, serve, take, write_plans
 from muster.store import addresses as store
+from muster.store import port_batch as rows
 from muster.store.engine import Connection
 
 
@@ -30,6 +32,7 @@ class Holding:
         self._used: list[Lease] = []  # of these
         self._more: list[Lease] = []  # for the next one, as soon as they are committed
         self._claimed = False
+        self._by_rows = False
         self.short: dict[tuple[str, ...], int] = {}
         for candidates, count in demand.items():
             mine = stock.take(candidates, count, now)
@@ -46,6 +49,11 @@ class Holding:
         """What of this was in stock is to be had again: the batch is decided under the locks."""
         self._stock.put(self._leases)
         self._leases = []
+
+    def decide_by_rows(self) -> None:
+        """As `leave`, but without a lock: `allocate` holds the subnets' rows from then to the transaction's end."""
+        self.leave()
+        self._by_rows = True
 
     async def fill(self, connection: Connection, networks: Mapping[str, NetworkPicture], now: float) -> None:
         """Lease what is short, or what there is of it, and some more. Under the locks; about six statements a subnet.
@@ -94,12 +102,15 @@ class Holding:
     ) -> list[Granted | MusterError]:
         """Give each asker its addresses, as `services.addresses.allocate` does.
 
-        Out of what was claimed: one statement. Else under the locks, with some more on lease: one more than there.
+        Out of what was claimed: one statement. Else under the locks, or with the subnets' rows held, and with some more
+        on lease: one or two more than there.
         """
         versions = {subnet.id: subnet.ip_version for network in networks.values() for subnet in network.subnets}
         if self._claimed:
             return await self._use(connection, askers, versions)
         wants = [want for asker in askers for want in asker.wants]
+        if self._by_rows:
+            await rows.hold_subnets(connection, {subnet_id for want in wants for subnet_id in want.candidates})
         more = [Asker("", "", (want,)) for want in wants for _ in range(1 + LARGE // len(wants))]
         plans = await read_plans(connection, [*askers, *more], now)
         outcomes = [serve(asker, plans) for asker in askers]

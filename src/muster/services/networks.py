@@ -86,7 +86,7 @@ class Networks:
 
         async def decide() -> Network:
             async with self._database.write() as connection:
-                await store.lock(connection, network_id)
+                await store.lock(connection, [network_id])
                 network = await self._seen(connection, context, network_id)
                 check_owner(context, network.project_id, "update_network")
                 if network.shared and fields.get("shared") is False:
@@ -108,7 +108,7 @@ class Networks:
 
         async def decide() -> None:
             try:
-                async with self._batch.transaction([network_id]) as work:
+                async with self._batch.transaction([network_id], changes_subnets=True) as work:
                     await self._delete(work, network)
             except Violation as error:
                 if error.constraint == FOREIGN_KEY:
@@ -160,7 +160,6 @@ class Networks:
 
     async def _delete(self, work: PortWork, network: Network) -> None:
         connection = work.connection
-        await store.lock(connection, network.id)
         ports = await port_store.read_of_network(connection, network.id)
         if any(owner != DHCP_OWNER for _, owner, _ in ports):
             raise network_error("NetworkInUse", net_id=network.id)

@@ -2,8 +2,9 @@
 
 The order is the invariant: the locks of all subnets concerned (in a fixed order), one transaction in which everything
 is decided and written, commit, release. A batch of any size costs the locks of its subnets and about fifteen
-statements. Where its addresses are on lease (`services.leases`), it costs no lock. The ports API, servers' interfaces
-and DHCP ports all come through here.
+statements. Where its addresses are on lease (`services.leases`), it costs no lock; nor does it where nothing but ports
+is made: what is short is then decided last, with the subnets' rows held. Rows of networks are taken before those of
+subnets. The ports API, servers' interfaces and DHCP ports all come through here.
 """
 
 from collections import defaultdict
@@ -39,6 +40,7 @@ from muster.services.quotas import Quotas
 from muster.services.tally import Tally
 from muster.store import addresses as address_store
 from muster.store import group_members as member_store
+from muster.store import networks as network_store
 from muster.store import port_batch as store
 from muster.store import server_ports as binding_store
 from muster.store.engine import Connection, Database, Violation
@@ -96,21 +98,28 @@ class PortBatch:
         self._stock = Stock()
 
     @asynccontextmanager
-    async def transaction(self, network_ids: Collection[str]) -> AsyncIterator["PortWork"]:
+    async def transaction(
+        self, network_ids: Collection[str], *, changes_subnets: bool = False
+    ) -> AsyncIterator["PortWork"]:
         """Hold the locks of these networks' subnets and one write transaction; commit at the end of the block.
 
-        Raises Stale when the networks changed while the locks were awaited, a lock was lost, or the store refused a
-        double: the caller decides again (`services.redecide`). Costs one lock per subnet and one commit.
+        With `changes_subnets` nobody makes ports on these networks meanwhile, with a lock or without. Raises Stale when
+        the networks changed while the locks were awaited, a lock was lost, or the store refused a double: the caller
+        decides again (`services.redecide`). Costs one lock per subnet and one commit.
         """
         before = await self._read(network_ids)
-        async with self._under_locks(before) as work:
+        async with self._under_locks(before, changes_subnets=changes_subnets) as work:
             yield work
 
     @asynccontextmanager
-    async def creation(self, network_ids: Collection[str], drafts: Iterable[NewPort]) -> AsyncIterator["PortWork"]:
+    async def creation(
+        self, network_ids: Collection[str], drafts: Iterable[NewPort], *, nothing_else: bool = False
+    ) -> AsyncIterator["PortWork"]:
         """As `transaction`, but only for making these ports, or some of them, in one `insert`.
 
-        No lock is held where their addresses are on lease (`services.leases`). Raises what `transaction` raises.
+        No lock is held where their addresses are on lease (`services.leases`). Nor is it where `nothing_else` is done:
+        what is short is then decided last, for as long as it takes with the subnets' rows held. Who claims hosts before
+        must not wait for these rows. Raises what `transaction` raises.
         """
         before = await self._read(network_ids)
         demand = demand_of(drafts, before) if self._lease_s else None
@@ -121,7 +130,7 @@ class PortBatch:
         holding = Holding(self._stock, demand, self.clock(), self._lease_s)
         committed = False
         try:
-            async with self._with_leases(before, holding) as work:
+            async with self._with_leases(before, holding, by_rows=nothing_else) as work:
                 yield work
             committed = True
         finally:
@@ -144,18 +153,30 @@ class PortBatch:
             return await store.read_pictures(connection, network_ids)
 
     @asynccontextmanager
-    async def _under_locks(self, before: Mapping[str, NetworkPicture]) -> AsyncIterator["PortWork"]:
+    async def _under_locks(
+        self, before: Mapping[str, NetworkPicture], *, changes_subnets: bool = False
+    ) -> AsyncIterator["PortWork"]:
         with _races():
-            async with self._locked(before) as grants, self._fenced(before, grants) as (connection, networks):
+            async with (
+                self._locked(before) as grants,
+                self._fenced(before, grants, changes_subnets=changes_subnets) as (connection, networks),
+            ):
                 work = PortWork(self, connection, networks, Tally(self.quotas, connection))
                 yield work
                 await work.tally.settle()
 
     @asynccontextmanager
-    async def _with_leases(self, before: Mapping[str, NetworkPicture], holding: Holding) -> AsyncIterator["PortWork"]:
+    async def _with_leases(
+        self, before: Mapping[str, NetworkPicture], holding: Holding, *, by_rows: bool
+    ) -> AsyncIterator["PortWork"]:
         with _races():
             async with AsyncExitStack() as locked, AsyncExitStack() as transaction:
-                connection, networks = await self._claimed(before, holding, locked, transaction)
+                if by_rows and holding.short:
+                    connection = await transaction.enter_async_context(self._database.write())
+                    networks = await self._kept(connection, before)
+                    holding.decide_by_rows()
+                else:
+                    connection, networks = await self._claimed(before, holding, locked, transaction)
                 work = PortWork(self, connection, networks, Tally(self.quotas, connection), holding)
                 yield work
                 await work.tally.settle()
@@ -181,8 +202,7 @@ class PortBatch:
                 await holding.fill(connection, networks, self.clock())
             holding.filled()
         connection = await transaction.enter_async_context(self._database.write())
-        await store.keep_subnets(connection, before)
-        networks = await self._again(connection, before)
+        networks = await self._kept(connection, before)
         await holding.claim(connection)
         await locked.aclose()
         return connection, networks
@@ -192,16 +212,23 @@ class PortBatch:
 
     @asynccontextmanager
     async def _fenced(
-        self, before: Mapping[str, NetworkPicture], grants: Mapping[str, Grant]
+        self, before: Mapping[str, NetworkPicture], grants: Mapping[str, Grant], *, changes_subnets: bool = False
     ) -> AsyncIterator[tuple[Connection, dict[str, NetworkPicture]]]:
         """A transaction under these locks, and the networks as they are in it."""
         async with self._database.write() as connection:
+            if changes_subnets:  # before the subnets' rows: so do all who take both
+                await network_store.lock(connection, before)
             networks = await self._again(connection, before)
             tokens = {subnet_id: grants[f"subnet/{subnet_id}"].token for subnet_id in _subnet_ids(networks)}
             await store.record_fences(connection, tokens)
             yield connection, networks
             if any(grant.lost.is_set() for grant in grants.values()):
                 raise Stale("A lock was lost before the commit")
+
+    async def _kept(self, connection: Connection, before: Mapping[str, NetworkPicture]) -> dict[str, NetworkPicture]:
+        """The networks as they are now, whose subnets nobody changes before the transaction ends."""
+        await store.keep_subnets(connection, before)
+        return await self._again(connection, before)
 
     async def _again(self, connection: Connection, before: Mapping[str, NetworkPicture]) -> dict[str, NetworkPicture]:
         """The networks as they are now. What one says of itself may be as old as the wait for the locks; a subnet may

@@ -120,7 +120,7 @@ class Ports:
         return await redeciding("ports", _told_apart(decide))
 
     def _transaction(self, drafts: Sequence[NewPort]) -> AbstractAsyncContextManager[PortWork]:
-        return self._batch.creation({draft.network_id for draft in drafts}, drafts)
+        return self._batch.creation({draft.network_id for draft in drafts}, drafts, nothing_else=True)
 
     async def _insert(self, work: PortWork, items: Sequence[_Making]) -> list[Port | MusterError]:
         named = {group_id for item in items for group_id in item.draft.security_group_ids or ()}

@@ -58,7 +58,7 @@ class Subnets:
         network_ids = sorted({subnet.network_id for subnet in made})
 
         async def decide() -> list[Subnet]:
-            async with self._batch.transaction(network_ids) as work:
+            async with self._batch.transaction(network_ids, changes_subnets=True) as work:
                 await self._check_networks(work.connection, context, network_ids, "create_subnet")
                 await self._insert(work, made)
                 found = await store.read(work.connection, [subnet.id for subnet in made])
@@ -85,8 +85,7 @@ class Subnets:
         fields = changed_fields(changes)
 
         async def decide() -> Subnet:
-            async with self._batch.transaction([subnet.network_id]) as work:
-                await network_store.lock(work.connection, subnet.network_id)
+            async with self._batch.transaction([subnet.network_id], changes_subnets=True) as work:
                 before = await self._seen(work.connection, context, subnet_id)
                 after = structs.replace(before, **fields)
                 check(after)
@@ -103,8 +102,7 @@ class Subnets:
         subnet = await self._own(context, subnet_id, "delete_subnet")
 
         async def decide() -> None:
-            async with self._batch.transaction([subnet.network_id]) as work:
-                await network_store.lock(work.connection, subnet.network_id)
+            async with self._batch.transaction([subnet.network_id], changes_subnets=True) as work:
                 await self._seen(work.connection, context, subnet_id)
                 await self._delete(work, subnet)
 
@@ -177,7 +175,6 @@ class Subnets:
         networks = await network_store.read(connection, network_ids)
         for network_id in network_ids:
             check_owner(context, seen_network(networks, network_id, context).project_id, action)
-            await network_store.lock(connection, network_id)
 
     async def _own(self, context: Context, subnet_id: str, action: str) -> Subnet:
         async with self._database.read() as connection:

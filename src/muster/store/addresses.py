@@ -21,6 +21,7 @@ from muster.domain.specs import FixedIp
 from muster.store.columns import flag, moment, reference
 from muster.store.dialects import among, chunks, insert_rows, update_rows
 from muster.store.engine import metadata
+from muster.store.references import refer
 
 free_ranges = Table(
     "free_ranges",
@@ -33,11 +34,11 @@ free_ranges = Table(
 addresses = Table(
     "addresses",
     metadata,
-    reference("subnet_id", ForeignKey("subnets.id"), primary_key=True),
+    reference("subnet_id", primary_key=True),
     Column("address", String(32), primary_key=True),
     Column("ip_address", String(45), nullable=False, index=True),
     reference("network_id", nullable=False),
-    reference("port_id", ForeignKey("ports.id"), nullable=True),
+    reference("port_id", nullable=True),
     flag("pooled", default=True),  # False: outside the pools, forgotten when it is released
     moment("free_at", nullable=True),
     Index("ix_addresses_port_id", "port_id"),
@@ -50,6 +51,9 @@ addresses = Table(
         postgresql_where=sql("port_id IS NULL"),
     ),
 )
+
+refer(addresses, "subnet_id", "subnets")
+refer(addresses, "port_id", "ports")
 
 _LEASED = ("subnet_id", "address", "ip_address", "network_id", "pooled", "free_at")
 _GIVEN = ("subnet_id", "address", "ip_address", "network_id", "port_id", "pooled")

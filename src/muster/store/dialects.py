@@ -18,6 +18,8 @@ Item = TypeVar("Item")
 
 # Items per statement. Where each is bound by itself: SQLite takes 32,766 bound values, asyncpg 32,767.
 CHUNK = 5_000
+# From so many rows on it pays to look for columns whose rows are all alike.
+_MANY = 100
 # What PostgreSQL calls an array of values of a Python type.
 _ARRAYS: Mapping[type[Any], str] = {
     str: "text[]",
@@ -41,15 +43,19 @@ async def insert_rows(connection: AsyncConnection, table: Table, names: Sequence
     `names` are in the order of the table's columns; texts, numbers and truth values. SQLAlchemy's own way makes a
     dictionary and then a list of each row, which costs more than SQLite's insertion of it: this is for rows by the
     thousand. PostgreSQL gets the columns as arrays: a message per row, as its driver sends it otherwise, costs it half
-    as much again.
+    as much again. A column that has one value throughout goes as that value: the driver looks at each item of an array.
     """
     if not rows:
         return
     if connection.dialect.name == "sqlite":
         await connection.exec_driver_sql(_values_of(connection, table, names), list(rows))
     else:
-        columns = tuple(list(column) for column in zip(*rows, strict=True))
-        await connection.exec_driver_sql(_arrays_of(table, names), columns)
+        columns = [list(column) for column in zip(*rows, strict=True)]
+        # Of few rows nothing is gained, and each mixture is a statement that connections prepare anew.
+        same = [len(rows) >= _MANY and column.count(column[0]) == len(column) for column in columns]
+        same[0] &= not all(same)  # something must say how many there are
+        values = tuple(column[0] if alike else column for column, alike in zip(columns, same, strict=True))
+        await connection.exec_driver_sql(_arrays_of(table, names, same), values)
 
 
 def _values_of(connection: AsyncConnection, table: Table, names: Sequence[str]) -> str:
@@ -60,12 +66,20 @@ def _values_of(connection: AsyncConnection, table: Table, names: Sequence[str]) 
     return str(compiled)
 
 
-def _arrays_of(table: Table, names: Sequence[str]) -> str:
-    """An INSERT for any number of rows, of one array per column. Texts are sent without their length, so that one
-    which is too long is refused and not cut."""
+def _arrays_of(table: Table, names: Sequence[str], same: Sequence[bool]) -> str:
+    """An INSERT for any number of rows, of one array per column, or one value for those that are the `same` throughout.
+
+    Texts are sent without their length, so that one which is too long is refused and not cut.
+    """
     if [column.name for column in table.columns if column.name in names] != list(names):
         raise Bug(f"The columns of {table.name} come in another order than {names}")
-    return f"INSERT INTO {table.name} ({', '.join(names)}) SELECT * FROM {_unnest(table, names)}"  # noqa: S608 - our names
+    kinds = [_ARRAYS[table.c[name].type.python_type] for name in names]
+    places = list(enumerate(zip(names, kinds, same, strict=True), start=1))
+    values = [f"${place}::{kind.removesuffix('[]')}" if alike else name for place, (name, kind, alike) in places]
+    arrays = [f"${place}::{kind}" for place, (_, kind, alike) in places if not alike]
+    varying = [name for name, alike in zip(names, same, strict=True) if not alike]
+    rows = f"unnest({', '.join(arrays)}) AS made ({', '.join(varying)})"
+    return f"INSERT INTO {table.name} ({', '.join(names)}) SELECT {', '.join(values)} FROM {rows}"  # noqa: S608 - our names
 
 
 def _unnest(table: Table, names: Sequence[str]) -> str:

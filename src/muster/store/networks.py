@@ -89,9 +89,10 @@ async def read_page(connection: AsyncConnection, query: ListQuery, project_id: s
     return await _whole(connection, await page(connection, _listable, query, _scope(project_id)))
 
 
-async def lock(connection: AsyncConnection, network_id: str) -> None:
-    """Let no other transaction change the network's subnets, or make ports there, until this one ends."""
-    await connection.execute(select(networks.c.id).where(networks.c.id == network_id).with_for_update())
+async def lock(connection: AsyncConnection, network_ids: Collection[str]) -> None:
+    """Let no other transaction change these networks' subnets, or make ports there, until this one ends."""
+    statement = select(networks.c.id).where(among(networks.c.id, network_ids)).order_by(networks.c.id)
+    await connection.execute(statement.with_for_update())
 
 
 async def touch(connection: AsyncConnection, network_ids: Collection[str], now: float) -> None:

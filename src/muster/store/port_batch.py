@@ -67,6 +67,15 @@ async def keep_subnets(connection: AsyncConnection, network_ids: Collection[str]
     await connection.execute(statement.with_for_update(key_share=True, read=True))
 
 
+async def hold_subnets(connection: AsyncConnection, subnet_ids: Collection[str]) -> None:
+    """Let nobody else take free addresses of these subnets until this transaction ends. One statement.
+
+    Whoever has a lock of one waits as well, in `record_fences`. Only leases are used up meanwhile.
+    """
+    statement = select(subnets.c.id).where(among(subnets.c.id, subnet_ids)).order_by(subnets.c.id)
+    await connection.execute(statement.with_for_update(key_share=True))
+
+
 async def record_fences(connection: AsyncConnection, tokens: Mapping[str, int]) -> None:
     """Write the fencing token under which each subnet is about to change. One statement per subnet.
 

@@ -15,7 +15,7 @@ from sqlalchemy import Connection as SyncConnection
 from sqlalchemy import inspect, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from muster.base.errors import Conflict
+from muster.base.errors import Conflict, Stale
 from muster.store.engine import Database, Locked
 from muster.store.migrations import HEAD
 
@@ -41,7 +41,7 @@ async def bring_to_head(database: Database) -> None:
     """Migrate the database as far as this version of Muster goes.
 
     Raises SchemaMismatch for tables made without migrations or by a newer version, Transient when the database is
-    away, Locked when somebody uses a table for a minute on end. Two queries when there is nothing to do.
+    away, Locked or Stale when somebody uses a table for a minute on end. Two queries when there is nothing to do.
     """
     async with database.read() as connection:
         if await _revision(connection) == HEAD:
@@ -50,7 +50,7 @@ async def bring_to_head(database: Database) -> None:
         try:
             await _migrate(database)
             break
-        except Locked:
+        except (Locked, Stale):  # the second: a deadlock with somebody who uses tables in another order
             if turn == _TURNS - 1:
                 raise
             await asyncio.sleep(_rng.uniform(0.5, 1.5))  # the others, who wait behind us, go first

@@ -15,9 +15,13 @@ from muster.base.ids import new_uuid
 from muster.domain.ports import NewPort
 from muster.locks.open import open_locks
 from muster.locks.protocol import Grant, LockService
+from muster.services.port_batch import PortSettings
 from muster.store.engine import Database
 from tests.conformance.cluster.worker import decided_again
 from tests.conformance.store.network_cloud import ADMIN, network_cloud
+
+# Without leases all addresses are decided under a lock.
+UNDER_LOCKS = PortSettings(lease_s=0)
 
 
 class LyingLocks:
@@ -87,7 +91,7 @@ class Outcome(msgspec.Struct):
 async def _stop_while_holding(locks_url: str, database_url: str, network_id: str) -> None:
     locks = StoppingLocks(await open_locks(locks_url, "stopping", Path("/nonexistent")))
     database = Database(database_url)
-    async with network_cloud(database, Path("/nonexistent"), "stopping", locks) as worker:
+    async with network_cloud(database, Path("/nonexistent"), "stopping", locks, UNDER_LOCKS) as worker:
         port = await worker.ports.create(ADMIN, NewPort(id=new_uuid(), project_id="p1", network_id=network_id))
     outcome = Outcome(port.fixed_ips[0].ip_address, decided_again())
     print(msgspec.json.encode(outcome).decode(), flush=True)  # noqa: T201 - the parent reads it

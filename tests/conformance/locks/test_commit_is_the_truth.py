@@ -18,7 +18,7 @@ from muster.store.addresses import addresses
 from muster.store.engine import Database
 from muster.store.subnets import subnets
 from tests.conformance.locks.conftest import LEASE_S
-from tests.conformance.locks.lying import LyingLocks, Outcome
+from tests.conformance.locks.lying import UNDER_LOCKS, LyingLocks, Outcome
 from tests.conformance.store.network_cloud import ADMIN, Services, network_cloud
 from tests.databases import make_tables
 from tests.engines.etcd import Etcd
@@ -58,8 +58,8 @@ async def test_a_lock_service_that_gives_the_lock_to_two_at_once(
     locks = LyingLocks(tokens)
     try:
         async with (
-            network_cloud(databases[0], tmp_path, "one", locks) as one,
-            network_cloud(databases[1], tmp_path, "two", locks) as two,
+            network_cloud(databases[0], tmp_path, "one", locks, UNDER_LOCKS) as one,
+            network_cloud(databases[1], tmp_path, "two", locks, UNDER_LOCKS) as two,
         ):
             network_id = await a_network(one)
 
@@ -93,7 +93,7 @@ async def test_a_process_that_was_stopped_beyond_its_lease_cannot_overwrite(
     await make_tables(database)
     locks = await open_locks(locks_url, "awake", tmp_path)
     try:
-        async with network_cloud(database, tmp_path, "awake", locks) as worker:
+        async with network_cloud(database, tmp_path, "awake", locks, UNDER_LOCKS) as worker:
             network_id = await a_network(worker)
             module = "tests.conformance.locks.lying"
             child = await asyncio.create_subprocess_exec(

@@ -12,6 +12,7 @@ from muster.domain.quotas import NETWORK_DEFAULTS
 from muster.locks.protocol import LockService
 from muster.locks.tooz import ToozLocks
 from muster.services.outbox import Outbox
+from muster.services.port_batch import PortSettings
 from muster.services.quotas import Quotas
 from muster.store.engine import Database
 
@@ -21,7 +22,11 @@ ADMIN = Context(user_id="a", project_id="adm", roles=frozenset({"admin"}))
 
 @asynccontextmanager
 async def network_cloud(
-    database: Database, directory: Path, name: str = "one", locks: LockService | None = None
+    database: Database,
+    directory: Path,
+    name: str = "one",
+    locks: LockService | None = None,
+    settings: PortSettings | None = None,
 ) -> AsyncIterator[Services]:
     """One worker's services; two workers share `directory` for their locks, unless they are given others to close."""
     if locks is None:
@@ -29,7 +34,7 @@ async def network_cloud(
         await locks.start()
     quotas = Quotas(dict.fromkeys(NETWORK_DEFAULTS, -1))
     outbox = Outbox(system_clock)
-    batch, groups = assemble_batch(database, locks, quotas, outbox, rng=Random(name))
+    batch, groups = assemble_batch(database, locks, quotas, outbox, rng=Random(name), settings=settings)
     try:
         yield assemble(database, batch, groups)
     finally:

@@ -21,10 +21,22 @@ def schema_of(connection: Connection) -> dict[str, Any]:
             "indexes": _sorted(inspector.get_indexes(name)),
             "indexes as they were made": _statements(connection, name),
             "numbers never come again": _autoincrement(connection, name),
+            "triggers": _triggers(connection, name),
         }
         for name in inspector.get_table_names()
         if name != VERSION_TABLE
     }
+
+
+def _triggers(connection: Connection, table: str) -> list[tuple[Any, ...]]:
+    """Each with what it does."""
+    if connection.dialect.name == "sqlite":
+        return []
+    statement = text(
+        "SELECT tgname, pg_get_triggerdef(t.oid), prosrc, proconfig FROM pg_trigger t JOIN pg_proc p ON p.oid = tgfoid"
+        " WHERE tgrelid = CAST(:table AS regclass) AND NOT tgisinternal ORDER BY tgname"
+    )
+    return [tuple(row) for row in connection.execute(statement, {"table": table})]
 
 
 def rows_of(connection: Connection, tables: list[str]) -> dict[str, list[dict[str, Any]]]:

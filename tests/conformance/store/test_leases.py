@@ -13,7 +13,10 @@ from muster.domain.network_listing import ListQuery
 from muster.domain.ports import NewPort, WantedIp
 from muster.domain.subnets import Pool, SubnetChanges
 from muster.locks.protocol import Grant
+from muster.services.port_batch import PortBatch
 from muster.store import addresses as store
+from muster.store import port_batch as rows
+from tests.conformance.cluster.worker import decided_again
 from tests.conformance.locks.lying import LyingLocks
 
 from .conftest import Bed
@@ -49,15 +52,23 @@ class Leasing(Bed):
         self.locks.taken = 0
 
     locks: CountedLocks
+    locks_of_a_short_batch = 1
 
 
-@pytest.fixture(params=[64, 0], ids=["under the lock", "leased first"])
+@pytest.fixture(params=["the rows held", "under the lock", "leased first"])
 async def bed(database, request, monkeypatch) -> Leasing:
-    """What is short of more than so many is leased first, by itself."""
-    monkeypatch.setattr("muster.services.leases.LARGE", request.param)
+    """What is short is decided with the subnet's row held, as for ports; or as for servers: under the lock, or, of more
+    than a few, leased first by itself."""
+    by_rows = request.param == "the rows held"
+    if not by_rows:
+        monkeypatch.setattr("muster.services.leases.LARGE", 64 if request.param == "under the lock" else 0)
+        creation = PortBatch.creation
+        as_servers_do = lambda *given, nothing_else: creation(*given)  # noqa: E731, PLW0108 - without the keyword
+        monkeypatch.setattr(PortBatch, "creation", as_servers_do)
     locks = CountedLocks()
     made = Leasing(database, locks, LEASE_S)
     made.locks = locks
+    made.locks_of_a_short_batch = 0 if by_rows else 1
     await made.prepare()
     return made
 
@@ -86,9 +97,9 @@ def _texts(first: int, count: int) -> list[str]:
 async def test_a_batch_leases_for_the_next_one_which_takes_no_lock(bed):
     assert await _make(bed, bed.services) == ["10.0.0.10"]
     assert await _resting(bed) == dict.fromkeys(_texts(11, 4), bed.now + LEASE_S)  # an eighth of what was left
-    assert bed.locks.taken == 1
+    assert bed.locks.taken == bed.locks_of_a_short_batch
     assert await _make(bed, bed.services, 4) == _texts(11, 4)
-    assert bed.locks.taken == 1
+    assert bed.locks.taken == bed.locks_of_a_short_batch
 
 
 async def test_another_gets_none_of_them_while_others_are_free(bed):
@@ -163,7 +174,7 @@ async def test_what_a_failed_batch_had_on_lease_is_used_by_the_next(bed):
     with pytest.raises(MusterError):  # a group that is not there
         await bed.services.ports.create_many(ADMIN, [wanted[0], _with_group(wanted[1])])
     assert sorted(await _make(bed, bed.services, 4)) == _texts(11, 4)
-    assert bed.locks.taken == 1
+    assert bed.locks.taken == bed.locks_of_a_short_batch
 
 
 def _with_group(draft: NewPort) -> NewPort:
@@ -178,3 +189,32 @@ async def test_what_a_transaction_has_claimed_nobody_takes_however_dry_the_subne
         assert len(await store.claim(claiming, bed.subnet_id, [0x0A00000B, 0x0A00000C])) == 2
         async with bed.database.write() as dry:
             assert await store.read_resting(dry, bed.subnet_id, limit=9) == [0x0A00000D, 0x0A00000E]
+
+
+async def test_who_is_short_waits_for_the_subnets_row_and_sees_what_was_taken(bed):
+    """What others have taken is seen, and nothing is decided again."""
+    if bed.database.is_sqlite or bed.locks_of_a_short_batch:
+        return
+    before = decided_again()
+    async with asyncio.timeout(PATIENCE_S):
+        async with bed.database.write() as holding:
+            await rows.hold_subnets(holding, [bed.subnet_id])
+            waiting = [asyncio.create_task(_make(bed, services, 3)) for services in (bed.services, bed.other)]
+            await asyncio.wait(waiting, timeout=0.3)
+            assert not any(task.done() for task in waiting)
+        made = await asyncio.gather(*waiting)
+    assert len({*made[0], *made[1]}) == 6
+    assert decided_again() == before
+
+
+async def test_a_change_of_subnets_and_ports_that_are_short_wait_for_each_other_in_one_order(bed):
+    """Both need the network's row and the subnet's: in different orders one would be thrown out, and decided again."""
+    if bed.database.is_sqlite or bed.locks_of_a_short_batch:
+        return
+    before = decided_again()
+    async with asyncio.timeout(PATIENCE_S):
+        for turn in range(10):
+            changes = SubnetChanges(name=f"turn {turn}")
+            fresh = bed.worker(bed.locks, LEASE_S, seed=10 + turn)  # has no lease
+            await asyncio.gather(_make(bed, fresh), bed.services.subnets.update(ADMIN, bed.subnet_id, changes))
+    assert decided_again() == before

@@ -15,6 +15,7 @@ from muster.store.engine import Database, Locked
 from muster.store.migrations import running
 from muster.store.networks import networks
 from muster.store.schema import VERSION_TABLE, bring_to_head
+from muster.store.tables import metadata
 from tests.engines.postgres import Postgres
 
 from .test_migrations import _row
@@ -41,6 +42,11 @@ def tables_of(connection: Connection) -> MetaData:
     found = MetaData()
     found.reflect(connection)
     found.remove(found.tables[VERSION_TABLE])
+    for table in found.tables.values():  # in the order in which a row needs another, whatever keeps that true
+        for key in metadata.tables[table.name].foreign_keys if table.name in metadata.tables else ():
+            parent = key.column.table.name
+            if parent != table.name and parent in found.tables:
+                table.add_is_dependent_on(found.tables[parent])
     return found
 
 

@@ -39,5 +39,10 @@ def revisions() -> list[str]:
 
 def differences(connection: Connection) -> list[Any]:
     """What Alembic would change to make the database what the tables say; nothing if it is."""
-    options = {"compare_type": True, "compare_server_default": True}
+    options = {"compare_type": True, "compare_server_default": True, "include_object": _is_a_matter_of_alembic}
     return list(compare_metadata(MigrationContext.configure(connection, opts=options), metadata))
+
+
+def _is_a_matter_of_alembic(item: Any, _name: str | None, _type: str, reflected: bool, _counterpart: object) -> bool:
+    """Not the keys that a database is meant to keep otherwise (`store.references`)."""
+    return reflected or getattr(item, "_ddl_if", None) is None

@@ -30,7 +30,7 @@ from muster.base.errors import Unsupported
 from muster.client.http import HttpClient, Request
 
 INTERNAL, MUSTER = "internal", "muster"
-PLENTY, EXACT = "plenty free", "exactly as many free"
+PLENTY, EXACT = "plenty", "exactly enough"
 YARDSTICK = "Neutron's own IPAM driver (`internal`), same Neutron, workers, database server and client, in turn"
 _FIRST = int(IPv4Address("10.64.0.10"))
 _OF_ADDRESSES = ("ipam", "ipalloc", "ipaddress")  # in lower case: what a retry names that addresses have caused

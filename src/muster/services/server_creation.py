@@ -1,12 +1,13 @@
 """Servers are created in batches: one transaction for all that wait.
 
-It holds quota, ports with addresses under the subnets' locks, placement and claims, server rows, and what hosts must
-hear. What was answered 202 is committed; what could not be placed or addressed is in ERROR with its fault, as with
-Nova.
+It holds quota, placement, ports with addresses under the subnets' locks, server rows, and last, since others wait for
+hosts' rows, claims on hosts with what these must hear. What was answered 202 is committed; what could not be placed or
+addressed is in ERROR with its fault, as with Nova.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import count
 
 from msgspec.structs import replace
 
@@ -51,11 +52,15 @@ class ServerCreation:
         return await self._creates.submit(Wanted(tuple(drafts), len(drafts) if least is None else least))
 
     async def _create(self, requests: list[Wanted]) -> list[list[Server] | BaseException]:
-        outcomes = await redeciding("servers.create", lambda: self._create_once(requests))
+        rounds = count()
+        # What was decided on a picture that others have changed is decided again with the hosts' rows in hand.
+        outcomes = await redeciding(
+            "servers.create", lambda: self._create_once(requests, claims_first=next(rounds) > 0)
+        )
         self._wake()
         return outcomes
 
-    async def _create_once(self, requests: list[Wanted]) -> list[list[Server] | BaseException]:
+    async def _create_once(self, requests: list[Wanted], *, claims_first: bool) -> list[list[Server] | BaseException]:
         network_ids = {nic.network_id for request in requests for nic in request.drafts[0].nics if nic.network_id}
         ports = [
             _port_of(draft, nic)
@@ -67,7 +72,8 @@ class ServerCreation:
         async with self._ports.creation(network_ids, ports) as work:
             admitted = await admit(work, self._ports.quotas, requests)
             drafts = {draft.id: draft for one in admitted if not isinstance(one, MusterError) for draft in one}
-            creation = _Creation(work, self._ports.clock(), self._settings)
+            now = self._ports.clock()
+            creation = _Creation(work, now, Placement(work.connection, now, self._settings, claims_first=claims_first))
             made, blamed = await creation.make(list(drafts.values()))
             outcomes: list[list[Server] | BaseException] = []
             dropped: list[NewServer] = []
@@ -88,18 +94,18 @@ class ServerCreation:
 class _Creation:
     """The steps of one batch of creations, in one transaction."""
 
-    def __init__(self, work: PortWork, now: float, settings: ServerSettings) -> None:
+    def __init__(self, work: PortWork, now: float, places: Placement) -> None:
         self._work = work
         self._connection = work.connection
         self._now = now
-        self._places = Placement(work.connection, now, settings)
-        self._placed: dict[str, str] = {}  # servers whose claims stand, and their hosts
+        self._places = places
+        self._placed: dict[str, str] = {}  # servers that have a host, and which
         self._ports: dict[str, list[str]] = defaultdict(list)  # made for a server
         self._bound: dict[str, list[str]] = defaultdict(list)  # there before, and bound to a server
 
     async def make(self, drafts: Sequence[NewServer]) -> tuple[dict[str, Server], dict[str, MusterError]]:
         """The servers as they will be written, by id, and those whose request is to blame for an error."""
-        placed = self._placed = await self._places.claim(drafts)
+        placed = self._placed = await self._places.place(drafts)
         failed: dict[str, MusterError] = {
             draft.id: Exhausted("No valid host was found. There are not enough hosts available.")
             for draft in drafts
@@ -127,8 +133,7 @@ class _Creation:
             self._work.tally.give_back(ask_of([draft]) for draft in drafts)
 
     async def write(self, made: Sequence[Server], drafts: Mapping[str, NewServer]) -> None:
-        """Rows, actions and what hosts must hear of."""
-        await self._places.close_groups({s.server_group_id for s in made if s.server_group_id and s.host_id})
+        """Rows, actions, claims and what hosts must hear of."""
         await store.insert_servers(self._connection, made)
         actions = [
             InstanceAction(
@@ -147,8 +152,10 @@ class _Creation:
         await action_store.insert(self._connection, actions)
         told = [Change(host_id=server.host_id, server_id=server.id) for server in made if server.host_id]
         if told:
-            seqs = await outbox_store.raise_seqs(self._connection, {change.host_id for change in told}, self._now)
+            placed = [drafts[server.id] for server in made if server.host_id]
+            seqs = await self._places.settle(placed, self._placed)
             await outbox_store.insert(self._connection, told, seqs, self._now)
+            await self._places.close_groups({s.server_group_id for s in made if s.server_group_id and s.host_id})
 
     async def _give_up(self, drafts: Sequence[NewServer]) -> None:
         """These servers go to no host after all."""

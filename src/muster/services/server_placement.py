@@ -1,19 +1,23 @@
 """Where new servers go: placed by a picture of the hosts, claimed by conditional writes, in the transaction of a batch.
 
-Invariant: nothing is ever claimed beyond a host's limits, whoever else claims at the same time. A host that turns out
-to have less than its picture said costs a new plan for the servers that were to go there, and for no other.
+Claims come last, as quotas do: a host's row is held for as long as a commit takes, so batches of several workers that
+place servers on the same hosts do not follow each other. A host that turns out to have less than its picture said makes
+the batch Stale. Decided again it claims first, and then such a host costs a new plan for the servers that were to go
+there, and for no other. Invariant: nothing is ever claimed beyond a host's limits, whoever else claims meanwhile.
 """
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from muster.base.errors import Stale
 from muster.domain.placement import Demand, GroupRule, HostPicture, Request, Search, Strategy, place, searches
 from muster.domain.server_shares import demand
 from muster.domain.servers import NewServer
 from muster.store import hosts as host_store
+from muster.store import outbox as outbox_store
 from muster.store import server_groups as group_store
 from muster.store.engine import Connection
 
@@ -33,21 +37,27 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
 
 
 class Placement:
-    """Places and claims for one batch. `hosts` are the hosts as last seen, by id."""
+    """Places and claims for one batch. `hosts` are the hosts as last seen, by id.
 
-    def __init__(self, connection: Connection, now: float, settings: ServerSettings) -> None:
+    With `claims_first` a host's share is claimed as soon as servers are placed there, else by `settle`.
+    """
+
+    def __init__(
+        self, connection: Connection, now: float, settings: ServerSettings, *, claims_first: bool = False
+    ) -> None:
         self._connection = connection
         self._now = now
         self._settings = settings
+        self._claims_first = claims_first
         self._groups: dict[str, GroupRule] = {}
         self.hosts: dict[str, HostPicture] = {}
 
-    async def claim(self, drafts: Sequence[NewServer]) -> dict[str, str]:
-        """Server ids to host ids, claimed, for all that fit. Raises Stale if hosts change all the time.
+    async def place(self, drafts: Sequence[NewServer]) -> dict[str, str]:
+        """Server ids to host ids, for all that fit. Raises Stale if hosts change all the time.
 
         Of hosts only as many are read as there are servers, unless these name hosts or groups; all of them for those
-        that find no place there. Three queries, one statement for hosts that give the same, and that again for what
-        others were faster with.
+        that find no place there. Three queries; what is claimed first costs a statement for hosts that give the same,
+        and that again for what others were faster with.
         """
         self._groups = await group_store.read_rules(
             self._connection, {draft.server_group_id for draft in drafts if draft.server_group_id}
@@ -58,9 +68,11 @@ class Placement:
         for _ in range(_ROUNDS):
             requests = [self._request(draft) for draft in left]
             pictures, all_seen = await self._pictures([] if all_seen else searches(requests))
+            if not self._claims_first:
+                pictures = _less(pictures, _by_host(drafts, placed))
             planned = place(pictures, requests, self._settings.strategy)
             mine = [draft for draft in left if draft.id in planned]
-            full = await self._claim_all(mine, planned)
+            full = await self._claim_all(mine, planned) if self._claims_first else set()
             placed |= {server_id: host_id for server_id, host_id in planned.items() if host_id not in full}
             left = [draft for draft in left if planned.get(draft.id) in (full if all_seen else {*full, None})]
             if not left:
@@ -69,8 +81,22 @@ class Placement:
         raise Stale("Hosts' capacity changes faster than servers can be placed")
 
     async def release(self, drafts: Collection[NewServer], placed: Mapping[str, str]) -> None:
-        """Give the claims of these servers back. One statement for hosts that get the same, and one."""
-        await host_store.release(self._connection, _by_host(drafts, placed))
+        """Give the claims of these servers back, if there are any. One statement for hosts that get the same."""
+        if self._claims_first:
+            await host_store.release(self._connection, _by_host(drafts, placed))
+
+    async def settle(self, drafts: Collection[NewServer], placed: Mapping[str, str]) -> Mapping[str, int]:
+        """Claim what is not yet claimed for these servers, and return each host's number for what it will hear of them.
+
+        Raises Stale if a host has not that much left. One statement for hosts that give the same.
+        """
+        shares = _by_host(drafts, placed)
+        if self._claims_first:
+            return await outbox_store.raise_seqs(self._connection, shares.keys(), self._now)
+        seqs = await host_store.claim_and_raise(self._connection, shares, self._now)
+        if len(seqs) < len(shares):
+            raise Stale("Others were faster with what hosts had left")
+        return seqs
 
     async def close_groups(self, group_ids: Collection[str]) -> None:
         """Note that members of these groups were placed. Raises Stale if another placed members meanwhile."""
@@ -108,6 +134,12 @@ class Placement:
                 members = self._groups[draft.server_group_id].members
                 members[planned[draft.id]] = members.get(planned[draft.id], 0) + 1
         return full
+
+
+def _less(pictures: Sequence[HostPicture], taken: Mapping[str, tuple[Demand, int]]) -> list[HostPicture]:
+    """The hosts without what is taken of them, but not yet claimed."""
+    none = (Demand(), 0)
+    return [replace(picture, free=picture.free.minus(taken.get(picture.id, none)[0])) for picture in pictures]
 
 
 def _by_host(drafts: Collection[NewServer], placed: Mapping[str, str]) -> dict[str, tuple[Demand, int]]:

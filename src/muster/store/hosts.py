@@ -123,8 +123,13 @@ def _row(hello: Hello, overcommit: Overcommit, now: float) -> dict[str, object]:
 
 
 def in_order(host_ids: Collection[str]) -> Select[tuple[str]]:
-    """These hosts' ids, for a statement that changes many: whose rows everybody takes in this order."""
-    return select(hosts.c.id).where(among(hosts.c.id, host_ids)).order_by(hosts.c.id).with_for_update()
+    """These hosts' ids, for a statement that changes many: whose rows everybody takes in this order.
+
+    Not against those who refer to them: others' new servers on the same hosts are no reason to wait, and whoever has
+    written some comes here next.
+    """
+    statement = select(hosts.c.id).where(among(hosts.c.id, host_ids)).order_by(hosts.c.id)
+    return statement.with_for_update(key_share=True)
 
 
 # Of hosts, by id: what servers together claim of each, and how many they are.
@@ -258,15 +263,24 @@ def _has_room_on_bridge(servers: int) -> ColumnElement[bool]:
 async def claim(connection: AsyncConnection, shares: Shares) -> set[str]:
     """Claim of each host its share for new servers together; the hosts that have that much left. Of others nothing.
 
-    Conditional statements: nothing is ever claimed beyond a host's limits. One for all hosts that give the same, and
-    one before that takes all rows in their order.
+    Conditional statements: nothing is ever claimed beyond a host's limits. One for all hosts that give the same; with
+    several kinds one before them, so that all rows are taken in everybody's order.
     """
-    given: set[str] = set()
-    for demand, servers, host_ids in await _alike(connection, shares):
+    return set(await _claim(connection, shares, {}))
+
+
+async def claim_and_raise(connection: AsyncConnection, shares: Shares, now: float) -> dict[str, int]:
+    """As `claim`, and raise `desired_seq` of those that have that much left; returns the new numbers."""
+    return await _claim(connection, shares, {"desired_seq": hosts.c.desired_seq + 1, "desired_at": now})
+
+
+async def _claim(connection: AsyncConnection, shares: Shares, also: Mapping[str, object]) -> dict[str, int]:
+    given: dict[str, int] = {}
+    for demand, servers, ours in await _alike(connection, shares):
         statement = (
             update(hosts)
             .where(
-                among(hosts.c.id, host_ids),
+                ours,
                 hosts.c.disabled.is_(False),
                 hosts.c.forced_down.is_(False),
                 hosts.c.vcpus_used + demand.vcpus <= hosts.c.vcpus_limit,
@@ -274,29 +288,34 @@ async def claim(connection: AsyncConnection, shares: Shares) -> set[str]:
                 hosts.c.disk_used_gib + demand.disk_gib <= hosts.c.disk_limit_gib,
                 _has_room_on_bridge(servers),
             )
-            .values(**_used(demand, servers))
-            .returning(hosts.c.id)
+            .values({**_used(demand, servers), **also})
+            .returning(hosts.c.id, hosts.c.desired_seq)
         )
-        given.update((await connection.execute(statement)).scalars())
+        given.update((await connection.execute(statement)).all())
     return given
 
 
 async def release(connection: AsyncConnection, shares: Shares) -> None:
     """Give back what gone servers had claimed of each host. Statements as for `claim`."""
-    for demand, servers, host_ids in await _alike(connection, shares):
+    for demand, servers, ours in await _alike(connection, shares):
         less = Demand(vcpus=-demand.vcpus, ram_mib=-demand.ram_mib, disk_gib=-demand.disk_gib)
-        await connection.execute(update(hosts).where(among(hosts.c.id, host_ids)).values(**_used(less, -servers)))
+        await connection.execute(update(hosts).where(ours).values(_used(less, -servers)))
 
 
-async def _alike(connection: AsyncConnection, shares: Shares) -> list[tuple[Demand, int, Sequence[str]]]:
-    """Shares, and the hosts that have them alike. Their rows are ours from here on, taken in everybody's order."""
+async def _alike(connection: AsyncConnection, shares: Shares) -> list[tuple[Demand, int, ColumnElement[bool]]]:
+    """Shares, and which hosts have them alike, for one statement each, which take rows in everybody's order.
+
+    Where that needs a statement of its own, the rows are ours from here on.
+    """
     alike: defaultdict[tuple[Demand, int], list[str]] = defaultdict(list)
     for host_id, share in sorted(shares.items()):
         alike[share].append(host_id)
-    if len(shares) > 1:
-        for part in chunks(sorted(shares)):
-            await connection.execute(in_order(part))
-    return [(*share, part) for share, host_ids in alike.items() for part in chunks(host_ids)]
+    parts = [(*share, part) for share, host_ids in alike.items() for part in chunks(host_ids)]
+    if len(parts) == 1:
+        return [(demand, servers, hosts.c.id.in_(in_order(part))) for demand, servers, part in parts]
+    for part in chunks(sorted(shares)):
+        await connection.execute(in_order(part))
+    return [(demand, servers, among(hosts.c.id, part)) for demand, servers, part in parts]
 
 
 def _used(demand: Demand, servers: int) -> dict[str, ColumnElement[int]]:

@@ -62,7 +62,8 @@ async def test_a_server_has_no_place_only_if_no_host_has_room(database: Database
         for _ in range(12):
             drafts = [draft(f"s{n}", rng) for n in range(rng.choice((1, 3, 8)))]
             placement = Placement(connection, NOW, ServerSettings(strategy=rng.choice(list(Strategy))))
-            placed = await placement.claim(drafts)
+            placed = await placement.place(drafts)
+            await placement.settle([one for one in drafts if one.id in placed], placed)
             left = await store.read_pictures(connection, seen_after=50.0)
             for one in drafts:
                 needs = Demand(
@@ -76,10 +77,10 @@ async def test_few_hosts_are_read_for_few_servers(database: Database) -> None:
     async with database.write() as connection:
         await add_hosts(connection, *(f"h{number:02}" for number in range(N_HOSTS)), now=NOW)
         placement = Placement(connection, NOW, ServerSettings())
-        assert len(await placement.claim([draft("s", Random(3), zone="nova")])) == 1
+        assert len(await placement.place([draft("s", Random(3), zone="nova")])) == 1
         assert len(placement.hosts) == 1
         named = draft("t", Random(3), zone="nova", wanted_hostname="h33")
-        assert await placement.claim([named]) == {"t": "h33"}
+        assert await placement.place([named]) == {"t": "h33"}
 
 
 def draft(server_id: str, rng: Random, zone: str | None = None, **fields: object) -> NewServer:

@@ -10,10 +10,14 @@ from sqlalchemy import func, select, update
 
 from muster.base.errors import Conflict, Exhausted, Forbidden, NotFound
 from muster.base.ids import new_uuid
+from muster.base.metrics import REDECIDED
+from muster.domain.placement import Demand
 from muster.domain.ports import NewPort
 from muster.domain.reports import HostCapacity
 from muster.domain.servers import Asked, Server, Verb, WantedNic
+from muster.services.outbox import Outbox
 from muster.services.server_placement import Placement, ServerSettings
+from muster.store import hosts as host_store
 from muster.store import usages
 from muster.store.addresses import addresses
 from muster.store.engine import Database
@@ -22,7 +26,7 @@ from muster.store.ports import ports
 from muster.store.servers import servers
 from tests.conformance.locks.lying import LyingLocks
 
-from .compute_cloud import FLAVOR, add_hosts
+from .compute_cloud import FLAVOR, add_hosts, add_server
 from .workers import ADMIN, a_network, a_server, workers
 
 # With the overcommit of 1.2 a host has memory for three servers of the flavor.
@@ -31,6 +35,7 @@ A_HOST_HOLDS = 3
 HOSTS = 5
 #: Hosts that were heard of as late as that are there however long a test takes.
 HOUR_S = 3_600.0
+HANG_S = 60.0
 
 
 async def _hosts(database: Database, count: int = HOSTS) -> None:
@@ -144,7 +149,7 @@ class Outdated(Placement):
     """Sees at first what the hosts were before others claimed: `before` changes them after the first look."""
 
     def __init__(self, *arguments, before) -> None:
-        super().__init__(*arguments)
+        super().__init__(*arguments, claims_first=True)
         self._before = before
         self.looks = 0
 
@@ -159,7 +164,7 @@ class Outdated(Placement):
 async def _placed_after(database: Database, change, count: int) -> tuple[Outdated, dict[str, str]]:
     async with database.write() as connection:
         placement = Outdated(connection, time.time(), ServerSettings(), before=change)
-        return placement, await placement.claim([a_server() for _ in range(count)])
+        return placement, await placement.place([a_server() for _ in range(count)])
 
 
 async def test_only_servers_of_a_host_that_others_filled_are_placed_anew(database):
@@ -178,6 +183,84 @@ async def test_a_host_that_was_disabled_meanwhile_gets_nothing(database):
     _, placed = await _placed_after(database, disabled, 5)
     assert Counter(placed.values()) == {"h1": 3}  # and two have no place
     assert (await _claimed(database))["h0"] == (0, 0)
+
+
+class Paused(Outbox):
+    """Keeps the first batch that makes ports waiting in the middle of its transaction, until `go`."""
+
+    def __init__(self) -> None:
+        super().__init__(time.time)
+        self.reached = asyncio.Event()
+        self.go = asyncio.Event()
+
+    async def members_changed(self, connection, before, after) -> None:
+        if not self.reached.is_set():
+            self.reached.set()
+            await self.go.wait()
+        await super().members_changed(connection, before, after)
+
+
+def _decided_again() -> float:
+    return REDECIDED.labels("servers.create")._value.get()
+
+
+async def _two_on_one_host(both, database: Database, first: int, second: int) -> list[str]:
+    """The first worker's servers are decided, but not committed, while the second's are made: their states."""
+    await _hosts(database, 1)
+    # A network without a subnet: nothing but the host is shared.
+    network_ids = [await a_network(worker, None) for worker in both]
+    both[0].creation._ports.changes = paused = Paused()
+    drafts = [
+        [a_server(f"p{index}", network_ids[index]) for _ in range(count)] for index, count in enumerate((first, second))
+    ]
+    made = asyncio.create_task(both[0].creation.create(drafts[0]))
+    async with asyncio.timeout(HANG_S):
+        await paused.reached.wait()
+        made_meanwhile = await both[1].creation.create(drafts[1])
+        assert [server.status for server in made_meanwhile] == ["BUILD"] * second
+        paused.go.set()
+        return [server.status for server in await made]
+
+
+async def test_batches_on_the_same_hosts_do_not_wait_for_one_another(database, tmp_path):
+    if database.is_sqlite:
+        return  # one writer: they follow each other
+    before = _decided_again()
+    async with workers(database, tmp_path) as both:
+        assert await _two_on_one_host(both, database, 1, 2) == ["BUILD"]
+        await _check(database)
+    assert _decided_again() == before
+
+
+async def test_what_others_claimed_meanwhile_is_decided_again(database, tmp_path):
+    if database.is_sqlite:
+        return
+    before = _decided_again()
+    async with workers(database, tmp_path) as both:
+        assert sorted(await _two_on_one_host(both, database, 3, 2)) == ["BUILD", "ERROR", "ERROR"]
+        await _check(database)
+    assert _decided_again() == before + 1
+
+
+async def test_who_wrote_servers_of_the_same_hosts_claim_them_one_after_the_other(database):
+    """A server's row refers to its host's, which must not make two wait for each other: a deadlock raises Stale."""
+    if database.is_sqlite:
+        return
+    await _hosts(database, 3)
+    other, both_wrote = Database(database.url), asyncio.Barrier(2)
+
+    async def create(one: Database, name: str) -> None:
+        async with one.write() as connection:
+            for index in range(3):
+                await add_server(connection, f"{name}{index}", host_id=f"h{index}")
+            await both_wrote.wait()
+            shares = {f"h{index}": (Demand(vcpus=1, ram_mib=FLAVOR.ram_mib), 1) for index in range(3)}
+            assert len(await host_store.claim_and_raise(connection, shares, 1.0)) == 3
+
+    async with asyncio.timeout(HANG_S):
+        await asyncio.gather(create(database, "a"), create(other, "b"))
+    await other.close()
+    assert set((await _claimed(database)).values()) == {(2, 2 * FLAVOR.ram_mib)}
 
 
 class Users:

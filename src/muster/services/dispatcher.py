@@ -3,13 +3,14 @@
 A note is removed only after its message was taken by the bus, so a crash in between publishes it twice, which changes
 nothing. Of several processes one at a time publishes, so that a host's notes come in order, and what all others note
 meanwhile is one message per host: whoever has claimed the outbox takes all that waits, and looks for more before it
-rests. A claim ends with its transaction, so a dead process has none; a sweep every few seconds publishes what it left.
-Nothing else waits for a claim, however slow the bus is.
+rests. A claim ends with its transaction, so a dead process has none, and one that stands still soon has none; a sweep
+every few seconds publishes what it left. Nothing else waits for a claim, however slow the bus is.
 """
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 
 from msgspec.structs import replace
 
@@ -17,6 +18,7 @@ from muster.base.clock import Clock
 from muster.base.errors import MusterError, Stale, Transient
 from muster.base.log import get_logger
 from muster.base.metrics import MESSAGES, OUTBOX_SECONDS, RESYNCS
+from muster.base.tasks import to_its_end
 from muster.bus.protocol import Bus
 from muster.domain.messages import Desired, encode, host_topic
 from muster.services.host_messages import changes_for, everything_for
@@ -24,7 +26,7 @@ from muster.services.image_tickets import ImageTickets
 from muster.store import group_members as member_store
 from muster.store import network_members as network_store
 from muster.store import outbox as store
-from muster.store.engine import Database
+from muster.store.engine import Connection, Database
 from muster.store.outbox import Note
 
 log = get_logger(__name__)
@@ -33,8 +35,35 @@ _NOTES = 5_000
 # Publishing is followed by a rest of so many times as long as it took, at most so long: then more is noted for the same
 # hosts. A lone change takes milliseconds, so who comes next hardly waits.
 _REST_TIMES, _REST_MAX_S = 3, 0.5
+# How often the claim is kept: several times before it is taken away (`store.outbox.CLAIM_S`).
+_KEEP_S = 1.0
 # How long a change of the members of a group or network may wait to be published; then hosts are sent everything.
 _MEMBERS_KEPT_S = 600.0
+
+
+@asynccontextmanager
+async def _kept(claiming: Connection) -> AsyncIterator[None]:
+    """The claim is ours as long as this process does not stand still. Raises Away when it was lost meanwhile."""
+    done = asyncio.Event()
+    keeping = asyncio.create_task(_keep(claiming, done), name="claim of the outbox")
+    try:
+        yield
+    finally:
+        done.set()
+        await to_its_end(_ended(keeping))  # not cut off: a query that is costs its connection
+
+
+async def _keep(claiming: Connection, done: asyncio.Event) -> None:
+    while not done.is_set():
+        try:
+            async with asyncio.timeout(_KEEP_S):
+                await done.wait()
+        except TimeoutError:
+            await store.keep(claiming)
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    await task
 
 
 class Dispatcher:
@@ -76,13 +105,14 @@ class Dispatcher:
         Three transactions, two of them at a time, and about ten queries for any number.
         """
         while True:
-            async with self._database.read() as claiming:
+            async with self._database.hold() as claiming:
                 if not await store.claim(claiming):
                     return 0
                 if notes := await store.read(claiming, _NOTES):
-                    began = time.monotonic()
-                    await self._publish_apart(notes)
-                    await asyncio.sleep(min(_REST_MAX_S, _REST_TIMES * (time.monotonic() - began)))
+                    async with _kept(claiming):
+                        began = time.monotonic()
+                        await self._publish_apart(notes)
+                        await asyncio.sleep(min(_REST_MAX_S, _REST_TIMES * (time.monotonic() - began)))
                     return len(notes)
 
     async def _publish_apart(self, notes: Sequence[Note]) -> None:

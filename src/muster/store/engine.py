@@ -74,21 +74,35 @@ class Database:
         else:
             self._settings = from_url(url, **settings)
             self._servers = postgresql.Servers(self._settings)
-            self._writer = self._reader = self._servers.engine
+            self._writer = self._servers.engine
+            # Each statement has a picture of its own anyway, so it needs no BEGIN before it and no ROLLBACK behind.
+            self._reader = self._writer.execution_options(isolation_level="AUTOCOMMIT")
             self._doubt_s, self._patience_s = self._settings.doubt_s, self._settings.patience_s
         self._presence = Presence(self._look, self._patience_s)
 
     @asynccontextmanager
     async def read(self, *, one_picture: bool = False) -> AsyncIterator[AsyncConnection]:
-        """A transaction for reading: one consistent picture on SQLite, one per statement on PostgreSQL.
+        """For reading: one consistent picture on SQLite, one per statement on PostgreSQL, without a transaction.
 
-        With `one_picture`, PostgreSQL too shows what was committed at the first statement (REPEATABLE READ); it costs
-        nothing more. Waits for a database that is away. Raises Away when it goes away in the middle, Transient when it
-        stays away.
+        With `one_picture`, PostgreSQL too shows what was committed at the first statement (REPEATABLE READ): that is a
+        transaction, two round trips more. Waits for a database that is away. Raises Away when it goes away in the
+        middle, Transient when it stays away.
         """
-        async with self._connected(self._reader) as connection:
-            if one_picture and not self.is_sqlite:
-                await connection.execution_options(isolation_level="REPEATABLE READ")
+        if self.is_sqlite or not one_picture:
+            async with self._connected(self._reader) as connection:
+                yield connection
+            return
+        async with self._connected(self._writer) as connection:
+            await connection.execution_options(isolation_level="REPEATABLE READ")
+            yield connection
+
+    @asynccontextmanager
+    async def hold(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that writes nothing, and has what it locked until the end of the block. On SQLite, as `read`.
+
+        Raises what `read` raises.
+        """
+        async with self._connected(self._reader if self.is_sqlite else self._writer) as connection:
             yield connection
 
     @asynccontextmanager

@@ -48,6 +48,8 @@ outbox = Table(
 
 # The key of the lock of who publishes.
 _OUTBOX = 0x6D75_7374_6572
+#: How long a process may stand still with the claim, in seconds, until PostgreSQL takes it away.
+CLAIM_S = 5.0
 # As a `member_generation`: all members of a network, for a host that has just become one.
 ALL_MEMBERS = 0
 
@@ -100,15 +102,22 @@ async def claim(connection: AsyncConnection) -> bool:
     """Whether there are notes and nobody is publishing them: then they are ours until the end of this transaction.
 
     Who finds none claims nothing, so whoever writes a note after that gets them. PostgreSQL holds a lock that nothing
-    else takes; of a process that dies it is gone with its transaction. SQLite has one process, whose dispatcher does
-    one thing at a time. One query.
+    else takes; of a process that dies it is gone with its transaction, and of one that stands still as soon as that has
+    been idle for CLAIM_S, so whoever has it says so in time that it lives (`keep`). SQLite has one process, whose
+    dispatcher does one thing at a time. One query.
     """
     free: ColumnElement[bool] = true()
     if connection.dialect.name == "postgresql":
-        free = func.pg_try_advisory_xact_lock(_OUTBOX)
-    # A CASE, since of an AND PostgreSQL may look at the lock first.
+        limit = func.set_config("idle_in_transaction_session_timeout", str(int(CLAIM_S * 1_000)), true())
+        # A CASE, since of an AND PostgreSQL may look at the right side first.
+        free = case((func.pg_try_advisory_xact_lock(_OUTBOX), limit.is_not(None)), else_=false())
     statement = select(case((exists(select(outbox.c.id)), free), else_=false()))
     return bool((await connection.execute(statement)).scalar_one())
+
+
+async def keep(connection: AsyncConnection) -> None:
+    """Say that whoever has the claim is alive. One query."""
+    await connection.execute(select(1))
 
 
 async def read(connection: AsyncConnection, limit: int) -> list[Note]:

@@ -6,11 +6,13 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 from sqlalchemy import func, select
 
+from muster.base.errors import Away
 from muster.bus.memory import MemoryBus
 from muster.domain.messages import Desired, decode
+from muster.services import dispatcher
 from muster.services.dispatcher import Dispatcher
 from muster.store import outbox as store
-from muster.store.engine import Database
+from muster.store.engine import Connection, Database
 from muster.store.outbox import Change, outbox
 
 from .compute_cloud import add_hosts, add_server
@@ -46,6 +48,15 @@ async def note(database: Database, *host_ids: str) -> None:
         await store.insert(connection, changes, seqs, 1.0)
 
 
+async def claimed(database: Database) -> None:
+    """Wait until the outbox can be had."""
+    while True:
+        async with database.hold() as connection:
+            if await store.claim(connection):
+                return
+        await asyncio.sleep(0.02)
+
+
 @pytest.fixture
 async def both(database: Database) -> AsyncIterator[tuple[Database, Database]]:
     """The same database, as two processes see it; every host has a server."""
@@ -60,17 +71,17 @@ async def both(database: Database) -> AsyncIterator[tuple[Database, Database]]:
 
 async def test_the_outbox_is_claimed_by_one_until_it_is_done(both: tuple[Database, Database]) -> None:
     one, two = both
-    async with one.read() as first:
+    async with one.hold() as first:
         assert not await store.claim(first)  # nothing waits: who notes something now finds it free
         await note(two, *HOSTS)
-        async with two.read() as second:
+        async with two.hold() as second:
             assert await store.claim(second)
-    async with one.read() as first:
+    async with one.hold() as first:
         assert await store.claim(first)
         assert [found.host_id for found in await store.read(first, 5)] == HOSTS[:5]  # those that wait longest
-        async with two.read() as second:
+        async with two.hold() as second:
             assert await store.claim(second) == one.is_sqlite
-    async with two.read() as second:
+    async with two.hold() as second:
         assert await store.claim(second)
 
 
@@ -79,16 +90,59 @@ async def test_a_dead_process_has_no_claim(both: tuple[Database, Database]) -> N
     if one.is_sqlite:
         return
     await note(one, "h0")
-    async with one.read() as first:
+    async with one.hold() as first:
         assert await store.claim(first)
         raw = await first.get_raw_connection()
         raw.driver_connection.terminate()  # type: ignore[union-attr]
     async with asyncio.timeout(HANG_S):
-        while True:
-            async with two.read() as second:
-                if await store.claim(second):
-                    break
-            await asyncio.sleep(0.01)
+        await claimed(two)
+
+
+async def test_a_process_that_stands_still_soon_has_no_claim(both: tuple[Database, Database]) -> None:
+    """Also where its other transactions may be idle for long."""
+    one, two = both
+    if one.is_sqlite:
+        return
+    await note(one, "h0")
+    patient = Database(one.url, stopped_s=3_600.0)
+
+    async def stand_still_with_it() -> None:
+        async with patient.hold() as first:
+            assert await store.claim(first)
+            async with asyncio.timeout(HANG_S):
+                await claimed(two)
+            await store.keep(first)  # it goes on, and hears that it was too late
+
+    with pytest.raises(Away):
+        await stand_still_with_it()
+    await patient.close()
+
+
+async def test_who_publishes_for_long_keeps_the_claim(
+    both: tuple[Database, Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = both
+    monkeypatch.setattr(store, "CLAIM_S", 3.0)
+    monkeypatch.setattr(dispatcher, "_KEEP_S", 0.3)
+    bus = SlowBus()
+    await note(one, *HOSTS)
+    kept = 0
+
+    async def keep(connection: Connection) -> None:
+        nonlocal kept
+        await store_keep(connection)
+        kept += 1
+
+    store_keep = store.keep
+    monkeypatch.setattr(store, "keep", keep)
+    publishing = asyncio.create_task(Dispatcher(one, bus, lambda: 1.0).publish())
+    async with asyncio.timeout(HANG_S):
+        while kept < 15:  # for longer than the claim lasts by itself
+            await asyncio.sleep(0.05)
+        if not one.is_sqlite:
+            assert await Dispatcher(two, bus, lambda: 1.0).publish() == 0
+        bus.open.set()
+        assert await publishing == len(HOSTS)
 
 
 async def test_a_slow_bus_keeps_nobody_waiting(both: tuple[Database, Database]) -> None:

@@ -26,6 +26,9 @@ from muster.store.postgresql_settings import PostgresSettings
 # The driver waits this much longer than PostgreSQL itself, which ends a slow statement in good order.
 _GRACE_S = 5.0
 
+# How many statements a connection keeps prepared: more than there are in use.
+_STATEMENTS = 500
+
 # SQLSTATEs (PostgreSQL, appendix A).
 # Serialization failure and deadlock: the transaction left nothing and may be decided again.
 _LOST_TO_ANOTHER = frozenset({"40001", "40P01"})
@@ -50,9 +53,10 @@ class Servers:
         self._generation = 0
         self.engine = create_async_engine(
             "postgresql+asyncpg://",
-            async_creator=self._connect,
+            creator=self._adapted,
             pool_size=settings.connections,
             max_overflow=1,  # for whoever looks whether the server is back
+            pool_use_lifo=True,  # each prepares its statements for itself: few connections should, not all in turn
             **JSON,
         )
         self._turns = asyncio.Semaphore(settings.connections)
@@ -89,6 +93,12 @@ class Servers:
         # A server that ends says so to each of its connections; asking costs no round trip, as a ping would.
         if dbapi_connection.driver_connection.is_closed() or record.info["generation"] != self._generation:
             raise DisconnectionError
+
+    def _adapted(self) -> Any:
+        """A connection as SQLAlchemy wants it: what `async_creator` would do, which takes no size of the cache."""
+        return self.engine.sync_engine.dialect.dbapi.connect(  # type: ignore[union-attr]
+            async_creator_fn=self._connect, prepared_statement_cache_size=_STATEMENTS
+        )
 
     async def _connect(self) -> Any:
         """A connection of the driver's. Raises the driver's errors, OSError, TimeoutError."""

@@ -25,11 +25,12 @@ _HOSTS_S = 120.0
 
 
 class Cluster(msgspec.Struct, frozen=True):
-    """Its API, its database, and where its workers tell their metrics."""
+    """Its API, its database, and where its workers and its hosts tell their metrics."""
 
     stage: Stage
     database: Engine
     metrics_ports: tuple[int, ...]
+    hosts_metrics_port: int
 
     @property
     def cpu_s(self) -> float:
@@ -40,12 +41,20 @@ class Cluster(msgspec.Struct, frozen=True):
         """Every sample of the workers' metrics, name and labels as Prometheus writes them, added up. Blocking."""
         found: dict[str, float] = {}
         for port in self.metrics_ports:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
-                for line in answer.read().decode().splitlines():
-                    if not line.startswith("#"):
-                        name, _, value = line.rpartition(" ")
-                        found[name] = found.get(name, 0.0) + float(value)
+            for name, value in _samples(port).items():
+                found[name] = found.get(name, 0.0) + value
         return found
+
+    def hosts_metrics(self) -> dict[str, float]:
+        """As `metrics`, of the process of all simulated hosts. Blocking."""
+        return _samples(self.hosts_metrics_port)
+
+
+def _samples(port: int) -> dict[str, float]:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
+        lines = answer.read().decode().splitlines()
+    pairs = (line.rpartition(" ") for line in lines if not line.startswith("#"))
+    return {name: float(value) for name, _, value in pairs}
 
 
 @asynccontextmanager
@@ -53,18 +62,18 @@ async def a_cluster(workers: int, sim_hosts: int = 0) -> AsyncIterator[Cluster]:
     """So many workers, and simulated hosts in one process of their own; gone at the end of the block."""
     with TemporaryDirectory(prefix="muster-benchmark-") as folder:
         async with a_postgresql() as database, an_etcd() as locks, a_rabbitmq() as bus:
-            port = free_ports(workers)
+            port = free_ports(workers + 1)
             settings = Path(folder) / "muster.toml"
             settings.touch(mode=0o600)
             settings.write_text(
                 f'folder = "{folder}"\nsecret = "{secrets.token_hex(32)}"\n[engines]\n'
                 f'database_url = "{database.url}"\nlocks_url = "{locks.url}"\nbus_url = "{bus.url}"\n'
-                f"[serve]\nmetrics_port = {port}\n"
+                f"[serve]\nmetrics_port = {port}\n[host]\nmetrics_port = {port + workers}\n"
             )
             told = ("--settings", str(settings), "--workers", str(workers), "--port", "0")
             async with on_stage(Launch(arguments=("-m", "muster", "serve", *told), folder=Path(folder))) as stage:
                 await stage.ensure_image()
-                cluster = Cluster(stage, database, tuple(range(port, port + workers)))
+                cluster = Cluster(stage, database, tuple(range(port, port + workers)), port + workers)
                 if not sim_hosts:
                     yield cluster
                     return

@@ -1,7 +1,8 @@
 """2,000 servers by 2,000 requests at once, made and deleted by 1, 2, 4 and 8 workers of `muster serve`.
 
 On one small machine more workers make nothing faster: clients and engines eat the gain. What is looked at instead is
-what grows with the number of workers: processor time, transactions, lock waits, messages, decisions made again.
+what grows with the number of workers: processor time, transactions, lock waits, messages and how long they take,
+decisions made again.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from muster.bench.run import run_servers
 
 FLAVOR = "m1.tiny"
 YARDSTICK = "one worker, in the same run"
+_DELIVERY = "muster_bus_delivery_seconds"
 SMALL = "MUSTER_BENCH_WORKERS"
 
 
@@ -49,6 +51,7 @@ class Cost(msgspec.Struct, frozen=True):
     workers_cpu_s: float
     database_cpu_s: float
     metrics: dict[str, float]
+    hosts_metrics: dict[str, float]
 
     def total(self, name: str) -> float:
         """A metric, over all its labels."""
@@ -79,6 +82,16 @@ class Cost(msgspec.Struct, frozen=True):
         return self.metrics.get('muster_messages_total{direction="from_hosts"}', 0.0) / self.figure("create").total
 
     @property
+    def to_hosts_s(self) -> float:
+        """From publishing a message to its host's reading it: the mean, of the same clock."""
+        return _mean(self.hosts_metrics, _DELIVERY)
+
+    @property
+    def from_hosts_s(self) -> float:
+        """The same for what hosts say."""
+        return _mean(self.metrics, _DELIVERY)
+
+    @property
     def resyncs(self) -> float:
         """Hosts that were sent, or asked for, everything; each host's first greeting is before it."""
         return self.total("muster_resyncs_total")
@@ -95,6 +108,14 @@ class Cost(msgspec.Struct, frozen=True):
 
     def figure(self, name: str) -> Figure:
         return next(figure for figure in self.result.figures if figure.name == name)
+
+
+def _mean(metrics: dict[str, float], name: str) -> float:
+    return metrics[f"{name}_sum"] / max(1.0, metrics[f"{name}_count"])
+
+
+def _times(value: float, one: float) -> float:
+    return value / max(1e-9, one)
 
 
 async def run(teller: Teller, quick: bool) -> Outcome:
@@ -120,12 +141,20 @@ async def run(teller: Teller, quick: bool) -> Outcome:
 
 
 async def _measured(cluster: Cluster, workers: int, count: int) -> Cost:
-    before = await asyncio.to_thread(cluster.metrics)
+    before, hosts_before = await asyncio.to_thread(_metrics, cluster)
     cpu_s, database_s = cluster.cpu_s, cluster.database.cpu_s
     result = await _servers(cluster, count, "bench")
     cpu_s, database_s = cluster.cpu_s - cpu_s, cluster.database.cpu_s - database_s
-    after = await asyncio.to_thread(cluster.metrics)
-    return Cost(workers, result, cpu_s, database_s, {name: after[name] - before.get(name, 0.0) for name in after})
+    after, hosts_after = await asyncio.to_thread(_metrics, cluster)
+    return Cost(workers, result, cpu_s, database_s, _grown(before, after), _grown(hosts_before, hosts_after))
+
+
+def _metrics(cluster: Cluster) -> tuple[dict[str, float], dict[str, float]]:
+    return cluster.metrics(), cluster.hosts_metrics()
+
+
+def _grown(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
+    return {name: after[name] - before.get(name, 0.0) for name in after}
 
 
 async def _servers(cluster: Cluster, count: int, name: str) -> ServersResult:
@@ -154,6 +183,8 @@ def _grid(costs: list[Cost], sizes: Sizes) -> Grid:
             100 * cost.lock_wait_share,
             cost.messages_per_server,
             cost.reports_per_server,
+            1_000 * cost.to_hosts_s,
+            1_000 * cost.from_hosts_s,
             cost.outbox_p99_s,
             cost.resyncs,
             cost.total("muster_redecided_total"),
@@ -171,6 +202,8 @@ def _grid(costs: list[Cost], sizes: Sizes) -> Grid:
         "lock wait %",
         "messages per server",
         "from hosts",
+        "to a host ms",
+        "from one ms",
         "outbox p99 s",
         "resyncs",
         "decided again",
@@ -189,13 +222,18 @@ def _aims(costs: list[Cost]) -> list[Aim]:
     lost = sum(cost.figure("create").total - cost.active for cost in costs)
     errors = sum(sum(cost.result.traffic.errors.values()) for cost in costs)
     retries = sum(sum(cost.result.traffic.retries.values()) for cost in costs)
-    most = max(cost.per_1000 / costs[0].per_1000 for cost in costs)
+    one = costs[0]
+    most = max(cost.per_1000 / one.per_1000 for cost in costs)
+    later = max(
+        max(_times(cost.to_hosts_s, one.to_hosts_s), _times(cost.from_hosts_s, one.from_hosts_s)) for cost in costs
+    )
     return [
         Aim(what="servers that did not become ACTIVE", value=lost, at_most=0, exact=True),
         Aim(what="errors", value=errors, at_most=0, exact=True),
         Aim(what="retries", value=retries, at_most=0, exact=True),
         Aim(what="CPU seconds per server, of those by one worker", value=most, at_most=1.3),
         Aim(what="messages per server", value=max(cost.messages_per_server for cost in costs), at_most=1.0),
+        Aim(what="mean time of a message on the bus, of that by one worker", value=later, at_most=1.3),
         Aim(what="hosts sent or asked for everything", value=max(cost.resyncs for cost in costs), at_most=0),
         Aim(what="decisions made again", value=sum(c.total("muster_redecided_total") for c in costs), at_most=0),
     ]

@@ -92,7 +92,7 @@ class RabbitBus:
         return await _nowhere([pair for pair in zip(messages, outcomes, strict=True) if pair[0][0] not in late])
 
     def _send_one(self, channel: AbstractChannel, topic: str, body: bytes) -> Coroutine[Any, Any, Any]:
-        properties = Basic.Properties(delivery_mode=_PERSISTENT, headers={SENT_AT: time.time()})
+        properties = Basic.Properties(delivery_mode=_PERSISTENT, headers={SENT_AT: time.time_ns() // 1_000})
         key = self._settings.prefix + topic
         return channel.basic_publish(body, routing_key=key, properties=properties, mandatory=True)
 

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import re
 import subprocess
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from random import Random
@@ -222,16 +223,19 @@ async def test_a_queue_that_someone_deletes_is_made_again(rabbitmq: RabbitMq, pr
 async def test_how_long_messages_take_is_counted(rabbitmq: RabbitMq, prefix: str) -> None:
     async with opened(f"{rabbitmq.url}?prefix={prefix}", 2) as [writer, reader]:
         published, delivered = counted(PUBLISH_SECONDS), counted(DELIVERY_SECONDS)
+        took_s, began = counted(DELIVERY_SECONDS, "_sum"), time.time()
         listening = await reader.subscribe("host.a")
         await writer.publish([("host.a", b"1"), ("host.a", b"2")])
         assert await read(listening, 2) == [b"1", b"2"]
         assert counted(PUBLISH_SECONDS) == published + 1
         assert counted(DELIVERY_SECONDS) == delivered + 2
+        # Each less than all of this: a header of 32 bits said anything up to a minute, or nothing.
+        assert 0.0 < counted(DELIVERY_SECONDS, "_sum") - took_s < 2 * (time.time() - began)
 
 
-def counted(histogram: Histogram) -> float:
+def counted(histogram: Histogram, what: str = "_count") -> float:
     [family] = histogram.collect()
-    return sum(sample.value for sample in family.samples if sample.name.endswith("_count"))
+    return sum(sample.value for sample in family.samples if sample.name.endswith(what))
 
 
 async def test_a_queue_with_other_limits_is_used_as_it_is(rabbitmq: RabbitMq, prefix: str) -> None:

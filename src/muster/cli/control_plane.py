@@ -50,6 +50,7 @@ from muster.services.readiness import Readiness, of_engines
 from muster.services.revocations import Revocations
 from muster.services.server_placement import ServerSettings
 from muster.services.singleton import Singleton
+from muster.services.statistics import Statistics
 from muster.services.token_authority import TokenAuthority
 from muster.services.token_keys import TokenKeys
 from muster.services.tokens import LIFETIME_S
@@ -63,6 +64,7 @@ _FINISH_S = 10.0
 _SWEEP_S = 60.0
 _ROTATE_S = 3_600.0
 _PURGE_S = 3_600.0
+_STATISTICS_S = 5.0
 
 Work = Callable[[], Coroutine[Any, Any, None]]
 
@@ -168,6 +170,7 @@ def _assembled(settings: PlaneSettings, engines: Engines, keys: TokenKeys, passw
         "uploads": partial(repeating, image.uploads.sweep, _SWEEP_S),
         "seals of token keys": partial(repeating, keys.reseal, _KEYS_S),
         "rotation of token keys": partial(repeating, keys.rotate, _ROTATE_S),
+        "statistics of tables": partial(repeating, Statistics(database).refresh, _STATISTICS_S),
     }
     return _Parts(
         makers=Makers(passwords=passwords, quotas=quotas, image=image, network=network, compute=compute),

@@ -364,6 +364,15 @@ asyncio.run(main())
 """
 
 
+async def test_who_has_left_libvirt_takes_no_place_of_it(host: Host, opened: Open) -> None:
+    """The daemon here has room for 20."""
+    for _ in range(25):
+        hypervisor = opened()
+        async with asyncio.timeout(120):
+            assert await hypervisor.observe() == {}
+        await hypervisor.close()
+
+
 async def test_guests_of_a_killed_agent_are_taken_over(host: Host, opened: Open, tmp_path: Path) -> None:
     hypervisor, server = opened(), host.server(boot_nonce=7)
     done(await hypervisor.prepare([server]))

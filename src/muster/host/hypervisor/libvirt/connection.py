@@ -62,6 +62,7 @@ class Connection:
         self._pool = ThreadPoolExecutor(threads, "libvirt")
         self._opening = threading.Lock()
         self._connection: Any = None
+        self._listening: list[int] = []  # numbers of its callbacks
         self._closed = False
         self.calls = 0
 
@@ -93,7 +94,7 @@ class Connection:
             if self._closed:
                 raise Transient("the connection to libvirt was closed")
             if self._connection is None or not self._connection.isAlive():
-                self._connection = None
+                self._leave()
                 self._connection = self._open()
             return self._connection
 
@@ -106,20 +107,33 @@ class Connection:
             with contextlib.suppress(libvirt.libvirtError):
                 connection.setKeepAlive(_KEEPALIVE_INTERVAL_S, _KEEPALIVE_COUNT)
             connection.registerCloseCallback(self._lost, None)
-            connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._happened, None)
-            connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, self._removed, None)
+            self._listening = [
+                connection.domainEventRegisterAny(None, event, listener, None)
+                for event, listener in (
+                    (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._happened),
+                    (libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, self._removed),
+                )
+            ]
             undo.pop_all()
         return connection
+
+    def _leave(self) -> None:
+        """Each of those who listen holds the connection open, whatever `close` says; the daemon has room for so many."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        for number in self._listening:
+            with contextlib.suppress(libvirt.libvirtError):
+                connection.domainEventDeregisterAny(number)
+        with contextlib.suppress(libvirt.libvirtError):
+            connection.unregisterCloseCallback()
+        with contextlib.suppress(libvirt.libvirtError):
+            connection.close()
 
     def _shut(self) -> None:
         self._pool.shutdown()
         with self._opening:
-            connection, self._connection = self._connection, None
-        if connection is not None:
-            with contextlib.suppress(libvirt.libvirtError):
-                connection.unregisterCloseCallback()
-            with contextlib.suppress(libvirt.libvirtError):
-                connection.close()
+            self._leave()
 
     # The three below run in the thread of libvirt's loop.
     def _happened(self, _connection: Any, domain: Any, event: int, _detail: int, _opaque: Any) -> None:

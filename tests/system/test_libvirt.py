@@ -117,7 +117,7 @@ def settings_of(host: Host, tmp_path: Path) -> LibvirtSettings:
         uri=host.daemon.uri,
         owner=tmp_path.name,
         accelerator=Accelerator.TCG,
-        shutdown_timeout_s=300.0,
+        shutdown_timeout_s=5.0,
         qemu_log_dir=host.daemon.qemu_log_dir,
     )
 
@@ -239,7 +239,7 @@ async def test_a_guests_whole_life(host: Host, opened: Open, tmp_path: Path) -> 
 async def test_a_guest_that_nobody_knows_is_kept_and_comes_back_with_its_disk(
     host: Host, opened: Open, tmp_path: Path
 ) -> None:
-    hypervisor = opened()
+    hypervisor = opened(shutdown_timeout_s=0.2)  # these guests do not listen to the power button
     known, gone = host.server(), host.server()
     await run(hypervisor, known, gone)
     instances, kept = tmp_path / "instances", tmp_path / "instances" / "kept"
@@ -268,7 +268,7 @@ async def test_a_guest_that_nobody_knows_is_kept_and_comes_back_with_its_disk(
 
 
 async def test_what_is_kept_goes_when_its_time_is_over(host: Host, opened: Open, tmp_path: Path) -> None:
-    hypervisor = opened(keep_unknown_s=1.0, kept_check_s=0.2)
+    hypervisor = opened(shutdown_timeout_s=0.2, keep_unknown_s=1.0, kept_check_s=0.2)
     server = host.server()
     await run(hypervisor, server)
     done(await hypervisor.keep([Stranger(server.id)]))
@@ -293,7 +293,7 @@ def _data_of(tmp_path: Path) -> Path:
 
 
 async def test_the_power_button_is_pressed_before_the_plug_is_pulled(host: Host, opened: Open) -> None:
-    hypervisor, server = opened(), host.server()
+    hypervisor, server = opened(shutdown_timeout_s=300.0), host.server()
     await run(hypervisor, server)
     await until_said(hypervisor, server, "boot 1")
     done(await hypervisor.stop([server.id], hard=False))
@@ -311,7 +311,7 @@ async def test_a_guest_that_ignores_the_button_is_ended_in_time(host: Host, open
 
 @pytest.mark.parametrize("hard", [True, False])
 async def test_a_higher_boot_nonce_restarts_a_guest_and_keeps_its_disk(host: Host, opened: Open, hard: bool) -> None:
-    hypervisor, server = opened(), host.server()
+    hypervisor, server = opened(shutdown_timeout_s=300.0), host.server()
     events = hypervisor.events()
     await run(hypervisor, server)
     await until_said(hypervisor, server, "boot 1")
@@ -558,7 +558,7 @@ async def test_an_ordinary_guest_reads_its_config_drive_and_takes_network_cards(
         async def fetch(self, image: ImageSpec, target: Path) -> None:
             await asyncio.to_thread(shutil.copyfile, built, target)
 
-    settings = msgspec.structs.replace(settings_of(host, tmp_path), card_timeout_s=300.0)
+    settings = msgspec.structs.replace(settings_of(host, tmp_path), shutdown_timeout_s=300.0, card_timeout_s=300.0)
     hypervisor = LibvirtHypervisor(settings, ImageCache(Source(), tmp_path / "images"))
     try:
         user_data = base64.b64encode(_SHOWS_ITS_CARDS).decode()

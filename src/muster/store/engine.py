@@ -244,6 +244,8 @@ class Database:
             if self.is_sqlite:
                 raise Transient("The database does not answer", retry_after_s=1.0) from error
             raise self._lost() from error
+        except postgresql.BROKEN as error:
+            raise self._lost() from error
         except DBAPIError as error:
             self._translate(error)
             raise

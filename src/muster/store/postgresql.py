@@ -23,6 +23,8 @@ from muster.base.tcp import notice_silence
 from muster.store.json_columns import JSON
 from muster.store.postgresql_settings import PostgresSettings
 
+# What the driver raises when a connection breaks while it is made ready; what comes later SQLAlchemy translates.
+BROKEN = (asyncpg.InterfaceError, asyncpg.PostgresConnectionError, asyncpg.exceptions.OperatorInterventionError)
 # The driver waits this much longer than PostgreSQL itself, which ends a slow statement in good order.
 _GRACE_S = 5.0
 

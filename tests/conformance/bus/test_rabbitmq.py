@@ -262,7 +262,12 @@ async def test_the_control_queue_of_an_earlier_version_is_made_anew_when_nobody_
     rabbitmq: RabbitMq, prefix: str
 ) -> None:
     url = f"{rabbitmq.url}?prefix={prefix}"
-    kinds = ("list_queues", "name", "arguments")
+
+    async def has_one_reader() -> bool:
+        listed = await asyncio.to_thread(rabbitmq.control, "list_queues", "name", "arguments")
+        [queue] = [line for line in listed.splitlines() if line.startswith(f"{prefix}control\t")]
+        return SINGLE_READER in queue
+
     async with opened(url, 3) as [old, first, second]:
         with pytest.MonkeyPatch.context() as monkeypatch:
             _shared(monkeypatch)
@@ -273,13 +278,12 @@ async def test_the_control_queue_of_an_earlier_version_is_made_anew_when_nobody_
             assert await read(listening, 1) == [b"kept"], "an old worker reads: it is left as it is"
         early = await first.subscribe(CONTROL_TOPIC)  # beside the old one, as while workers are replaced
         await early.close()
-        assert SINGLE_READER not in await asyncio.to_thread(rabbitmq.control, *kinds)
+        assert not await has_one_reader()
         await old.close()
         readers = await asyncio.gather(first.subscribe(CONTROL_TOPIC), second.subscribe(CONTROL_TOPIC))
         for body in numbered(20):
             await publish(first, CONTROL_TOPIC, [body])
-        listed = await asyncio.to_thread(rabbitmq.control, *kinds)
-        assert [line for line in listed.splitlines() if f"{prefix}control\t" in line and SINGLE_READER in line]
+        assert await has_one_reader()
         reading = [asyncio.create_task(read(reader, 20)) for reader in readers]
         done, other = await asyncio.wait(reading, timeout=HANG_S, return_when=asyncio.FIRST_COMPLETED)
         assert [task.result() for task in done] == [numbered(20)], "one of them gets all, in order"

@@ -94,7 +94,7 @@ async def test_any_number_of_values_is_one_statement_by_the_index(database, tabl
         if statement.startswith("SELECT"):
             seen.add(statement)
 
-    async with database.read() as connection:
+    async with database.hold() as connection:  # settings last as long as its transaction
         event.listen(connection.sync_connection, "before_cursor_execute", look)
         for count in (0, 2, 3, len(TEXTS)):
             await connection.execute(select(table.c.good).where(among(table.c.name, TEXTS[:count])))

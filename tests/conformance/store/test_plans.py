@@ -76,7 +76,7 @@ async def plan(connection: Connection, statement: str, parameters: Any) -> str:
 async def read_whole(database: Database, found: Executed) -> list[tuple[str, str]]:
     """Of these statements those that read a growing table from end to end, each with its plan."""
     slow = []
-    async with database.read() as connection:
+    async with database.hold() as connection:
         await without_reading_whole(connection)
         for statement, parameters in found.statements.items():
             said = await plan(connection, statement, parameters)
@@ -151,7 +151,7 @@ async def test_the_best_hosts_are_the_first_of_an_index(database: Database, stra
         async with database.read() as connection:
             await host_store.search(connection, wanted, strategy, seen_after=0.0)
     [(statement, parameters)] = found.statements.items()
-    async with database.read() as connection:
+    async with database.hold() as connection:
         await without_reading_whole(connection)
         await in_order_of_an_index(connection)
         said = await plan(connection, statement, parameters)

@@ -7,7 +7,9 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import asyncpg
 import pytest
 from sqlalchemy import text
 
@@ -84,6 +86,26 @@ async def test_a_restart_costs_a_delay_and_no_error(server: Postgres, url: str, 
         await asyncio.gather(*asked, *reading)
         assert await _count(database) == 40
         await asyncio.gather(*(_read(database) for _ in range(30)))
+    await database.close()
+
+
+async def test_a_connection_that_breaks_while_it_is_made_ready_is_made_again(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare, broken = asyncpg.Connection.set_type_codec, []
+
+    async def breaks_once(self: asyncpg.Connection, *arguments: Any, **options: Any) -> None:
+        if not broken:
+            broken.append(self)
+            self.terminate()
+        await prepare(self, *arguments, **options)
+
+    monkeypatch.setattr(asyncpg.Connection, "set_type_codec", breaks_once)
+    database = Database(url)
+    async with asyncio.timeout(HANG_S):
+        await _add(database)
+        assert await _count(database) == 1
+    assert broken
     await database.close()
 
 

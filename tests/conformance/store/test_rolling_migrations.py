@@ -139,7 +139,7 @@ async def test_a_migration_that_waits_for_a_table_keeps_others_waiting_for_a_mom
     old, new = two
     monkeypatch.setattr(schema, "_LOCK_MS", 300)
     async with asyncio.timeout(HANG_S):
-        async with old.read() as connection:
+        async with old.hold() as connection:
             await connection.execute(select(networks.c.id))  # and it goes on for long
             migrating = asyncio.create_task(bring_to_head(new))
             took = []
@@ -157,7 +157,7 @@ async def test_a_table_that_is_used_for_ever_is_said(
     old, new = two
     monkeypatch.setattr(schema, "_LOCK_MS", 100)
     monkeypatch.setattr(schema, "_TURNS", 2)
-    async with old.read() as connection:
+    async with old.hold() as connection:
         await connection.execute(select(networks.c.id))
         with pytest.raises(Locked):
             await bring_to_head(new)

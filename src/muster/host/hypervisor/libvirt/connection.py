@@ -118,7 +118,7 @@ class Connection:
         return connection
 
     def _leave(self) -> None:
-        """Each of those who listen holds the connection open, whatever `close` says; the daemon has room for so many."""
+        """Who listens holds the connection open, whatever `close` says, and the daemon has room for so many."""
         connection, self._connection = self._connection, None
         if connection is None:
             return

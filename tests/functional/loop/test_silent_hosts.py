@@ -181,9 +181,10 @@ async def test_a_host_that_comes_back_removes_what_was_deleted_meanwhile(tmp_pat
                 await silent_for_long(loop, "a")
                 await loop.ask(doomed.id, Verb.DELETE)
                 assert [server.id for server in await loop.servers()] == [kept.id]
-                assert hypervisor._guests.keys() == {kept.id, doomed.id}
-                if how == "mute":
+                if how == "mute":  # it hears, and may have removed it by now
                     await loop.until(told, "the host was sent what it hears nothing in")
+                else:
+                    assert hypervisor._guests.keys() == {kept.id, doomed.id}
                 bus.mute = bus.deaf = how == "its agent died"
                 if not bus.mute:
                     await loop.until(removed, "the guest is removed")

@@ -24,7 +24,12 @@ from muster.store.json_columns import JSON
 from muster.store.postgresql_settings import PostgresSettings
 
 # What the driver raises when a connection breaks while it is made ready; what comes later SQLAlchemy translates.
-BROKEN = (asyncpg.InterfaceError, asyncpg.PostgresConnectionError, asyncpg.exceptions.OperatorInterventionError)
+BROKEN = (
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.exceptions.OperatorInterventionError,
+)
 # The driver waits this much longer than PostgreSQL itself, which ends a slow statement in good order.
 _GRACE_S = 5.0
 
@@ -149,7 +154,9 @@ def read_only(error: DBAPIError) -> bool:
 
 def away(error: DBAPIError) -> bool:
     """Whether the server or the connection to it is gone."""
-    gone = isinstance(getattr(error.orig, "__cause__", None), asyncpg.TargetServerAttributeNotMatched)
+    # The driver is at a loss while it still takes in the last words of a server that ends.
+    lost = (asyncpg.TargetServerAttributeNotMatched, asyncpg.InternalClientError)
+    gone = isinstance(getattr(error.orig, "__cause__", None), lost)
     return error.connection_invalidated or gone or sqlstate(error).startswith(_AWAY)
 
 

@@ -109,6 +109,32 @@ async def test_a_connection_that_breaks_while_it_is_made_ready_is_made_again(
     await database.close()
 
 
+async def test_a_connection_whose_server_is_just_ending_is_gone(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver has the server's error and not yet the end of the connection: it can neither go on nor roll back."""
+    database = Database(url)
+    await _add(database)
+    lost = []
+
+    async def rollback(self: asyncpg.transaction.Transaction) -> None:
+        lost.append(self)
+        raise asyncpg.InternalClientError("cannot switch to state 15; another operation (2) is in progress")
+
+    async def fails() -> None:
+        async with database.write() as connection:
+            await usages.add(connection, {("p", "port"): 1})
+            raise KeyError("of ours")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncpg.transaction.Transaction, "rollback", rollback)
+        with pytest.raises((Away, KeyError)):
+            await fails()
+    assert lost
+    async with asyncio.timeout(HANG_S):
+        await _add(database)
+        assert await _count(database) == 2
+    await database.close()
+
+
 async def test_of_dead_connections_in_the_pool_none_is_given_out(server: Postgres, url: str) -> None:
     database = Database(url)
     async with asyncio.timeout(HANG_S):

@@ -19,7 +19,7 @@ _LONGEST_PAUSE_S = 30.0
 _GOOD_AFTER_S = 60.0
 
 
-async def to_its_end(work: Coroutine[object, object, T]) -> T:
+async def to_its_end(work: Awaitable[T]) -> T:
     """Await `work` also when this task is cancelled meanwhile; the cancellation goes on afterwards.
 
     A second cancellation ends the waiting at once: who asks twice means it.

@@ -50,7 +50,7 @@ async def _kept(claiming: Connection) -> AsyncIterator[None]:
         yield
     finally:
         done.set()
-        await to_its_end(_ended(keeping))  # not cut off: a query that is costs its connection
+        await to_its_end(keeping)  # not cut off: a query that is costs its connection
 
 
 async def _keep(claiming: Connection, done: asyncio.Event) -> None:
@@ -60,10 +60,6 @@ async def _keep(claiming: Connection, done: asyncio.Event) -> None:
                 await done.wait()
         except TimeoutError:
             await store.keep(claiming)
-
-
-async def _ended(task: asyncio.Task[None]) -> None:
-    await task
 
 
 class Dispatcher:

@@ -189,9 +189,7 @@ class HostReports:
             here = {id_ for id_, server in servers.items() if server and server.host_id == host_id} - ended
             unknown = sorted(servers.keys() - ended - here)
             if unknown:
-                log.error(
-                    "guests unknown to the database", action="reports.unknown", host=host_id, servers=sorted(unknown)
-                )
+                log.error("guests unknown to the database", action="reports.unknown", host=host_id, servers=unknown)
             if here:
                 due.add(host_id)
             fates = Fates(host_id=host_id, ended=tuple(ended), unknown=tuple(unknown))

@@ -180,14 +180,21 @@ class Database:
         while True:
             await self._presence.wait()
             try:
-                with self._translating():
-                    connection = await engine.connect().start()
+                connection = await self._open(engine)
             except Away as error:
                 if time.monotonic() >= until:
                     raise Transient("The database is away", retry_after_s=2.0) from error
             else:
                 stack.push_async_callback(self._release, connection)
                 return connection
+
+    async def _open(self, engine: AsyncEngine) -> AsyncConnection:
+        """A connection out of the pool, or a new one. Raises Away also for one that breaks while it is made ready."""
+        try:
+            with self._translating():
+                return await engine.connect().start()
+        except postgresql.BROKEN as error:
+            raise self._lost() from error
 
     async def _release(self, connection: AsyncConnection) -> None:
         """Give a connection back, also when the caller is cancelled. One that broke meanwhile is nobody's error any
@@ -243,8 +250,6 @@ class Database:
         except OSError as error:  # a time-out is one as well
             if self.is_sqlite:
                 raise Transient("The database does not answer", retry_after_s=1.0) from error
-            raise self._lost() from error
-        except postgresql.BROKEN as error:
             raise self._lost() from error
         except DBAPIError as error:
             self._translate(error)

@@ -21,6 +21,7 @@ from typing import Any
 
 import httpx
 import yaml
+from built_guest import build_guest
 from namespaces import enter
 
 from muster.host.machine import Layout, known_machine
@@ -64,6 +65,7 @@ class RealCloud:
         self._within = within
         self._log = folder.with_name(folder.name + ".log")
         self._process: subprocess.Popen[str] | None = None
+        build_guest()
         self._inside = ThreadPoolExecutor(1, initializer=lambda: enter(self.namespace))
         sh("ip", "netns", "add", self.namespace)
         sh("ip", "-n", self.namespace, "link", "set", "lo", "up")

@@ -12,6 +12,7 @@ import pytest
 
 pytest.importorskip("libvirt")
 
+from built_guest import build_guest
 from tests.processes import processes_of
 
 from muster.bench.demo import DemoResult
@@ -36,6 +37,7 @@ def namespace() -> Iterator[str]:
 def test_a_real_guest_is_shown_and_taken_away(namespace: str, tmp_path: Path) -> None:
     scratch, output = tmp_path / "scratch", tmp_path / "output"
     scratch.mkdir()
+    build_guest()
     command = [sys.executable, "-m", "muster", "demo", "--servers", "20", "--sim-hosts", "2", "--guests", "1"]
     done = subprocess.run(
         ["ip", "netns", "exec", namespace, *command, "--output", str(output)],

@@ -10,6 +10,7 @@ from random import Random
 import msgspec
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tests.host_adapters import Journal, MemoryPlumbing, RecordingHypervisor
 
 from muster.base import virtual_time
 from muster.base.errors import Transient
@@ -31,7 +32,6 @@ from muster.domain.reports import GuestState, ServerReport
 from muster.domain.specs import FixedIp, NetworkSpec, PortSpec, Power, SecurityGroupSpec, ServerSpec, SubnetSpec
 from muster.host.agent import HostIdentity, HostParts
 from muster.host.boot_settings import BootSettings
-from muster.host.fakes import Journal, MemoryPlumbing, RecordingHypervisor
 from muster.host.group import HostGroup
 from muster.host.hypervisor.sim import SimHypervisor, SimSettings
 from muster.host.plan import Action, View, decide, plan

@@ -11,19 +11,16 @@ from typing import Any, Protocol
 
 from msgspec import MsgspecError, Struct
 
-from muster.base.admission import Admission
 from muster.base.clock import Clock
-from muster.base.errors import MusterError, Transient
+from muster.base.errors import Transient
 from muster.base.log import get_logger
 from muster.base.tasks import kept_running
 from muster.bus.protocol import Bus, Subscription
 from muster.domain.messages import (
     CONTROL_TOPIC,
     Beat,
-    ConsoleReply,
     ConsoleRequest,
     Desired,
-    DiagnosticsReply,
     DiagnosticsRequest,
     Fates,
     Hello,
@@ -34,19 +31,17 @@ from muster.domain.messages import (
 )
 from muster.domain.reports import HostCapacity, ServerReport
 from muster.host.agenda import Agenda
+from muster.host.answers import Answers
 from muster.host.boot_settings import BootSettings
 from muster.host.desired import Changes, DesiredState
 from muster.host.greeter import Greeter, Patience
 from muster.host.image_tickets import ImageTickets
 from muster.host.memory_guard import Guarding
+from muster.host.news import Outlet
 from muster.host.ports import Hypervisor, Plumbing
 from muster.host.pressure import PressureReader, PsiReader
-from muster.host.reconciler import Outlet, Reconciler, ReconcilerSettings
+from muster.host.reconciler import Reconciler, ReconcilerSettings
 from muster.host.reporter import Courier, Reporter
-
-CONSOLES_AT_ONCE = 4
-CONSOLES_WAITING = 100
-CONSOLE_CHARS_MAX = 102_400  # Nova's MAX_CONSOLE_BYTES
 
 
 class Lease(Protocol):
@@ -161,7 +156,7 @@ class HostAgent:
             hello_max_s=settings.hello_max_s,
         )
         self._greeter = Greeter(process.courier, process.agenda, process.rng, patience)
-        self._consoles = Admission(CONSOLES_AT_ONCE, max_waiting=CONSOLES_WAITING)
+        self._answers = Answers(parts.hypervisor, process.courier)
         self._subscription: Subscription | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._missing = False
@@ -243,9 +238,9 @@ class HostAgent:
             case Fates(host_id=self._id):
                 self.reconciler.hear_fates(message.ended, message.unknown)
             case ConsoleRequest(host_id=self._id):
-                self._spawn(self._answer_console(message))
+                self._spawn(self._answers.console(message))
             case DiagnosticsRequest(host_id=self._id):
-                self._spawn(self._answer_diagnostics(message))
+                self._spawn(self._answers.diagnostics(message))
             case _:
                 get_logger(__name__).warning("not for this host", action="agent.misrouted", host_id=self._id)
 
@@ -299,7 +294,7 @@ class HostAgent:
         self.reconciler.every_so_often()
         self._reconcile_later()
 
-    # Watching and answering
+    # Watching
 
     async def _watch_guests(self) -> None:
         while True:
@@ -315,32 +310,6 @@ class HostAgent:
     async def _watch_leases(self, leases: AsyncIterator[Lease]) -> None:
         async for lease in leases:
             self.reconciler.lease_seen(lease.mac_address, lease.at_s)
-
-    async def _answer_console(self, request: ConsoleRequest) -> None:
-        output, error = "", None
-        try:
-            async with self._consoles.slot():
-                output = await self._parts.hypervisor.console_output(request.server_id, request.n_lines)
-        except MusterError as failure:
-            error = failure.message or failure.code
-        except Exception as failure:  # whatever it is, who asked must hear
-            get_logger(__name__).warning("no console", action="agent.console", error=repr(failure))
-            error = "The console could not be read"
-        reply = ConsoleReply(request_id=request.request_id, output=output[-CONSOLE_CHARS_MAX:], error=error)
-        self._process.courier.send(f"console {request.request_id}", request.reply_to, reply)
-
-    async def _answer_diagnostics(self, request: DiagnosticsRequest) -> None:
-        found, error = None, None
-        try:
-            async with self._consoles.slot():
-                found = await self._parts.hypervisor.diagnostics(request.server_id)
-        except MusterError as failure:
-            error = failure.message or failure.code
-        except Exception as failure:  # whatever it is, who asked must hear
-            get_logger(__name__).warning("no diagnostics", action="agent.diagnostics", error=repr(failure))
-            error = "The guest could not be looked at"
-        reply = DiagnosticsReply(request_id=request.request_id, diagnostics=found, error=error)
-        self._process.courier.send(f"diagnostics {request.request_id}", request.reply_to, reply)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

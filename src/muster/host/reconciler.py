@@ -7,7 +7,7 @@ both what should be and what is are known in full; a failure concerns its own se
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping
 from typing import Any
 
 from msgspec import Struct
@@ -17,13 +17,14 @@ from muster.base.log import get_logger
 from muster.base.metrics import BATCH_ITEMS
 from muster.domain import timeline
 from muster.domain.reports import GuestState, ServerReport
-from muster.host.agenda import Agenda, Entry
+from muster.host.agenda import Agenda
 from muster.host.boot import BootQueue
 from muster.host.boot_settings import BootSettings
 from muster.host.desired import Changes, DesiredState
 from muster.host.executor import Executor
 from muster.host.lookout import Lookout, Take
 from muster.host.memory_guard import Guarding, MemoryGuard
+from muster.host.news import Gathering, News, Outlet
 from muster.host.plan import Action, decide
 from muster.host.ports import Guest, Hypervisor, Plumbing
 from muster.host.pressure import PressureReader
@@ -40,33 +41,17 @@ class ReconcilerSettings(Struct, frozen=True, kw_only=True):
     """`stray_grace_s`: how long a guest that nobody told of is left alone, since its message may be on the way, or the
     control plane was set back and somebody wants to look around. Then the database is asked what it is.
 
-    `gather_s`: while guests wait for their boot, starts of so long are told together; of those that waited long for
-    theirs, starts of `gather_share` of that wait, up to `gather_max_s`.
     `needs_groups`: ports wait until their security groups are known. `boots` None: any number boots at a time.
     `guarding`: boots wait while the host's memory is short; without it, or without `boots`, they do not.
     """
 
     look_delay_s: float = 0.05
-    gather_s: float = 1.0
-    gather_share: float = 0.05
-    gather_max_s: float = 5.0
+    gathering: Gathering = Gathering()
     stray_grace_s: float = 30.0
     retry_max_s: float = 30.0
     needs_groups: bool = True
     boots: BootSettings | None = None
     guarding: Guarding | None = None
-
-
-class Outlet(Struct, frozen=True):
-    """Where the reconciler says things: a server's new state, one that can wait for the next of these, that the wait
-    is over, that all is known now, that something is missing; what it asks the fates of strangers by."""
-
-    report: Callable[[ServerReport], None]
-    mention: Callable[[ServerReport], None]
-    flush: Callable[[], None]
-    ready: Callable[[], None]
-    ask_everything: Callable[[], None]
-    ask_fates: Callable[[Sequence[str]], None]
 
 
 class Reconciler:
@@ -95,7 +80,6 @@ class Reconciler:
         self._strangers: set[str] = set()  # their fates are to be asked
         self._gone: set[str] | None = None  # while a look goes on: forgotten since it began, it may still show them
         self._seen = self._closed = self._pumping = False
-        self._gathering: Entry | None = None
         self._snapshots = self._moment = 0
         self._lookout = Lookout(
             adapters[0], agenda, begin=self._begin_look, spawn=self._spawn, delay_s=settings.look_delay_s
@@ -103,6 +87,7 @@ class Reconciler:
         works = Works(*adapters, self.desired)
         guard = self._memory_guard(settings.guarding) if settings.guarding else None
         self.boots = BootQueue(settings.boots, agenda, pressure=pressure, wake=self.wake, gate=guard)
+        self._news = News(outlet, self.boots, agenda, settings.gathering)
         self.surroundings = Surroundings(works, self.desired, self._records, agenda, self.wake)
         self.executor = Executor(
             works, self.surroundings, self._records, clock=clock, boots=self.boots, release=self._release
@@ -310,35 +295,9 @@ class Reconciler:
         state = (report.generation, report.state, report.boot_nonce, report.disk_nonce, report.fault)
         if state != record.reported or record.unsent:
             is_news, record.reported, record.unsent = state != record.reported, state, {}
-            self._tell(report, is_news=is_news)
+            self._news.tell(report, is_news=is_news)
         if not record.wanted and record.empty:
             self._forget(record)
-
-    def _tell(self, report: ServerReport, *, is_news: bool) -> None:
-        """A time alone waits for the next message. In a boot storm starts are told together: who waits for a boot gains
-        nothing by each of them, and each costs the control plane a transaction. Who waited long is told a little later
-        for it: by a share of that wait, so that starts which are seconds apart share a message too."""
-        if is_news and not (report.state is GuestState.RUNNING and self.boots.waiting):
-            self._outlet.report(report)
-            return
-        self._outlet.mention(report)
-        if is_news:
-            self._gather(report.server_id)
-
-    def _gather(self, server_id: str) -> None:
-        """What was mentioned is told when the first of them is due."""
-        settings = self._settings
-        share_s = settings.gather_share * self.boots.waited_s(server_id)
-        delay_s = max(settings.gather_s, min(share_s, settings.gather_max_s))
-        if self._gathering is not None:
-            if self._gathering.at_s <= self._agenda.now() + delay_s:
-                return
-            self._gathering.cancel()
-        self._gathering = self._agenda.after(delay_s, self._gathered)
-
-    def _gathered(self) -> None:
-        self._gathering = None
-        self._outlet.flush()
 
     def _forget(self, record: Record) -> None:
         server_id = record.server_id

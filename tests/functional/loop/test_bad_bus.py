@@ -20,7 +20,6 @@ from muster.domain.server_interfaces import Attach, Detach
 from muster.domain.server_lookups import NicAsked
 from muster.domain.servers import Server, Verb
 from muster.host.agent import AgentSettings, HostIdentity, HostParts
-from muster.host.fakes import MemoryPlumbing
 from muster.host.group import HostGroup
 from muster.host.hypervisor.sim import SimHypervisor, SimSettings
 from muster.services.dispatcher import Dispatcher
@@ -28,6 +27,7 @@ from muster.services.host_reports import HostReports
 from muster.store.group_members import read_members
 from muster.store.hosts import hosts
 from muster.store.ports import ports
+from tests.host_adapters import MemoryPlumbing
 
 from .loop import CAPACITY, PROJECT, Loop, a_loop
 

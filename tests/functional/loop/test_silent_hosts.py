@@ -17,13 +17,13 @@ from muster.domain.reports import GuestState, ServerReport
 from muster.domain.servers import Verb
 from muster.domain.specs import Power
 from muster.host.agent import AgentSettings, HostIdentity, HostParts
-from muster.host.fakes import MemoryPlumbing
 from muster.host.group import HostGroup
 from muster.host.hypervisor.sim import SimHypervisor, SimSettings
 from muster.store.hosts import hosts
 from muster.store.servers import servers
 from muster.store.tables import metadata
 from tests.audit.ledger import audit, restless
+from tests.host_adapters import MemoryPlumbing
 
 from .loop import CAPACITY, Ear, Loop, a_loop
 

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from random import Random
 
+from tests.host_adapters import Journal, MemoryPlumbing, RecordingHypervisor
+
 from muster.base import virtual_time
 from muster.bus.memory import MemoryBus
 from muster.domain.messages import (
@@ -21,7 +23,6 @@ from muster.domain.reports import ServerReport
 from muster.domain.specs import FixedIp, NetworkSpec, PortSpec, Power, SecurityGroupSpec, ServerSpec, SubnetSpec
 from muster.host.agent import AgentSettings, HostAgent, HostIdentity, HostParts
 from muster.host.boot_settings import BootSettings
-from muster.host.fakes import Journal, MemoryPlumbing, RecordingHypervisor
 from muster.host.group import HostGroup
 from muster.host.hypervisor.sim import SimSettings
 from muster.host.image_tickets import ImageTickets

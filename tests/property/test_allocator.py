@@ -34,7 +34,7 @@ from muster.domain.subnets import NewSubnet, Pool, SubnetChanges
 from muster.locks.protocol import Grant
 from muster.locks.tooz import ToozLocks
 from muster.services.outbox import Outbox
-from muster.services.port_batch import PortSettings
+from muster.services.port_work import PortSettings
 from muster.services.quotas import Quotas
 from muster.store import addresses as store
 from muster.store.engine import Database

@@ -44,7 +44,7 @@ from muster.services.image_files import ImageFiles
 from muster.services.image_tickets import ImageTickets
 from muster.services.outbox import Outbox
 from muster.services.passwords import Passwords, PasswordSettings
-from muster.services.port_batch import PortSettings
+from muster.services.port_work import PortSettings
 from muster.services.quotas import Quotas
 from muster.services.readiness import Readiness, of_engines
 from muster.services.revocations import Revocations

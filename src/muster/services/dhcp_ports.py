@@ -11,7 +11,8 @@ from muster.base.ids import new_uuid
 from muster.domain.networks import dhcp_device_id
 from muster.domain.port_batch import NetworkPicture
 from muster.domain.ports import DHCP_OWNER, NewPort, Port, WantedIp
-from muster.services.port_batch import PortBatch, PortWork
+from muster.services.port_batch import PortBatch
+from muster.services.port_work import PortWork
 from muster.store import port_batch as picture_store
 from muster.store import ports as port_store
 
@@ -29,7 +30,7 @@ class DhcpPorts:
         Raises Exhausted when a subnet has no address for it. About ten statements.
         """
         pictures = await picture_store.read_pictures(work.connection, [network_id])
-        fresh = PortWork(self._batch, work.connection, pictures, work.tally)
+        fresh = work.among(pictures)
         network = pictures[network_id]
         needed = [subnet.id for subnet in network.subnets if subnet.enable_dhcp and subnet.id not in without]
         found = await port_store.read_by_device(work.connection, network_id, dhcp_device_id(network_id))

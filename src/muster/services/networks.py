@@ -24,7 +24,8 @@ from muster.domain.ports import DHCP_OWNER
 from muster.domain.quotas import Ask
 from muster.services.addresses import close_pools
 from muster.services.network_access import check_owner, first_refusal, scope_of, seen_network
-from muster.services.port_batch import PortBatch, PortWork
+from muster.services.port_batch import PortBatch
+from muster.services.port_work import PortWork
 from muster.services.redecide import redeciding
 from muster.store import network_agents as agent_store
 from muster.store import networks as store
@@ -85,7 +86,7 @@ class Networks:
             fields["mtu"] = effective_mtu(int(str(fields["mtu"])), self._settings)
 
         async def decide() -> Network:
-            async with self._database.write() as connection:
+            async with self._database.write() as connection, self._batch.changes.telling(connection) as telling:
                 await store.lock(connection, [network_id])
                 network = await self._seen(connection, context, network_id)
                 check_owner(context, network.project_id, "update_network")
@@ -95,7 +96,7 @@ class Networks:
                 if fields.get("is_default"):
                     await store.unset_default(connection, network_id)
                 if _SEEN_BY_HOSTS & fields.keys():
-                    await self._batch.changes.networks_changed(connection, [network_id])
+                    await telling.networks_changed([network_id])
                 return await self._seen(connection, context, network_id)
 
         return await redeciding("networks", decide)

@@ -1,6 +1,6 @@
 """Ports: thousands of concurrent requests become a few batches (`services.port_batch`) of one transaction each."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TypeVar
 
@@ -27,11 +27,13 @@ from muster.domain.port_changes import (
 )
 from muster.domain.ports import SERVER_OWNER_PREFIX, NewPort, Port
 from muster.services.network_access import scope_of
-from muster.services.port_batch import PortBatch, PortWork
+from muster.services.port_batch import PortBatch
+from muster.services.port_work import PortWork
 from muster.services.redecide import redeciding
 from muster.store import networks as network_store
 from muster.store import port_batch as picture_store
 from muster.store import ports as store
+from muster.store import servers as server_store
 from muster.store.engine import Connection, Database, Violation
 from muster.store.network_listing import MarkerNotFound
 from muster.store.violations import FOREIGN_KEY
@@ -94,16 +96,17 @@ class Ports:
     async def update(self, context: Context, port_id: str, changes: PortChanges) -> Port:
         """Change a port; its server's host hears of it. Raises NotFound, Forbidden, Conflict, Invalid, Exhausted."""
         async with self._database.read() as connection:
-            network_id = (await self._seen(connection, context, port_id)).network_id
+            before = await self._seen(connection, context, port_id)
 
         async def decide() -> Port:
             try:
-                async with self._batch.transaction([network_id]) as work:
+                async with self._batch.transaction([before.network_id]) as work:
+                    await server_store.lock(work.connection, _servers_of([before]))
                     await self._change(work, context, port_id, changes)
                     return await self._seen(work.connection, context, port_id)
             except Stale as error:
                 if isinstance(error.__cause__, Violation) and error.__cause__.constraint == store.MAC_TAKEN:
-                    raise network_error("MacAddressInUse", net_id=network_id, mac=changes.mac_address) from error
+                    raise network_error("MacAddressInUse", net_id=before.network_id, mac=changes.mac_address) from error
                 raise
 
         return await redeciding("ports", _told_apart(decide))
@@ -162,7 +165,7 @@ class Ports:
         if isinstance(changes.security_group_ids, tuple):
             await self._check_groups(connection, context, port, changes.security_group_ids)
             await store.set_groups(connection, port_id, changes.security_group_ids)
-        await self._tell(connection, port, await self._seen(connection, context, port_id))
+        await self._tell(work, port, await self._seen(connection, context, port_id))
 
     async def _check_groups(
         self, connection: Connection, context: Context, port: Port, group_ids: Sequence[str]
@@ -172,24 +175,23 @@ class Ports:
             if group_id not in groups or not (context.is_admin or groups[group_id] == port.project_id):
                 raise network_error("SecurityGroupNotFound", id=group_id)
 
-    async def _tell(self, connection: Connection, before: Port, after: Port) -> None:
+    async def _tell(self, work: PortWork, before: Port, after: Port) -> None:
         if before.binding_host_id != after.binding_host_id:
-            await self._batch.changes.bindings_changed(
-                connection,
+            await work.telling.bindings_changed(
                 came=[Binding(after.network_id, after.binding_host_id)],
                 went=[Binding(before.network_id, before.binding_host_id)],
             )
         if not any(getattr(before, name) != getattr(after, name) for name in SEEN_BY_HOSTS):
             return
-        if before.device_owner.startswith(SERVER_OWNER_PREFIX):
-            await self._batch.changes.servers_changed(connection, [before.device_id])
-        await self._batch.changes.members_changed(connection, [member_of(before)], [member_of(after)])
+        await work.telling.servers_changed(_servers_of([before]))
+        await work.telling.members_changed([member_of(before)], [member_of(after)])
 
     async def _remove(self, items: list[_Removing]) -> list[MusterError | None]:
         async def decide() -> list[MusterError | None]:
             async with self._database.read() as connection:
                 before = await store.read(connection, {item.port_id for item in items})
             async with self._batch.removal({port.network_id for port in before.values()}) as work:
+                await server_store.lock(work.connection, _servers_of(before.values()))
                 return await self._delete(work, items)
 
         return await redeciding("ports", decide)
@@ -206,8 +208,7 @@ class Ports:
             outcomes.append(error)
         if doomed:
             await work.remove(list(doomed))
-            servers = {p.device_id for p in doomed.values() if p.device_owner.startswith(SERVER_OWNER_PREFIX)}
-            await self._batch.changes.servers_changed(work.connection, servers)
+            await work.telling.servers_changed(_servers_of(doomed.values()))
         return outcomes
 
     async def _seen(self, connection: Connection, context: Context, port_id: str) -> Port:
@@ -219,6 +220,11 @@ class Ports:
             if network is not None and context.sees(network.project_id):
                 return port
         raise network_error("PortNotFound", port_id=port_id)
+
+
+def _servers_of(ports: Iterable[Port]) -> set[str]:
+    """The servers that have these ports. Whoever changes both takes the servers' rows first."""
+    return {port.device_id for port in ports if port.device_owner.startswith(SERVER_OWNER_PREFIX)}
 
 
 def _refusal(work: PortWork, item: _Making, groups: Mapping[str, str]) -> MusterError | None:

@@ -10,7 +10,7 @@ from muster.domain.network_listing import ListQuery
 from muster.domain.quotas import Ask
 from muster.domain.security_groups import NewRule, SecurityGroup, SecurityGroupRule, check_rule, fingerprint
 from muster.services.network_access import first_refusal, scope_of
-from muster.services.outbox import ChangeSink
+from muster.services.outbox import Outbox
 from muster.services.quotas import Quotas
 from muster.services.redecide import redeciding
 from muster.store import security_groups as store
@@ -22,7 +22,7 @@ from muster.store.violations import FOREIGN_KEY
 class SecurityGroupRules:
     """What can be asked of rules."""
 
-    def __init__(self, database: Database, clock: Clock, quotas: Quotas, changes: ChangeSink) -> None:
+    def __init__(self, database: Database, clock: Clock, quotas: Quotas, changes: Outbox) -> None:
         self._database = database
         self._clock = clock
         self._quotas = quotas
@@ -42,8 +42,10 @@ class SecurityGroupRules:
 
         async def decide() -> list[SecurityGroupRule]:
             try:
-                async with self._database.write() as connection:
-                    return await self._insert(connection, context, drafts)
+                async with self._database.write() as connection, self._changes.telling(connection) as telling:
+                    made = await self._insert(connection, context, drafts)
+                    await telling.groups_changed({draft.security_group_id for draft in drafts})
+                    return made
             except Violation as error:
                 if error.constraint in {store.RULE_TAKEN, FOREIGN_KEY}:
                     raise Stale("The same rule was made, or a group deleted, at the same time") from error
@@ -68,12 +70,13 @@ class SecurityGroupRules:
         """Delete a rule. Raises NotFound."""
 
         async def decide() -> None:
-            async with self._database.write() as connection:
+            async with self._database.write() as connection, self._changes.telling(connection) as telling:
                 rule = await self._seen(connection, context, rule_id)
                 if not await store.remove_rules(connection, [rule_id]):
                     raise network_error("SecurityGroupRuleNotFound", id=rule_id)
                 await self._quotas.give_back(connection, [Ask(rule.project_id, {"security_group_rule": 1})])
-                await self._changed(connection, {rule.security_group_id})
+                await store.touch(connection, [rule.security_group_id], self._clock())
+                await telling.groups_changed([rule.security_group_id])
 
         await redeciding("security_group_rules", decide)
 
@@ -91,13 +94,9 @@ class SecurityGroupRules:
         if any(refusals):
             raise first_refusal([refusal.resource for refusal in refusals if refusal])
         await store.insert_rules(connection, drafts, self._clock())
-        await self._changed(connection, {group_id})
+        await store.touch(connection, [group_id], self._clock())
         made = await store.read_rules(connection, [draft.id for draft in drafts])
         return [made[draft.id] for draft in drafts]
-
-    async def _changed(self, connection: Connection, group_ids: Collection[str]) -> None:
-        await store.touch(connection, group_ids, self._clock())
-        await self._changes.groups_changed(connection, group_ids)
 
     async def _seen(self, connection: Connection, context: Context, rule_id: str) -> SecurityGroupRule:
         rule = (await store.read_rules(connection, [rule_id])).get(rule_id)

@@ -18,7 +18,7 @@ from muster.domain.security_groups import (
     initial_rules,
 )
 from muster.services.network_access import first_refusal, scope_of
-from muster.services.outbox import ChangeSink
+from muster.services.outbox import Outbox
 from muster.services.quotas import Quotas
 from muster.services.redecide import redeciding
 from muster.store import security_groups as store
@@ -31,7 +31,7 @@ from muster.store.violations import FOREIGN_KEY
 class SecurityGroups:
     """What can be asked of security groups; also the `DefaultGroups` of port batches."""
 
-    def __init__(self, database: Database, clock: Clock, quotas: Quotas, changes: ChangeSink) -> None:
+    def __init__(self, database: Database, clock: Clock, quotas: Quotas, changes: Outbox) -> None:
         self._database = database
         self._clock = clock
         self._quotas = quotas
@@ -105,14 +105,14 @@ class SecurityGroups:
         fields = changed_fields(changes)
 
         async def decide() -> SecurityGroup:
-            async with self._database.write() as connection:
+            async with self._database.write() as connection, self._changes.telling(connection) as telling:
                 group = await self._seen(connection, context, group_id)
                 if group.is_default and "name" in fields:
                     raise network_error("SecurityGroupCannotUpdateDefault")
                 await store.change(connection, group_id, fields, self._clock())
                 if fields.get("stateful", group.stateful) != group.stateful:
                     await self._check_unused(connection, group_id)
-                    await self._changes.groups_changed(connection, [group_id])
+                    await telling.groups_changed([group_id])
                 return await self._seen(connection, context, group_id)
 
         return await redeciding("security_groups", decide)
@@ -122,12 +122,12 @@ class SecurityGroups:
 
         async def decide() -> None:
             try:
-                async with self._database.write() as connection:
+                async with self._database.write() as connection, self._changes.telling(connection) as telling:
                     group = await self._seen(connection, context, group_id)
                     if group.is_default and not context.is_admin:
                         raise network_error("SecurityGroupCannotRemoveDefault")
                     await self._check_unused(connection, group_id)
-                    await self._delete(connection, group)
+                    await telling.groups_changed(await self._delete(connection, group))
             except Violation as error:
                 if error.constraint == FOREIGN_KEY:  # a port has just joined it
                     raise network_error("SecurityGroupInUse", id=group_id, reason="in use") from error
@@ -139,7 +139,8 @@ class SecurityGroups:
         if await store.is_used(connection, group_id):
             raise network_error("SecurityGroupInUse", id=group_id, reason="in use")
 
-    async def _delete(self, connection: Connection, group: SecurityGroup) -> None:
+    async def _delete(self, connection: Connection, group: SecurityGroup) -> set[str]:
+        """Returns the other groups that have lost rules."""
         # Its project's figures first: whoever is adding a rule has them, and that rule must be found here, not cascade.
         gone = Ask(group.project_id, {"security_group": 1, "security_group_rule": 0})
         await self._quotas.give_back(connection, [gone])
@@ -151,7 +152,7 @@ class SecurityGroups:
         await store.touch(connection, others, self._clock())
         if not await store.remove(connection, group.id):
             raise network_error("SecurityGroupNotFound", id=group.id)
-        await self._changes.groups_changed(connection, others)
+        return others
 
     async def _make_default(self, connection: Connection, project_id: str) -> None:
         now = self._clock()

@@ -12,7 +12,8 @@ from muster.domain.group_members import member_of
 from muster.domain.ports import Port, WantedIp
 from muster.domain.server_interfaces import check_pluggable
 from muster.domain.servers import Interface
-from muster.services.port_batch import PortBatch, PortWork
+from muster.services.port_batch import PortBatch
+from muster.services.port_work import PortWork
 from muster.services.redecide import redeciding
 from muster.services.servers import Servers, visible
 from muster.store import port_batch as picture_store
@@ -100,5 +101,5 @@ class ServerAddresses:
         await change(work, before)
         await port_store.change(work.connection, port_id, {}, self._ports.clock())
         after = (await port_store.read(work.connection, [port_id]))[port_id]
-        await self._ports.changes.servers_changed(work.connection, [server_id])
-        await self._ports.changes.members_changed(work.connection, [member_of(before)], [member_of(after)])
+        await work.telling.servers_changed([server_id])
+        await work.telling.members_changed([member_of(before)], [member_of(after)])

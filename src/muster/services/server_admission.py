@@ -13,7 +13,7 @@ from muster.base.errors import Forbidden, MusterError
 from muster.domain.quotas import Ask, Refusal, Share
 from muster.domain.server_shares import ask_of
 from muster.domain.servers import NewServer
-from muster.services.port_batch import PortWork
+from muster.services.port_work import PortWork
 from muster.services.quotas import Quotas
 from muster.services.server_groups import Joining, refuse_joining
 

@@ -98,10 +98,10 @@ class ServerChanges:
         """
 
         async def once() -> None:
-            async with self._database.write() as connection:
+            async with self._database.write() as connection, self._ports.changes.telling(connection) as telling:
                 server = await self._read(connection, context, server_id)
                 if server.vm_state != "error":
-                    await self._ports.changes.servers_changed(connection, [server_id])
+                    await telling.servers_changed([server_id])
 
         await redeciding("servers.tell_network", once)
         self._wake()
@@ -116,7 +116,7 @@ class ServerChanges:
         action: tuple[str, str] | None = None,
     ) -> Server:
         async def once() -> Server:
-            async with self._database.write() as connection:
+            async with self._database.write() as connection, self._ports.changes.telling(connection) as telling:
                 server = await self._read(connection, context, server_id)
                 changed = decide(server)
                 if changed == server and action is None:
@@ -130,7 +130,7 @@ class ServerChanges:
                     await action_store.insert(connection, [_done(context, changed, action, now)])
                 elif changed.vm_state != "error":
                     # A host tries again what failed as soon as it hears of something newer; a new name is no reason.
-                    await self._ports.changes.servers_changed(connection, [server_id])
+                    await telling.servers_changed([server_id])
             return changed
 
         changed = await redeciding("servers.change", once)

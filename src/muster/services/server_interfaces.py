@@ -14,7 +14,8 @@ from muster.domain.ports import NewPort, WantedIp
 from muster.domain.server_interfaces import Attach, Detach, attached, check_pluggable, detached
 from muster.domain.server_lookups import Named, NicAsked, Picture, network_refusal, port_refusal
 from muster.domain.servers import Interface, Server
-from muster.services.port_batch import PortBatch, PortWork
+from muster.services.port_batch import PortBatch
+from muster.services.port_work import PortWork
 from muster.services.redecide import redeciding
 from muster.services.servers import Servers, visible
 from muster.store import instance_actions as action_store
@@ -256,4 +257,4 @@ async def _write(work: PortWork, ports: PortBatch, changed: dict[str, Server], d
     now = ports.clock()
     await store.write(connection, [replace(changed[server_id], updated_at=now) for server_id in sorted(server_ids)])
     await action_store.insert(connection, done)
-    await ports.changes.servers_changed(connection, server_ids)
+    await work.telling.servers_changed(server_ids)

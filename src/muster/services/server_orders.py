@@ -15,7 +15,8 @@ from muster.domain.server_changes import check_unlocked
 from muster.domain.server_shares import ask_of, by_host, total_of
 from muster.domain.servers import HOST_TIMEOUT_S, Asked, Server, Verb, ask, deleted, host_is_down
 from muster.domain.specs import Power
-from muster.services.port_batch import PortBatch, PortWork
+from muster.services.port_batch import PortBatch
+from muster.services.port_work import PortWork
 from muster.services.redecide import redeciding
 from muster.services.servers import visible
 from muster.store import hosts as host_store
@@ -52,16 +53,18 @@ class ServerOrders:
         """
         return await self._orders.submit(_Order(context, server_id, asked, request_id))
 
-    async def finish(self, connection_work: PortWork, gone: Sequence[Server]) -> None:
+    async def finish(self, work: PortWork, gone: Sequence[Server]) -> None:
         """Free all that these servers held, in the caller's transaction; their rows stay, as deleted."""
-        connection = connection_work.connection
-        connection_work.tally.give_back(ask_of([server]) for server in gone)
+        connection = work.connection
+        work.tally.give_back(ask_of([server]) for server in gone)
         ports = await port_store.read_port_ids(connection, [server.id for server in gone])
         kept = {port_id for server in gone for port_id in server.kept_port_ids}
         removed = [port_id for port_ids in ports.values() for port_id in port_ids if port_id not in kept]
-        await connection_work.remove(removed)
-        await connection_work.unbind(sorted(kept), [server.id for server in gone])
+        await work.remove(removed)
+        await work.unbind(sorted(kept), [server.id for server in gone])
         shares = {host_id: (total_of(members), len(members)) for host_id, members in by_host(gone).items()}
+        if hearers := work.telling.host_ids:  # of ports, which are on other hosts as well
+            await host_store.hold(connection, hearers | shares.keys())
         await host_store.release(connection, shares)
 
     async def finish_all(self, gone: Sequence[Server]) -> None:

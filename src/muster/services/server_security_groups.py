@@ -59,15 +59,15 @@ class ServerSecurityGroups:
 
     async def _change(self, context: Context, server_id: str, name: str, change: "_Change") -> None:
         async def once() -> None:
-            async with self._database.write() as connection:
+            async with self._database.write() as connection, self._ports.changes.telling(connection) as telling:
                 found = await store.read_by_ids(connection, [server_id], lock=True)
                 server = visible(context, found.get(server_id), server_id)
                 check_unlocked(context, server)
                 picture = await self._lookups.group_picture(connection, server.project_id, name)
                 group_id = find_group(name, server.project_id, picture)
                 before, after = await self._move(connection, server, group_id, change)
-                await self._ports.changes.servers_changed(connection, [server_id])
-                await self._ports.changes.members_changed(connection, before, after)
+                await telling.servers_changed([server_id])
+                await telling.members_changed(before, after)
 
         await redeciding("servers.groups", once)
         self._wake()

@@ -31,7 +31,8 @@ from muster.domain.subnets import (
 from muster.services.addresses import Asker, allocate, change_pools, close_pools, open_pools
 from muster.services.dhcp_ports import DhcpPorts
 from muster.services.network_access import check_owner, first_refusal, scope_of, seen_network
-from muster.services.port_batch import PortBatch, PortWork
+from muster.services.port_batch import PortBatch
+from muster.services.port_work import PortWork
 from muster.services.redecide import redeciding
 from muster.store import networks as network_store
 from muster.store import ports as port_store
@@ -136,7 +137,7 @@ class Subnets:
         """What follows each change of a network's subnets: its DHCP port, its revision, its hosts."""
         await self._dhcp_ports.settle(work, network_id, without=without)
         await network_store.touch(work.connection, [network_id], self._batch.clock())
-        await self._batch.changes.networks_changed(work.connection, [network_id])
+        await work.telling.networks_changed([network_id])
 
     async def _give_to_all(self, work: PortWork, subnet: Subnet) -> None:
         """Guests give themselves an address in a new SLAAC subnet: their ports have it from now on."""
@@ -149,7 +150,7 @@ class Subnets:
         if error := next((one for one in outcomes if isinstance(one, MusterError)), None):
             raise error
         servers = await port_store.read_devices_in_subnet(work.connection, subnet.id, SERVER_OWNER_PREFIX)
-        await self._batch.changes.servers_changed(work.connection, servers)
+        await work.telling.servers_changed(servers)
 
     async def _delete(self, work: PortWork, subnet: Subnet) -> None:
         connection = work.connection
@@ -167,7 +168,7 @@ class Subnets:
         await self._settled(work, subnet.network_id, without=[subnet.id])
         await close_pools(connection, subnet.id)
         await store.remove(connection, [subnet.id])
-        await self._batch.changes.servers_changed(connection, servers)
+        await work.telling.servers_changed(servers)
 
     async def _check_networks(
         self, connection: Connection, context: Context, network_ids: Sequence[str], action: str

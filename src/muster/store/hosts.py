@@ -132,6 +132,13 @@ def in_order(host_ids: Collection[str]) -> Select[tuple[str]]:
     return statement.with_for_update(key_share=True)
 
 
+async def hold(connection: AsyncConnection, host_ids: Collection[str]) -> None:
+    """Take these hosts' rows, in everybody's order, for several statements that change some of them each. One query
+    per chunk."""
+    for part in chunks(sorted(host_ids)):
+        await connection.execute(in_order(part))
+
+
 # Of hosts, by id: what servers together claim of each, and how many they are.
 Shares = Mapping[str, tuple[Demand, int]]
 
@@ -313,8 +320,7 @@ async def _alike(connection: AsyncConnection, shares: Shares) -> list[tuple[Dema
     parts = [(*share, part) for share, host_ids in alike.items() for part in chunks(host_ids)]
     if len(parts) == 1:
         return [(demand, servers, hosts.c.id.in_(in_order(part))) for demand, servers, part in parts]
-    for part in chunks(sorted(shares)):
-        await connection.execute(in_order(part))
+    await hold(connection, shares)
     return [(demand, servers, among(hosts.c.id, part)) for demand, servers, part in parts]
 
 

@@ -15,7 +15,7 @@ from muster.base.ids import new_uuid
 from muster.domain.ports import NewPort
 from muster.locks.open import open_locks
 from muster.locks.protocol import Grant, LockService
-from muster.services.port_batch import PortSettings
+from muster.services.port_work import PortSettings
 from muster.store.engine import Database
 from tests.conformance.cluster.worker import decided_again
 from tests.conformance.store.network_cloud import ADMIN, network_cloud

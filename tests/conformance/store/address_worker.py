@@ -14,7 +14,7 @@ from muster.base.ids import new_uuid
 from muster.domain.ports import NewPort, WantedIp
 from muster.locks.open import open_locks
 from muster.services.outbox import Outbox
-from muster.services.port_batch import PortSettings
+from muster.services.port_work import PortSettings
 from muster.services.quotas import Quotas
 from muster.store.engine import Database
 

@@ -12,7 +12,7 @@ from muster.domain.quotas import NETWORK_DEFAULTS
 from muster.locks.protocol import LockService
 from muster.locks.tooz import ToozLocks
 from muster.services.outbox import Outbox
-from muster.services.port_batch import PortSettings
+from muster.services.port_work import PortSettings
 from muster.services.quotas import Quotas
 from muster.store.engine import Database
 

@@ -15,7 +15,6 @@ from muster.domain.placement import Demand
 from muster.domain.ports import NewPort
 from muster.domain.reports import HostCapacity
 from muster.domain.servers import Asked, Server, Verb, WantedNic
-from muster.services.outbox import Outbox
 from muster.services.server_placement import Placement, ServerSettings
 from muster.store import hosts as host_store
 from muster.store import usages
@@ -27,6 +26,7 @@ from muster.store.servers import servers
 from tests.conformance.locks.lying import LyingLocks
 
 from .compute_cloud import FLAVOR, add_hosts, add_server
+from .paused import Paused
 from .workers import ADMIN, a_network, a_server, workers
 
 # With the overcommit of 1.2 a host has memory for three servers of the flavor.
@@ -185,21 +185,6 @@ async def test_a_host_that_was_disabled_meanwhile_gets_nothing(database):
     assert (await _claimed(database))["h0"] == (0, 0)
 
 
-class Paused(Outbox):
-    """Keeps the first batch that makes ports waiting in the middle of its transaction, until `go`."""
-
-    def __init__(self) -> None:
-        super().__init__(time.time)
-        self.reached = asyncio.Event()
-        self.go = asyncio.Event()
-
-    async def members_changed(self, connection, before, after) -> None:
-        if not self.reached.is_set():
-            self.reached.set()
-            await self.go.wait()
-        await super().members_changed(connection, before, after)
-
-
 def _decided_again() -> float:
     return REDECIDED.labels("servers.create")._value.get()
 
@@ -209,7 +194,7 @@ async def _two_on_one_host(both, database: Database, first: int, second: int) ->
     await _hosts(database, 1)
     # A network without a subnet: nothing but the host is shared.
     network_ids = [await a_network(worker, None) for worker in both]
-    both[0].creation._ports.changes = paused = Paused()
+    both[0].creation._ports.changes = paused = Paused("members_changed", before=True)
     drafts = [
         [a_server(f"p{index}", network_ids[index]) for _ in range(count)] for index, count in enumerate((first, second))
     ]

@@ -18,7 +18,7 @@ from muster.domain.subnets import NewSubnet
 from muster.locks.protocol import LockService
 from muster.locks.tooz import ToozLocks
 from muster.services.outbox import Outbox
-from muster.services.port_batch import PortSettings
+from muster.services.port_work import PortSettings
 from muster.services.quotas import Quotas
 from muster.services.server_creation import ServerCreation
 from muster.services.server_orders import ServerOrders

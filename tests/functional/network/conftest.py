@@ -22,9 +22,9 @@ from muster.domain.group_members import member_changes
 from muster.domain.networks import NetworkSettings
 from muster.domain.quotas import NETWORK_DEFAULTS, UNLIMITED
 from muster.locks.tooz import ToozLocks
-from muster.services.outbox import Outbox
+from muster.services.outbox import Outbox, Telling
 from muster.services.quotas import Quotas
-from muster.store.engine import Database
+from muster.store.engine import Connection, Database
 from tests.databases import make_tables
 
 
@@ -80,36 +80,48 @@ class Client:
         return (await self.post("/v2.0/ports", {"port": {"network_id": network["id"], **fields}}))["port"]
 
 
-class RecordingOutbox(Outbox):
-    """An outbox that remembers of what hosts were to hear: (kind, ids)."""
+class RecordingTelling(Telling):
+    """Remembers in `heard` of what hosts were to hear: (kind, ids)."""
 
-    def __init__(self) -> None:
-        super().__init__(system_clock)
-        self.heard: list[tuple[str, frozenset[str]]] = []
+    def __init__(self, connection: Connection, heard: list[tuple[str, frozenset[str]]]) -> None:
+        super().__init__(connection, system_clock)
+        self._heard = heard
 
-    async def servers_changed(self, connection, server_ids) -> None:
+    async def servers_changed(self, server_ids) -> None:
         self._remember("server", server_ids)
-        await super().servers_changed(connection, server_ids)
+        await super().servers_changed(server_ids)
 
-    async def networks_changed(self, connection, network_ids) -> None:
+    async def networks_changed(self, network_ids) -> None:
         self._remember("network", network_ids)
-        await super().networks_changed(connection, network_ids)
+        await super().networks_changed(network_ids)
 
-    async def groups_changed(self, connection, group_ids) -> None:
+    async def groups_changed(self, group_ids) -> None:
         self._remember("group", group_ids)
-        await super().groups_changed(connection, group_ids)
+        await super().groups_changed(group_ids)
 
-    async def members_changed(self, connection, before, after) -> None:
+    async def members_changed(self, before, after) -> None:
         self._remember("members", member_changes(before, after))
-        await super().members_changed(connection, before, after)
+        await super().members_changed(before, after)
 
     def _remember(self, kind: str, ids) -> None:
         if ids:
-            self.heard.append((kind, frozenset(ids)))
+            self._heard.append((kind, frozenset(ids)))
+
+
+class RecordingOutbox(Outbox):
+    """An outbox that remembers of what hosts were to hear."""
+
+    def __init__(self) -> None:
+        super().__init__(system_clock)
+        self._heard: list[tuple[str, frozenset[str]]] = []
+
+    def begin(self, connection: Connection) -> Telling:
+        return RecordingTelling(connection, self._heard)
 
     def taken(self) -> set[tuple[str, frozenset[str]]]:
         """What was heard since the last call."""
-        heard, self.heard = set(self.heard), []
+        heard = set(self._heard)
+        self._heard.clear()
         return heard
 
 

@@ -13,8 +13,9 @@ from muster.services.network_ip_availability import NetworkIpAvailability
 from muster.services.network_quotas import NetworkQuotas
 from muster.services.network_tags import Look, NetworkTags, Tagged
 from muster.services.networks import Networks
-from muster.services.outbox import ChangeSink
-from muster.services.port_batch import PortBatch, PortSettings
+from muster.services.outbox import Outbox
+from muster.services.port_batch import PortBatch
+from muster.services.port_work import PortSettings
 from muster.services.ports import Ports
 from muster.services.quotas import Quotas
 from muster.services.security_group_rules import SecurityGroupRules
@@ -42,7 +43,7 @@ def assemble_batch(  # noqa: PLR0913 - the dependencies of a service, named wher
     database: Database,
     locks: LockService,
     quotas: Quotas,
-    changes: ChangeSink,
+    changes: Outbox,
     *,
     clock: Clock = system_clock,
     rng: Random,

@@ -1,0 +1,97 @@
+"""Hosts' signs of life, and what the numbers in them show: messages lost in either direction, a database set back."""
+
+from collections.abc import Mapping, Sequence
+
+from muster.base.clock import Clock
+from muster.base.log import get_logger
+from muster.domain.messages import Beat, Heartbeat
+from muster.services.dispatcher import Dispatcher
+from muster.services.postponed import Postponed
+from muster.services.report_requests import ReportRequests
+from muster.store import hosts as host_store
+from muster.store import outbox as outbox_store
+from muster.store.engine import Database
+from muster.store.hosts import Progress
+
+log = get_logger(__name__)
+
+# A heartbeat may be ahead of the reports, which wait for one another, as long as these come on.
+_UNREPORTED_S = 2.0
+# What a host should have heard of this long before its heartbeat, and has not, is lost. A change waits for its commit,
+# for whoever publishes and for the host's turn of a busy processor: less, and what is on its way is sent again.
+_LOST_AFTER_S = 5.0
+
+
+class HostBeats:
+    """Belongs to the one task that reads what hosts say."""
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        dispatcher: Dispatcher,
+        requests: ReportRequests,
+        postponed: Postponed,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._dispatcher = dispatcher
+        self._requests = requests
+        self._postponed = postponed
+        self._behind: dict[str, tuple[int, int]] = {}
+        self._doubted: set[str] = set()
+
+    async def take(self, heartbeats: Sequence[Heartbeat]) -> None:
+        """Note that these hosts live; those that have missed a message are sent everything. One transaction for all.
+
+        Raises Transient when the database or the bus is away.
+        """
+        beats = {beat.host_id: (beat, message.sent_at) for message in heartbeats for beat in message.beats}
+        if not beats:
+            return
+        async with self._database.write() as connection:
+            hosts = await host_store.touch(connection, beats, self._clock())
+            missed = {host_id for host_id, progress in hosts.items() if self._has_missed(*beats[host_id], progress)}
+            if missed:
+                missed -= await outbox_store.read_waiting_hosts(connection, missed)
+            # Nobody is told of anything before it is committed: who knows of more knew another database.
+            known = {host_id: beats[host_id][0].desired_seq for host_id in hosts}
+            set_back = {host_id: seq for host_id, seq in known.items() if seq > hosts[host_id].desired_seq}
+            await host_store.begin_epochs(connection, set_back, self._clock())
+        if set_back:
+            log.error("the database was set back", action="reports.set_back", hosts=len(set_back))
+            missed |= set_back.keys()
+        if missed:
+            log.info("hosts have missed messages", action="reports.behind", hosts=len(missed))
+            await self._dispatcher.send_everything(dict.fromkeys(missed, 0), why="behind")
+        self._doubt({host_id: beats[host_id][0].report_seq for host_id in hosts}, hosts)
+
+    def _doubt(self, said: Mapping[str, int], hosts: Mapping[str, Progress]) -> None:
+        """Look later whether reports have come as far as heartbeats `said`, of hosts that are not looked at already."""
+        reached = {host_id: progress.report_seq for host_id, progress in hosts.items()}
+        ahead = {id_: seq for id_, seq in said.items() if seq > reached[id_] and id_ not in self._doubted}
+        if ahead:
+            self._doubted |= ahead.keys()
+            self._postponed.later(_UNREPORTED_S, "unreported", lambda: self._ask_unreported(ahead, reached))
+
+    async def _ask_unreported(self, seqs: Mapping[str, int], before: Mapping[str, int]) -> None:
+        """Ask the hosts whose reports have not come as far as their heartbeats said, and not further than `before`."""
+        async with self._database.read() as connection:
+            reached = await host_store.read_report_seqs(connection, seqs)
+        behind = {host_id for host_id, seq in reached.items() if seq < seqs[host_id]}
+        coming = {host_id: seqs[host_id] for host_id in behind if reached[host_id] > before[host_id]}
+        self._doubted -= seqs.keys() - coming.keys()
+        if coming:
+            self._postponed.later(_UNREPORTED_S, "unreported", lambda: self._ask_unreported(coming, reached))
+        await self._requests.ask_everything(behind - coming.keys(), why="unreported")
+
+    def _has_missed(self, beat: Beat, sent_at: float, progress: Progress) -> bool:
+        """Whether a message to a host is lost, not on its way: it was due a while before the beat that lacks it.
+
+        Where clocks do not agree, two beats in a row that lack the same say so too.
+        """
+        lag = (progress.desired_seq, beat.desired_seq)
+        again = self._behind.get(beat.host_id) == lag
+        self._behind[beat.host_id] = lag
+        due = progress.desired_at is not None and progress.desired_at + _LOST_AFTER_S <= sent_at
+        return beat.desired_seq < progress.desired_seq and (due or again)

@@ -1,0 +1,107 @@
+"""Transactions that change the same rows take them in one order: none waits for another that waits for it."""
+
+import asyncio
+import time
+
+import pytest
+from sqlalchemy import select
+
+from muster.base.ids import new_uuid
+from muster.base.metrics import REDECIDED
+from muster.domain.port_changes import PortChanges
+from muster.domain.ports import NewPort
+from muster.domain.servers import Asked, Verb, WantedNic
+from muster.services.server_admission import Wanted
+from muster.store.engine import Database
+from muster.store.network_members import network_members
+from muster.store.ports import ports
+
+from .compute_cloud import add_hosts
+from .paused import Paused
+from .workers import ADMIN, Worker, a_network, a_server, workers
+
+# SQLite has one writer: there transactions follow each other.
+pytestmark = pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+
+HANG_S = 60.0
+#: Hosts that were heard of as late as that are there however long a test takes.
+HOUR_S = 3_600.0
+
+
+@pytest.fixture
+async def both(database: Database, tmp_path):
+    """Two workers, and hosts h0 to h2 with tunnels between them."""
+    async with database.write() as connection:
+        for index in range(3):
+            await add_hosts(connection, f"h{index}", now=time.time() + HOUR_S, host_ip=f"192.0.2.{index + 1}")
+    async with workers(database, tmp_path) as both:
+        yield both
+
+
+async def _create(worker: Worker, *places: tuple[str, str]) -> list[str]:
+    """Servers, each on a host and a network, in one batch: their ids."""
+    requests = [Wanted((a_server("p", network, wanted_hostname=host),), 1) for host, network in places]
+    made = await worker.creation._create(requests)
+    assert [server.fault for [server] in made] == [None] * len(made)
+    return [server.id for [server] in made]
+
+
+def _decided_again() -> float:
+    return sum(sample.value for metric in REDECIDED.collect() for sample in metric.samples if "total" in sample.name)
+
+
+async def test_servers_that_are_a_networks_first_on_their_hosts(database, both):
+    """What the network's other hosts must hear is written with the claims, in one order, not before them."""
+    mine, others, plain = [await a_network(worker, None) for worker in (both[0], both[1], both[0])]
+    await _create(both[0], ("h1", mine), ("h0", plain))
+    await _create(both[1], ("h2", others))
+    before = _decided_again()
+    both[0].creation._ports.changes = paused = Paused("bindings_changed")
+    # One batch is new on h2, which h1 must hear of, and claims h0 as well; the other claims h0, which h2 must hear of.
+    first = asyncio.create_task(_create(both[0], ("h2", mine), ("h0", plain)))
+    async with asyncio.timeout(HANG_S):
+        await paused.reached.wait()
+        await _create(both[1], ("h0", others))  # does not wait for the other, which has no host's row yet
+        paused.go.set()
+        await first
+    assert _decided_again() == before
+    async with database.read() as connection:
+        rows = await connection.execute(select(network_members.c.network_id, network_members.c.host_id))
+        members = {tuple(row) for row in rows}
+    assert members == {(mine, "h1"), (mine, "h2"), (plain, "h0"), (others, "h2"), (others, "h0")}
+
+
+async def test_a_port_is_deleted_while_its_server_ends(database, both):
+    network_id = await a_network(both[0], None)
+    [server_id] = await _create(both[0], ("h0", network_id))
+    async with database.read() as connection:
+        port_id = (await connection.execute(select(ports.c.id).where(ports.c.device_id == server_id))).scalar_one()
+    server = await both[1].orders.ask(ADMIN, server_id, Asked(verb=Verb.DELETE), "req")
+    before = _decided_again()
+    both[0].network.ports._batch.changes = paused = Paused("members_changed")
+    deletion = asyncio.create_task(both[0].network.ports.delete(ADMIN, port_id))
+    async with asyncio.timeout(HANG_S):
+        await paused.reached.wait()
+        end = asyncio.create_task(both[1].orders.finish_all([server]))
+        await asyncio.wait({end}, timeout=1.0)  # it waits for the port, or for its server
+        paused.go.set()
+        await asyncio.gather(deletion, end)
+    assert _decided_again() == before
+
+
+async def test_a_port_is_changed_while_its_server_ends(database, both):
+    network_id = await a_network(both[0])
+    draft = NewPort(id=new_uuid(), project_id="p", network_id=network_id)
+    port = await both[0].network.ports.create(ADMIN, draft)
+    [server] = await both[0].creation.create([a_server("p", wanted_hostname="h0", nics=(WantedNic(port_id=port.id),))])
+    server = await both[1].orders.ask(ADMIN, server.id, Asked(verb=Verb.DELETE), "req")
+    before = _decided_again()
+    both[0].network.ports._batch.changes = paused = Paused("servers_changed", before=True)
+    change = asyncio.create_task(both[0].network.ports.update(ADMIN, port.id, PortChanges(security_group_ids=())))
+    async with asyncio.timeout(HANG_S):
+        await paused.reached.wait()
+        end = asyncio.create_task(both[1].orders.finish_all([server]))
+        await asyncio.wait({end}, timeout=1.0)
+        paused.go.set()
+        await asyncio.gather(change, end)
+    assert _decided_again() == before

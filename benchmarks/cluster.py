@@ -21,7 +21,7 @@ from muster.bench.launch import Launch, stop, until
 from muster.client.api import Call
 from muster.client.cloud import Service
 
-_HOSTS_S = 120.0
+_HOSTS_S = 600.0  # RabbitMQ makes a queue for each, and thousands take minutes
 
 
 class Cluster(msgspec.Struct, frozen=True):

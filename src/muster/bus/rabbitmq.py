@@ -27,6 +27,8 @@ from muster.domain.messages import CONTROL_TOPIC
 log = get_logger(__name__)
 
 _AT_ONCE = 500
+#: RabbitMQ lets a connection have 2,047 channels. A subscription has one, and another while its queue is made.
+READERS_PER_LINK = 1_000
 _PERSISTENT = 2
 
 Messages = Sequence[tuple[str, bytes]]
@@ -34,16 +36,17 @@ Confirm = asyncio.Task[Any]
 
 
 class RabbitBus:
-    """See `bus.protocol.Bus`. Two connections: a publisher that is held up must not hold up readers."""
+    """See `bus.protocol.Bus`. A connection to publish by, and one for every thousand subscriptions: a publisher that is
+    held up must not hold up readers."""
 
     def __init__(self, settings: RabbitSettings, name: str, rng: Random) -> None:
         self._settings = settings
+        self._name = name
         self._rng = rng
         self._writing = Link(settings, f"{name} writes", rng)
-        self._reading = Link(settings, f"{name} reads", rng)
         self._opening = asyncio.Lock()
         self._channel: AbstractChannel | None = None
-        self._subscriptions: set[RabbitSubscription] = set()
+        self._readers: dict[Link, set[RabbitSubscription]] = {}
         self._silent: set[str] = set()
 
     async def publish(self, messages: Messages) -> None:
@@ -57,18 +60,28 @@ class RabbitBus:
 
     async def subscribe(self, topic: str) -> RabbitSubscription:
         """Raises Transient when RabbitMQ is away."""
-        subscription = RabbitSubscription(self._reading, self._settings, topic, self._rng)
+        link, readers = self._with_room()
+        subscription = RabbitSubscription(link, self._settings, topic, self._rng, closed=readers.discard)
+        readers.add(subscription)
         try:
             await subscription.listening()
         except BaseException:
             await subscription.close()
             raise
-        self._subscriptions.add(subscription)
         return subscription
 
     async def close(self) -> None:
-        await asyncio.gather(*(subscription.close() for subscription in self._subscriptions))
-        await asyncio.gather(self._writing.close(), self._reading.close())
+        readers = [subscription for readers in self._readers.values() for subscription in readers]
+        await asyncio.gather(*(subscription.close() for subscription in readers))
+        await asyncio.gather(*(link.close() for link in (self._writing, *self._readers)))
+
+    def _with_room(self) -> tuple[Link, set[RabbitSubscription]]:
+        """A connection that one more may read by, and who reads by it."""
+        for link, readers in self._readers.items():
+            if len(readers) < READERS_PER_LINK:
+                return link, readers
+        link = Link(self._settings, f"{self._name} reads", self._rng)
+        return link, self._readers.setdefault(link, set())
 
     async def _publish(self, messages: Messages) -> None:
         if nowhere := await self._send(messages):  # the first message of a topic that nobody has read yet

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
+from collections.abc import Callable
 from random import Random
 
 from aiormq.abc import AbstractChannel, AbstractConnection, DeliveredMessage
@@ -33,7 +34,17 @@ _QUIET_TIMES = 10
 class RabbitSubscription:
     """Reads one topic; see `bus.protocol.Subscription`. Listens again after each loss of the connection."""
 
-    def __init__(self, link: Link, settings: RabbitSettings, topic: str, rng: Random) -> None:
+    def __init__(
+        self,
+        link: Link,
+        settings: RabbitSettings,
+        topic: str,
+        rng: Random,
+        *,
+        closed: Callable[["RabbitSubscription"], None],
+    ) -> None:
+        """`closed` is called when it reads no more."""
+        self._closed = closed
         self._link = link
         self._settings = settings
         self._topic = topic
@@ -68,6 +79,7 @@ class RabbitSubscription:
         """What was given out last and not followed by another `next_batch` is delivered again, to whoever listens."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
+        self._closed(self)
 
     async def _acknowledge(self) -> None:
         given, self._given = self._given, None

@@ -68,6 +68,21 @@ async def test_what_a_reader_was_not_done_with_goes_to_another(rabbitmq: RabbitM
         assert sorted(await read(await two.subscribe(CONTROL_TOPIC), 5)) == numbered(5)
 
 
+async def test_a_connection_has_so_many_readers_and_more_have_another(
+    rabbitmq: RabbitMq, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RabbitMQ lets a connection have 2,047 channels; a process may have thousands of simulated hosts."""
+    monkeypatch.setattr("muster.bus.rabbitmq.READERS_PER_LINK", 2)
+    async with opened(f"{rabbitmq.url}?prefix={prefix}") as [bus]:
+        listening = [await bus.subscribe(f"host.{index}") for index in range(5)]
+        assert [len(readers) for readers in bus._readers.values()] == [2, 2, 1]
+        await bus.publish([(f"host.{index}", f"{index}".encode()) for index in range(5)])
+        assert [await read(one, 1) for one in listening] == [[f"{index}".encode()] for index in range(5)]
+        await listening[0].close()
+        await bus.subscribe("host.another")  # takes the place that is free
+        assert [len(readers) for readers in bus._readers.values()] == [2, 2, 1]
+
+
 async def test_a_broker_that_is_killed_and_comes_back(rabbitmq: RabbitMq, prefix: str) -> None:
     async with opened(f"{rabbitmq.url}?prefix={prefix}&connect_s=5&stuck_s=5", 2) as [writer, reader]:
         listening = await reader.subscribe("host.a")

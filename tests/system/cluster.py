@@ -109,10 +109,10 @@ class Cluster:
         path.write_text("\n".join(lines) + "\n")
         return path
 
-    async def serve(self, name: str, *, workers: int = 2, **serve: Any) -> Command:
-        """The workers of one machine, started."""
+    async def serve(self, name: str, *, workers: int = 2, port: int = 0, **serve: Any) -> Command:
+        """The workers of one machine, started. `port` 0: any free one."""
         path = self.settings(name, serve={"workers": workers, "drain_s": 20, **serve})
-        return await self.command(name, "serve", "--settings", str(path), "--port", "0")
+        return await self.command(name, "serve", "--settings", str(path), "--port", str(port))
 
     async def host(self, name: str, sim_hosts: int, first_index: int = 0, **host: Any) -> Command:
         """Simulated hosts, started."""

@@ -37,13 +37,18 @@ async def cluster(tmp_path: Path, postgres: Postgres, etcd: Etcd, rabbitmq: Rabb
 
 
 async def test_two_machines_are_one_cloud(cluster: Cluster, tmp_path: Path) -> None:
-    metrics = free_ports(3)
+    metrics = free_ports(5)
+    ports = metrics + 3, metrics + 4
+    urls = [f"http://127.0.0.1:{port}" for port in ports]
     first, second, hosts = await asyncio.gather(
-        cluster.serve("a", metrics_port=metrics), cluster.serve("b"), cluster.host("hosts", 5, metrics_port=metrics + 2)
+        cluster.serve("a", metrics_port=metrics, port=ports[0], image_url=urls[0]),
+        cluster.serve("b", port=ports[1], image_url=urls[1] + "/"),
+        cluster.host("hosts", 5, metrics_port=metrics + 2),
     )
     await asyncio.gather(first.ready(), second.ready(), hosts.ready())
     await health_and_metrics_are_told(first, metrics)
     await tokens_are_shared(cluster, first, second)
+    await images_are_fetched(cluster, first, second)
 
     def use() -> None:
         environment = {"OS_CLIENT_CONFIG_FILE": str(tmp_path / "a/state/clouds.yaml"), "OS_CLOUD": "muster"}
@@ -111,7 +116,6 @@ async def the_secret_is_replaced(cluster: Cluster, first: Command, second: Comma
             assert await fetched(machine, ImageTickets(ClusterSecret("f" * 40), time.time).issue(image_id)) == 403
 
     async def fetched(machine: Command, ticket: str) -> int:
-        """404: the file is in another machine's folder."""
         async with httpx.AsyncClient() as client:
             url = f"{machine.base_url}/hosts/images/{image_id}"
             return (await client.get(url, headers={"X-Image-Ticket": ticket})).status_code
@@ -176,6 +180,29 @@ async def tokens_are_shared(cluster: Cluster, first: Command, second: Command) -
         return await status(first) == await status(second) == {401}
 
     await until(is_void, "the token is void at both")
+
+
+async def images_are_fetched(cluster: Cluster, first: Command, second: Command) -> None:
+    """Each machine has an image folder of its own: what is uploaded at one is read at the other."""
+    headers = {"X-Auth-Token": await log_in(cluster, first, "a"), "Content-Type": "application/octet-stream"}
+    draft = {"name": "mine", "disk_format": "raw", "container_format": "bare"}
+    content = os.urandom(5_000_000)
+    async with httpx.AsyncClient(timeout=120, headers=headers) as client:
+        made = await client.post(f"{first.base_url}/image/v2/images", json=draft)
+        path = f"/image/v2/images/{made.json()['id']}"
+        assert (await client.put(f"{first.base_url}{path}/file", content=content)).status_code == 204
+
+        async def is_read(machine: Command) -> bool:
+            answer = await client.get(f"{machine.base_url}{path}/file")
+            assert answer.status_code == 503 or answer.content == content
+            return answer.status_code == 200
+
+        for machine in (first, second):
+            await until(lambda machine=machine: is_read(machine), "the image is read")  # type: ignore[misc]
+        folders = [cluster.folder / name / "state/images" for name in "ab"]
+        assert all((folder / made.json()["id"]).read_bytes() == content for folder in folders)
+        assert (await client.delete(f"{first.base_url}{path}")).status_code == 204
+        assert (await client.get(f"{second.base_url}{path}/file")).status_code == 404
 
 
 class User:

@@ -41,6 +41,7 @@ LIBVIRT_CALLS = Counter("muster_libvirt_calls_total", "Calls to libvirt that wha
 KSM_RUNNING = Gauge("muster_ksm_running", "1 while the kernel looks for equal pages (KSM)", ["host"])
 KSM_SAVED = Gauge("muster_ksm_saved_bytes", "Memory that would be needed on top without KSM", ["host"])
 KSM_SHARED = Gauge("muster_ksm_shared_bytes", "Memory that holds merged pages", ["host"])
+IMAGE_COPIES = Counter("muster_image_copies_total", "Files of images that a control machine came to have", ["how"])
 SIM_GUESTS = Gauge("muster_simulated_guests", "Simulated guests that the process's hosts have", ["state"])
 GUESTS_KEPT = Gauge("muster_guests_kept", "Guests put aside since the database does not know their servers", ["host"])
 SINGLETON = Gauge("muster_singleton", "1 in the process that does this work for the whole cluster", ["name"])

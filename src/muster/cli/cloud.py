@@ -7,10 +7,11 @@ from pathlib import Path
 from msgspec import Struct
 
 from muster.bus.open import MEMORY
-from muster.cli.control_plane import Cloud, PlaneSettings, control_plane, image_files
+from muster.cli.control_plane import Cloud, PlaneSettings, control_plane
 from muster.cli.engines import EngineSettings, opened_engines
 from muster.cli.first_data import FirstData
 from muster.cli.hosts import RealHost, running_hosts, simulated_host
+from muster.cli.images import image_files
 from muster.cli.secrets import folder_secret
 from muster.domain.addresses import REST_S
 from muster.domain.placement import Overcommit, Strategy

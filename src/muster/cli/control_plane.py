@@ -23,7 +23,6 @@ from muster.api.http.mounts import Mounts
 from muster.api.identity.application import application as identity_application
 from muster.api.identity.application import assemble as assemble_identity
 from muster.api.image.application import application as image_application
-from muster.api.image.application import assemble as assemble_image
 from muster.api.image.host_images import application as host_images
 from muster.api.network.application import application as network_application
 from muster.api.network.services import Services as NetworkServices
@@ -33,6 +32,7 @@ from muster.base.clock import system_clock
 from muster.base.tasks import kept_running, repeating
 from muster.cli.engines import Engines
 from muster.cli.first_data import FirstData, Makers, ensure_first_data
+from muster.cli.images import ImageParts, OwnImages, image_files, image_parts
 from muster.domain.addresses import REST_S
 from muster.domain.placement import Overcommit, Strategy
 from muster.domain.quotas import COMPUTE_DEFAULTS, NETWORK_DEFAULTS
@@ -40,7 +40,6 @@ from muster.services.cluster_secret import ClusterSecret
 from muster.services.deleted_servers import KEEP_S, DeletedServers
 from muster.services.dispatcher import Dispatcher
 from muster.services.host_reports import HostReports
-from muster.services.image_files import ImageFiles
 from muster.services.image_tickets import ImageTickets
 from muster.services.outbox import Outbox
 from muster.services.passwords import Passwords, PasswordSettings
@@ -59,9 +58,8 @@ from muster.store.engine import Database
 _REFRESH_S = 3.0
 # Other processes' rotations: three times before they may rotate again (`token_keys.KNOWN_AFTER_S`).
 _KEYS_S = 20.0
-# How often what a dead process has begun is looked for: deletions, and uploads of images.
+# How often deletions that a dead process has begun are looked for.
 _FINISH_S = 10.0
-_SWEEP_S = 60.0
 _ROTATE_S = 3_600.0
 _PURGE_S = 3_600.0
 _STATISTICS_S = 5.0
@@ -73,8 +71,8 @@ class PlaneSettings(Struct, frozen=True, kw_only=True):
     """What a control plane may be told. Servers that name no zone go to hosts of `default_zone`, or of any.
 
     A released address rests `address_rest_s` before another port gets it; what is known of a deleted server is kept for
-    `keep_deleted_s`. `name` is this process's among all of the
-    cluster, the same after a restart. `with_metrics`: they are served beside the APIs.
+    `keep_deleted_s`. Without `own_images` all machines have one image folder. `name` is this
+    process's among all of the cluster, the same after a restart. `with_metrics`: they are served beside the APIs.
     """
 
     folder: Path
@@ -84,6 +82,7 @@ class PlaneSettings(Struct, frozen=True, kw_only=True):
     default_zone: str | None = None
     address_rest_s: float = REST_S
     keep_deleted_s: float = KEEP_S
+    own_images: OwnImages | None = None
     name: str = "muster"
     with_metrics: bool = True
 
@@ -102,6 +101,7 @@ class Cloud(Struct, frozen=True, kw_only=True):
 
 class _Parts(Struct, frozen=True, kw_only=True):
     makers: Makers
+    images: ImageParts
     revocations: Revocations
     applications: Mapping[str, Application]
     host_images: Application
@@ -118,6 +118,7 @@ async def control_plane(settings: PlaneSettings, engines: Engines, data: FirstDa
     passwords = Passwords(PasswordSettings())
     keys = TokenKeys(engines.database, settings.secret, system_clock)
     tasks: list[asyncio.Task[None]] = []
+    parts: _Parts | None = None
     try:
         await keys.prepare()
         parts = _assembled(settings, engines, keys, passwords)
@@ -141,6 +142,8 @@ async def control_plane(settings: PlaneSettings, engines: Engines, data: FirstDa
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if parts is not None:
+            await parts.images.close()
         passwords.close()
 
 
@@ -157,7 +160,8 @@ def _assembled(settings: PlaneSettings, engines: Engines, keys: TokenKeys, passw
     network = assemble_network(database, batch, groups)
     tickets = ImageTickets(settings.secret, clock)
     dispatcher = Dispatcher(database, engines.bus, clock, tickets=tickets)
-    image = assemble_image(database, clock, image_files(settings.folder))
+    images = image_parts(database, clock, image_files(settings.folder), tickets, settings.own_images)
+    image = images.services
     neighbours = Neighbours(images=image.images, networks=network.networks, bus=engines.bus)
     placing = ServerSettings(default_availability_zone=settings.default_zone, strategy=settings.placement)
     compute = assemble_compute(database, batch, dispatcher.wake, neighbours, placing)
@@ -167,13 +171,14 @@ def _assembled(settings: PlaneSettings, engines: Engines, keys: TokenKeys, passw
     once: dict[str, Work] = {
         "deletions": partial(repeating, compute.orders.finish_left, _FINISH_S),
         "deleted servers": partial(repeating, forgotten.purge, _PURGE_S),
-        "uploads": partial(repeating, image.uploads.sweep, _SWEEP_S),
+        **images.once,
         "seals of token keys": partial(repeating, keys.reseal, _KEYS_S),
         "rotation of token keys": partial(repeating, keys.rotate, _ROTATE_S),
         "statistics of tables": partial(repeating, Statistics(database).refresh, _STATISTICS_S),
     }
     return _Parts(
         makers=Makers(passwords=passwords, quotas=quotas, image=image, network=network, compute=compute),
+        images=images,
         revocations=revocations,
         applications={
             "identity": identity_application(identity, authority),
@@ -189,11 +194,7 @@ def _assembled(settings: PlaneSettings, engines: Engines, keys: TokenKeys, passw
             "revocations": partial(repeating, revocations.refresh, _REFRESH_S),
             "token keys": partial(repeating, keys.refresh, _KEYS_S),
             "answers of hosts": compute.host_questions.run,
+            **images.each,
             "for the cluster": Singleton(engines.locks, "periodic", once).run,
         },
     )
-
-
-def image_files(folder: Path) -> ImageFiles:
-    """The image folder of a cloud's folder; may be a file system that machines share."""
-    return ImageFiles(folder / "images")

@@ -32,6 +32,7 @@ from muster.services.deleted_servers import KEEP_S
 _SECRET_MIN = 32
 _PREVIOUS_MAX = 3
 _HANG_MIN_S = 5.0
+_URL_MAX = 255
 _SECRET = f"at least {_SECRET_MIN} characters drawn at random, such as openssl rand -hex 32 prints"
 _OTHERS = stat.S_IRWXO | stat.S_IWGRP
 
@@ -51,7 +52,11 @@ class EnginesSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class ServeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[serve]`: this machine's API workers. `public_url` is where clients reach the cluster, if not here."""
+    """`[serve]`: this machine's API workers. `public_url` is where clients reach the cluster, if not here.
+
+    `image_url` is where other control machines reach this one for images, if they have folders of their own, which
+    together have `image_copies` of each.
+    """
 
     bind: str = "127.0.0.1"
     port: Port = 8774
@@ -68,6 +73,8 @@ class ServeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     address_rest_s: Annotated[float, Meta(ge=0, le=604_800)] = REST_S
     keep_deleted_s: Annotated[float, Meta(ge=0)] = KEEP_S
     guest_image: str = ""
+    image_url: str = ""
+    image_copies: Annotated[int, Meta(ge=1, le=100)] = 2
 
 
 class HostSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -232,8 +239,10 @@ def _check_values(settings: Settings) -> None:
         check_boots(host.boots)
     except Invalid:
         _require(False, "host.boots", f'"{AUTOMATIC}", "{UNLIMITED}" or a number as text: "4"')
-    for field, url in (("serve.public_url", serve.public_url), ("host.api_url", host.api_url)):
+    urls = {"serve.public_url": serve.public_url, "serve.image_url": serve.image_url, "host.api_url": host.api_url}
+    for field, url in urls.items():
         _require(not url or _is_http(url), field, "http://host:port or https://host")
+    _require(len(serve.image_url) <= _URL_MAX, "serve.image_url", f"at most {_URL_MAX} characters")
     addresses = {
         "serve.bind": serve.bind,
         "serve.metrics_bind": serve.metrics_bind,

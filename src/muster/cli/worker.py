@@ -23,14 +23,16 @@ from muster.cli.control_plane import PlaneSettings, control_plane
 from muster.cli.engines import EngineSettings, opened_engines
 from muster.cli.first_data import FirstData
 from muster.cli.foreground import spare_the_garbage_collector, until_interrupted
+from muster.cli.images import OwnImages
 from muster.cli.listening import listening
 from muster.cli.metrics import metrics_served
 from muster.cli.secrets import cluster_password
-from muster.cli.settings import Settings, read_settings, require_serve
+from muster.cli.settings import ServeSettings, Settings, read_settings, require_serve
 from muster.cli.supervisor import ALIVE, BEAT_S, MISCONFIGURED, READY
 from muster.domain.catalog import own_entries
 from muster.domain.placement import Overcommit
 from muster.services.cluster_secret import ClusterSecret
+from muster.services.image_holders import Place
 
 
 @click.command()
@@ -83,6 +85,7 @@ async def _serve_until_told(settings: Settings, index: int, listener: socket.soc
         default_zone=serve.default_zone or None,
         address_rest_s=serve.address_rest_s,
         keep_deleted_s=serve.keep_deleted_s,
+        own_images=own_images(serve),
         with_metrics=False,
         name=f"{socket.gethostname()}-{index}",
     )
@@ -105,6 +108,14 @@ async def _serve_until_told(settings: Settings, index: int, listener: socket.soc
             sys.stdout.write(READY + "\n")
             sys.stdout.flush()
             await asyncio.wait([serving])
+
+
+def own_images(serve: ServeSettings) -> OwnImages | None:
+    """What this machine is told of images, if it has a folder of its own for them."""
+    if not serve.image_url:
+        return None
+    place = Place(url=serve.image_url.rstrip("/"), machine=socket.gethostname())
+    return OwnImages(place=place, copies=serve.image_copies)
 
 
 def engine_settings(settings: Settings, index: int) -> EngineSettings:

@@ -29,6 +29,10 @@ class Status(StrEnum):
     DEACTIVATED = "deactivated"
 
 
+#: Of images that have content.
+WITH_CONTENT = (Status.ACTIVE, Status.DEACTIVATED)
+
+
 class Visibility(StrEnum):
     """Who beside its owner sees an image."""
 
@@ -47,12 +51,16 @@ class MemberStatus(StrEnum):
 
 
 class Image(Struct, frozen=True, kw_only=True):
-    """An image. Sizes in bytes, `min_disk` in GiB, `min_ram` in MiB, times in Unix seconds."""
+    """An image. Sizes in bytes, `min_disk` in GiB, `min_ram` in MiB, times in Unix seconds.
+
+    `receiver` is the machine that receives its content, while it is saving, where machines have folders of their own.
+    """
 
     id: str
     owner: str | None
     name: str | None = None
     status: Status = Status.QUEUED
+    receiver: str | None = None
     visibility: Visibility = Visibility.SHARED
     disk_format: str | None = None
     container_format: str | None = None
@@ -135,14 +143,28 @@ def check_shared(image: Image) -> None:
         raise Forbidden("Only shared images have members.")
 
 
-def saving(image: Image) -> Image:
+def saving(image: Image, receiver: str | None = None) -> Image:
     """The image while its content arrives. Raises Conflict unless it waits for content, Invalid without formats."""
     if image.status is not Status.QUEUED:
         raise Conflict(f"Image status transition from {image.status} to saving is not allowed")
     missing = [name for name in ("disk_format", "container_format") if getattr(image, name) is None]
     if missing:
         raise Invalid(f"Properties {', '.join(missing)} must be set prior to saving data.")
-    return replace(image, status=Status.SAVING)
+    return replace(image, status=Status.SAVING, receiver=receiver)
+
+
+def is_saving_still(image: Image | None, begun: Image) -> bool:
+    """Whether an upload that has begun is under way yet. Its image may be gone, and another have the same id."""
+    return image is not None and image.status is Status.SAVING and image.created_at == begun.created_at
+
+
+def has_same_content(image: Image | None, known: Image) -> bool:
+    """Whether an image has the content yet that it was known to have, and is not another of the same id."""
+    return (
+        image is not None
+        and image.status in WITH_CONTENT
+        and (image.created_at, image.size, image.os_hash_value) == (known.created_at, known.size, known.os_hash_value)
+    )
 
 
 def active(image: Image, content: Content) -> Image:
@@ -150,6 +172,7 @@ def active(image: Image, content: Content) -> Image:
     return replace(
         image,
         status=Status.ACTIVE,
+        receiver=None,
         size=content.size,
         virtual_size=content.virtual_size,
         checksum=content.md5,
@@ -160,14 +183,14 @@ def active(image: Image, content: Content) -> Image:
 
 def deactivated(image: Image) -> Image:
     """The image with its content locked away. Raises Forbidden for one without content."""
-    if image.status not in (Status.ACTIVE, Status.DEACTIVATED):
+    if image.status not in WITH_CONTENT:
         raise Forbidden(f"Not allowed to deactivate image in status '{image.status}'")
     return replace(image, status=Status.DEACTIVATED)
 
 
 def reactivated(image: Image) -> Image:
     """The image with its content for use again. Raises Forbidden for one without content."""
-    if image.status not in (Status.ACTIVE, Status.DEACTIVATED):
+    if image.status not in WITH_CONTENT:
         raise Forbidden(f"Not allowed to reactivate image in status '{image.status}'")
     return replace(image, status=Status.ACTIVE)
 

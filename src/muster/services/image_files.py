@@ -2,113 +2,29 @@
 
 Invariants: a file with an image's name is whole and durable, for it was renamed there after it was synced; whoever
 receives or removes a file holds the file's lock (`flock`), so a sweep tells a living upload from what a crash left,
-also between processes. The folder may be shared by all API workers if its filesystem has locks (NFS 4, CephFS).
+also between processes. The folder may be shared by all API workers if its filesystem has locks (NFS 4, CephFS), or be
+a machine's own (`image_holders`).
 """
 
 import asyncio
-import errno
 import hashlib
 import os
 import secrets
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
 
-from msgspec import Struct
-
-from muster.base.errors import Bug, MusterError, NotFound, TooLarge, Transient
+from muster.base.errors import NotFound, Transient
 from muster.base.file_lock import take_lock
 from muster.base.ids import is_uuid
 from muster.base.units import MIB
-from muster.domain.image_formats import HEAD_BYTES
+from muster.services.image_incoming import Incoming, in_thread
 
 CHUNK_BYTES = MIB
 _PARTIAL = ".part"
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-
-Result = TypeVar("Result")
-
-
-class Received(Struct, frozen=True):
-    """What has arrived: bytes, digests as hexadecimal text, and the first HEAD_BYTES."""
-
-    size: int
-    md5: str
-    sha512: str
-    head: bytes
-
-
-class Incoming:
-    """A file that is being received. Its lock is held from its making until `close` or `discard`."""
-
-    def __init__(self, partial: Path, final: Path, descriptor: int) -> None:
-        self._partial = partial
-        self._final = final
-        self._descriptor: int | None = descriptor
-        # A caller that is cancelled leaves its thread at work; what comes next must wait for it.
-        self._turn = threading.Lock()
-        self._md5 = hashlib.md5(usedforsecurity=False)
-        self._sha512 = hashlib.sha512()
-        self._head = b""
-        self.size = 0
-
-    @property
-    def head(self) -> bytes:
-        """The first bytes, at most HEAD_BYTES."""
-        return self._head
-
-    async def write(self, data: bytes) -> None:
-        """Append. Raises TooLarge when the disk is full, Transient. Hashing and writing run in a thread."""
-        await _in_thread(lambda: self._write(data))
-
-    async def publish(self) -> Received:
-        """Sync the file and give it its image's name. Two fsyncs."""
-        return await _in_thread(self._publish)
-
-    async def discard(self) -> None:
-        """Remove the file, under its temporary name only, and let go of the lock. May be called twice."""
-        await _in_thread(self._discard)
-
-    async def close(self) -> None:
-        """Let go of the lock; the file stays."""
-        await _in_thread(self._close)
-
-    def _write(self, data: bytes) -> None:
-        with self._turn:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[os.write(self._open_descriptor(), rest) :]
-            self._md5.update(data)
-            self._sha512.update(data)
-            self._head += data[: HEAD_BYTES - len(self._head)]
-            self.size += len(data)
-
-    def _publish(self) -> Received:
-        with self._turn:
-            os.fsync(self._open_descriptor())
-            self._partial.rename(self._final)
-            _sync_directory(self._final.parent)
-            return Received(self.size, self._md5.hexdigest(), self._sha512.hexdigest(), self._head)
-
-    def _discard(self) -> None:
-        with self._turn:
-            if self._descriptor is not None:
-                self._partial.unlink(missing_ok=True)
-                os.close(self._descriptor)
-                self._descriptor = None
-
-    def _close(self) -> None:
-        with self._turn:
-            if self._descriptor is not None:
-                os.close(self._descriptor)
-                self._descriptor = None
-
-    def _open_descriptor(self) -> int:
-        if self._descriptor is None:
-            raise Bug("a file that is closed was written to")
-        return self._descriptor
+# What a machine fetches has one name, so that of its workers one fetches.
+_FETCHED = ".fetch.part"
+_COPYING = "copying.lock"
 
 
 class Reader:
@@ -116,7 +32,10 @@ class Reader:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self.size = os.fstat(descriptor).st_size
+        status = os.fstat(descriptor)
+        self.size = status.st_size
+        #: Which file it is, whatever its name is by now: device, number, time of its last change.
+        self.identity = (status.st_dev, status.st_ino, status.st_mtime_ns)
 
     async def parts(self, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         """The bytes from `start` up to `end` (not included) in chunks; closes the file at its end."""
@@ -124,13 +43,20 @@ class Reader:
         try:
             while start < end:
                 n_bytes, offset = min(CHUNK_BYTES, end - start), start
-                data = await _in_thread(lambda n=n_bytes, at=offset: os.pread(self._descriptor, n, at))  # type: ignore[misc]
+                data = await in_thread(lambda n=n_bytes, at=offset: os.pread(self._descriptor, n, at))  # type: ignore[misc]
                 if not data:
                     raise Transient("The image's file is shorter than it should be")
                 start += len(data)
                 yield data
         finally:
             self.close()
+
+    async def sha512(self) -> str:
+        """The digest of the whole file, as hexadecimal text. Reads all of it, in threads; it stays open."""
+        digest = hashlib.sha512()
+        for start in range(0, self.size, CHUNK_BYTES):
+            await in_thread(lambda at=start: digest.update(os.pread(self._descriptor, CHUNK_BYTES, at)))  # type: ignore[misc]
+        return digest.hexdigest()
 
     def close(self) -> None:
         """Close the file. May be called twice."""
@@ -153,30 +79,51 @@ class ImageFiles:
 
     async def receive(self, image_id: str) -> Incoming:
         """Begin to receive an image's file. Raises Transient, TooLarge (disk full)."""
-        return await _in_thread(lambda: self._receive(self.path(image_id)))
+        return await in_thread(lambda: self._receive(self.path(image_id)))
+
+    async def receive_copy(self, image_id: str) -> Incoming | None:
+        """Begin to receive the file of an image that has one elsewhere. None while another task does, of any process.
+
+        Raises Transient, TooLarge (disk full).
+        """
+        return await in_thread(lambda: self._receive_copy(self.path(image_id)))
 
     async def open(self, image_id: str) -> Reader:
         """Open an image's file. Raises NotFound."""
-        return await _in_thread(lambda: Reader(os.open(self.path(image_id), os.O_RDONLY | os.O_CLOEXEC)))
+        return await in_thread(lambda: Reader(os.open(self.path(image_id), os.O_RDONLY | os.O_CLOEXEC)))
 
     async def exists(self, image_id: str) -> bool:
         """Whether an image's file is there."""
         return await asyncio.to_thread(self.path(image_id).exists)
 
+    async def is_still(self, image_id: str, reader: Reader) -> bool:
+        """Whether an image's file is the one that is open, and not another of its name."""
+        return await asyncio.to_thread(lambda: _is_at(self.path(image_id), reader.identity[:2]))
+
     async def remove(self, image_id: str) -> None:
         """Remove an image's file. Nothing happens if there is none."""
-        await _in_thread(lambda: self.path(image_id).unlink(missing_ok=True))
+        await in_thread(lambda: self.path(image_id).unlink(missing_ok=True))
 
     async def ids(self) -> tuple[set[str], set[str]]:
         """The ids that have a file, and those that have one that is not whole. One reading of the directory."""
-        return await _in_thread(self._ids)
+        return await in_thread(self._ids)
+
+    @contextmanager
+    def copying(self) -> Iterator[bool]:
+        """Whether it is this block's turn to look after copies; False while it is another's, of whatever process."""
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(self._directory / _COPYING, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            yield take_lock(descriptor)
+        finally:
+            os.close(descriptor)
 
     async def clear(self, image_id: str, *, whole: bool) -> bool:
         """Remove what a crash left of an image: files that are not whole and, if `whole`, the one that is.
 
         Nothing is removed and the answer is False while some process receives the image.
         """
-        return await _in_thread(lambda: self._clear(image_id, whole=whole))
+        return await in_thread(lambda: self._clear(image_id, whole=whole))
 
     def _receive(self, final: Path) -> Incoming:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -189,6 +136,17 @@ class ImageFiles:
             os.close(descriptor)
             partial.unlink(missing_ok=True)
 
+    def _receive_copy(self, final: Path) -> Incoming | None:
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        partial = final.with_name(final.name + _FETCHED)
+        descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        # Until it was locked, whoever had it may have given it the image's name: then it is nothing to write to.
+        if take_lock(descriptor) and _is_at(partial, _identity(descriptor)):
+            os.ftruncate(descriptor, 0)
+            return Incoming(partial, final, descriptor)
+        os.close(descriptor)
+        return None
+
     def _ids(self) -> tuple[set[str], set[str]]:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         names = [path.name for path in self._directory.iterdir()]
@@ -200,16 +158,26 @@ class ImageFiles:
         final = self.path(image_id)
         # Files that are not whole first: a living upload moves its lock from there to the whole file, never back.
         paths = [*self._directory.glob(f"{image_id}.*{_PARTIAL}"), final]
-        with _alltake_lock(paths) as free:
+        with _all_locked(paths) as free:
             if free:
                 for path in paths if whole else paths[:-1]:
                     path.unlink(missing_ok=True)
             return free
 
 
+async def parts_of(path: Path) -> AsyncIterator[bytes]:
+    """Any file, in chunks. Raises OSError."""
+    with path.open("rb") as file:
+        while part := await asyncio.to_thread(file.read, CHUNK_BYTES):
+            yield part
+
+
 @contextmanager
-def _alltake_lock(paths: list[Path]) -> Iterator[bool]:
-    """Whether nobody holds the lock of any of the files; they are held meanwhile. One that is missing is free."""
+def _all_locked(paths: list[Path]) -> Iterator[bool]:
+    """Whether nobody holds the lock of any of the files; they are held meanwhile. One that is missing is free.
+
+    One that has lost its name to another file since it was opened is not: somebody is at work.
+    """
     descriptors = []
     try:
         free = True
@@ -218,11 +186,25 @@ def _alltake_lock(paths: list[Path]) -> Iterator[bool]:
                 descriptors.append(_open_for_lock(path))
             except FileNotFoundError:
                 continue
-            free = free and take_lock(descriptors[-1])
+            free = free and take_lock(descriptors[-1]) and _is_at(path, _identity(descriptors[-1]))
         yield free
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
+
+
+def _identity(descriptor: int) -> tuple[int, int]:
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino
+
+
+def _is_at(path: Path, identity: tuple[int, int]) -> bool:
+    """Whether the file of this device and number has this name."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return False
+    return (status.st_dev, status.st_ino) == identity
 
 
 def _open_for_lock(path: Path) -> int:
@@ -230,24 +212,3 @@ def _open_for_lock(path: Path) -> int:
         return os.open(path, os.O_RDWR | os.O_CLOEXEC)  # NFS locks only what is open for writing
     except PermissionError:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-async def _in_thread(work: Callable[[], Result]) -> Result:
-    try:
-        return await asyncio.to_thread(work)
-    except MusterError:
-        raise
-    except FileNotFoundError as error:
-        raise NotFound("No image data could be found") from error
-    except OSError as error:
-        if error.errno in _FULL:
-            raise TooLarge("There is not enough disk space on the image storage media.") from error
-        raise Transient("The image storage does not answer", retry_after_s=5.0) from error

@@ -1,9 +1,13 @@
 """Content of images: received, checked, and put in place; and what crashes left of that, removed.
 
-An upload: take the file's lock, mark the record `saving`, receive into a temporary file, check what arrived, sync,
-rename, mark the record `active`, let go of the lock. Invariant: whoever changes a record from `saving` holds the lock
-of its file. So an upload that dies at any point leaves a record and files that `sweep` sets right, and a sweep that
-runs beside a living upload, here or in another process, leaves it alone.
+An upload: take the file's lock, mark the record `saving`, receive into a temporary file, check what arrived, sync; in
+one transaction rename and mark the record `active`; let go of the lock. Invariants: whoever changes a record from
+`saving` holds the lock of its file; a file gets its name while its record is held, and is its upload's. So an upload
+that dies at any point leaves a record and files that `sweep` sets right, a sweep that runs beside a living upload, here
+or in another process, leaves it alone, and an upload whose image was deleted harms no other that has got the same id.
+
+Machines with folders of their own (`image_holders`) see no locks of each other: a record that is `saving` says whose
+upload it is, and each machine's sweep looks at its own.
 """
 
 import asyncio
@@ -17,17 +21,29 @@ from msgspec.structs import replace
 from muster.base.clock import Clock
 from muster.base.errors import Conflict, Invalid, MusterError, NotFound, TooLarge
 from muster.base.log import get_logger
+from muster.base.tasks import to_its_end
 from muster.domain.context import Context
 from muster.domain.image_formats import HEAD_BYTES, check_head, inspect
-from muster.domain.images import Content, Image, ImageSettings, Status, Visibility, active, saving
+from muster.domain.images import (
+    WITH_CONTENT,
+    Content,
+    Image,
+    ImageSettings,
+    Status,
+    Visibility,
+    active,
+    is_saving_still,
+    saving,
+)
 from muster.services.image_access import read_owned, read_seen
-from muster.services.image_files import CHUNK_BYTES, ImageFiles, Incoming
+from muster.services.image_files import CHUNK_BYTES, ImageFiles, parts_of
+from muster.services.image_holders import ImageHolder
+from muster.services.image_incoming import Incoming
 from muster.store import images as store
 from muster.store.engine import Connection, Database, Violation
 
 log = get_logger(__name__)
 
-_KEPT = (Status.ACTIVE, Status.DEACTIVATED)
 # Files that come with the cloud have the same id wherever they are registered.
 _NAMESPACE = uuid.UUID("5d0c8a3e-6d0b-5a4e-9a54-3f6a2f0e7a11")
 #: The property that names a file that comes with the cloud.
@@ -36,15 +52,22 @@ _OPERATOR = Context(user_id="", roles=frozenset({"admin"}))
 
 
 class ImageUploads:
-    """Receives files into one image folder, in any number of processes."""
+    """Receives files into one image folder, in any number of processes. `holder`: the folder is its machine's own."""
 
     def __init__(
-        self, database: Database, clock: Clock, files: ImageFiles, settings: ImageSettings | None = None
+        self,
+        database: Database,
+        clock: Clock,
+        files: ImageFiles,
+        settings: ImageSettings | None = None,
+        holder: ImageHolder | None = None,
     ) -> None:
         self._database = database
         self._clock = clock
         self._files = files
         self._settings = settings or ImageSettings()
+        self._holder = holder
+        self._receiver = holder.receiver if holder else None
 
     async def upload(
         self, context: Context, image_id: str, parts: AsyncIterator[bytes], declared_size: int | None = None
@@ -68,20 +91,20 @@ class ImageUploads:
         except BaseException as error:
             code = getattr(error, "code", type(error).__name__)
             log.info("an upload failed", action="image_upload_failed", image=image_id, error=code)
-            await asyncio.shield(self._give_up(incoming, image_id))
+            await asyncio.shield(self._give_up(incoming, image))
             raise
 
     async def sweep(self) -> int:
         """Remove files that no record wants, let images whose upload died wait for content again; how many ids.
 
-        To be called at the start of each process; harmless at any time. Two or three queries, and one transaction
-        if there is anything to do.
+        To be called at the start of each process; harmless at any time. Of machines with folders of their own each
+        has to do it. Two or three queries, and one transaction if there is anything to do.
         """
         whole, partial = await self._files.ids()
         async with self._database.read() as connection:
             statuses = await store.read_statuses(connection, whole | partial)
-            dead = await store.read_ids(connection, Status.SAVING)
-        suspects = partial | dead | {image_id for image_id in whole if statuses.get(image_id) not in _KEPT}
+            dead = await store.read_saving(connection, self._receiver)
+        suspects = partial | dead | {image_id for image_id in whole if statuses.get(image_id) not in WITH_CONTENT}
         if not suspects:
             return 0
         async with self._database.write() as connection:
@@ -115,10 +138,12 @@ class ImageUploads:
                 properties={**(properties or {}), REGISTERED_AS: name},
             )
         )
+        if image.status in WITH_CONTENT and self._holder is not None:
+            await self._holder.obtain(image_id, own=path)
         if image.status is not Status.QUEUED:
             return image
         try:
-            return await self.upload(_OPERATOR, image_id, _parts_of(path), size)
+            return await self.upload(_OPERATOR, image_id, parts_of(path), size)
         except Conflict:  # another process registers the same file
             async with self._database.read() as connection:
                 return await read_seen(connection, image_id, _OPERATOR)
@@ -139,8 +164,8 @@ class ImageUploads:
 
     async def _start(self, context: Context, image_id: str) -> Image:
         async with self._database.write() as connection:
-            image = saving(await read_owned(connection, image_id, context, "upload_image"))
-            await store.set_status(connection, [image_id], Status.SAVING, self._clock())
+            image = saving(await read_owned(connection, image_id, context, "upload_image"), self._receiver)
+            await store.set_status(connection, [image_id], Status.SAVING, self._clock(), receiver=image.receiver)
         return image
 
     async def _receive(
@@ -155,10 +180,10 @@ class ImageUploads:
             image.disk_format or "",
             virtual_size_limit=self._settings.virtual_size_limit,
         )
-        received = await incoming.publish()
+        received = await incoming.seal()
         content = Content(size=received.size, virtual_size=virtual_size, md5=received.md5, sha512=received.sha512)
         async with self._database.write() as connection:
-            done = await self._finish(connection, image.id, content)
+            done = await self._finish(connection, incoming, image, content)
         await incoming.close()
         return done
 
@@ -172,26 +197,28 @@ class ImageUploads:
                 check_head(incoming.head, image.disk_format or "")
                 is_checked = True
 
-    async def _finish(self, connection: Connection, image_id: str, content: Content) -> Image:
-        image = (await store.read(connection, [image_id], lock=True)).get(image_id)
-        if image is None or image.status is not Status.SAVING:
-            raise NotFound(f"Image {image_id} was deleted during its upload", code="image.gone")
+    async def _finish(self, connection: Connection, incoming: Incoming, begun: Image, content: Content) -> Image:
+        image = (await store.read(connection, [begun.id], lock=True)).get(begun.id)
+        if image is None or not is_saving_still(image, begun):
+            raise NotFound(f"Image {begun.id} was deleted during its upload", code="image.gone")
         self._check_size(content.size, await store.size_of(connection, image.owner))
+        await to_its_end(incoming.publish())
         done = replace(active(image, content), updated_at=self._clock())
         await store.save(connection, [done])
+        if self._holder is not None:
+            await self._holder.received(connection, image.id)
         return done
 
-    async def _give_up(self, incoming: Incoming, image_id: str) -> None:
+    async def _give_up(self, incoming: Incoming, begun: Image) -> None:
         """The image waits for content again, unless it was committed after all. The file's lock is held until then."""
         try:
             async with self._database.write() as connection:
-                image = (await store.read(connection, [image_id], lock=True)).get(image_id)
-                if image is None or image.status not in _KEPT:
-                    await self._files.remove(image_id)
-                if image is not None and image.status is Status.SAVING:
-                    await store.set_status(connection, [image_id], Status.QUEUED, self._clock())
+                image = (await store.read(connection, [begun.id], lock=True)).get(begun.id)
+                if is_saving_still(image, begun):
+                    await self._files.remove(begun.id)
+                    await store.set_status(connection, [begun.id], Status.QUEUED, self._clock())
         except MusterError as error:
-            log.warning("left to the sweep", action="image_upload_left", image=image_id, error=error.code)
+            log.warning("left to the sweep", action="image_upload_left", image=begun.id, error=error.code)
         finally:
             await incoming.discard()
 
@@ -200,13 +227,17 @@ class ImageUploads:
         found = await store.read(connection, suspects, lock=True)
         cleared = set()
         for image_id in suspects:
-            is_kept = image_id in found and found[image_id].status in _KEPT
+            is_kept = image_id in found and found[image_id].status in WITH_CONTENT
             if await self._files.clear(image_id, whole=not is_kept):
                 cleared.add(image_id)
-        dead = {image_id for image_id in cleared if image_id in found and found[image_id].status is Status.SAVING}
+        dead = {image_id for image_id in cleared if image_id in found and self._receives(found[image_id])}
         await store.set_status(connection, dead, Status.QUEUED, self._clock())
         log.info("image folder swept", action="image_sweep", cleared=len(cleared), requeued=len(dead))
         return cleared
+
+    def _receives(self, image: Image) -> bool:
+        """Whether its content is to arrive in this folder."""
+        return image.status is Status.SAVING and image.receiver == self._receiver
 
     async def _registered(self, draft: Image) -> Image:
         now = self._clock()
@@ -218,7 +249,7 @@ class ImageUploads:
                 if found is None:
                     await store.hide_others(connection, REGISTERED_AS, image.properties[REGISTERED_AS], now)
                     await store.insert(connection, [image])
-                elif found.status is Status.ACTIVE and not has_file:
+                elif found.status is Status.ACTIVE and not has_file and self._holder is None:
                     await store.set_status(connection, [image_id], Status.QUEUED, now)
                 else:
                     return found
@@ -247,12 +278,6 @@ async def _chunks(parts: AsyncIterator[bytes], idle_timeout_s: float) -> AsyncIt
             waiting, size = [], 0
     if waiting:
         yield b"".join(waiting)
-
-
-async def _parts_of(path: Path) -> AsyncIterator[bytes]:
-    with path.open("rb") as file:
-        while part := await asyncio.to_thread(file.read, CHUNK_BYTES):
-            yield part
 
 
 def _sha512(path: Path) -> tuple[str, int]:

@@ -18,6 +18,7 @@ from muster.domain.image_attributes import Draft, check_amounts, checked_tag
 from muster.domain.image_listing import ImageFilter, ImagePage, Viewer
 from muster.domain.image_patches import Change, patched
 from muster.domain.images import (
+    WITH_CONTENT,
     Image,
     ImageSettings,
     Status,
@@ -30,6 +31,7 @@ from muster.domain.images import (
 from muster.domain.specs import ImageSpec
 from muster.services.image_access import missing, read_owned, seen
 from muster.services.image_files import ImageFiles, Reader
+from muster.services.image_holders import ImageHolder
 from muster.services.redecide import redecided
 from muster.store import image_listing as listing_store
 from muster.store import image_members as member_store
@@ -47,15 +49,21 @@ class Download(Struct, frozen=True):
 
 
 class ImageService:
-    """Images of all projects. `settings` are the limits."""
+    """Images of all projects. `settings` are the limits; `holder`: the folder is its machine's own."""
 
     def __init__(
-        self, database: Database, clock: Clock, files: ImageFiles, settings: ImageSettings | None = None
+        self,
+        database: Database,
+        clock: Clock,
+        files: ImageFiles,
+        settings: ImageSettings | None = None,
+        holder: ImageHolder | None = None,
     ) -> None:
         self._database = database
         self._clock = clock
         self._files = files
         self._settings = settings or ImageSettings()
+        self._holder = holder
         self._looks: Coalescer[tuple[Context, str], Image] = Coalescer(redecided("images", self._look), name="images")
 
     async def create(self, context: Context, draft: Draft) -> Image:
@@ -117,7 +125,7 @@ class ImageService:
     async def delete(self, context: Context, image_id: str) -> None:
         """Remove an image and its file; servers made of it keep running. Raises NotFound, Forbidden (protected).
 
-        A crash before the file is removed leaves it to the sweep.
+        A crash before the file is removed leaves it to the sweep, as does one on another machine.
         """
         async with self._database.write() as connection:
             image = await read_owned(connection, image_id, context, "delete_image")
@@ -129,17 +137,22 @@ class ImageService:
             log.warning("a file is left to the sweep", action="image_file_left", image=image_id, error=error.message)
 
     async def download(self, context: Context, image_id: str) -> Download:
-        """An image's content, if it has any. Raises NotFound, Forbidden (deactivated). Closing it is the caller's."""
+        """An image's content, if it has any. Closing it is the caller's.
+
+        Raises NotFound, Forbidden (deactivated), Transient (it is still to come from another machine).
+        """
         image = await self.show(context, image_id)
         if image.status is Status.DEACTIVATED and not context.is_admin:
             raise Forbidden("The requested image has been deactivated. Image data download is forbidden.")
-        if image.status not in (Status.ACTIVE, Status.DEACTIVATED):
+        if image.status not in WITH_CONTENT:
             return Download(image, None)
         return Download(image, await self.open_file(image_id))
 
-    async def open_file(self, image_id: str) -> Reader:
-        """An image's file, whoever asks. Raises NotFound."""
-        return await self._files.open(image_id)
+    async def open_file(self, image_id: str, *, fetch: bool = True) -> Reader:
+        """An image's file, whoever asks. Without `fetch`, only if it is here. Raises NotFound, Transient."""
+        if self._holder is None:
+            return await self._files.open(image_id)
+        return await self._holder.open(image_id, fetch=fetch)
 
     async def spec(self, context: Context, image_id: str) -> ImageSpec:
         """What a host needs to make disks of the image. Raises NotFound, Invalid (image.not_active).

@@ -24,6 +24,7 @@ images = Table(
     Column("owner", String(255), nullable=True, index=True),
     text("name", nullable=True),
     text("status"),  # queued, saving, active, deactivated
+    Column("receiver", String(512), nullable=True),  # while it is saving: the machine that its content comes to
     text("visibility"),  # public, private, shared, community
     text("disk_format", nullable=True),
     text("container_format", nullable=True),
@@ -107,9 +108,12 @@ async def read_statuses(connection: AsyncConnection, ids: Collection[str]) -> di
     return found
 
 
-async def read_ids(connection: AsyncConnection, status: Status) -> set[str]:
-    """The ids of all images in a state of which there are few. One query."""
-    return {row.id for row in await connection.execute(select(images.c.id).where(images.c.status == status))}
+async def read_saving(connection: AsyncConnection, receiver: str | None) -> set[str]:
+    """The ids of images that a machine receives or, where it is None, machines that share a folder. One query."""
+    here = images.c.receiver == receiver if receiver else images.c.receiver.is_(None)
+    return {
+        row.id for row in await connection.execute(select(images.c.id).where(images.c.status == Status.SAVING, here))
+    }
 
 
 async def size_of(connection: AsyncConnection, owner: str | None) -> int:
@@ -118,10 +122,12 @@ async def size_of(connection: AsyncConnection, owner: str | None) -> int:
     return int((await connection.execute(statement)).scalar_one())
 
 
-async def set_status(connection: AsyncConnection, ids: Collection[str], status: Status, now_s: float) -> None:
-    """Images are in another state now. One statement a chunk."""
+async def set_status(
+    connection: AsyncConnection, ids: Collection[str], status: Status, now_s: float, *, receiver: str | None = None
+) -> None:
+    """Images are in another state now; `receiver` is for `saving`. One statement a chunk."""
     for part in chunks(sorted(ids)):
-        values = {"status": str(status), "updated_at": now_s}
+        values = {"status": str(status), "receiver": receiver, "updated_at": now_s}
         await connection.execute(update(images).where(among(images.c.id, part)).values(values))
 
 

@@ -14,6 +14,7 @@ from muster.store import (  # noqa: F401 - for the tables that they hold
     group_members,
     groups,
     hosts,
+    image_holders,
     images,
     instance_actions,
     keypairs,

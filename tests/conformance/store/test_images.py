@@ -6,6 +6,7 @@ from msgspec.structs import replace
 from muster.base.errors import Invalid
 from muster.domain.image_listing import SORT_KEYS, ImageFilter, ImagePage, Sort, TimeFilter, Viewer
 from muster.domain.images import Image, Member, MemberStatus, Status, Visibility
+from muster.store import image_holders as holder_store
 from muster.store import image_listing as listing
 from muster.store import image_members as members
 from muster.store import images as store
@@ -66,7 +67,10 @@ async def test_what_is_written_is_read(database):
         assert await store.size_of(connection, "p1") == HUGE
         assert await store.size_of(connection, None) == 0
         await store.set_status(connection, ["i2"], Status.SAVING, 5.0)
-        assert await store.read_ids(connection, Status.SAVING) == {"i2"}
+        assert await store.read_saving(connection, None) == {"i2"}
+        await store.set_status(connection, ["i2"], Status.SAVING, 5.0, receiver="http://a:1 a")
+        assert await store.read_saving(connection, None) == await store.read_saving(connection, "http://b:1 b") == set()
+        assert await store.read_saving(connection, "http://a:1 a") == {"i2"}
         await store.remove(connection, ["i1", "x"])
         assert list(await store.read(connection, ["i1", "i2"])) == ["i2"]
 
@@ -203,3 +207,18 @@ async def test_many_at_once(database):
         await store.set_status(connection, ids, Status.SAVING, 1.0)
         await store.remove(connection, ids)
         assert await store.read(connection, ids) == {}
+
+
+async def test_holders(database):
+    await write(database, *(image(number, status=Status.ACTIVE) for number in range(3)), image(3))
+    async with database.write() as connection:
+        for image_id, holder in (("i0", "a"), ("i0", "b"), ("i0", "a"), ("i1", "a"), ("i2", "b")):
+            await holder_store.insert(connection, image_id, holder)
+        assert await holder_store.read(connection, ["i0", "i3", "x"]) == {"i0": {"a", "b"}, "i3": set(), "x": set()}
+        assert await holder_store.read_held(connection, "a") == {"i0", "i1"}
+        assert await holder_store.read_rare(connection, "c", 2) == {"i1": 1, "i2": 1}
+        assert await holder_store.read_rare(connection, "a", 3) == {"i2": 1}
+        await holder_store.remove(connection, ["i0", "i1"], "a")
+        assert await holder_store.read_rare(connection, "c", 2) == {"i0": 1, "i1": 0, "i2": 1}
+        await store.remove(connection, ["i0"])
+        assert await holder_store.read(connection, ["i0"]) == {"i0": set()}

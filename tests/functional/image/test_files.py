@@ -325,6 +325,41 @@ async def test_deleted_during_its_upload(member, cloud):
     assert cloud.kept() == []
 
 
+async def test_an_upload_whose_image_is_gone_harms_no_other_of_its_id(member, cloud):
+    """The other is active, or still receives, when the first comes to its end."""
+    for is_done in (True, False):
+        image = await member.image()
+        slow, fast = asyncio.Event(), asyncio.Event()
+
+        async def parts(go_on: asyncio.Event, byte: bytes):
+            yield byte * 1000
+            await go_on.wait()
+            yield byte * 24
+
+        uploads = cloud.services.uploads
+        first = asyncio.create_task(uploads.upload(MEMBER, image["id"], parts(slow, b"1")))
+        while await member.status(image) != "saving":
+            await asyncio.sleep(0.01)
+        await member.delete(image["self"])
+        cloud.clock.now_s += 1
+        await member.image(id=image["id"])
+        second = asyncio.create_task(uploads.upload(MEMBER, image["id"], parts(fast, b"2")))
+        while await member.status(image) != "saving":
+            await asyncio.sleep(0.01)
+        if is_done:
+            fast.set()
+            await second
+        slow.set()
+        with pytest.raises(NotFound, match="deleted during its upload"):
+            await first
+        fast.set()
+        assert (await second).size == 1024
+        response = await member.call("GET", image["file"])
+        assert response.content == b"2" * 1024
+        await member.delete(image["self"])
+    assert cloud.kept() == []
+
+
 async def test_a_full_disk(member, cloud, monkeypatch):
     image = await member.image()
     monkeypatch.setattr(image_files.os, "write", _no_space)
@@ -415,6 +450,10 @@ async def _crashed_upload(cloud: Cloud, member: Client, monkeypatch, at: str) ->
     async def die(*_args: object, **_more: object):
         raise Crash
 
+    async def rename_and_die(_connection, incoming, *_args: object):
+        await incoming.publish()
+        raise Crash
+
     async def remember(incoming, _image_id):
         held.append(incoming)
 
@@ -423,7 +462,7 @@ async def _crashed_upload(cloud: Cloud, member: Client, monkeypatch, at: str) ->
         if at == "receiving":
             patch.setattr(uploads, "_write_all", die)
         else:
-            patch.setattr(uploads, "_finish", die)
+            patch.setattr(uploads, "_finish", rename_and_die)
         with pytest.raises(Crash):
             await uploads.upload(MEMBER, image["id"], _few())
     assert await member.status(image) == "saving"

@@ -39,7 +39,7 @@ class Files:
     def __init__(self, directory: Path) -> None:
         self.files = ImageFiles(directory)
 
-    async def open_file(self, image_id: str) -> Reader:
+    async def open_file(self, image_id: str, *, fetch: bool = True) -> Reader:
         return await self.files.open(image_id)
 
 

@@ -1,5 +1,6 @@
 """The examples in deploy/ are understood by the commands that they are for."""
 
+import re
 import shlex
 from collections.abc import Callable
 from configparser import RawConfigParser
@@ -34,6 +35,14 @@ def test_example_settings_suffice(name: str, required: list[Requirement], tmp_pa
     settings = read_settings(path)
     for requirement in required:
         requirement(settings, path)
+
+
+@pytest.mark.parametrize("example", sorted(DEPLOY.glob("*.toml")), ids=lambda path: path.name)
+def test_what_examples_offer_in_comments_is_understood(example: Path, tmp_path: Path) -> None:
+    path = tmp_path / "muster.toml"
+    path.touch(0o600)
+    path.write_text(re.sub(r"^# (\w+ = )", r"\1", example.read_text(), flags=re.MULTILINE))
+    read_settings(path)
 
 
 def test_all_examples_are_tested() -> None:

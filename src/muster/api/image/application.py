@@ -13,6 +13,7 @@ from muster.base.errors import MusterError, NotFound, Unauthenticated
 from muster.domain.image_attributes import is_storable
 from muster.domain.images import ImageSettings
 from muster.services.image_files import ImageFiles
+from muster.services.image_holders import ImageHolder
 from muster.services.image_members import ImageMembers
 from muster.services.image_uploads import ImageUploads
 from muster.services.images import ImageService
@@ -49,10 +50,16 @@ def application(services: Services, authenticator: Authenticator) -> Application
     )
 
 
-def assemble(db: Database, clock: Clock, files: ImageFiles, settings: ImageSettings | None = None) -> Services:
-    """The services of the image API over one database and one image folder."""
+def assemble(
+    db: Database,
+    clock: Clock,
+    files: ImageFiles,
+    settings: ImageSettings | None = None,
+    holder: ImageHolder | None = None,
+) -> Services:
+    """The services of the image API over one database and one image folder. `holder`: it is its machine's own."""
     return Services(
-        images=ImageService(db, clock, files, settings),
-        uploads=ImageUploads(db, clock, files, settings),
+        images=ImageService(db, clock, files, settings, holder),
+        uploads=ImageUploads(db, clock, files, settings, holder),
         members=ImageMembers(db, clock, settings),
     )

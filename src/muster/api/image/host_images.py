@@ -1,4 +1,7 @@
-"""Where hosts fetch images, with a ticket from the control plane in place of a user's token. Mounted at `/hosts`."""
+"""Where hosts fetch images, with a ticket from the control plane in place of a user's token. Mounted at `/hosts`.
+
+Other control machines do as well: they say so, and get what is here, so that no fetch makes another.
+"""
 
 from http import HTTPStatus
 from typing import Any
@@ -9,12 +12,11 @@ from muster.api.http.responses import Response
 from muster.api.http.routing import Route
 from muster.api.image.files import content
 from muster.base.errors import MusterError, Unauthenticated
+from muster.base.image_download import HOLDER, TICKET
 from muster.domain.context import Context
 from muster.domain.policies import Rule
 from muster.services.image_tickets import ImageTickets
 from muster.services.images import ImageService
-
-TICKET = "x-image-ticket"
 
 
 class HostImages:
@@ -25,10 +27,14 @@ class HostImages:
         self._tickets = tickets
 
     async def download(self, request: Request) -> Response:
-        """`GET /images/{image_id}`: 200, 206 for a range; 403 without a ticket that is good, 404, 416."""
+        """`GET /images/{image_id}`: 200, 206 for a range; 403 without a ticket that is good, 404, 416.
+
+        503 while it is fetched from another machine.
+        """
         image_id = request.parameters["image_id"]
         self._tickets.check(image_id, request.headers.get(TICKET, ""))
-        return content(None, await self._images.open_file(image_id), request.headers.get("range"))
+        reader = await self._images.open_file(image_id, fetch=HOLDER not in request.headers)
+        return content(None, reader, request.headers.get("range"))
 
 
 class _Nobody:

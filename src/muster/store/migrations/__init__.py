@@ -4,4 +4,4 @@
 there already starts without loading Alembic. A test keeps HEAD, the revisions and the tables in step.
 """
 
-HEAD = "bee18e555933"
+HEAD = "7bb252a13dd2"

@@ -1,0 +1,70 @@
+"""The parts of a control plane that have to do with images: one folder for all machines, or each machine a holder."""
+
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
+from pathlib import Path
+from random import SystemRandom
+from typing import Any
+
+from msgspec import Struct
+
+from muster.api.image.application import assemble
+from muster.api.image.routes import Services
+from muster.base.clock import Clock
+from muster.base.tasks import repeating
+from muster.services.image_copies import ImageCopies
+from muster.services.image_download import HolderDownloads
+from muster.services.image_files import ImageFiles
+from muster.services.image_holders import ImageHolder, Place
+from muster.services.image_tickets import ImageTickets
+from muster.store.engine import Database
+
+# How often uploads that a dead process left are looked for, and images that are on too few machines.
+_LOOK_S = 60.0
+
+Work = Callable[[], Coroutine[Any, Any, None]]
+
+
+class OwnImages(Struct, frozen=True, kw_only=True):
+    """What a machine is told that has an image folder of its own. The cluster has each image on `copies` machines."""
+
+    place: Place
+    copies: int
+
+
+class ImageParts(Struct, frozen=True, kw_only=True):
+    """The services, and what is to be done beside them: by one process of the cluster (`once`), by each (`each`)."""
+
+    services: Services
+    holder: ImageHolder | None
+    once: Mapping[str, Work]
+    each: Mapping[str, Work]
+
+    async def close(self) -> None:
+        """Give up what is under way."""
+        if self.holder is not None:
+            await self.holder.close()
+
+
+def image_parts(
+    database: Database, clock: Clock, files: ImageFiles, tickets: ImageTickets, own: OwnImages | None
+) -> ImageParts:
+    """Of this process. Without `own` all machines have the same folder."""
+    if own is None:
+        services = assemble(database, clock, files)
+        sweep: Work = partial(repeating, services.uploads.sweep, _LOOK_S)
+        return ImageParts(services=services, holder=None, once={"uploads": sweep}, each={})
+    downloads = HolderDownloads(tickets, own.place.url)
+    holder = ImageHolder(own.place, database, files, downloads, SystemRandom())
+    services = assemble(database, clock, files, holder=holder)
+    copies = ImageCopies(database, files, holder, own.copies, SystemRandom())
+    each: dict[str, Work] = {
+        "uploads": partial(repeating, services.uploads.sweep, _LOOK_S),
+        "copies of images": partial(repeating, copies.look, _LOOK_S),
+    }
+    return ImageParts(services=services, holder=holder, once={}, each=each)
+
+
+def image_files(folder: Path) -> ImageFiles:
+    """The image folder of a cloud's folder; may be a file system that machines share."""
+    return ImageFiles(folder / "images")

@@ -6,11 +6,11 @@ process makes while it has the folder is readable by its owner only, also where 
 
 import contextlib
 import os
-import select
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+from muster.base.descriptors import is_readable
 from muster.base.errors import Conflict, Invalid, Transient
 from muster.base.file_lock import take_lock
 
@@ -79,7 +79,7 @@ def stop_owner(folder: Path, timeout_s: float) -> bool:
             return False
         try:
             signal.pidfd_send_signal(process, signal.SIGTERM)
-            if not select.select([process], [], [], timeout_s)[0]:
+            if not is_readable(process, timeout_s):
                 raise Transient(f"muster (process {_owner(descriptor)}) does not end; end it with kill -9")
         finally:
             os.close(process)

@@ -1,9 +1,9 @@
 """The little that the lab itself asks of the cloud: which hosts are up."""
 
+import http.client
 import json
 import threading
 import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -61,5 +61,5 @@ def _ask(url: str, body: object = None, token: str | None = None) -> tuple[Any, 
     try:
         with urllib.request.urlopen(request, timeout=_ANSWER_S) as answer:  # noqa: S310
             return json.load(answer), answer.headers.get("X-Subject-Token")
-    except (OSError, urllib.error.URLError, ValueError) as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:
         raise Transient(f"the lab's API does not answer: {error}") from error

@@ -7,7 +7,6 @@ its pidfd has been opened). A process is in its namespace before the caller hear
 
 import contextlib
 import os
-import select
 import signal
 import subprocess
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from muster.base.descriptors import is_readable
 from muster.base.errors import Transient
 from muster.lab.engines.programs import program
 
@@ -78,16 +78,19 @@ def start(namespace: str, launch: Launch) -> None:
     with launch.log.open("ab") as log:
         log.write(f"{STARTED} at {datetime.now(UTC):%F %T} UTC\n".encode())
         log.flush()
-        done = subprocess.run(
-            inside(namespace, command),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env=dict(launch.environment),
-            timeout=_STARTED_S,
-            check=False,
-            cwd="/",
-        )
+        try:
+            done = subprocess.run(
+                inside(namespace, command),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=dict(launch.environment),
+                timeout=_STARTED_S,
+                check=False,
+                cwd="/",
+            )
+        except subprocess.TimeoutExpired as error:
+            raise Transient(f"{launch.command[0]} does not start: see {launch.log}") from error
     if done.returncode != 0:
         raise Transient(f"{launch.command[0]} cannot be started: see {launch.log}")
 
@@ -197,7 +200,7 @@ def _ends(process: Process, deadline: float) -> bool:
         now = _process(process.pid)
         if now is None or now.started != process.started or now.state in "ZX":
             return True
-        return bool(select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))[0])
+        return is_readable(descriptor, deadline - time.monotonic())
     finally:
         os.close(descriptor)
 

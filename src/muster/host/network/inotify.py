@@ -7,7 +7,6 @@ Invariant: a wait is for one event after the watch began, so nothing that happen
 
 import ctypes
 import os
-import select
 import struct
 import time
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from muster.base.descriptors import is_readable
 from muster.base.errors import Transient
 
 _CLOSE_NOWRITE, _ISDIR = 0x10, 0x40000000
@@ -48,7 +48,7 @@ class ReadWatch:
         """Wait until the file `name` (None: the folder itself, with all its files) has been read; False: it was not."""
         until = time.monotonic() + timeout_s
         while (left := until - time.monotonic()) > 0:
-            if select.select([self._file], [], [], left)[0] and name in self._events():
+            if is_readable(self._file, left) and name in self._events():
                 return True
         return False
 

@@ -5,10 +5,11 @@ Invariant: a signal goes only to a process whose command line holds the expected
 
 import contextlib
 import os
-import select
 import signal
 from collections.abc import Callable
 from pathlib import Path
+
+from muster.base.descriptors import end_process
 
 
 def find(pid_file: Path, argument: str) -> int | None:
@@ -28,14 +29,7 @@ def send(pid_file: Path, argument: str, number: signal.Signals) -> bool:
 
 def stop(pid_file: Path, argument: str, timeout_s: float) -> None:
     """End the daemon and wait until it has ended: first politely, after `timeout_s` by force."""
-    _with_process(pid_file, argument, lambda process: _end(process, timeout_s))
-
-
-def _end(process: int, timeout_s: float) -> None:
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        signal.pidfd_send_signal(process, number)
-        if select.select([process], [], [], timeout_s)[0]:
-            return
+    _with_process(pid_file, argument, lambda process: end_process(process, timeout_s))
 
 
 def _with_process(pid_file: Path, argument: str, action: Callable[[int], None]) -> bool | None:

@@ -49,7 +49,10 @@ class PostgresqlRunner:
     def is_ready(self, site: Site, part: Part) -> bool:
         """Whether it takes connections: after a crash it recovers first."""
         ask = [tool("pg_isready"), "-q", "-t", "2", "-h", part.address, "-p", str(PORT), "-U", "muster", "-d", "muster"]
-        return subprocess.run(ask, check=False, capture_output=True, timeout=_PROBE_S).returncode == 0
+        try:
+            return subprocess.run(ask, check=False, capture_output=True, timeout=_PROBE_S).returncode == 0
+        except subprocess.TimeoutExpired:
+            return False
 
     def complete(self, site: Site, part: Part) -> None:
         """The role with its password, and its database."""

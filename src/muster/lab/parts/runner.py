@@ -1,8 +1,8 @@
 """What the lab asks of each kind of part."""
 
+import http.client
 import signal
 import socket
-import urllib.error
 import urllib.request
 from typing import Protocol
 
@@ -48,7 +48,7 @@ def gets(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=_PROBE_S) as answer:  # noqa: S310 - http, to a part of the lab
             return bool(answer.status == 200)
-    except (OSError, urllib.error.URLError):
+    except (OSError, http.client.HTTPException):
         return False
 
 

@@ -1,0 +1,48 @@
+"""Waiting for descriptors, also for those that select(2) does not take."""
+
+import fcntl
+import os
+import resource
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from muster.base.descriptors import end_process, is_readable
+
+BEYOND_SELECT = 1_024
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, BEYOND_SELECT + 64)), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_descriptor_of_a_high_number_is_waited_for(many_files: None) -> None:
+    """On a host with some hundred networks every new one once failed its servers with a ValueError."""
+    reader, writer = os.pipe()
+    high = fcntl.fcntl(reader, fcntl.F_DUPFD_CLOEXEC, BEYOND_SELECT)
+    try:
+        assert not is_readable(high, 0.01)
+        os.write(writer, b"x")
+        assert is_readable(high, 60)
+    finally:
+        for descriptor in (reader, writer, high):
+            os.close(descriptor)
+
+
+@pytest.mark.parametrize("ignores", ["", "trap '' TERM; "])
+def test_a_process_is_ended_whether_it_listens_or_not(ignores: str) -> None:
+    with subprocess.Popen(["sh", "-c", f"{ignores}echo; exec sleep 600"], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        pidfd = os.pidfd_open(process.pid)
+        try:
+            end_process(pidfd, 0.2 if ignores else 60)
+            assert is_readable(pidfd, 60)
+            end_process(pidfd, 0.2)
+        finally:
+            os.close(pidfd)

@@ -34,7 +34,6 @@ LANE_STEPS = {lane: tuple(step for step in STEPS_IN_ORDER if step in steps) for 
 
 # A failure at one of these is the server's: it is FAILED until asked for anew. At any other it is tried again.
 _FATAL = frozenset({Step.IMAGE, Step.LINKS, Step.FIREWALL, Step.DHCP, Step.START})
-_SHARED = frozenset({Step.LINKS, Step.FIREWALL, Step.DHCP})
 _STAMPS = {
     Step.IMAGE: timeline.IMAGED,
     Step.FIREWALL: timeline.PLUMBED,
@@ -80,11 +79,10 @@ class Executor:
         for step in LANE_STEPS[job.lane]:
             items = self._still_wanted(job, items)
             mine = [item for item in items if step in STEPS_OF[item.action]]
-            shared = step in _SHARED and bool(changed.networks or changed.groups)
             if mine:
                 lost = await self._do(job, step, mine, changed)
                 items = [item for item in items if item.server_id not in lost]
-            elif shared:
+            elif changed.parts(step):
                 await self._surroundings.apply(step, changed)
         self._leave(job, items)
 
@@ -93,13 +91,12 @@ class Executor:
         by_id = {item.server_id: item for item in items}
         if step is Step.LINKS:
             self._plugging(items)
-        result = await carry_out(step, list(by_id), self._work(step, by_id, changed))
-        if result.faults and not result.done and step in _SHARED and (changed.networks or changed.groups):
-            # What they share may be at fault, not they.
+        again = any(record.backoff_s for server_id in by_id if (record := self._records.get(server_id)))
+        result = await carry_out(step, list(by_id), self._work(step, by_id, changed), again=again)
+        if not result.done and changed.parts(step):
+            # What they share may be at fault, or away, not they.
             await self._surroundings.apply(step, changed)
-            result = await carry_out(step, list(by_id), self._work(step, by_id, Changed()))
-        elif result.later and step in _SHARED:
-            self._surroundings.give_back(step, changed, result.retry_after_s)
+            result = await carry_out(step, list(by_id), self._work(step, by_id, Changed()), again=again)
         self._note_done(job, step, [by_id[server_id] for server_id in result.done])
         return self._note_lost(job, step, result, by_id)
 

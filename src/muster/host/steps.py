@@ -1,7 +1,8 @@
 """Carries out one step for a batch of servers: one call of an adapter where all goes well.
 
-Invariants: one server's failure fails that server alone (a call that fails for a batch is tried with its halves, since
-steps are idempotent); what is only away for a moment (Transient) fails nobody; no exception of an adapter gets out.
+Invariants: one server's failure is its own (a call that fails for a batch is tried with its halves, since steps are
+idempotent); what is only away for a moment (Transient) fails nobody, and what stays away for some servers only puts off
+nobody else; no exception of an adapter gets out.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -30,20 +31,55 @@ _NAMED = 5
 Work = Callable[[Sequence[str]], Awaitable[Sequence[Outcome] | None]]
 
 
-async def carry_out(step: str, server_ids: Sequence[str], work: Work) -> Result:
-    """Do `work` for these servers. One call of it when nothing fails; a server that spoils the batch costs O(log n)."""
+async def carry_out(step: str, server_ids: Sequence[str], work: Work, *, again: bool = False) -> Result:
+    """Do `work` for these servers. One call of it when nothing fails; a server that spoils the batch costs O(log n).
+
+    What is away puts off the whole batch. `again`: some of these were put off before, so those for whom alone it is
+    away are looked for; where it is away for all, that costs O(log n) calls.
+    """
+    return await _carry_out(step, server_ids, work, _Patience(2 * len(server_ids).bit_length() if again else 1))
+
+
+class _Patience:
+    """How often in a row something may turn out to be away, before it is taken to be away for all. Twice log2(n) is
+    twice as often as it takes to find the one of n servers for which alone it is."""
+
+    def __init__(self, most: int) -> None:
+        self._most = self._left = most
+        self.lost: Transient | None = None
+
+    def went_well(self) -> None:
+        self._left = self._most
+
+    def met(self, error: Transient) -> None:
+        self._left -= 1
+        if not self._left:
+            self.lost = error
+
+
+async def _carry_out(step: str, server_ids: Sequence[str], work: Work, patience: _Patience) -> Result:
+    if patience.lost is not None:
+        return _put_off(step, server_ids, patience.lost)
     try:
         outcomes = await work(server_ids)
     except Transient as error:
-        _log.warning("step put off", action="step.transient", step=step, servers=_some(server_ids), error=str(error))
-        return Result(later=tuple(server_ids), retry_after_s=error.retry_after_s)
+        patience.met(error)
+        if len(server_ids) == 1 or patience.lost is not None:
+            return _put_off(step, server_ids, error)
     except Exception as error:  # adapters wrap what they know; what they do not must not stop a host
         if len(server_ids) == 1:
             return Result(faults={server_ids[0]: fault_of(step, error, server_ids[0])})
-        middle = len(server_ids) // 2
-        first = await carry_out(step, server_ids[:middle], work)
-        return _joined(first, await carry_out(step, server_ids[middle:], work))
-    return _told(server_ids, outcomes or ())
+    else:
+        patience.went_well()
+        return _told(server_ids, outcomes or ())
+    middle = len(server_ids) // 2
+    first = await _carry_out(step, server_ids[:middle], work, patience)
+    return _joined(first, await _carry_out(step, server_ids[middle:], work, patience))
+
+
+def _put_off(step: str, server_ids: Sequence[str], error: Transient) -> Result:
+    _log.warning("step put off", action="step.transient", step=step, servers=_some(server_ids), error=str(error))
+    return Result(later=tuple(server_ids), retry_after_s=error.retry_after_s)
 
 
 def _told(server_ids: Sequence[str], outcomes: Sequence[Outcome]) -> Result:

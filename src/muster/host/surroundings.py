@@ -77,26 +77,21 @@ class Surroundings:
 
     async def apply(self, step: Step, changed: Changed) -> None:
         """Do a step for the changes alone. Raises nothing: what is away is tried again later, what is bad is logged."""
-        parts = [changed]
-        if step is Step.FIREWALL:
-            parts = [Changed(groups=(group,)) for group in changed.groups]
-        for part in parts:
+        for part in changed.parts(step):
             try:
                 await self._works.do(step, (), part)
             except Transient as error:
-                self.give_back(step, part, error.retry_after_s)
+                self._give_back(part, error.retry_after_s)
             except Exception as error:  # one bad group or network must not stop the others
                 ids = [network.id for network in part.networks] + [group.id for group in part.groups]
                 get_logger(__name__).error(
                     "change refused", action="host.change", step=step, ids=ids, error=repr(error)
                 )
 
-    def give_back(self, step: Step, changed: Changed, retry_after_s: float) -> None:
-        """This step could not be done for these changes now; they come again after `retry_after_s`."""
-        if step is Step.FIREWALL:
-            self._groups.update(dict.fromkeys(group.id for group in changed.groups))
-        else:
-            self._networks.update(dict.fromkeys(network.id for network in changed.networks))
+    def _give_back(self, changed: Changed, retry_after_s: float) -> None:
+        """These could not be changed now; they come again after `retry_after_s`."""
+        self._groups.update(dict.fromkeys(group.id for group in changed.groups))
+        self._networks.update(dict.fromkeys(network.id for network in changed.networks))
         self._hold(retry_after_s)
 
     def _may_sweep(self) -> bool:

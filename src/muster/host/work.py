@@ -33,6 +33,16 @@ class Changed(Struct, frozen=True, kw_only=True):
     networks: tuple[NetworkSpec, ...] = ()
     groups: tuple[SecurityGroupSpec, ...] = ()
 
+    def parts(self, step: Step) -> list["Changed"]:
+        """What this step has to do something for, one by one."""
+        match step:
+            case Step.LINKS | Step.DHCP:
+                return [Changed(networks=(network,)) for network in self.networks]
+            case Step.FIREWALL:
+                return [Changed(groups=(group,)) for group in self.groups]
+            case _:
+                return []
+
 
 class Works:
     """Calls the adapters, step by step; see `Hypervisor` and `Plumbing` for what the calls promise and raise."""

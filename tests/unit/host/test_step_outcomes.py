@@ -25,6 +25,37 @@ async def test_what_is_put_off_is_neither_done_nor_failed() -> None:
     assert (result.later, result.retry_after_s) == (("c", "d"), 5.0)
 
 
+async def test_who_alone_is_put_off_puts_off_nobody_else() -> None:
+    """A network whose DHCP server did not start once held back all that a host built, as long as it did not."""
+    calls = []
+    ids = [f"s{number}" for number in range(1_000)]
+
+    async def work(server_ids: Sequence[str]) -> None:
+        calls.append(server_ids)
+        if "s0" in server_ids or "s700" in server_ids:
+            raise Transient("its network is away", retry_after_s=3.0)
+
+    result = await carry_out("dhcp", ids, work, again=True)
+    assert (result.later, result.retry_after_s) == (("s0", "s700"), 3.0)
+    assert set(result.done) == set(ids) - {"s0", "s700"}
+    assert len(calls) < 50
+
+
+@pytest.mark.parametrize(("again", "most"), [(False, 1), (True, 20)])
+async def test_what_is_away_for_all_is_not_asked_for_each(again: bool, most: int) -> None:
+    calls = 0
+    ids = [f"s{number}" for number in range(1_000)]
+
+    async def work(server_ids: Sequence[str]) -> None:
+        nonlocal calls
+        calls += 1
+        raise Transient("away", retry_after_s=3.0)
+
+    result = await carry_out("links", ids, work, again=again)
+    assert (result.later, result.retry_after_s) == (tuple(ids), 3.0)
+    assert calls <= most
+
+
 async def test_a_log_names_who_is_concerned(capsys: pytest.CaptureFixture[str]) -> None:
     async def work(server_ids: Sequence[str]) -> None:
         raise Transient("away") if len(server_ids) > 1 else Invalid("no such thing")

@@ -31,6 +31,11 @@ class MemberChange(Struct, frozen=True, kw_only=True):
     left: tuple[str, ...] = ()
 
 
+def remotes_of(group: SecurityGroupSpec) -> set[str]:
+    """The groups that a group's rules name as remote."""
+    return {rule.remote_group_id for rule in group.rules if rule.remote_group_id}
+
+
 def member_of(port: Port) -> Member:
     """What a port is to its groups."""
     fixed = tuple(ip.ip_address for ip in port.fixed_ips)

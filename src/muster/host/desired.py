@@ -13,7 +13,7 @@ from typing import Generic, Protocol, TypeVar
 from msgspec import Struct
 from msgspec.structs import replace
 
-from muster.domain.group_members import with_members
+from muster.domain.group_members import remotes_of, with_members
 from muster.domain.messages import Desired, epoch_of
 from muster.domain.specs import GroupMembers, NetworkSpec, SecurityGroupSpec, ServerSpec
 
@@ -133,6 +133,9 @@ class MemberShelf(Shelf[Whole]):
             self._wait(group_id, {number: early for number, early in waiting.items() if early[0] > seq})
         return super().forget_others(ids, seq)
 
+    def forget(self, id_: str, seq: int) -> bool:
+        return id_ not in self._early and super().forget(id_, seq)
+
     def _newest(self, known: Whole, spec: Whole) -> Whole:
         newest = spec if spec.generation > known.generation else known
         members = spec if spec.member_generation > known.member_generation else known
@@ -227,6 +230,18 @@ class DesiredState:
         forgotten = self.servers.forget(server_id, self._seq)
         self.forgetful = self.forgetful or forgotten
         return forgotten
+
+    def forget_unused_groups(self) -> None:
+        """Drop security groups that no server's port is in, and no rule of one that is used names. Costs what is known.
+
+        Should one be needed again before the control plane has heard that its last port went, it is missed and asked
+        for. (A network would not be missed: what would be lost of it is its members.)
+        """
+        groups = self.groups.specs
+        used = {id_ for spec in self.servers.specs.values() for port in spec.ports for id_ in port.security_group_ids}
+        used |= {remote for id_ in used & groups.keys() for remote in remotes_of(groups[id_])}
+        for id_ in groups.keys() - used:
+            self.groups.forget(id_, self._seq)
 
     def is_newest(self, message: Desired) -> bool:
         """Whether this message, once taken in, is a snapshot that lacks nothing which is known."""

@@ -54,7 +54,8 @@ class Surroundings:
         self._sweep_wanted = True
 
     def every_so_often(self) -> None:
-        """The periodic round: sweep if something may be left over. Costs nothing otherwise."""
+        """The periodic round: forget groups that nobody is in any more, sweep if something may be left over."""
+        self._desired.forget_unused_groups()
         if self._sweep_wanted:
             self._sweep_wanted, self._sweep_due = False, True
 

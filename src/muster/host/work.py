@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
+from muster.domain.group_members import remotes_of
 from muster.domain.specs import NetworkSpec, PortSpec, SecurityGroupSpec, ServerSpec
 from muster.host.desired import DesiredState
 from muster.host.plan import Action, Step
@@ -70,7 +71,7 @@ class Works:
                 await self._release([item for item in items if not item.runs])
                 await self._plumbing.links(self._networks(items, changed), _ports(items))
             case Step.FIREWALL:
-                await self._plumbing.firewall(_ports(items), changed.groups)
+                await self._plumbing.firewall(_ports(items), self._groups(items, changed))
             case Step.DHCP:
                 await self._plumbing.dhcp(self._networks(items, changed), _ports(items))
             case Step.REPLUG:
@@ -116,6 +117,13 @@ class Works:
         networks = self._networks_of(port for item in items if item.spec for port in item.spec.ports)
         known = {network.id for network in networks}
         return networks + [network for network in changed.networks if network.id not in known]
+
+    def _groups(self, items: Sequence[Item], changed: Changed) -> list[SecurityGroupSpec]:
+        specs = self._desired.groups.specs
+        ids = dict.fromkeys(group_id for port in _ports(items) for group_id in port.port.security_group_ids)
+        ids |= dict.fromkeys(remote for id_ in ids if id_ in specs for remote in sorted(remotes_of(specs[id_])))
+        known = {group.id for group in changed.groups}
+        return [*changed.groups, *(specs[id_] for id_ in ids if id_ in specs and id_ not in known)]
 
     def _networks_of(self, ports: Iterable[PortSpec]) -> list[NetworkSpec]:
         specs = self._desired.networks.specs

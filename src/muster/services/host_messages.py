@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
 
-from muster.domain.group_members import MemberChange
+from muster.domain.group_members import MemberChange, remotes_of
 from muster.domain.messages import Desired
 from muster.domain.servers import Server
 from muster.domain.specs import GroupMembers, NetworkSpec, PortSpec, SecurityGroupSpec, ServerSpec
@@ -209,5 +209,5 @@ def _groups_of(servers: Sequence[ServerSpec]) -> list[str]:
 
 def _with_remotes(groups: Mapping[str, SecurityGroupSpec], group_ids: Iterable[str]) -> tuple[SecurityGroupSpec, ...]:
     mine = {group_id: groups[group_id] for group_id in group_ids if group_id in groups}
-    remote = {rule.remote_group_id for group in mine.values() for rule in group.rules if rule.remote_group_id}
+    remote = {remote_id for group in mine.values() for remote_id in remotes_of(group)}
     return (*mine.values(), *(groups[id_] for id_ in sorted(remote - mine.keys()) if id_ in groups))

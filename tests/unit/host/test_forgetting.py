@@ -4,10 +4,12 @@ import asyncio
 import gc
 from types import BuiltinFunctionType, FunctionType, ModuleType
 
-from host.agents import HOST, World, server
+import msgspec
+
+from host.agents import HOST, World, port, server
 from muster.domain.messages import ReportEverything
 from muster.domain.reports import GuestState
-from muster.domain.specs import Power
+from muster.domain.specs import Power, RuleSpec, SecurityGroupSpec, ServerSpec
 from muster.host.ports import Guest
 
 _ELSEWHERE = (ModuleType, type, FunctionType, BuiltinFunctionType, asyncio.AbstractEventLoop)
@@ -44,6 +46,39 @@ def test_servers_that_came_and_went_leave_nothing() -> None:
             world.heard.clear()
             del states
         assert mentions(world.agent, "passing") == []
+
+    world.run(story)
+
+
+def test_groups_that_nobody_is_in_any_more_are_forgotten() -> None:
+    """A farm that makes a group for each job once had all of them on each host, for ever."""
+    world = World()
+    remote = SecurityGroupSpec(id="remote", generation=1)
+
+    def group(id_: str) -> SecurityGroupSpec:
+        rule = RuleSpec(id="r", direction="ingress", ethertype="IPv4", remote_group_id="remote")
+        return SecurityGroupSpec(id=id_, generation=1, rules=(rule,))
+
+    def of(name: str, **values: object) -> ServerSpec:
+        ports = (msgspec.structs.replace(port(f"{name}-port"), security_group_ids=(f"{name}-group",)),)
+        return server(name, ports=ports, **values)  # type: ignore[arg-type]
+
+    async def story() -> None:
+        await world.tell(of("stays"), groups=(group("stays-group"), remote))
+        for number in range(50):
+            name = f"passing-{number}"
+            await world.tell(of(name), groups=(group(f"{name}-group"),))
+            await world.tell(of(name, generation=2, power=Power.ABSENT))
+        await asyncio.sleep(200.0)
+        assert world.agent.reconciler.desired.groups.specs.keys() == {"stays-group", "remote"}
+        await world.hear()
+        await world.tell(of("passing-1", generation=3), groups=())
+        await asyncio.sleep(5.0)
+        assert await world.hellos(), "its group is not known, so everything is asked for"
+        await world.tell(
+            of("stays"), of("passing-1", generation=3), everything=True, groups=(group("passing-1-group"),)
+        )
+        assert (await world.states())["passing-1"].state is GuestState.RUNNING
 
     world.run(story)
 

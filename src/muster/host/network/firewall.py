@@ -5,7 +5,7 @@ ports already there; after somebody flushed nftables, the next batch or sweep br
 All methods block and belong to one thread (see `nft`).
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 
 from muster.base.errors import Exhausted, Unsupported
 from muster.base.log import get_logger
@@ -137,6 +137,7 @@ class Firewall:
         bridges = self._take_zones(network.id for network in networks) | self._mirror.owners(BRIDGE_SETS)
         rules = [self._port_rules(port) for port in ports]
         self._ports = {uuid_of(port.id): port for port in ports}
+        self._forget_other_groups({group_id for port in rules for group_id in port.group_ids})
 
         def plan(transaction: Transaction) -> None:
             self._plan_networks(transaction, bridges)
@@ -238,6 +239,12 @@ class Firewall:
         self._groups |= newer
         self._members |= members
         return list(newer)
+
+    def _forget_other_groups(self, used: Set[str]) -> None:
+        """Keep these groups and those that their rules name; whoever needs another one brings it along."""
+        used = used | {remote for id_ in used & self._groups.keys() for remote in remote_groups(self._groups[id_])}
+        self._groups = {group_id: group for group_id, group in self._groups.items() if group_id in used}
+        self._members = {group_id: members for group_id, members in self._members.items() if group_id in used}
 
     def _plan_port(self, transaction: Transaction, port: PortRules) -> None:
         if port.profile is not None and f"e_{port.profile}" not in self._mirror.chains:

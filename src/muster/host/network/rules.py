@@ -11,6 +11,7 @@ from functools import lru_cache
 from ipaddress import collapse_addresses
 
 from muster.base.errors import Invalid
+from muster.domain.group_members import remotes_of
 from muster.domain.specs import RuleSpec, SecurityGroupSpec
 from muster.host.network.checks import hex_of, interface_of, uuid_of
 
@@ -66,8 +67,8 @@ def rule_texts(rule: RuleSpec) -> list[str]:
 
 
 def remote_groups(group: SecurityGroupSpec) -> set[str]:
-    """Ids of the groups that a group's rules name as remote."""
-    return {uuid_of(rule.remote_group_id) for rule in group.rules if rule.remote_group_id}
+    """`remotes_of` a group, checked. Raises Invalid."""
+    return {uuid_of(remote) for remote in remotes_of(group)}
 
 
 def member_sets(group_id: str) -> dict[str, str]:

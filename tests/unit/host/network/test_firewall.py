@@ -196,3 +196,13 @@ def test_a_new_port_of_known_groups_is_one_transaction_before_its_tap_is_there(
     assert len(nft.texts) == before + 1
     firewall.guard([net()], [port(3, security_group_ids=(REMOTE,))])
     assert nft.texts[-1] == 'add element bridge muster secured { "tap00000003-44" }\n', "shut until the group is known"
+
+
+def test_groups_that_no_port_is_in_any_more_are_forgotten(firewall: Firewall, nft: FakeNft) -> None:
+    firewall.apply([port(1)], [group(1, "tcp")])
+    firewall.remove([port(1).id])
+    firewall.keep([], [])
+    assert not firewall._groups
+    assert not firewall._members
+    firewall.apply([port(2)], [group(1, "tcp")])
+    assert f"add rule bridge muster gi_{NAME} ether type ip meta l4proto 6 accept" in nft.texts[-1]

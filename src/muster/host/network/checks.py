@@ -8,12 +8,15 @@ from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 
 from muster.base.errors import Invalid
 from muster.base.ids import is_uuid
+from muster.domain.specs import NetworkSpec
 
 Interface = IPv4Interface | IPv6Interface
 
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _NOT_LABEL = re.compile(r"[^a-z0-9-]+")
+_MTU_MIN, _MTU_MAX = 68, 65_521  # what the kernel lets a bridge have
+_MTU_MIN_6 = 1_280  # RFC 8200, section 5
 
 
 def uuid_of(text: str) -> str:
@@ -66,6 +69,16 @@ def domain_of(text: str) -> str:
 def label_of(hostname: str, fallback: str) -> str:
     """A hostname made into one DNS label (RFC 1123), or `fallback` when nothing of it is left."""
     return _NOT_LABEL.sub("-", hostname.lower().split(".")[0])[:63].strip("-") or fallback
+
+
+def mtu_of(network: NetworkSpec, mtu_max: int) -> int:
+    """A network's MTU on this host, which caps it at `mtu_max` (0: no cap). Raises Invalid."""
+    mtu = min(network.mtu, mtu_max or network.mtu)
+    if not _MTU_MIN <= network.mtu <= _MTU_MAX:
+        raise Invalid(f"an MTU of {network.mtu} is not possible")
+    if mtu < _MTU_MIN_6 and any(subnet.ip_version == 6 and subnet.dhcp_address for subnet in network.subnets):
+        raise Invalid(f"an MTU of {mtu} is too small for IPv6, which needs {_MTU_MIN_6}")
+    return mtu
 
 
 def link_local_of(mac: str) -> str:

@@ -74,7 +74,11 @@ class Dhcp:
                     server.compact()
 
     def keep(self, networks: Sequence[NetworkSpec], ports: Sequence[PlumbedPort]) -> None:
-        """These are all: adopt, repair or start their servers, end every other one."""
+        """These are all: adopt, repair or start their servers, end every other one.
+
+        Raises Invalid, Unsupported. A server that does not start is logged and left to `revive`, so that one network
+        holds up no other.
+        """
         self._load()
         known = {uuid_of(network.id): network for network in networks}
         wanted = self._entries(known, ports)
@@ -83,11 +87,11 @@ class Dhcp:
         for network_id in self._servers.keys() - texts.keys():
             self._end(network_id)
         for network_id, text in texts.items():
-            self._serve(network_id, text)
-            server, entries = self._servers[network_id], wanted.get(network_id, {})
-            if server.differs(entries):
-                self._retire(network_id, {p for p in server.entries if server.entries[p] != entries.get(p)})
-                server.replace(entries)
+            try:
+                self._serve(network_id, text)
+                self._replace(network_id, wanted.get(network_id, {}))
+            except Transient as error:
+                self._no_dhcp(network_id, error)
 
     def revive(self) -> None:
         """Servers that died run again, with the entries that they should have; one that cannot be started is logged."""
@@ -98,8 +102,8 @@ class Dhcp:
                     continue
                 server.start()
                 self._log.warning("a DHCP server had died and runs again", action="host.dhcp.died", network=network_id)
-            except MusterError as error:
-                self._log.error("no DHCP", action="host.dhcp.failed", network=network_id, reason=error.message)
+            except (MusterError, OSError) as error:
+                self._no_dhcp(network_id, error)
 
     def teardown(self) -> int:
         """No server and no file of any is left; how many ran."""
@@ -129,8 +133,10 @@ class Dhcp:
         self._loaded = True
 
     def _open(self, network_id: str) -> DhcpServer:
-        server = self._servers[network_id] = DhcpServer(self._folder / network_id, self._settings)
+        server = DhcpServer(self._folder / network_id, self._settings)
+        # One without its log is not kept: dnsmasq would write where nobody reads, and no lease would ever be seen.
         self._opened(network_id, server.open_log())
+        self._servers[network_id] = server
         return server
 
     def _entries(
@@ -154,15 +160,26 @@ class Dhcp:
                 texts[network_id] = config_text(network, files, self._settings)
         return texts
 
+    def _replace(self, network_id: str, entries: Entries) -> None:
+        """These entries and no others are served."""
+        server = self._servers[network_id]
+        if server.differs(entries):
+            self._retire(network_id, {port for port in server.entries if server.entries[port] != entries.get(port)})
+            server.replace(entries)
+
+    def _no_dhcp(self, network_id: str, error: Exception) -> None:
+        self._log.error("no DHCP, tried again soon", action="host.dhcp.failed", network=network_id, reason=str(error))
+
     def _serve(self, network_id: str, text: str) -> None:
         """A server with this configuration runs."""
         server = self._servers.get(network_id) or self._open(network_id)
-        changed = server.configure(text)
-        running = server.running
+        changed, running = not server.is_configured(text), server.running
         if running and not changed:
             return
         if running:
             server.stop()
+        if changed:
+            server.configure(text)
         self._log.info("dhcp", action="host.dhcp.start", network=network_id, changed=changed)
         server.start()
         self._retired6.pop(network_id, None)

@@ -59,14 +59,15 @@ class DhcpServer:
         processes.send(self.files.pid, self._argument, signal.SIGUSR2)
         return file
 
-    def configure(self, text: str) -> bool:
-        """Write the configuration; True when it differs from the one before."""
-        if self.files.config.exists() and self.files.config.read_text(encoding="ascii") == text:
-            return False
+    def is_configured(self, text: str) -> bool:
+        """Whether this is the configuration on disk, and so that of a server that runs."""
+        return self.files.config.exists() and self.files.config.read_text(encoding="ascii") == text
+
+    def configure(self, text: str) -> None:
+        """Write the configuration. Nothing may run with another one: whoever dies after this could not tell."""
         new = self.files.config.with_suffix(".new")
         new.write_text(text, encoding="ascii")
         new.replace(self.files.config)
-        return True
 
     def start(self) -> None:
         """Start it and wait until it has read its entries. Raises DhcpFailed, Unsupported."""

@@ -14,7 +14,7 @@ from msgspec import Struct
 from muster.base.errors import Invalid
 from muster.domain.specs import NetworkSpec, SubnetSpec
 from muster.host.names import bridge_name
-from muster.host.network.checks import address_of, domain_of, interface_of, label_of, mac_of, uuid_of
+from muster.host.network.checks import address_of, domain_of, interface_of, label_of, mac_of, mtu_of, uuid_of
 from muster.host.network.ruleset import METADATA_IP
 from muster.host.network.settings import NetworkSettings
 from muster.host.ports import PlumbedPort
@@ -64,7 +64,7 @@ def served_subnets(network: NetworkSpec) -> dict[str, int]:
 def config_text(network: NetworkSpec, files: ServerFiles, settings: NetworkSettings) -> str:
     """The configuration of a network's server. Raises Invalid."""
     bridge = bridge_name(uuid_of(network.id))
-    mtu = min(network.mtu, settings.mtu_max or network.mtu)
+    mtu = mtu_of(network, settings.mtu_max)
     lines = [
         "no-hosts",
         "no-resolv",

@@ -18,7 +18,7 @@ from muster.base.errors import Conflict, Exhausted, Invalid
 from muster.domain.specs import NetworkSpec, PortSpec
 from muster.host.names import bridge_name, tap_name
 from muster.host.network import sysctl
-from muster.host.network.checks import address_of, interface_of, uuid_of
+from muster.host.network.checks import address_of, interface_of, mtu_of, uuid_of
 from muster.host.network.rtnl import (
     Answer,
     Link,
@@ -71,6 +71,8 @@ class Links:
         wanted = {uuid_of(network.id): network for network in networks}
         if unknown := {uuid_of(port.network_id) for port in ports} - wanted.keys():
             raise Invalid(f"ports of a network that is not known here: {', '.join(sorted(unknown))}")
+        for network in wanted.values():
+            mtu_of(network, self._mtu_max)
         bridges = {bridge_name(network_id): _alias("network", network_id) for network_id in wanted}
         tunnels = self._tunnels.named(wanted)
         ends = {name: _alias("tunnel", network.id) for name, network in tunnels.items()}
@@ -186,7 +188,9 @@ class Links:
             sysctl.write("ipv6", name, sysctl.BRIDGE_IPV6 if sixes else {"disable_ipv6": "1"})
         requests: list[Request] = []
         for name, network in names.items():
-            attributes = {"IFLA_IFALIAS": _alias("network", network.id), "IFLA_MTU": self._mtu(network)}
+            # The group too: an agent that died while it deleted this bridge left it among the doomed.
+            mark = {"IFLA_IFALIAS": _alias("network", network.id), "IFLA_GROUP": LINK_GROUP}
+            attributes = {**mark, "IFLA_MTU": mtu_of(network, self._mtu_max)}
             requests.append(link_message(attributes, index=indexes[name], up=True))
             requests += [
                 address_message(indexes[name], address, prefixlen, version=version)
@@ -220,15 +224,10 @@ class Links:
         return {
             "IFLA_IFALIAS": alias,
             "IFLA_GROUP": LINK_GROUP,
-            "IFLA_MTU": self._mtu(network),
+            "IFLA_MTU": mtu_of(network, self._mtu_max),
             "IFLA_MASTER": indexes[bridge_name(uuid_of(network.id))],
             "IFLA_AF_SPEC": _NO_AUTOCONF,
         }
-
-    def _mtu(self, network: NetworkSpec) -> int:
-        if not 68 <= network.mtu <= 65_521:
-            raise Invalid(f"an MTU of {network.mtu} is not possible")
-        return min(network.mtu, self._mtu_max or network.mtu)
 
     def _delete(self, links: Sequence[Link]) -> None:
         """Move the doomed into a group of their own, then delete the group: 500 cost as much as a few."""

@@ -89,13 +89,15 @@ class Rtnl:
 
     def dump(self, request: Request) -> list[bytes]:
         """All that the kernel lists as the answer to a request, without netlink's headers. Raises RtnlFailed."""
-        self._send([request], _DUMP)
+        asked = self._send([request], _DUMP)
         found = []
-        for kind, _, body in self._messages():
+        for kind, sequence, body in self._messages():
+            if sequence != asked:
+                continue  # the rest of a conversation that was given up
             if kind == _NLMSG_DONE:
                 break
             if kind == _NLMSG_ERROR:
-                raise RtnlFailed("the kernel does not list what it was asked for")
+                raise RtnlFailed(f"the kernel does not list what it was asked for: {why(_errno_of(body))}")
             found.append(body)
         return found
 
@@ -115,7 +117,7 @@ class Rtnl:
             if kind == RTM_NEWLINK:
                 links[place] = _parse(body)
             elif kind == _NLMSG_ERROR and answers[place] is None:
-                answers[place] = Answer(-struct.unpack_from("=i", body)[0], links.get(place))
+                answers[place] = Answer(_errno_of(body), links.get(place))
                 missing -= 1
             if not missing:
                 break
@@ -208,6 +210,11 @@ def address_message(index: int, address: str, prefixlen: int, *, version: int) -
 def why(number: int) -> str:
     """An errno in words."""
     return f"{errno.errorcode.get(number, str(number))}, {os.strerror(number)}"
+
+
+def _errno_of(body: bytes) -> int:
+    """Of an NLMSG_ERROR, which says it as a negative number."""
+    return -int(struct.unpack_from("=i", body)[0])
 
 
 def _parse(body: bytes) -> Link:

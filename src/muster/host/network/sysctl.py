@@ -1,6 +1,5 @@
 """Kernel switches of one interface, through /proc/sys, in the network namespace of the calling thread."""
 
-import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,11 +15,13 @@ BRIDGE_IPV6 = {"disable_ipv6": "0", "accept_ra": "0", "autoconf": "0", "accept_r
 
 
 def write(family: str, interface: str, values: Mapping[str, str]) -> None:
-    """Set switches of `interface` (`family`: ipv4, ipv6). Those that the kernel lacks are left. Raises Unsupported."""
+    """Set switches of `interface` (`family`: ipv4, ipv6). Those that the kernel lacks are left: one without IPv6 has
+    none of its. Raises Unsupported."""
     folder = _ROOT / family / "conf" / interface
     for name, value in values.items():
-        with contextlib.suppress(FileNotFoundError):
-            try:
-                (folder / name).write_text(value, encoding="ascii")
-            except OSError as error:
-                raise Unsupported(f"{folder / name} cannot be set ({error}); /proc/sys must be writable") from error
+        try:
+            (folder / name).write_text(value, encoding="ascii")
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise Unsupported(f"{folder / name} cannot be set ({error}); /proc/sys must be writable") from error

@@ -6,8 +6,9 @@ import pytest
 
 from muster.base.errors import Exhausted
 from muster.domain.specs import NetworkSpec, SubnetSpec
-from muster.host.network.links import LINK_GROUP, bridge_addresses, bridge_mac, is_ours, refuse_errors
-from muster.host.network.rtnl import Answer, Link, RtnlFailed
+from muster.host.network import sysctl
+from muster.host.network.links import LINK_GROUP, Links, bridge_addresses, bridge_mac, is_ours, refuse_errors
+from muster.host.network.rtnl import Answer, Link, Request, RtnlFailed
 
 NETWORK = "11111111-1111-4111-8111-111111111111"
 
@@ -53,3 +54,20 @@ def test_refusals_are_told() -> None:
         refuse_errors([Answer(errno.EPERM)], "x", lambda error: False)
     with pytest.raises(Exhausted):
         refuse_errors([Answer(errno.EXFULL)], "x", lambda error: False)
+
+
+def test_a_bridge_that_was_nearly_deleted_is_taken_out_of_the_doomed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An agent that died, or was refused, between dooming a bridge and deleting the doomed left it in their group: the
+    next deletion of anything would have taken the bridge along, under its guests."""
+    sent: list[Request] = []
+
+    class Kernel:
+        def batch(self, requests: list[Request]) -> list[Answer]:
+            sent.extend(requests)
+            return [Answer(0) for _ in requests]
+
+    monkeypatch.setattr(sysctl, "write", lambda *_: None)
+    links = Links()
+    links._rtnl = Kernel()  # type: ignore[assignment]
+    links._address_bridges({NETWORK: NetworkSpec(id=NETWORK, generation=1, segment_id=1)}, {"brq11111111-11": 5})
+    assert dict(sent[0]["attrs"])["IFLA_GROUP"] == LINK_GROUP

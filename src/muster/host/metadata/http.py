@@ -5,34 +5,52 @@ can change who it is taken for. Invariant: an answer needs no waiting, so answer
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import cast
 from urllib.parse import unquote
 
 import httptools
 
+from muster.host.metadata.budget import Budgets
+
 #: What a connection may hold or do at most; a guest can only hurt its own metadata.
 MAX_REQUEST_BYTES = 16_384
 IDLE_TIMEOUT_S = 30.0
 MAX_CONNECTIONS_PER_GUEST = 16
+#: Of answers that wait to be read. A guest that asks on without reading is cut off: one of 64 KiB can be asked for in
+#: 40 bytes.
+MAX_UNREAD_BYTES = 256 * 1_024
 
 #: Source address and path to content; None is a 404.
 Responder = Callable[[str, str], bytes | None]
 
-_REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 503: "Service Unavailable"}
+_REASONS = {
+    200: "OK",
+    400: "Bad Request",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    429: "Too Many Requests",
+    503: "Service Unavailable",
+}
 
 
 class Connections:
-    """How many connections each source address has open."""
+    """How many connections each source address has open, and how often it asks."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._open: dict[str, set[HttpConnection]] = {}
+        self._budgets = Budgets(now)
 
     def add(self, source: str, connection: "HttpConnection") -> bool:
         """Count a connection; False when its source has too many."""
         known = self._open.setdefault(source, set())
         known.add(connection)
         return len(known) <= MAX_CONNECTIONS_PER_GUEST
+
+    def may_ask(self, source: str) -> bool:
+        """Count a request; False when its source asks too often."""
+        return self._budgets.take(source)
 
     def remove(self, source: str, connection: "HttpConnection") -> None:
         known = self._open.get(source, set())
@@ -98,6 +116,14 @@ class HttpConnection(asyncio.Protocol):
         self._url += url
 
     def on_message_complete(self) -> None:
+        if self._transport is None or self._transport.is_closing():
+            return  # what else was asked with what ended the connection
+        if self._transport.get_write_buffer_size() > MAX_UNREAD_BYTES:
+            self._transport.abort()
+            return
+        if not self._connections.may_ask(self._source):
+            self._send(429, b"too many requests\n", close=True)
+            return
         method = self._parser.get_method()
         close = not self._parser.should_keep_alive()
         url, self._url, self._received = self._url, b"", 0

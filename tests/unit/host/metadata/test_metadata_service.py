@@ -8,7 +8,7 @@ import pytest
 
 from muster.base.errors import Conflict, Transient
 from muster.domain.specs import FixedIp, KeySpec, PortSpec, Power, ServerSpec
-from muster.host.metadata import http
+from muster.host.metadata import budget, http
 from muster.host.metadata.openstack import Description
 from muster.host.metadata.service import MetadataService, MetadataSettings
 
@@ -104,6 +104,50 @@ async def test_one_connection_takes_many_requests(service: MetadataService) -> N
     assert await client.answer() == (200, b"ssh-rsa A")
     assert await client.ended()
     client.writer.close()
+
+
+async def test_a_guest_that_asks_without_reading_fills_no_memory(
+    service: MetadataService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few such guests could once take the memory of the whole host."""
+    answered = 0
+
+    def respond(network: str, source: str, path: str) -> bytes:
+        nonlocal answered
+        answered += 1
+        return bytes(65_536)
+
+    monkeypatch.setattr(service, "_answer", respond)
+    client = await connect(service, "red", "127.0.0.7")
+    client.writer.write(b"GET / HTTP/1.1\r\n\r\n" * 800)
+    received = 0
+    while chunk := await asyncio.wait_for(_some(client.reader), 300):
+        received += len(chunk)
+    client.writer.close()
+    # What the kernel takes at once is not the service's: some MiB on loopback, of 51.
+    assert answered < 400
+    assert received <= answered * 66_000
+
+
+async def test_a_guest_that_asks_without_end_is_told_to_wait(
+    service: MetadataService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget, "BURST", 3)
+    monkeypatch.setattr(budget, "PER_S", 0.0)
+    service.set_servers([server("r", "red", "127.0.0.7"), server("s", "red", "127.0.0.8")])
+    client = await connect(service, "red", "127.0.0.7")
+    client.writer.write(GET * 4)
+    assert [(await client.answer())[0] for _ in range(4)] == [200, 200, 200, 429]
+    assert await client.ended()
+    client.writer.close()
+    assert await ask(service, "red", "127.0.0.8") == (200, b"s")
+
+
+async def _some(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.read(65_536)
+    except ConnectionError:
+        return b""
 
 
 async def test_http_1_0_and_head(service: MetadataService) -> None:

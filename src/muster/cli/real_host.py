@@ -86,7 +86,7 @@ class RealHost:
         keeper = KsmKeeper(self._layout.folder, self._choices.ksm, memory)
         keeper.measure(self.hostname)
         caring = [
-            asyncio.create_task(self._care_for_libvirtd(), name="libvirtd"),
+            asyncio.create_task(kept_running("libvirtd", self._care_for_libvirtd), name="libvirtd"),
             asyncio.create_task(kept_running("KSM", keeper.run), name="KSM"),
         ]
         try:
@@ -117,15 +117,16 @@ class RealHost:
             await cache.close()
 
     async def _care_for_libvirtd(self) -> None:
-        """libvirtd is restarted by what it runs under; when that ends, all guests have, and this is who is left."""
+        """libvirtd is restarted by what it runs under; when that ends, all guests have, and this is who is left.
+
+        Raises what `PrivateLibvirtd.start` does, and OSError.
+        """
         while True:
             await asyncio.sleep(_CARE_S)
-            try:
-                if not await asyncio.to_thread(self._daemon.is_running):
-                    log.error("libvirtd is gone, and all guests with it", action="libvirtd_gone")
-                    await asyncio.to_thread(self._daemon.start)
-            except MusterError as error:
-                log.error("libvirtd cannot be started", action="libvirtd_failed", error=error.message)
+            if not await asyncio.to_thread(self._daemon.is_running):
+                log.error("libvirtd is gone, and all guests with it", action="libvirtd_gone")
+                await asyncio.to_thread(self._daemon.start)
+            await asyncio.to_thread(self._daemon.bound_log)
 
     def _libvirt_settings(self) -> LibvirtSettings:
         return LibvirtSettings(

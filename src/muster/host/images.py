@@ -6,10 +6,12 @@ leaves only temporary files, which the next process removes. One process per dir
 """
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import re
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -46,11 +48,19 @@ class ImageCache:
     `unpack` (`unpacking.unpack`) is tried on each qcow2 image that is fetched; without it they are kept as they came.
     """
 
-    def __init__(self, source: ImageSource, directory: Path, unpack: Unpack | None = None) -> None:
+    def __init__(
+        self,
+        source: ImageSource,
+        directory: Path,
+        unpack: Unpack | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._source = source
         self._directory = directory
         self._unpack = unpack
+        self._now = now
         self._known: dict[str, CachedImage] = {}
+        self._idle_since_s: dict[str, float] = {}
         self._fetching: dict[str, asyncio.Task[CachedImage]] = {}
         self._cleaned: asyncio.Task[None] | None = None
 
@@ -65,13 +75,19 @@ class ImageCache:
         results = await asyncio.gather(*(self._one(image) for image in distinct.values()))
         return dict(zip(distinct, results, strict=True))
 
-    async def evict(self, in_use: Collection[str]) -> int:
-        """Remove all images but those with these sha512 and those being fetched; the bytes that this frees."""
-        keep = {digest.lower() for digest in in_use} | self._fetching.keys()
-        doomed = [path for path in await asyncio.to_thread(self._files) if path.name.split(".")[0] not in keep]
-        for path in doomed:
-            self._known.pop(path.name.split(".")[0], None)
-        return await asyncio.to_thread(_unlink, doomed)
+    async def evict(self, in_use: Callable[[], Collection[str]], idle_s: float = 0.0) -> int:
+        """Remove images that have been idle for so long; the bytes that this frees. Raises Transient.
+
+        Idle is what is neither being fetched, nor among the sha512 that `in_use` tells when it is asked, nor was asked
+        for since it was first found so.
+        """
+        try:
+            files = await asyncio.to_thread(self._files)
+            # Nothing is waited for until they have lost their names: who wants one after that fetches it anew.
+            aside = [self._put_aside(path) for path in self._idle(files, in_use(), idle_s)]
+            return await asyncio.to_thread(_unlink, aside)
+        except OSError as error:
+            raise Transient(f"images cannot be removed: {error}") from error
 
     async def close(self) -> None:
         """Give up fetches that are under way."""
@@ -80,8 +96,21 @@ class ImageCache:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    def _idle(self, files: Sequence[Path], in_use: Collection[str], idle_s: float) -> list[Path]:
+        """Those of these files that have been idle for so long."""
+        busy, now_s = {digest.lower() for digest in in_use} | self._fetching.keys(), self._now()
+        idle = {digest: path for path in files if (digest := _digest_of(path)) not in busy}
+        self._idle_since_s = {digest: self._idle_since_s.get(digest, now_s) for digest in idle}
+        return [path for digest, path in idle.items() if now_s - self._idle_since_s[digest] >= idle_s]
+
+    def _put_aside(self, path: Path) -> Path:
+        """Its image is not here any more; as a temporary file it goes at the latest with the next start."""
+        self._known.pop(_digest_of(path), None)
+        return path.rename(self._directory / f"{_PARTIAL}{secrets.token_hex(8)}")
+
     async def _one(self, image: ImageSpec) -> CachedImage | MusterError:
         digest = image.sha512.lower()
+        self._idle_since_s.pop(digest, None)
         try:
             if digest in self._known and self._known[digest].disk_format == image.disk_format:
                 return self._known[digest]
@@ -104,7 +133,7 @@ class ImageCache:
             self._known[digest] = done.result()
 
     async def _fetch(self, image: ImageSpec, digest: str) -> CachedImage:
-        if self._cleaned is None:
+        if self._cleaned is None or _has_failed(self._cleaned):
             self._cleaned = asyncio.create_task(asyncio.to_thread(self._clean))
         await asyncio.shield(self._cleaned)
         target = self._directory / f"{digest}.{image.disk_format}"
@@ -125,11 +154,20 @@ class ImageCache:
                 await asyncio.to_thread(path.unlink, missing_ok=True)
 
     def _files(self) -> list[Path]:
-        return [path for path in self._directory.glob("*") if _SHA512.fullmatch(path.name.split(".")[0])]
+        return [path for path in self._directory.glob("*") if _SHA512.fullmatch(_digest_of(path))]
 
     def _clean(self) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
         _unlink(self._directory.glob(_PARTIAL + "*"))
+
+
+def _has_failed(task: asyncio.Task[None]) -> bool:
+    return task.done() and (task.cancelled() or task.exception() is not None)
+
+
+def _digest_of(path: Path) -> str:
+    """The sha512 that an image's file is named by."""
+    return path.name.split(".")[0]
 
 
 def _check(image: ImageSpec) -> None:
@@ -180,6 +218,8 @@ def sync_directory(path: Path) -> None:
 def _unlink(paths: Iterable[Path]) -> int:
     freed = 0
     for path in paths:
-        freed += path.stat().st_size
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # somebody else was quicker
+            size = path.stat().st_size
+            path.unlink()
+            freed += size
     return freed

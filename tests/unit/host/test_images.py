@@ -143,9 +143,59 @@ async def test_eviction_spares_what_is_used_and_what_is_fetched(tmp_path: Path) 
     fetching = asyncio.create_task(one(cache, c))
     while "c" not in source.fetched:
         await asyncio.sleep(0.001)
-    assert await cache.evict([a.sha512.upper()]) == 3
+    assert await cache.evict(lambda: [a.sha512.upper()]) == 3
     source.open.set()
     assert isinstance(await fetching, CachedImage)
     assert names(tmp_path) == {f"{a.sha512}.raw", f"{c.sha512}.raw"}
     assert isinstance(await one(cache, b), CachedImage)
     assert sorted(source.fetched) == ["a", "b", "b", "c"]
+
+
+async def test_an_image_goes_when_nobody_has_asked_for_it_for_long(tmp_path: Path) -> None:
+    """Images once went only when the agent was started: a farm with a new image each night filled its hosts' disks."""
+    now_s = 0.0
+    source = Source(image=CONTENT)
+    cache = ImageCache(source, tmp_path, now=lambda: now_s)
+    await one(cache, spec())
+    assert await cache.evict(set, 100.0) == 0
+    now_s = 90.0
+    assert await cache.evict(set, 100.0) == 0
+    await one(cache, spec())  # it is of use, though no guest has it when it is looked
+    now_s = 120.0
+    assert await cache.evict(set, 100.0) == 0
+    now_s = 220.0
+    assert await cache.evict(lambda: [spec().sha512], 100.0) == 0
+    assert await cache.evict(set, 100.0) == 0
+    now_s = 320.0
+    assert await cache.evict(set, 100.0) == len(CONTENT)
+    assert names(tmp_path) == set()
+    assert isinstance(await one(cache, spec()), CachedImage)
+    assert source.fetched == ["image", "image"]
+
+
+async def test_who_begins_to_use_an_image_while_idle_ones_are_looked_for_keeps_it(tmp_path: Path) -> None:
+    """What is in use is asked at the moment at which files go, not before the folder is read."""
+    cache, in_use = ImageCache(Source(image=CONTENT), tmp_path), set[str]()
+    await one(cache, spec())
+    eviction = asyncio.create_task(cache.evict(lambda: in_use))
+    await asyncio.sleep(0)
+    in_use.add(spec().sha512)
+    assert await eviction == 0
+    assert len(names(tmp_path)) == 1
+
+
+async def test_a_directory_that_could_not_be_cleaned_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One moment without a free file once kept every image away until the agent was started anew."""
+    cache = ImageCache(Source(image=CONTENT), tmp_path)
+    clean, failures = cache._clean, [OSError(24, "Too many open files")]
+
+    def fails_once() -> None:
+        if failures:
+            raise failures.pop()
+        clean()
+
+    monkeypatch.setattr(cache, "_clean", fails_once)
+    assert isinstance(await one(cache, spec()), Transient)
+    assert isinstance(await one(cache, spec()), CachedImage)

@@ -125,8 +125,8 @@ async def test_the_cache_keeps_an_image_unpacked_and_finds_it_again(tmp_path: Pa
     again = ImageCache(source, tmp_path / "images", unpack)
     assert await one(again, image) == found
     assert source.fetched == 1
-    assert await again.evict({digest}) == 0
-    assert await again.evict(set()) > 0
+    assert await again.evict(lambda: {digest}) == 0
+    assert await again.evict(set) > 0
     assert not found.path.exists()
 
 

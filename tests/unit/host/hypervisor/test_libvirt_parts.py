@@ -5,6 +5,8 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import MagicMock, call
 
@@ -229,6 +231,39 @@ def test_paths_that_libvirt_cannot_use_are_refused(tmp_path: Path) -> None:
     assert PrivateLibvirtd(LibvirtdSettings(directory=Path("/a b?c"))).uri.endswith(
         "?socket=/a%20b%3Fc/run/libvirt-sock"
     )
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A folder whose path leaves room for the names of sockets."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+@pytest.mark.parametrize("failure", [subprocess.TimeoutExpired("unshare", 10), OSError(24, "Too many open files")])
+def test_a_daemon_that_cannot_be_spawned_is_tried_again(
+    short_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    """What only subprocess knows of once ended the task that keeps libvirtd alive."""
+
+    def run(*_: object, **__: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(subprocess, "run", run)
+    (short_path / "log").mkdir()
+    with pytest.raises(Transient, match=re.escape(str(failure))):
+        PrivateLibvirtd(LibvirtdSettings(directory=short_path))._spawn(0)
+
+
+def test_a_daemons_log_is_bounded_and_its_end_is_told(short_path: Path) -> None:
+    daemon = PrivateLibvirtd(LibvirtdSettings(directory=short_path))
+    daemon.bound_log()
+    (short_path / "log").mkdir()
+    log = short_path / "log" / "libvirtd.log"
+    log.write_bytes(b"x" * (3 << 20) + b"\nthe end\n")
+    daemon.bound_log()
+    assert log.stat().st_blocks * 512 <= 2 << 20
+    assert daemon._last_words().endswith("the end")
 
 
 def test_no_daemon_is_no_error_to_stop() -> None:

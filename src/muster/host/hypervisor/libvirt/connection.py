@@ -32,6 +32,9 @@ _AWAY = {
     libvirt.VIR_ERR_OPERATION_TIMEOUT,
     libvirt.VIR_ERR_AUTH_FAILED,
 }
+#: A connection that broke, or was closed for the daemon's silence, is one of these of libvirt's client's own.
+_BROKEN = {libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_ERR_INTERNAL_ERROR}
+_OF_THE_CLIENT = {libvirt.VIR_FROM_RPC, libvirt.VIR_FROM_REMOTE}
 
 log = get_logger(__name__)
 
@@ -93,8 +96,11 @@ class Connection:
         with self._opening:
             if self._closed:
                 raise Transient("the connection to libvirt was closed")
-            if self._connection is None or not self._connection.isAlive():
+            if self._connection is not None and not self._connection.isAlive():
+                # Nobody listens any more once it has been left, so who is to hear of the loss is told here.
+                self._tell(self._on_lost)
                 self._leave()
+            if self._connection is None:
                 self._connection = self._open()
             return self._connection
 
@@ -156,7 +162,7 @@ def translated(error: libvirt.libvirtError) -> MusterError:
     code, text = error.get_error_code(), str(error)
     if code == libvirt.VIR_ERR_NO_DOMAIN:
         return NotFound(text)
-    if code in _AWAY or (code == libvirt.VIR_ERR_SYSTEM_ERROR and error.get_error_domain() == libvirt.VIR_FROM_RPC):
+    if code in _AWAY or (code in _BROKEN and error.get_error_domain() in _OF_THE_CLIENT):
         return Transient(f"libvirt is away: {text}", retry_after_s=1.0)
     if code in _CONFLICTS:
         return Conflict(text)

@@ -79,8 +79,8 @@ class Guests:
             try:
                 await self._create(server, record, folder)
             except Conflict:
-                if not await runs():
-                    raise
+                if not await runs():  # it was just ending, and has ended by now
+                    await self._create(server, record, folder)
             return
         step = next_step(server, record, runs=await runs())
         if step is Step.PREPARE_FIRST or record is None:
@@ -139,10 +139,15 @@ class Guests:
         return await _set_within(stopped, self._settings.shutdown_timeout_s)
 
 
+def qemu_log(folder: Path, server_id: str) -> Path:
+    """Where libvirt has written what QEMU said of a guest."""
+    return folder / f"{domain_name(server_id)}.log"
+
+
 def _delete(folder: Folder, qemu_log_dir: Path | None) -> None:
     folder.remove()
     if qemu_log_dir is not None:
-        (qemu_log_dir / f"{domain_name(folder.server_id)}.log").unlink(missing_ok=True)
+        qemu_log(qemu_log_dir, folder.server_id).unlink(missing_ok=True)
 
 
 async def _set_within(event: asyncio.Event, timeout_s: float) -> bool:

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 import libvirt
@@ -15,10 +16,12 @@ import libvirt
 from muster.base.clock import Clock, system_clock
 from muster.base.errors import Conflict, MusterError, NotFound, Transient
 from muster.base.log import get_logger
+from muster.base.tasks import kept_running
 from muster.base.units import KIB
 from muster.domain.diagnostics import Diagnostics
 from muster.domain.reports import GuestState, HostCapacity
 from muster.domain.specs import ServerSpec
+from muster.host.complaint import Complaint
 from muster.host.hypervisor.libvirt import console, domains
 from muster.host.hypervisor.libvirt.cards import Removals
 from muster.host.hypervisor.libvirt.connection import Connection
@@ -30,7 +33,7 @@ from muster.host.hypervisor.libvirt.domainxml.domain import Mark
 from muster.host.hypervisor.libvirt.events import Feed
 from muster.host.hypervisor.libvirt.files import Files
 from muster.host.hypervisor.libvirt.folder import Damaged, Folder, Record, folders
-from muster.host.hypervisor.libvirt.guests import Guests
+from muster.host.hypervisor.libvirt.guests import Guests, qemu_log
 from muster.host.hypervisor.libvirt.replug import Cards
 from muster.host.hypervisor.libvirt.settings import LibvirtSettings
 from muster.host.hypervisor.libvirt.turns import Turns
@@ -42,6 +45,9 @@ _T = TypeVar("_T")
 _RECONNECT_S = 1.0
 #: Nonce of what has no usable disk: lower than any that is asked for.
 _UNFINISHED = -1
+#: Nonce of a disk that is there though nobody can tell which it is: higher than any that is asked for, so that it is
+#: never replaced.
+_UNTOLD = 1 << 62
 
 _STATES = {
     libvirt.VIR_DOMAIN_EVENT_STARTED: GuestState.RUNNING,
@@ -72,7 +78,9 @@ class LibvirtHypervisor:
         self._feed = Feed()
         self._turns = Turns()
         self._images_in_use: dict[str, int] = {}
+        self._images_wanted: set[str] = set()  # these, and all that were in use since idle ones were last looked for
         self._folderless: dict[str, Mark | None] = {}
+        self._damaged: set[str] = set()
         self._removals = Removals()
         self._connection = Connection(
             settings.uri,
@@ -87,10 +95,12 @@ class LibvirtHypervisor:
         )
         self._guests = Guests(settings, self._connection, self._files, self._feed, builder)
         self._reconnecting: asyncio.Task[None] | None = None
+        self._overlong, self._stalled = Complaint(), Complaint()
         self._caring = [
-            asyncio.create_task(self._bound_consoles(), name="guest-consoles"),
-            asyncio.create_task(self._resume_stalled(), name="stalled-guests"),
-            asyncio.create_task(self._expire_kept(), name="kept-guests"),
+            asyncio.create_task(kept_running("guests' consoles", self._bound_consoles), name="guest-consoles"),
+            asyncio.create_task(kept_running("stalled guests", self._resume_stalled), name="stalled-guests"),
+            asyncio.create_task(kept_running("kept guests", self._expire_kept), name="kept-guests"),
+            asyncio.create_task(kept_running("idle images", self._evict_idle), name="idle-images"),
         ]
 
     @property
@@ -114,7 +124,9 @@ class LibvirtHypervisor:
         records = await self._files.run(self._records)
         runs = await self._connection.call(domains.running)
         guests = {server_id: _seen(server_id, record, server_id in runs) for server_id, record in records.items()}
-        for server_id, mark in (await self._marks(runs - records.keys())).items():
+        damaged = {server_id for server_id, record in records.items() if isinstance(record, Damaged)}
+        self._complain(damaged)
+        for server_id, mark in (await self._marks(runs - (records.keys() - damaged))).items():
             if mark is not None and mark.owner == self._settings.owner:
                 guests[server_id] = _marked(server_id, mark)
         return guests
@@ -196,13 +208,19 @@ class LibvirtHypervisor:
         except NotFound as error:  # guests are transient domains: what does not run is none
             raise Conflict("the guest does not run") from error
 
-    async def evict_images(self) -> int:
-        """Remove cached images that no disk is a clone of, kept ones included; the bytes freed. Raises Damaged,
-        Transient."""
-        shelf = self._guests.shelf
-        records = await self._files.run(lambda: [one.read() for one in (*self._folders(), *shelf.folders())])
-        used = {record.image_sha512 for record in records if record is not None}
-        return await self._images.evict(used | self._images_in_use.keys())
+    async def evict_images(self, idle_s: float = 0.0) -> int:
+        """Remove cached images that no disk is a clone of, kept ones included, and that nobody has asked for, for so
+        long; the bytes freed. Raises Damaged, Transient."""
+        self._images_wanted = set(self._images_in_use)
+
+        def read() -> set[str]:
+            # The guests' twice: a folder that is put aside or taken back meanwhile is in one of the three.
+            looks = (self._folders, self._guests.shelf.folders, self._folders)
+            records = [folder.read() for look in looks for folder in look()]
+            return {record.image_sha512 for record in records if record is not None}
+
+        used = await self._files.run(read)
+        return await self._images.evict(lambda: used | self._images_wanted, idle_s)
 
     def events(self) -> AsyncIterator[GuestEvent]:
         """States as they change, for one consumer; ends with `close`."""
@@ -243,18 +261,29 @@ class LibvirtHypervisor:
             return is_prepared(self._guests.found(server), server)
         return True  # its own turn will find out what is wrong
 
-    def _records(self) -> dict[str, Record | None]:
-        found: dict[str, Record | None] = {}
+    def _records(self) -> dict[str, Record | Damaged | None]:
+        found: dict[str, Record | Damaged | None] = {}
         for folder in folders(self._settings.instances_dir):
             try:
                 found[folder.server_id] = folder.read()
             except Damaged as error:
-                log.error("record is damaged", action="record_damaged", server=folder.server_id, error=error.message)
-                found[folder.server_id] = None
+                found[folder.server_id] = error
         return found
 
+    def _complain(self, damaged: set[str]) -> None:
+        """Once of each guest, not with each look."""
+        for server_id in sorted(damaged - self._damaged):
+            log.error(
+                "a guest's record cannot be read: its disk is left alone and it is not started; restore the record, or "
+                "delete the server",
+                action="record_damaged",
+                server=server_id,
+                folder=str(self._settings.instances_dir / server_id),
+            )
+        self._damaged = damaged
+
     async def _marks(self, server_ids: set[str]) -> Mapping[str, Mark | None]:
-        """Marks of domains without a folder, read once each: on a shared libvirt these are other agents' guests."""
+        """Marks of domains without a record, read once each: on a shared libvirt these are other agents' guests."""
         self._folderless = {known: mark for known, mark in self._folderless.items() if known in server_ids}
         unknown = sorted(server_ids - self._folderless.keys())
         if unknown:
@@ -265,6 +294,7 @@ class LibvirtHypervisor:
     def _using_images(self, servers: Sequence[ServerSpec]) -> Iterator[None]:
         """These servers' images are not evicted meanwhile."""
         digests = [server.image.sha512.lower() for server in servers if server.image]
+        self._images_wanted.update(digests)
         for digest in digests:
             self._images_in_use[digest] = self._images_in_use.get(digest, 0) + 1
         try:
@@ -280,8 +310,8 @@ class LibvirtHypervisor:
             self._feed.tell(domain_uuid, _STATES[event])
 
     def _lost(self) -> None:
-        log.warning("connection to libvirt lost", action="libvirt_lost", uri=self._settings.uri)
         if self._reconnecting is None or self._reconnecting.done():
+            log.warning("connection to libvirt lost", action="libvirt_lost", uri=self._settings.uri)
             self._reconnecting = asyncio.create_task(self._reconnect(), name="libvirt-reconnect")
 
     async def _reconnect(self) -> None:
@@ -298,17 +328,34 @@ class LibvirtHypervisor:
             return
 
     async def _bound_consoles(self) -> None:
-        """Keep consoles small: one stat per guest each time, in a thread."""
+        """Keep small what a guest can make grow: two stats per guest each time, in a thread."""
         keep_bytes = self._settings.console_kib * KIB
 
-        def work() -> None:
-            for folder in folders(self._settings.instances_dir):
-                console.bound(folder.console, keep_bytes)
+        def work() -> list[OSError]:
+            failures = []
+            for path in self._endless():
+                try:
+                    console.bound(path, keep_bytes)
+                except OSError as error:  # one that cannot be cut is no reason to let the others grow
+                    failures.append(error)
+            return failures
 
         while True:
             await asyncio.sleep(self._settings.console_check_s)
-            with contextlib.suppress(Transient):
-                await self._files.run(work)
+            failures = await self._files.run(work)
+            if not failures:
+                self._overlong.over()
+            elif self._overlong.due(self._clock()):
+                what = "consoles cannot be cut and may fill the disk"
+                log.error(what, action="console_not_bounded", consoles=len(failures), first=str(failures[0]))
+
+    def _endless(self) -> Iterator[Path]:
+        """What is written to as long as guests run: their consoles, and what QEMU complains of them."""
+        logs = self._settings.qemu_log_dir
+        for folder in folders(self._settings.instances_dir):
+            yield folder.console
+            if logs is not None:
+                yield qemu_log(logs, folder.server_id)
 
     async def _resume_stalled(self) -> None:
         """QEMU pauses a guest that finds no room on the host's disk, and nobody tells it when there is some again.
@@ -317,35 +364,55 @@ class LibvirtHypervisor:
         """
         while True:
             await asyncio.sleep(self._settings.stalled_check_s)
-            with contextlib.suppress(MusterError):
-                ours = {folder.server_id for folder in await self._files.run(self._folders)}
+            ours = {folder.server_id for folder in await self._files.run(self._folders)}
+            try:
                 stalled = await self._connection.call(domains.resume_stalled(ours), 0)
-                if stalled:
-                    log.error("no room for what guests write", action="guests_stalled", servers=stalled)
+            except MusterError:  # libvirt is away, and whoever needs it more has said so
+                continue
+            if not stalled:
+                self._stalled.over()
+            elif self._stalled.due(self._clock()):
+                log.error(
+                    "guests stood still for want of room on the host's disk and are tried again: make room",
+                    action="guests_stalled",
+                    servers=stalled,
+                    directory=str(self._settings.instances_dir),
+                )
 
     async def _expire_kept(self) -> None:
         """What was kept for long enough goes: a small file per kept guest each time."""
         while True:
             await asyncio.sleep(self._settings.kept_check_s)
             before = self._clock() - self._settings.keep_unknown_s
-            with contextlib.suppress(Transient):
-                removed = await self._files.run(partial(self._guests.shelf.expire, before))
-                if removed:
-                    log.warning("kept guests removed: their time is over", action="kept_expired", servers=removed)
+            removed = await self._files.run(partial(self._guests.shelf.expire, before))
+            if removed:
+                log.warning("kept guests removed: their time is over", action="kept_expired", servers=removed)
+
+    async def _evict_idle(self) -> None:
+        """What no guest has needed for long goes: a small file per guest each time."""
+        while True:
+            await asyncio.sleep(self._settings.images_check_s)
+            try:
+                freed = await self.evict_images(self._settings.images_idle_s)
+            except Damaged:  # `observe` has complained: what that disk is a clone of is not known
+                continue
+            if freed:
+                log.info("images removed that no guest needs", action="images_evicted", freed_bytes=freed)
 
     def _folders(self) -> list[Folder]:
         return list(folders(self._settings.instances_dir))
 
 
-def _seen(server_id: str, record: Record | None, runs: bool) -> Guest:
+def _seen(server_id: str, record: Record | Damaged | None, runs: bool) -> Guest:
     state = GuestState.RUNNING if runs else GuestState.STOPPED
-    if record is None:
-        return Guest(server_id=server_id, state=state, boot_nonce=_UNFINISHED, disk_nonce=_UNFINISHED)
+    if not isinstance(record, Record):
+        nonce = _UNFINISHED if record is None else _UNTOLD
+        return Guest(server_id=server_id, state=state, boot_nonce=nonce, disk_nonce=nonce)
     return Guest(server_id=server_id, state=state, boot_nonce=record.boot_nonce, disk_nonce=record.disk_nonce)
 
 
 def _marked(server_id: str, mark: Mark) -> Guest:
-    """A guest without a folder; the nonces are those that it was started with."""
+    """A guest without a record; the nonces are those that it was started with."""
     boot, disk = mark.boot_nonce, mark.disk_nonce
     return Guest(server_id=server_id, state=GuestState.RUNNING, boot_nonce=boot, disk_nonce=disk)
 

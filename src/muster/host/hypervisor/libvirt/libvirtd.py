@@ -11,9 +11,7 @@ libvirt is read or changed.
 
 import contextlib
 import os
-import select
 import shutil
-import signal
 import socket
 import subprocess
 import time
@@ -23,9 +21,12 @@ from urllib.parse import quote
 
 from msgspec import Struct
 
+from muster.base.descriptors import end_process
 from muster.base.errors import Invalid, Transient, Unsupported
 from muster.base.file_lock import take_lock
 from muster.base.log import get_logger
+from muster.base.units import MIB
+from muster.host.hypervisor.libvirt import console
 
 #: What must be there, and the Debian packages that bring it.
 _PROGRAMS = {
@@ -53,6 +54,7 @@ _USER = "libvirt-qemu"
 _USER_ID = 64_055  # Debian's
 #: Of a Unix socket's address (sun_path), without its final zero; the admin socket's name is the longest.
 _SOCKET_PATH_BYTES = 107
+_LOG_KEEP_BYTES = MIB
 _LONGEST_SOCKET = "libvirt-admin-sock"
 
 # Arguments, never text, carry the paths. The first process says its number as the machine counts, before /proc becomes
@@ -178,19 +180,27 @@ class PrivateLibvirtd:
         """How many guests run, whether libvirtd answers or not: libvirt keeps a file of each one's state."""
         return sum(1 for _ in (self._directory / "run" / "qemu").glob("*.xml")) if self.is_running() else 0
 
+    def bound_log(self) -> None:
+        """What the daemon says takes no more of the disk, however long it runs. Two system calls. Raises OSError."""
+        console.bound(self._log, _LOG_KEEP_BYTES)
+
     def stop(self) -> None:
         """It has ended, and its guests with it (as when their power fails). Raises Transient when it will not end."""
         until = time.monotonic() + self._settings.stop_timeout_s
         process = self._process()
         if process is not None:
             try:
-                _end(process, self._settings.stop_timeout_s)
+                end_process(process, self._settings.stop_timeout_s)
             finally:
                 os.close(process)
         while self.is_running():
             if time.monotonic() > until + 5:
                 raise Transient(f"the libvirtd of {self._directory} does not end")
             time.sleep(0.02)
+
+    @property
+    def _log(self) -> Path:
+        return self._directory / "log" / "libvirtd.log"
 
     @property
     def _socket(self) -> Path:
@@ -226,7 +236,7 @@ class PrivateLibvirtd:
     def _libvirtd_conf(self, host_uuid: str) -> str:
         return (
             f"unix_sock_dir = {_quoted(self._directory / 'run')}\n"
-            f"log_outputs = {_quoted('3:file:' + str(self._directory / 'log' / 'libvirtd.log'))}\n"
+            f"log_outputs = {_quoted(f'3:file:{self._log}')}\n"
             f'host_uuid = "{host_uuid}"\n' + _LIBVIRTD_CONF
         )
 
@@ -239,22 +249,28 @@ class PrivateLibvirtd:
         return None
 
     def _spawn(self, lock: int) -> None:
-        """Start the first process; it inherits the lock, and nothing of it is a child of this process."""
+        """Start the first process; it inherits the lock, and nothing of it is a child of this process.
+
+        Raises Transient.
+        """
         for stale in (self._directory / "pid", self._socket):
             stale.unlink(missing_ok=True)
         mounts = [word for mount in (_MOUNTS | _FILE_MOUNTS).items() for word in mount]
         command = ["setsid", "--fork", "unshare", "--mount", "--pid", "--fork", "--propagation", "private"]
         with (self._directory / "log" / "start.log").open("wb") as output:
-            subprocess.run(  # noqa: S603
-                [*command, "sh", "-c", _SCRIPT, "muster-libvirtd", str(self._directory), _LOOP, *mounts],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                pass_fds=(lock,),
-                cwd="/",
-                check=True,
-                timeout=10,
-            )
+            try:
+                subprocess.run(  # noqa: S603
+                    [*command, "sh", "-c", _SCRIPT, "muster-libvirtd", str(self._directory), _LOOP, *mounts],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    pass_fds=(lock,),
+                    cwd="/",
+                    check=True,
+                    timeout=10,
+                )
+            except (OSError, subprocess.SubprocessError) as error:
+                raise Transient(f"libvirtd cannot be started: {error}; {self._last_words()}") from error
         log.info("private libvirtd started", action="libvirtd_start", directory=str(self._directory))
 
     def _wait_until_it_answers(self) -> None:
@@ -267,11 +283,7 @@ class PrivateLibvirtd:
             time.sleep(0.01)
 
     def _last_words(self) -> str:
-        said = [
-            path.read_text(errors="replace")[-1_000:].strip()
-            for name in ("start.log", "libvirtd.log")
-            if (path := self._directory / "log" / name).exists()
-        ]
+        said = [console.tail(path, None)[-1_000:].strip() for path in (self._log.with_name("start.log"), self._log)]
         return " | ".join(text for text in said if text) or "it said nothing"
 
     def _process(self) -> int | None:
@@ -337,11 +349,3 @@ def _answers(path: Path) -> bool:
         except OSError:
             return False
         return True
-
-
-def _end(process: int, timeout_s: float) -> None:
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(process, number)
-        if select.select([process], [], [], timeout_s)[0]:
-            return

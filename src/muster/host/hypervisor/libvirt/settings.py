@@ -41,8 +41,10 @@ class LibvirtSettings(Struct, frozen=True, kw_only=True):
     start takes 0.05 s instead of 0.3 s (libvirt 9.0, QEMU 7.2). `tb_cache_mib` is the translation cache per guest
     (TCG). `disk_cache` is QEMU's cache mode: `writeback` lets guests of one image share the host's page cache and
     still obeys their flushes. `card_timeout_s` is how long a guest may take to let go of a network card before others
-    are served and it is asked again. `console_kib` is what is kept of a console.
+    are served and it is asked again. `console_kib` is what is kept of a console, and
+    of what QEMU says of a guest.
     Guests whose servers the database does not know are shut down and kept for `keep_unknown_s` (0: removed).
+    Images that no guest has needed for `images_idle_s` are removed, looked for every `images_check_s`.
     Guests that a full disk has paused are tried again every `stalled_check_s`. `qemu_log_dir` is where libvirt logs
     per domain, if those logs are Muster's to remove.
     """
@@ -73,4 +75,6 @@ class LibvirtSettings(Struct, frozen=True, kw_only=True):
     stalled_check_s: float = 15.0
     keep_unknown_s: float = KEEP_UNKNOWN_S
     kept_check_s: float = 300.0
+    images_idle_s: float = 86_400.0
+    images_check_s: float = 3_600.0
     qemu_log_dir: Path | None = None

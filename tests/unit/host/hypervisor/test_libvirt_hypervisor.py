@@ -1,0 +1,171 @@
+"""The libvirt adapter over a library that is replaced: what it makes of damage, and of connections that break."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import libvirt
+import msgspec
+import pytest
+
+from host.hypervisor.fake_libvirt import FakeDomain, FakeLibvirt, error
+from muster.base.errors import Conflict, MusterError, NotFound, Transient
+from muster.domain.reports import GuestState
+from muster.domain.specs import Power, ServerSpec
+from muster.host.hypervisor.libvirt import connection, console
+from muster.host.hypervisor.libvirt.connection import Connection, LibvirtFailed, translated
+from muster.host.hypervisor.libvirt.definition import define
+from muster.host.hypervisor.libvirt.domainxml.node import render
+from muster.host.hypervisor.libvirt.folder import Folder, Record
+from muster.host.hypervisor.libvirt.hypervisor import LibvirtHypervisor
+from muster.host.hypervisor.libvirt.settings import LibvirtSettings
+from muster.host.images import ImageCache
+from muster.host.plan import Action, View, decide
+from muster.host.ports import Guest
+
+ID = "6f1ed002-ab5d-4a0c-8d6f-1d1f7a9a7f10"
+OTHER = "7f1ed002-ab5d-4a0c-8d6f-1d1f7a9a7f11"
+RECORD = Record(boot_nonce=1, disk_nonce=2, base="/b", base_format="raw", image_sha512="00")
+SERVER = ServerSpec(
+    id=ID,
+    generation=5,
+    project_id="p",
+    user_id="u",
+    name="n",
+    hostname="h",
+    power=Power.RUNNING,
+    boot_nonce=1,
+    disk_nonce=2,
+)
+
+
+@pytest.fixture
+def daemon(monkeypatch: pytest.MonkeyPatch) -> FakeLibvirt:
+    fake = FakeLibvirt()
+    monkeypatch.setattr(connection, "start_event_loop", lambda: None)
+    monkeypatch.setattr(libvirt, "open", lambda uri: fake)
+    return fake
+
+
+@asynccontextmanager
+async def opened(tmp_path: Path, **changes: object) -> AsyncIterator[LibvirtHypervisor]:
+    class Nowhere:
+        async def fetch(self, image: object, target: Path) -> None:
+            raise NotFound("no images here")
+
+    settings = LibvirtSettings(instances_dir=tmp_path / "instances", **changes)  # type: ignore[arg-type]
+    hypervisor = LibvirtHypervisor(settings, ImageCache(Nowhere(), tmp_path / "images"))
+    try:
+        yield hypervisor
+    finally:
+        await hypervisor.close()
+
+
+def folder_with(tmp_path: Path, record: bytes) -> Folder:
+    folder = Folder(tmp_path / "instances", ID)
+    folder.make()
+    (folder.path / "record.json").write_bytes(record)
+    folder.disk.write_bytes(b"somebody's data")
+    return folder
+
+
+def wanted(guest: Guest) -> Action:
+    return decide(View(server_id=ID, spec=SERVER, guest=guest))
+
+
+async def test_a_guest_with_a_damaged_record_keeps_its_disk(
+    tmp_path: Path, daemon: FakeLibvirt, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was once taken for one without a disk, and made anew from its image: a downgrade would have cost all disks."""
+    folder = folder_with(tmp_path, b'{"boot_nonce": "from another version"}')
+    async with opened(tmp_path) as hypervisor:
+        for _ in range(3):
+            guest = (await hypervisor.observe())[ID]
+            assert (guest.state, wanted(guest)) == (GuestState.STOPPED, Action.START)
+        (outcome,) = await hypervisor.prepare([SERVER])
+        assert outcome.fault is not None
+        assert "damaged" in outcome.fault.details
+        assert folder.disk.read_bytes() == b"somebody's data"
+        assert capsys.readouterr().out.count("a guest's record cannot be read") == 1
+        await hypervisor.remove([ID])
+        assert not folder.path.exists()
+
+
+async def test_a_guest_that_runs_with_a_damaged_record_is_known_by_its_mark(
+    tmp_path: Path, daemon: FakeLibvirt
+) -> None:
+    folder = folder_with(tmp_path, b"{")
+    async with opened(tmp_path) as hypervisor:
+        xml = render(define(SERVER, RECORD, folder, hypervisor._settings))
+        daemon.domains[ID] = FakeDomain(ID, xml)
+        guest = (await hypervisor.observe())[ID]
+        assert (guest.state, guest.boot_nonce, guest.disk_nonce) == (GuestState.RUNNING, 1, 2)
+        assert wanted(guest) is Action.PLUMB
+
+
+async def test_a_guest_that_was_just_ending_is_started(tmp_path: Path, daemon: FakeLibvirt) -> None:
+    """libvirt refuses the second guest, and when it is asked, the first has ended: that once failed the server."""
+    folder_with(tmp_path, msgspec.json.encode(RECORD))
+    refusals = [error(libvirt.VIR_ERR_OPERATION_INVALID, text="domain is already active")]
+
+    def on_create(xml: str) -> None:
+        if refusals:
+            raise refusals.pop()
+
+    daemon.on_create = on_create
+    async with opened(tmp_path) as hypervisor:
+        (outcome,) = await hypervisor.start([SERVER])
+        assert outcome.fault is None
+        assert len(daemon.created) == 1
+
+
+async def test_a_console_that_cannot_be_cut_lets_no_other_grow(
+    tmp_path: Path, daemon: FakeLibvirt, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for server_id in (ID, OTHER):
+        Folder(tmp_path / "instances", server_id).make()
+    looked_at: list[Path] = []
+
+    def bound(path: Path, keep_bytes: int) -> bool:
+        looked_at.append(path)
+        raise OSError(5, "Input/output error", str(path))
+
+    monkeypatch.setattr(console, "bound", bound)
+    async with opened(tmp_path, console_check_s=0.001, qemu_log_dir=tmp_path):
+        async with asyncio.timeout(60):
+            while len(looked_at) < 12:  # three rounds: the first failure is not the end of it either
+                await asyncio.sleep(0.001)
+    consoles = {Folder(tmp_path / "instances", server_id).console for server_id in (ID, OTHER)}
+    assert set(looked_at) == consoles | {tmp_path / f"muster-{server_id}.log" for server_id in (ID, OTHER)}
+    assert capsys.readouterr().out.count("consoles cannot be cut") == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "origin", "kind"),
+    [
+        (libvirt.VIR_ERR_INTERNAL_ERROR, libvirt.VIR_FROM_RPC, Transient),  # client socket is closed
+        (libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_FROM_RPC, Transient),
+        (libvirt.VIR_ERR_INTERNAL_ERROR, libvirt.VIR_FROM_REMOTE, Transient),
+        (libvirt.VIR_ERR_NO_CONNECT, libvirt.VIR_FROM_RPC, Transient),
+        (libvirt.VIR_ERR_INTERNAL_ERROR, libvirt.VIR_FROM_QEMU, LibvirtFailed),
+        (libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_FROM_QEMU, LibvirtFailed),
+        (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_FROM_QEMU, NotFound),
+        (libvirt.VIR_ERR_DOM_EXIST, libvirt.VIR_FROM_QEMU, Conflict),
+    ],
+)
+def test_a_broken_connection_fails_no_server(code: int, origin: int, kind: type[MusterError]) -> None:
+    assert type(translated(error(code, origin))) is kind
+
+
+async def test_who_finds_a_connection_dead_tells_of_the_loss(daemon: FakeLibvirt) -> None:
+    """It stops listening to the dead one, so the library's own call may never come."""
+    lost = asyncio.Event()
+    shared = Connection("test:///x", 1, on_event=lambda *_: None, on_removed=lambda *_: None, on_lost=lost.set)
+    await shared.call(lambda one: one.isAlive())
+    assert not lost.is_set()
+    daemon.alive = False
+    await shared.call(lambda one: None)
+    async with asyncio.timeout(60):
+        await lost.wait()
+    await shared.close()

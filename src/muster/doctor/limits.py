@@ -13,6 +13,7 @@ _LEAST_TASKS_PER_GUEST = 8
 _FILES_OF_DAEMON_PER_GUEST = 8
 _NEIGHBOURS_PER_GUEST = 4
 _LEAST_NEIGHBOURS = 4096
+_OTHER_NEIGHBOURS = 8  # of the host's own
 _FLOWS_PER_GUEST = 512
 _FILES_PER_GUEST = 256
 
@@ -35,7 +36,7 @@ def _neighbours(family: str) -> Run:
         said = f"gc_thresh1-3 = {first}, {second}, {most}; all namespaces share them"
         sysctls = {f"{prefix}1": need // 4, f"{prefix}2": need // 2, f"{prefix}3": need}
         mend = "sysctl -w " + " ".join(f"{name}={value}" for name, value in sysctls.items())
-        if most < _LEAST_TASKS_PER_GUEST + plan.guests:
+        if most < plan.guests + _OTHER_NEIGHBOURS:
             return problem(f"{said}; {plan.guests} guests are planned", mend, sysctls)
         if most < need:
             return advice(f"{said}; {need} are better for {plan.guests} guests", mend, sysctls)

@@ -6,6 +6,7 @@ for again. Invariant: an answer to an agent that ran before this one is never ta
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import AsyncExitStack
 from random import Random
 from typing import Any, Protocol
 
@@ -185,17 +186,21 @@ class HostAgent:
         self._reconcile_later()
 
     async def close(self) -> None:
-        """Stop listening, let what is in flight end, close the adapters. Guests and networks go on."""
+        """Stop listening, let what is in flight end, close the adapters. Guests and networks go on.
+
+        Each is closed, also where another cannot be; raises what became of that.
+        """
         self._closed = True
         self._greeter.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.reconciler.close(self._process.settings.close_grace_s)
-        if self._subscription is not None:
-            await self._subscription.close()
-        await self._parts.hypervisor.close()
-        await self._parts.plumbing.close()
+        async with AsyncExitStack() as last_first:
+            last_first.push_async_callback(self._parts.plumbing.close)
+            last_first.push_async_callback(self._parts.hypervisor.close)
+            if self._subscription is not None:
+                last_first.push_async_callback(self._subscription.close)
+            await self.reconciler.close(self._process.settings.close_grace_s)
 
     def _snapshot(self) -> list[ServerReport] | None:
         """All servers, for a report of everything that is about to be sent."""

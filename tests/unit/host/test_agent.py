@@ -390,3 +390,22 @@ def test_events_that_break_off_are_taken_up_again() -> None:
         assert (await world.states())["a"].state is GuestState.STOPPED, "not only at the next look a minute later"
 
     world.run(story)
+
+
+def test_a_bus_that_is_away_keeps_no_adapter_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, closed = World(), []
+
+    async def story() -> None:
+        async def away() -> None:
+            raise Transient("the bus is away")
+
+        async def close() -> None:
+            closed.append("plumbing")
+
+        monkeypatch.setattr(world.agent._subscription, "close", away)
+        monkeypatch.setattr(world.plumbing, "close", close)
+        with pytest.raises(Transient):
+            await world.agent.close()
+        assert closed == ["plumbing"]
+
+    world.run(story)

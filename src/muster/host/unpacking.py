@@ -50,6 +50,8 @@ def contents(path: Path) -> Contents:
             raise Invalid("the image's first table is too large")
         first = image.read(size)
         tables = {entry & _OFFSET for entry in _entries(first)} - {0}
+        if len(tables) * cluster_bytes > path.stat().st_size:
+            raise Invalid("the image's tables overlap")  # some million of them would be read for days
         for offset in sorted(tables):
             image.seek(offset)
             # With extended entries, every other word is a bitmap.

@@ -14,6 +14,7 @@ from muster.base.errors import Invalid
 from muster.base.units import KIB, MIB
 from muster.domain.specs import ImageSpec
 from muster.host.images import CachedImage, ImageCache
+from muster.host.qcow2 import read_header, write_empty
 from muster.host.unpacking import contents, unpack
 
 pytestmark = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="qemu-img is not installed")
@@ -160,3 +161,14 @@ async def test_closing_gives_up_unpacking_and_leaves_nothing(tmp_path: Path) -> 
     await cache.close()
     await asyncio.gather(waiting, return_exceptions=True)
     assert list((tmp_path / "images").iterdir()) == []
+
+
+def test_an_image_whose_tables_overlap_is_not_read_for_days(tmp_path: Path) -> None:
+    path = tmp_path / "image"
+    write_empty(path, virtual_size=1 << 39)
+    header = read_header(path)
+    with path.open("r+b") as image:
+        image.seek(header.l1_offset)
+        image.write(b"".join((512 * (number + 1)).to_bytes(8, "big") for number in range(header.l1_entries)))
+    with pytest.raises(Invalid, match="overlap"):
+        contents(path)

@@ -17,6 +17,7 @@ from msgspec import Struct
 from muster.base.errors import Invalid, Transient
 from muster.base.log import get_logger
 from muster.domain.specs import NetworkSpec, PortSpec, SecurityGroupSpec
+from muster.host.complaint import Complaint
 from muster.host.network.checks import uuid_of
 from muster.host.network.dhcp import Dhcp
 from muster.host.network.firewall import Firewall
@@ -26,6 +27,8 @@ from muster.host.network.settings import NetworkSettings
 from muster.host.ports import PlumbedPort
 
 _T = TypeVar("_T")
+
+log = get_logger(__name__)
 
 #: What a host may be short of for a while. Nobody's server is to blame.
 _PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EIO, errno.EROFS}
@@ -134,18 +137,25 @@ class LinuxPlumbing:
         with contextlib.suppress(RuntimeError):  # closed before
             await self._run(self._kernel, work)
         self._watch.close()
-        self._kernel.shutdown()
-        self._servers.shutdown()
+        for pool in (self._kernel, self._servers):  # a DHCP server that does not answer is waited for
+            await self._loop.run_in_executor(None, pool.shutdown)
 
     async def _care(self, every_s: float) -> None:
         """A DHCP server that dies is missed by nobody until leases run out, rules that go until somebody is robbed."""
+        looks = (
+            ("DHCP servers", self._servers, self._dhcp.revive, Complaint()),
+            ("firewall", self._kernel, self._firewall.check, Complaint()),
+        )
         while True:
             await asyncio.sleep(every_s)
-            for where, work in ((self._servers, self._dhcp.revive), (self._kernel, self._firewall.check)):
+            for what, where, work, complaint in looks:
                 try:
                     await self._run(where, work)
                 except Exception as error:  # the next look may do better
-                    get_logger(__name__).error("network not checked", action="host.network.check", error=repr(error))
+                    if complaint.due(self._loop.time()):
+                        log.error("not looked after", action="host.network.check", what=what, error=repr(error))
+                else:
+                    complaint.over()
 
     def _with_theirs(self, networks: Sequence[NetworkSpec], ports: Sequence[PortSpec]) -> list[NetworkSpec]:
         """These networks in their newest form, and those of the ports. Raises Invalid when one is not known."""

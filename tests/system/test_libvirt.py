@@ -248,7 +248,7 @@ async def test_a_guest_that_nobody_knows_is_kept_and_comes_back_with_its_disk(
     assert await hypervisor.observe() == {}
     assert not await asyncio.to_thread(host.daemon.count_guests)
     assert {path.name for path in kept.iterdir()} == {known.id, gone.id}
-    listed = CliRunner().invoke(main, ["kept", "--data", str(_data_of(tmp_path))])
+    listed = CliRunner().invoke(main, ["kept", "--data", str(_data_of(tmp_path))], env={"COLUMNS": "160"})
     assert f"{known.id}  " in listed.output
     assert known.name in listed.output
     await hypervisor.evict_images()

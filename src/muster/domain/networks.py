@@ -127,5 +127,6 @@ def checked_type(draft: NewNetwork, settings: NetworkSettings) -> str:
 
 
 def dhcp_device_id(network_id: str) -> str:
-    """The `device_id` of a network's own DHCP port, by which it is told from ports that users make."""
+    """The `device_id` of a network's own DHCP port. A port is that one only if its owner is `ports.DHCP_OWNER` too:
+    users may write any device's id into theirs."""
     return f"dhcp{uuid5(NAMESPACE_OID, network_id)}-{network_id}"

@@ -33,7 +33,7 @@ class DhcpPorts:
         fresh = work.among(pictures)
         network = pictures[network_id]
         needed = [subnet.id for subnet in network.subnets if subnet.enable_dhcp and subnet.id not in without]
-        found = await port_store.read_by_device(work.connection, network_id, dhcp_device_id(network_id))
+        found = await port_store.read_dhcp_ports(work.connection, network_id)
         if not found and needed:
             await self._make(fresh, network, needed)
         elif found and not needed:

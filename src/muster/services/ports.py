@@ -25,7 +25,7 @@ from muster.domain.port_changes import (
     merged_options,
     with_mac,
 )
-from muster.domain.ports import SERVER_OWNER_PREFIX, NewPort, Port
+from muster.domain.ports import DHCP_OWNER, SERVER_OWNER_PREFIX, NewPort, Port
 from muster.services.network_access import scope_of
 from muster.services.port_batch import PortBatch
 from muster.services.port_work import PortWork
@@ -244,7 +244,7 @@ def _delete_refusal(work: PortWork, item: _Removing, port: Port | None) -> Muste
         return network_error("PortNotFound", port_id=item.port_id)
     if not (item.context.sees(port.project_id) or item.context.sees(network.project_id)):
         return network_error("PortNotFound", port_id=item.port_id)
-    if port.device_id == dhcp_device_id(port.network_id):
+    if (port.device_owner, port.device_id) == (DHCP_OWNER, dhcp_device_id(port.network_id)):
         return network_error("ServicePortInUse", port_id=port.id, reason=f"has device owner {port.device_owner}")
     return None
 

@@ -22,7 +22,8 @@ from sqlalchemy import delete as delete_from
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.domain.network_listing import ListQuery
-from muster.domain.ports import Port
+from muster.domain.networks import dhcp_device_id
+from muster.domain.ports import DHCP_OWNER, Port
 from muster.domain.specs import AddressPair
 from muster.store.addresses import addresses
 from muster.store.addresses import read_by_port as read_addresses
@@ -71,6 +72,8 @@ port_security_groups = Table(
 )
 
 MAC_TAKEN = "uq_ports_network_id_mac_address"
+#: A port that is a network's DHCP port if its device is the network's.
+IS_DHCP_PORT = ports.c.device_owner == DHCP_OWNER
 
 _DOCUMENTS = ("allowed_address_pairs", "extra_dhcp_opts", "binding_profile")
 
@@ -124,9 +127,12 @@ async def read_of_network(connection: AsyncConnection, network_id: str) -> list[
     return list(rows.all())
 
 
-async def read_by_device(connection: AsyncConnection, network_id: str, device_id: str) -> list[Port]:
-    """The ports that a device has on a network. Four queries."""
-    where = (ports.c.device_id == device_id) & (ports.c.network_id == network_id)
+async def read_dhcp_ports(connection: AsyncConnection, network_id: str) -> list[Port]:
+    """The network's own DHCP port, or none. Four queries.
+
+    Anybody may write any device's id into a port; whose owner is DHCP, on a network of others, only the cloud may say.
+    """
+    where = (ports.c.network_id == network_id) & IS_DHCP_PORT & (ports.c.device_id == dhcp_device_id(network_id))
     return await _whole(connection, (await connection.execute(select(ports).where(where))).all())
 
 

@@ -24,7 +24,7 @@ from muster.store.dialects import among, chunks
 from muster.store.group_members import read_members, read_referring
 from muster.store.networks import networks
 from muster.store.port_batch import read_links
-from muster.store.ports import ports
+from muster.store.ports import IS_DHCP_PORT, ports
 from muster.store.security_groups import security_group_rules, security_groups
 from muster.store.servers import IN_ORDER, ITS_PORT, servers
 from muster.store.subnets import subnets
@@ -140,7 +140,7 @@ async def _dhcp_addresses(connection: AsyncConnection, network_ids: Collection[s
     statement = (
         select(addresses.c.subnet_id, addresses.c.ip_address)
         .join(ports, ports.c.id == addresses.c.port_id)
-        .where(among(ports.c.device_id, [dhcp_device_id(network_id) for network_id in network_ids]))
+        .where(among(ports.c.device_id, [dhcp_device_id(network_id) for network_id in network_ids]), IS_DHCP_PORT)
     )
     return {subnet_id: ip_address for subnet_id, ip_address in await connection.execute(statement)}  # noqa: C416
 

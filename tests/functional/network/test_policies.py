@@ -1,6 +1,7 @@
 """Every route with every kind of caller. What a caller may not do is refused before anything else is looked at."""
 
 from muster.domain.policies import Rule
+from muster.store.specs import read_networks
 
 CALLERS = {
     "admin": "admin@adm",
@@ -87,3 +88,23 @@ async def test_another_projects_things_are_not_found(cloud, member):
     assert tried == 5 * 3 - 1 + 4 * 6
     for item, kind in ((network, "networks"), (subnet, "subnets"), (port, "ports"), (group, "security-groups")):
         await member.get(f"/v2.0/{kind}/{item['id']}")
+
+
+async def test_nobody_passes_for_a_networks_dhcp_port(cloud, admin, other):
+    """Users may write any device's id into a port, on networks that are shared with them too."""
+    network = await admin.network(shared=True)
+    first = await admin.subnet(network)
+    [dhcp] = (await admin.get("/v2.0/ports?device_owner=network:dhcp"))["ports"]
+    posing = await other.port(network, device_id=dhcp["device_id"])
+    await other.put(f"/v2.0/ports/{posing['id']}", {"port": {"device_owner": "network:dhcp"}}, 403)
+    second = await admin.subnet(network, "10.1.0.0/24")
+    await admin.put(f"/v2.0/subnets/{first['id']}", {"subnet": {"enable_dhcp": False}})
+    shown = (await other.get(f"/v2.0/ports/{posing['id']}"))["port"]
+    assert shown["fixed_ips"] == posing["fixed_ips"]
+    [dhcp] = (await admin.get("/v2.0/ports?device_owner=network:dhcp"))["ports"]
+    assert [one["subnet_id"] for one in dhcp["fixed_ips"]] == [second["id"]]
+    async with cloud.database.read() as connection:
+        [spec] = (await read_networks(connection, [network["id"]])).values()
+    told = {subnet.id: subnet.dhcp_address for subnet in spec.subnets}
+    assert told == {first["id"]: None, second["id"]: dhcp["fixed_ips"][0]["ip_address"]}
+    await other.delete(f"/v2.0/ports/{posing['id']}")

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from sqlalchemy import case, func, select, update
+from sqlalchemy import case, exists, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.domain.network_members import Binding
@@ -95,5 +95,5 @@ async def unbind(connection: AsyncConnection, port_ids: Sequence[str], server_id
 async def set_status(connection: AsyncConnection, server_ids: Sequence[str], status: str) -> None:
     """The ports of these servers are up, or down. One statement per chunk."""
     for part in chunks(server_ids):
-        statement = update(ports).where(among(ports.c.device_id, part), ports.c.status != status)
-        await connection.execute(statement.values(status=status))
+        theirs = among(ports.c.device_id, part) & exists().where(ITS_PORT)
+        await connection.execute(update(ports).where(theirs, ports.c.status != status).values(status=status))

@@ -7,7 +7,8 @@ from muster.store import ports as port_store
 from muster.store import server_ports as store
 from muster.store.server_ports import WantedBinding
 
-from .network_cloud import MEMBER, network_cloud
+from .compute_cloud import add_server
+from .network_cloud import ADMIN, MEMBER, network_cloud
 
 
 async def test_those_that_are_free_are_bound_and_of_two_the_first_gets_one(database, tmp_path):
@@ -35,3 +36,21 @@ async def test_those_that_are_free_are_bound_and_of_two_the_first_gets_one(datab
         assert {tuple(row)[:2] for row in rows} == {(free, "s1"), (other, "s2"), (busy, "somebody")}
         found = {row.id: (row.device_position, row.binding_host_id) for row in rows}
         assert (found[free], found[other]) == ((0, "host-a"), (3, "host-b"))
+
+
+async def test_a_port_that_only_says_to_be_a_servers_does_not_follow_its_state(database, tmp_path):
+    """Anybody may write any device's id into a port of another project."""
+    async with database.write() as connection:
+        await add_server(connection, "s1", project_id="p1")
+    async with network_cloud(database, tmp_path) as cloud:
+        [network] = await cloud.networks.create(ADMIN, [NewNetwork(id=new_uuid(), project_id="p1", shared=True)])
+
+        async def port(project_id: str) -> str:
+            draft = NewPort(id=new_uuid(), project_id=project_id, network_id=network.id, device_id="s1")
+            return (await cloud.ports.create(ADMIN, draft)).id
+
+        its, posing = await port("p1"), await port("p2")
+        async with database.write() as connection:
+            await store.set_status(connection, ["s1"], "ACTIVE")
+        found = {port_id: (await cloud.ports.get(ADMIN, port_id)).status for port_id in (its, posing)}
+        assert found == {its: "ACTIVE", posing: "DOWN"}

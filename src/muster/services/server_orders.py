@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from muster.base.coalescer import Coalescer
 from muster.base.errors import MusterError
+from muster.base.log import get_logger
 from muster.domain.context import Context
 from muster.domain.instance_actions import InstanceAction
 from muster.domain.server_changes import check_unlocked
@@ -26,6 +27,8 @@ from muster.store import server_ports as port_store
 from muster.store import servers as store
 from muster.store.engine import Connection, Database
 from muster.store.outbox import Change
+
+log = get_logger(__name__)
 
 
 class _Order(Struct, frozen=True):
@@ -98,8 +101,11 @@ class ServerOrders:
 
     async def _order(self, orders: list[_Order]) -> list[Server | BaseException]:
         outcomes, ended = await redeciding("servers.order", lambda: self._order_once(orders))
-        await self.finish_all(ended)
         self._wake()
+        try:
+            await self.finish_all(ended)
+        except Exception as error:  # what was asked is committed, and must not be answered as a failure
+            log.error("servers end later", action="servers.unfinished", servers=len(ended), error=repr(error))
         return outcomes
 
     async def _order_once(self, orders: list[_Order]) -> tuple[list[Server | BaseException], list[Server]]:

@@ -180,8 +180,10 @@ class Subnets:
     async def _own(self, context: Context, subnet_id: str, action: str) -> Subnet:
         async with self._database.read() as connection:
             subnet = await self._seen(connection, context, subnet_id)
-            networks = await network_store.read(connection, [subnet.network_id])
-        if not context.sees(networks[subnet.network_id].project_id):
+            network = (await network_store.read(connection, [subnet.network_id])).get(subnet.network_id)
+        if network is None:  # both went between the two queries
+            raise network_error("SubnetNotFound", subnet_id=subnet_id)
+        if not context.sees(network.project_id):
             check_owner(context, subnet.project_id, action)
         return subnet
 

@@ -186,8 +186,9 @@ async def remove(connection: AsyncConnection, group_id: str) -> bool:
 
     Two statements.
     """
-    await forget_tags(connection, [group_id])
-    return (await connection.execute(delete(security_groups).where(security_groups.c.id == group_id))).rowcount == 1
+    removed = (await connection.execute(delete(security_groups).where(security_groups.c.id == group_id))).rowcount == 1
+    await forget_tags(connection, [group_id])  # who changes them has the group's row, and takes it first
+    return removed
 
 
 async def remove_rules(connection: AsyncConnection, rule_ids: Sequence[str]) -> list[str]:

@@ -50,6 +50,25 @@ async def test_the_tree(admin: Admin) -> None:
         await admin.call("DELETE", f"/projects/{project}", expect=204)
 
 
+async def test_who_is_no_admin_sees_of_a_tree_in_full_where_a_role_of_theirs_is(admin: Admin) -> None:
+    top = await admin.project("top")
+    middle, secret = await admin.project("middle", parent_id=top), await admin.project("secret", parent_id=top)
+    leaf = await admin.project("leaf", parent_id=middle)
+    person = await admin.user("eve")
+    for project in (top, leaf):
+        await admin.grant("member", person.id, project)
+
+    async def listed(project: str, what: str) -> list[str]:
+        token = await person.token(project)
+        shown = (await admin.world.call("GET", f"/projects/{project}?{what}", token=token)).json()["project"]
+        return [one["project"]["id"] for one in shown[what.partition("_")[0]]]
+
+    assert await listed(top, "subtree_as_list") == [leaf]
+    assert await listed(leaf, "parents_as_list") == [top]
+    shown = (await admin.call("GET", f"/projects/{top}?subtree_as_list"))["project"]
+    assert {one["project"]["id"] for one in shown["subtree"]} == {middle, secret, leaf}
+
+
 async def test_the_tree_has_a_greatest_depth(admin: Admin) -> None:
     parent = "default"
     for level in range(5):

@@ -1,5 +1,6 @@
 """`/v3/projects`, their tags, and `/v3/users/{user_id}/projects`."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from muster.api.http.requests import Request
@@ -9,6 +10,7 @@ from muster.api.identity.bodies import check, read_new, read_patch
 from muster.base.errors import Invalid, NotFound
 from muster.domain.attribute_filters import Listing, parse_filters, parse_flag, parse_page
 from muster.domain.patches import ProjectPatch
+from muster.domain.policies import Rule, allows
 from muster.domain.projects import PROJECT_FILTERS, Project
 from muster.domain.tag_filters import parse_tags
 from muster.services.domains import Domains
@@ -62,7 +64,7 @@ class ProjectsApi:
     async def _parents(self, request: Request, project: Project, *, as_ids: bool) -> Any:
         above = await self._projects.parents(project.id)
         if not as_ids:
-            return [{"project": views.project(request, one)} for one in above if not one.is_domain]
+            return await self._listed(request, [one for one in above if not one.is_domain])
         tree: dict[str, Any] | None = None
         for one in reversed(above):
             tree = {one.id: tree}
@@ -71,11 +73,19 @@ class ProjectsApi:
     async def _subtree(self, request: Request, project: Project, *, as_ids: bool) -> Any:
         below = await self._projects.subtree(project.id)
         if not as_ids:
-            return [{"project": views.project(request, one)} for one in below]
+            return await self._listed(request, below)
         trees: dict[str, dict[str, Any]] = {one.id: {} for one in (project, *below)}
         for one in below:
             trees[one.parent_id or ""][one.id] = trees[one.id]
         return _leaves_as_null(trees[project.id])
+
+    async def _listed(self, request: Request, projects: Sequence[Project]) -> Sequence[dict[str, Any]]:
+        """Projects in full: as with Keystone those in which the caller has a role; for admins all."""
+        if not allows(Rule.SYSTEM_READER, request.context):
+            reach = await self._tokens.reach(request.context.user_id, with_disabled=True)
+            mine = {one.id for one in reach.projects}
+            projects = [one for one in projects if one.id in mine]
+        return [{"project": views.project(request, one)} for one in projects]
 
     async def update(self, request: Request) -> Response:
         """`PATCH /v3/projects/{project_id}`; a domain is changed as by its own route."""

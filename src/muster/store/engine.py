@@ -168,8 +168,22 @@ class Database:
         """A connection. Raises what `read` raises."""
         async with AsyncExitStack() as stack:
             connection = await self._connect(engine, stack)
-            with self._translating():
-                yield connection
+            try:
+                with self._translating():
+                    yield connection
+            except DBAPIError as error:
+                if postgresql.at_a_loss(error) and await self._is_given_up(connection):
+                    raise self._lost() from error
+                raise
+
+    async def _is_given_up(self, connection: AsyncConnection) -> bool:
+        """See to it that nobody gets a connection which the driver cannot use any more; whether its server ended it.
+
+        If not, what happened is a mistake, which waiting for the database would only hide.
+        """
+        ended = await postgresql.ends(connection)
+        await connection.invalidate()
+        return ended
 
     async def _connect(self, engine: AsyncEngine, stack: AsyncExitStack) -> AsyncConnection:
         """A connection, given back by `stack`. Nothing was asked of it, so a database that is away is waited for."""

@@ -14,7 +14,7 @@ from typing import Any
 import asyncpg
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, DisconnectionError
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from muster.base.errors import Transient
@@ -32,6 +32,9 @@ BROKEN = (
 )
 # The driver waits this much longer than PostgreSQL itself, which ends a slow statement in good order.
 _GRACE_S = 5.0
+
+# How long after its server's last words a connection is closed, at the latest: a second, and how often we look.
+_LOOK_S, _LOOKS = 0.02, 50
 
 # How many statements a connection keeps prepared: more than there are in use.
 _STATEMENTS = 500
@@ -154,10 +157,26 @@ def read_only(error: DBAPIError) -> bool:
 
 def away(error: DBAPIError) -> bool:
     """Whether the server or the connection to it is gone."""
-    # The driver is at a loss while it still takes in the last words of a server that ends.
-    lost = (asyncpg.TargetServerAttributeNotMatched, asyncpg.InternalClientError)
-    gone = isinstance(getattr(error.orig, "__cause__", None), lost)
+    gone = isinstance(getattr(error.orig, "__cause__", None), asyncpg.TargetServerAttributeNotMatched)
     return error.connection_invalidated or gone or sqlstate(error).startswith(_AWAY)
+
+
+def at_a_loss(error: DBAPIError) -> bool:
+    """Whether the driver does not know how to go on: its connection is not to be used any more.
+
+    So it is while it takes in the last words of a server that ends (see `ends`), and after a mistake of its own.
+    """
+    return isinstance(getattr(error.orig, "__cause__", None), asyncpg.InternalClientError)
+
+
+async def ends(connection: AsyncConnection) -> bool:
+    """Whether the connection's server is ending it, which the driver notices a moment after the server's last words."""
+    driver: Any = (await connection.get_raw_connection()).driver_connection
+    for _ in range(_LOOKS):
+        if driver.is_closed():
+            return True
+        await asyncio.sleep(_LOOK_S)
+    return False
 
 
 def locked(error: DBAPIError) -> bool:

@@ -2,7 +2,7 @@
 
 Invariants: however many requests wait for a database that is away, one connection at a time is tried, later and later
 and never in step with other processes; nobody waits longer than `patience_s` after the database was lost, and in a
-longer absence nobody waits at all.
+longer absence nobody waits at all. The log says why it cannot be had, each reason once.
 """
 
 import asyncio
@@ -50,19 +50,22 @@ class Presence:
             await asyncio.gather(self._looking, return_exceptions=True)
 
     async def _find(self) -> None:
-        pause_s = _FIRST_PAUSE_S
+        pause_s, told = _FIRST_PAUSE_S, set[str]()
         log.warning("the database does not answer", action="store.away")
         try:
-            while not await self._found():
+            while (why := await self._fault()) is not None:
+                if why not in told:
+                    told.add(why)
+                    log.warning("no connection to the database", action="store.connect", error=why)
                 await asyncio.sleep(pause_s * self._rng.uniform(0.5, 1.0))
                 pause_s = min(2 * pause_s, _LAST_PAUSE_S)
             log.info("the database answers", action="store.back", after_s=round(time.monotonic() - self._lost_at, 2))
         finally:
             self._looking = None
 
-    async def _found(self) -> bool:
+    async def _fault(self) -> str | None:
         try:
             await self._look()
-        except Exception:  # whatever it is, the database does not answer yet
-            return False
-        return True
+        except Exception as error:  # whatever it is, the database does not answer yet
+            return repr(getattr(error, "orig", None) or error)  # the driver's own, without SQLAlchemy's words around it
+        return None

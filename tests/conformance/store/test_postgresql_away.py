@@ -12,6 +12,8 @@ from typing import Any
 import asyncpg
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from structlog.testing import capture_logs
 
 from benchmarks.free_ports import free_port
 from muster.base.errors import Away, Invalid, Transient
@@ -109,6 +111,9 @@ async def test_a_connection_that_breaks_while_it_is_made_ready_is_made_again(
     await database.close()
 
 
+AT_A_LOSS = "cannot switch to state 15; another operation (2) is in progress"
+
+
 async def test_a_connection_whose_server_is_just_ending_is_gone(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The driver has the server's error and not yet the end of the connection: it can neither go on nor roll back."""
     database = Database(url)
@@ -117,7 +122,8 @@ async def test_a_connection_whose_server_is_just_ending_is_gone(url: str, monkey
 
     async def rollback(self: asyncpg.transaction.Transaction) -> None:
         lost.append(self)
-        raise asyncpg.InternalClientError("cannot switch to state 15; another operation (2) is in progress")
+        asyncio.get_running_loop().call_later(0.1, self._connection.terminate)
+        raise asyncpg.InternalClientError(AT_A_LOSS)
 
     async def fails() -> None:
         async with database.write() as connection:
@@ -126,13 +132,48 @@ async def test_a_connection_whose_server_is_just_ending_is_gone(url: str, monkey
 
     with monkeypatch.context() as patch:
         patch.setattr(asyncpg.transaction.Transaction, "rollback", rollback)
-        with pytest.raises((Away, KeyError)):
+        with pytest.raises(Away):
             await fails()
     assert lost
     async with asyncio.timeout(HANG_S):
         await _add(database)
         assert await _count(database) == 2
     await database.close()
+
+
+async def test_a_driver_at_a_loss_on_a_connection_that_stands_is_no_absence(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mistake shows as one, at once, and not as a database that is waited for; its connection is used no more."""
+    database = Database(url)
+    await _add(database)
+    used = []
+
+    async def fails(self: asyncpg.Connection, *_: object, **__: object) -> None:
+        used.append(self)
+        raise asyncpg.InternalClientError("no codec")
+
+    with monkeypatch.context() as patch, capture_logs() as logs:
+        patch.setattr(asyncpg.Connection, "prepare", fails)
+        with pytest.raises(DBAPIError):
+            async with database.write() as connection:
+                await connection.execute(text("SELECT 1 AS never_prepared"))
+    assert used
+    assert not logs
+    await _add(database)
+    assert used[0].is_closed()
+    await database.close()
+
+
+async def test_the_log_says_why_there_is_no_connection() -> None:
+    """Each reason once, however long the database stays away."""
+    database = Database(f"postgresql://muster:verysecret@127.0.0.1:{free_port()}/muster", patience_s=2.0)
+    with capture_logs() as logs, pytest.raises(Transient):
+        await _read(database)
+    await database.close()
+    [reason] = [entry["error"] for entry in logs if entry["action"] == "store.connect"]
+    assert "ConnectionRefusedError" in reason
+    assert "verysecret" not in reason
 
 
 async def test_of_dead_connections_in_the_pool_none_is_given_out(server: Postgres, url: str) -> None:

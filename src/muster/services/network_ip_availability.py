@@ -1,5 +1,7 @@
 """How many addresses the networks have, and how many of them ports use."""
 
+from collections import defaultdict
+
 from msgspec import Struct
 
 from muster.domain.network_errors import network_error
@@ -49,17 +51,10 @@ class NetworkIpAvailability:
                 subnets += await subnet_store.read_page(connection, mine, None)
             for part in chunks([subnet.id for subnet in subnets]):
                 used.update(await address_store.count_given(connection, part))
-        return [
-            NetworkAvailability(
-                network,
-                tuple(
-                    SubnetAvailability(subnet, _size(subnet), used.get(subnet.id, 0))
-                    for subnet in subnets
-                    if subnet.network_id == network.id
-                ),
-            )
-            for network in networks
-        ]
+        by_network: defaultdict[str, list[SubnetAvailability]] = defaultdict(list)
+        for subnet in subnets:
+            by_network[subnet.network_id].append(SubnetAvailability(subnet, _size(subnet), used.get(subnet.id, 0)))
+        return [NetworkAvailability(network, tuple(by_network[network.id])) for network in networks]
 
     async def get(self, network_id: str) -> NetworkAvailability:
         """One network's. Raises NotFound."""

@@ -72,7 +72,8 @@ class ToozLocks:
             return self._bound.call(lambda: question(self._connected()), undo)
         except Exception as error:  # Tooz's drivers let errors of their libraries through
             gone, self._coordinator = self._coordinator, None
-            threading.Thread(target=_stop, args=(gone,), daemon=True).start()
+            if gone is not None:
+                threading.Thread(target=_stop, args=(gone,), daemon=True).start()
             raise Transient(f"The lock service does not answer: {error}") from error
 
     def _connected(self) -> Any:
@@ -103,9 +104,8 @@ def _release(lock: Any) -> None:
 
 def _stop(coordinator: Any) -> None:
     """End its thread and its connections."""
-    if coordinator is not None:
-        with suppress(Exception):
-            coordinator.stop()
+    with suppress(Exception):
+        coordinator.stop()
 
 
 def open_locks(url: str, lease_s: int, wait_s: float) -> Locks:

@@ -127,8 +127,9 @@ class Application:
         if status is HTTPStatus.INTERNAL_SERVER_ERROR and cause is None:
             log.error("a bug", action="api.bug", api=self.name, error=error.message, request_id=request_id)
         response = Response(self._error_body(error, status), status=status)
-        if isinstance(error, Transient):
-            response.headers["Retry-After"] = str(max(1, round(error.retry_after_s)))
+        if status is HTTPStatus.SERVICE_UNAVAILABLE:
+            retry_after_s = error.retry_after_s if isinstance(error, Transient) else 0.0
+            response.headers["Retry-After"] = str(max(1, round(retry_after_s)))
         if status is HTTPStatus.UNAUTHORIZED:
             response.headers["WWW-Authenticate"] = "Keystone uri='/identity/v3'"
         return response

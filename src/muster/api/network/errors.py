@@ -10,6 +10,7 @@ from muster.base.errors import (
     Invalid,
     MusterError,
     NotFound,
+    Stale,
     TooLarge,
     Transient,
     Unauthenticated,
@@ -26,6 +27,7 @@ _TYPES: dict[type[MusterError], str] = {
     TooLarge: "HTTPRequestEntityTooLarge",
     Unsupported: "HTTPUnsupportedMediaType",
     Transient: "HTTPServiceUnavailable",
+    Stale: "HTTPServiceUnavailable",
 }
 
 

@@ -111,7 +111,7 @@ class Aggregates:
         self, connection: Connection, aggregate: Aggregate, zone: str | None, found: list[Aggregate]
     ) -> None:
         names = set(aggregate.hostnames)
-        hosts = [await _host(connection, hostname) for hostname in aggregate.hostnames]
+        hosts = list((await host_store.read_named(connection, names)).values())
         check_zone(zone, hosts, _others(found, aggregate, names))
         if zone is None and any(host.servers_used for host in hosts):
             raise Conflict("One or more hosts contain instances in this zone.", code="compute.aggregate_zone")
@@ -131,7 +131,7 @@ def _one(found: list[Aggregate], aggregate_id: int) -> Aggregate:
 
 
 async def _host(connection: Connection, hostname: str) -> Hypervisor:
-    host = await host_store.read_named(connection, hostname)
+    host = (await host_store.read_named(connection, [hostname])).get(hostname)
     if host is None:
         raise NotFound(f"Compute host {hostname} could not be found.", code="compute.host")
     return host

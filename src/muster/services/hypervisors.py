@@ -53,7 +53,7 @@ class Hypervisors:
     async def named(self, hostname: str) -> Hypervisor | None:
         """A host by its name. One query."""
         async with self._database.read() as connection:
-            return await store.read_named(connection, hostname)
+            return (await store.read_named(connection, [hostname])).get(hostname)
 
     async def guests(self, hosts: Sequence[Hypervisor]) -> dict[str, list[Guest]]:
         """The servers on these hosts, by the host's id. One query."""

@@ -25,8 +25,9 @@ async def test_pages_parts_of_names_and_numbers(database):
         assert await names(hostname_part="_") == ["a_1"]
         assert await names(hostname_part="%") == []
         assert (await store.read(connection, ["b", "none"]))["b"].ram_mib == 10_000
-        assert (await store.read_named(connection, "c")).id == "c"
-        assert await store.read_named(connection, "none") is None
+        assert {name: host.id for name, host in (await store.read_named(connection, ["c", "none"])).items()} == {
+            "c": "c"
+        }
         assert (await store.read_by_prefix(connection, id_prefix(legacy_id(UUID)))).id == UUID
         assert await store.read_by_prefix(connection, id_prefix(legacy_id(UUID) + 1)) is None
         assert id_prefix(16**13) is None

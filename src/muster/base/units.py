@@ -12,8 +12,13 @@ def iso(moment_s: float) -> str:
     return datetime.fromtimestamp(moment_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def iso_plain(moment_s: float) -> str:
+    """Unix seconds as `2026-11-20T09:00:00.000000`, in UTC: the form of Nova's columns, shown as they are."""
+    return datetime.fromtimestamp(moment_s, UTC).strftime("%Y-%m-%dT%H:%M:%S.000000")
+
+
 def iso_us(moment_s: float) -> str:
-    """Unix seconds as `2026-11-20T09:00:00.000000Z`, the form of Keystone and of Nova's newer resources."""
+    """Unix seconds as `2026-11-20T09:00:00.000000Z`, the form of Keystone."""
     return datetime.fromtimestamp(moment_s, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 

@@ -11,7 +11,7 @@ from muster.api.http.responses import Response
 from muster.api.http.routing import Route, Routes
 from muster.base.errors import Invalid, NotFound
 from muster.base.ids import new_uuid
-from muster.base.units import iso
+from muster.base.units import iso_plain
 from muster.domain.aggregates import ZONE_KEY, Aggregate, NewAggregate
 from muster.domain.policies import Rule
 from muster.services.aggregates import Aggregates
@@ -139,8 +139,8 @@ def _view(request: Request, aggregate: Aggregate) -> dict[str, Any]:
         "availability_zone": zone,
         "hosts": list(aggregate.hostnames),
         "metadata": {**aggregate.metadata, **({} if zone is None else {ZONE_KEY: zone})},
-        "created_at": _time(aggregate.created_at),
-        "updated_at": _time(aggregate.updated_at),
+        "created_at": iso_plain(aggregate.created_at),
+        "updated_at": None if aggregate.updated_at is None else iso_plain(aggregate.updated_at),
         "deleted": False,
         "deleted_at": None,
     }
@@ -173,7 +173,3 @@ def _checked(metadata: dict[str, str | None]) -> dict[str, str | None]:
     if metadata.get(ZONE_KEY) is not None:
         _zone(metadata[ZONE_KEY])
     return metadata
-
-
-def _time(moment: float | None) -> str | None:
-    return None if moment is None else iso(moment).rstrip("Z") + ".000000"

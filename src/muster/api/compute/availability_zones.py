@@ -6,7 +6,7 @@ from muster.api.compute.compute_services import BINARY
 from muster.api.http.requests import Request
 from muster.api.http.responses import Response
 from muster.api.http.routing import Route, Routes
-from muster.base.units import iso
+from muster.base.units import iso_plain
 from muster.domain.hypervisors import Hypervisor
 from muster.domain.policies import Rule
 from muster.services.hypervisors import Hypervisors
@@ -35,7 +35,7 @@ class AvailabilityZoneHandlers:
         return {
             "available": self._hosts.is_up(host),
             "active": not host.disabled,
-            "updated_at": iso(host.last_seen_at).rstrip("Z") + ".000000",
+            "updated_at": iso_plain(host.last_seen_at),
         }
 
 

@@ -12,7 +12,7 @@ from muster.api.http.requests import Request
 from muster.api.http.responses import Response
 from muster.api.http.routing import Route, Routes
 from muster.base.errors import Invalid, NotFound
-from muster.base.units import iso
+from muster.base.units import iso_plain
 from muster.domain.hypervisors import Hypervisor, HypervisorQuery
 from muster.domain.policies import Rule
 from muster.services.hypervisors import Hypervisors
@@ -99,7 +99,7 @@ class ComputeServiceHandlers:
             "zone": host.availability_zone,
             "status": "disabled" if host.disabled else "enabled",
             "state": "up" if self._hosts.is_up(host) else "down",
-            "updated_at": iso(host.last_seen_at).rstrip("Z") + ".000000",
+            "updated_at": iso_plain(host.last_seen_at),
             "disabled_reason": host.disabled_reason,
         }
         return shown | ({"forced_down": host.forced_down} if request.version >= _FORCED_DOWN else {})

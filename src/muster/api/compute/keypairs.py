@@ -11,7 +11,7 @@ from muster.api.http.requests import Request
 from muster.api.http.responses import Response
 from muster.api.http.routing import Route, Routes
 from muster.base.errors import Invalid
-from muster.base.units import iso
+from muster.base.units import iso_plain
 from muster.domain.keypairs import SSH, Keypair
 from muster.domain.policies import Rule
 from muster.services.keypairs import Keypairs
@@ -55,7 +55,7 @@ class KeypairHandlers:
             **_brief(request, keypair),
             "id": int(keypair.fingerprint.replace(":", "")[:12], 16),
             "user_id": keypair.user_id,
-            "created_at": iso(keypair.created_at).rstrip("Z") + ".000000",
+            "created_at": iso_plain(keypair.created_at),
             "updated_at": None,
             "deleted": False,
             "deleted_at": None,

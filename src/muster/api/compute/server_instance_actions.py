@@ -9,7 +9,7 @@ from muster.api.compute.services import Services
 from muster.api.http.requests import Request
 from muster.api.http.responses import Response
 from muster.base.errors import Invalid, NotFound
-from muster.base.units import iso
+from muster.base.units import iso_plain
 from muster.domain.instance_actions import ActionQuery, InstanceAction
 from muster.domain.servers import Server
 
@@ -87,10 +87,10 @@ def _action(request: Request, one: InstanceAction) -> dict[str, Any]:
         "request_id": one.request_id,
         "user_id": one.user_id,
         "project_id": one.project_id,
-        "start_time": _moment(one.started_at),
+        "start_time": iso_plain(one.started_at),
         "message": one.message,
     }
-    return shown | ({"updated_at": _moment(one.updated_at)} if request.version >= (2, 58) else {})
+    return shown | ({"updated_at": iso_plain(one.updated_at)} if request.version >= (2, 58) else {})
 
 
 def _event(request: Request, server: Server, one: InstanceAction) -> dict[str, Any]:
@@ -100,8 +100,8 @@ def _event(request: Request, server: Server, one: InstanceAction) -> dict[str, A
     fault = server.fault if failed else None
     shown: dict[str, Any] = {
         "event": _EVENTS.get(one.action, f"compute_{one.action}"),
-        "start_time": _moment(one.started_at),
-        "finish_time": None if one.finished_at is None else _moment(one.finished_at),
+        "start_time": iso_plain(one.started_at),
+        "finish_time": None if one.finished_at is None else iso_plain(one.finished_at),
         "result": result,
     }
     if request.context.is_admin:
@@ -113,7 +113,3 @@ def _event(request: Request, server: Server, one: InstanceAction) -> dict[str, A
     if request.version >= (2, 84):
         shown["details"] = fault.message if fault else None
     return shown
-
-
-def _moment(moment_s: float) -> str:
-    return iso(moment_s).rstrip("Z") + ".000000"

@@ -4,7 +4,7 @@ import hashlib
 from typing import Any
 
 from muster.api.http.requests import Request
-from muster.base.units import iso
+from muster.base.units import iso, iso_plain
 from muster.domain.servers import Fault, Interface, Server, host_status
 
 _WITH_PROGRESS = ("ACTIVE", "BUILD", "REBUILD")
@@ -205,4 +205,4 @@ def _bookmark(request: Request, kind: str, thing_id: str) -> list[dict[str, str]
 
 
 def _plain(moment: float | None) -> str | None:
-    return None if moment is None else iso(moment).rstrip("Z") + ".000000"
+    return None if moment is None else iso_plain(moment)

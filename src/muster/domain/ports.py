@@ -5,7 +5,6 @@ from msgspec import Struct
 from muster.domain.specs import AddressPair, FixedIp
 
 DHCP_OWNER = "network:dhcp"
-SERVER_OWNER_PREFIX = "compute:"
 
 
 class WantedIp(Struct, frozen=True, kw_only=True):

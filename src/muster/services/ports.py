@@ -1,6 +1,6 @@
 """Ports: thousands of concurrent requests become a few batches (`services.port_batch`) of one transaction each."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TypeVar
 
@@ -25,7 +25,7 @@ from muster.domain.port_changes import (
     merged_options,
     with_mac,
 )
-from muster.domain.ports import DHCP_OWNER, SERVER_OWNER_PREFIX, NewPort, Port
+from muster.domain.ports import DHCP_OWNER, NewPort, Port
 from muster.services.network_access import scope_of
 from muster.services.port_batch import PortBatch
 from muster.services.port_work import PortWork
@@ -33,6 +33,7 @@ from muster.services.redecide import redeciding
 from muster.store import networks as network_store
 from muster.store import port_batch as picture_store
 from muster.store import ports as store
+from muster.store import server_ports
 from muster.store import servers as server_store
 from muster.store.engine import Connection, Database, Violation
 from muster.store.network_listing import MarkerNotFound
@@ -96,17 +97,17 @@ class Ports:
     async def update(self, context: Context, port_id: str, changes: PortChanges) -> Port:
         """Change a port; its server's host hears of it. Raises NotFound, Forbidden, Conflict, Invalid, Exhausted."""
         async with self._database.read() as connection:
-            before = await self._seen(connection, context, port_id)
+            network_id = (await self._seen(connection, context, port_id)).network_id
 
         async def decide() -> Port:
             try:
-                async with self._batch.transaction([before.network_id]) as work:
-                    await server_store.lock(work.connection, _servers_of([before]))
-                    await self._change(work, context, port_id, changes)
+                async with self._batch.transaction([network_id]) as work:
+                    owners = await _held(work.connection, [port_id])
+                    await self._change(work, context, port_id, changes, set(owners.values()))
                     return await self._seen(work.connection, context, port_id)
             except Stale as error:
                 if isinstance(error.__cause__, Violation) and error.__cause__.constraint == store.MAC_TAKEN:
-                    raise network_error("MacAddressInUse", net_id=before.network_id, mac=changes.mac_address) from error
+                    raise network_error("MacAddressInUse", net_id=network_id, mac=changes.mac_address) from error
                 raise
 
         return await redeciding("ports", _told_apart(decide))
@@ -145,7 +146,9 @@ class Ports:
         pairs = with_mac(draft.allowed_address_pairs, mac_address)
         return replace(draft, mac_address=mac_address, allowed_address_pairs=pairs)
 
-    async def _change(self, work: PortWork, context: Context, port_id: str, changes: PortChanges) -> None:
+    async def _change(
+        self, work: PortWork, context: Context, port_id: str, changes: PortChanges, servers: Collection[str]
+    ) -> None:
         connection = work.connection
         port = await self._seen(connection, context, port_id)
         check_update(port, changes, work.networks[port.network_id], context)
@@ -165,7 +168,7 @@ class Ports:
         if isinstance(changes.security_group_ids, tuple):
             await self._check_groups(connection, context, port, changes.security_group_ids)
             await store.set_groups(connection, port_id, changes.security_group_ids)
-        await self._tell(work, port, await self._seen(connection, context, port_id))
+        await self._tell(work, servers, port, await self._seen(connection, context, port_id))
 
     async def _check_groups(
         self, connection: Connection, context: Context, port: Port, group_ids: Sequence[str]
@@ -175,7 +178,7 @@ class Ports:
             if group_id not in groups or not (context.is_admin or groups[group_id] == port.project_id):
                 raise network_error("SecurityGroupNotFound", id=group_id)
 
-    async def _tell(self, work: PortWork, before: Port, after: Port) -> None:
+    async def _tell(self, work: PortWork, servers: Collection[str], before: Port, after: Port) -> None:
         if before.binding_host_id != after.binding_host_id:
             await work.telling.bindings_changed(
                 came=[Binding(after.network_id, after.binding_host_id)],
@@ -183,7 +186,7 @@ class Ports:
             )
         if not any(getattr(before, name) != getattr(after, name) for name in SEEN_BY_HOSTS):
             return
-        await work.telling.servers_changed(_servers_of([before]))
+        await work.telling.servers_changed(servers)
         await work.telling.members_changed([member_of(before)], [member_of(after)])
 
     async def _remove(self, items: list[_Removing]) -> list[MusterError | None]:
@@ -191,12 +194,14 @@ class Ports:
             async with self._database.read() as connection:
                 before = await store.read(connection, {item.port_id for item in items})
             async with self._batch.removal({port.network_id for port in before.values()}) as work:
-                await server_store.lock(work.connection, _servers_of(before.values()))
-                return await self._delete(work, items)
+                owners = await _held(work.connection, before)
+                return await self._delete(work, items, owners)
 
         return await redeciding("ports", decide)
 
-    async def _delete(self, work: PortWork, items: Sequence[_Removing]) -> list[MusterError | None]:
+    async def _delete(
+        self, work: PortWork, items: Sequence[_Removing], owners: Mapping[str, str]
+    ) -> list[MusterError | None]:
         ports = await store.read(work.connection, {item.port_id for item in items})
         outcomes: list[MusterError | None] = []
         doomed: dict[str, Port] = {}
@@ -208,7 +213,7 @@ class Ports:
             outcomes.append(error)
         if doomed:
             await work.remove(list(doomed))
-            await work.telling.servers_changed(_servers_of(doomed.values()))
+            await work.telling.servers_changed({owners[port_id] for port_id in doomed if port_id in owners})
         return outcomes
 
     async def _seen(self, connection: Connection, context: Context, port_id: str) -> Port:
@@ -222,9 +227,18 @@ class Ports:
         raise network_error("PortNotFound", port_id=port_id)
 
 
-def _servers_of(ports: Iterable[Port]) -> set[str]:
-    """The servers that have these ports. Whoever changes both takes the servers' rows first."""
-    return {port.device_id for port in ports if port.device_owner.startswith(SERVER_OWNER_PREFIX)}
+async def _held(connection: Connection, port_ids: Collection[str]) -> dict[str, str]:
+    """Hold these ports until the transaction ends, and the servers that have them, by port.
+
+    Whoever changes both takes the servers' rows first. Raises Stale where another server took a port meanwhile.
+    """
+    known = await server_ports.read_owners(connection, port_ids)
+    await server_store.lock(connection, set(known.values()))
+    await picture_store.lock_ports(connection, list(port_ids))
+    owners = await server_ports.read_owners(connection, port_ids)
+    if not set(owners.values()) <= set(known.values()):
+        raise Stale("A port has become another server's")
+    return owners
 
 
 def _refusal(work: PortWork, item: _Making, groups: Mapping[str, str]) -> MusterError | None:

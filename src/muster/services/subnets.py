@@ -16,7 +16,7 @@ from muster.domain.network_errors import network_error
 from muster.domain.network_listing import ListQuery
 from muster.domain.networks import changed_fields
 from muster.domain.port_batch import Want
-from muster.domain.ports import DHCP_OWNER, SERVER_OWNER_PREFIX
+from muster.domain.ports import DHCP_OWNER
 from muster.domain.quotas import Ask
 from muster.domain.subnets import (
     AUTO_MODES,
@@ -36,6 +36,7 @@ from muster.services.port_work import PortWork
 from muster.services.redecide import redeciding
 from muster.store import networks as network_store
 from muster.store import ports as port_store
+from muster.store import server_ports
 from muster.store import subnets as store
 from muster.store.engine import Connection, Database
 from muster.store.network_listing import MarkerNotFound
@@ -149,7 +150,7 @@ class Subnets:
         outcomes = await allocate(work.connection, askers, {subnet.id: subnet.ip_version}, self._batch.clock())
         if error := next((one for one in outcomes if isinstance(one, MusterError)), None):
             raise error
-        servers = await port_store.read_devices_in_subnet(work.connection, subnet.id, SERVER_OWNER_PREFIX)
+        servers = await server_ports.read_servers_in_subnet(work.connection, subnet.id)
         await work.telling.servers_changed(servers)
 
     async def _delete(self, work: PortWork, subnet: Subnet) -> None:
@@ -163,7 +164,7 @@ class Subnets:
                 reason="One or more ports have an IP allocation from this subnet.",
             )
         await self._batch.quotas.give_back(connection, [Ask(subnet.project_id, {"subnet": 1})])
-        servers = await port_store.read_devices_in_subnet(connection, subnet.id, SERVER_OWNER_PREFIX)
+        servers = await server_ports.read_servers_in_subnet(connection, subnet.id)
         await work.remove_subnet_ips(subnet.id)
         await self._settled(work, subnet.network_id, without=[subnet.id])
         await close_pools(connection, subnet.id)

@@ -152,16 +152,6 @@ async def read_holders(connection: AsyncConnection, subnet_id: str) -> list[tupl
     return list((await connection.execute(statement)).all())
 
 
-async def read_devices_in_subnet(connection: AsyncConnection, subnet_id: str, owner_prefix: str) -> set[str]:
-    """The devices of ports with an address of a subnet, as far as their owner begins so. One query."""
-    statement = (
-        select(ports.c.device_id)
-        .join(addresses, addresses.c.port_id == ports.c.id)
-        .where(addresses.c.subnet_id == subnet_id, ports.c.device_owner.startswith(owner_prefix, autoescape=True))
-    )
-    return set((await connection.execute(statement.distinct())).scalars())
-
-
 async def change(connection: AsyncConnection, port_id: str, fields: Mapping[str, Any], now: float) -> bool:
     """Set fields and raise the revision; False if the port is gone. One statement."""
     plain = {name: to_builtins(value) if name in _DOCUMENTS else value for name, value in fields.items()}

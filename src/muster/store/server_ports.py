@@ -7,6 +7,7 @@ from sqlalchemy import case, exists, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.domain.network_members import Binding
+from muster.store.addresses import addresses
 from muster.store.dialects import among, chunks
 from muster.store.ports import ports
 from muster.store.servers import ITS_PORT, servers
@@ -33,6 +34,26 @@ async def read_port_ids(connection: AsyncConnection, server_ids: Sequence[str]) 
         for server_id, port_id in rows:
             found.setdefault(server_id, []).append(port_id)
     return found
+
+
+async def read_owners(connection: AsyncConnection, port_ids: Collection[str]) -> dict[str, str]:
+    """The server of each of these ports that has one, by port. One query per chunk."""
+    found: dict[str, str] = {}
+    for part in chunks(sorted(port_ids)):
+        statement = select(ports.c.id, servers.c.id).join(servers, ITS_PORT).where(among(ports.c.id, part))
+        found.update((await connection.execute(statement)).all())
+    return found
+
+
+async def read_servers_in_subnet(connection: AsyncConnection, subnet_id: str) -> set[str]:
+    """The servers of ports with an address of a subnet. One query."""
+    statement = (
+        select(servers.c.id)
+        .join(ports, ITS_PORT)
+        .join(addresses, addresses.c.port_id == ports.c.id)
+        .where(addresses.c.subnet_id == subnet_id)
+    )
+    return set((await connection.execute(statement.distinct())).scalars())
 
 
 async def read_next_positions(connection: AsyncConnection, server_ids: Sequence[str]) -> dict[str, int]:

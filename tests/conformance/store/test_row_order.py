@@ -12,9 +12,11 @@ from muster.domain.port_changes import PortChanges
 from muster.domain.ports import NewPort
 from muster.domain.servers import Asked, Verb, WantedNic
 from muster.services.server_admission import Wanted
+from muster.store import server_ports
 from muster.store.engine import Database
 from muster.store.network_members import network_members
 from muster.store.ports import ports
+from muster.store.servers import servers
 
 from .compute_cloud import add_hosts
 from .paused import Paused
@@ -105,3 +107,31 @@ async def test_a_port_is_changed_while_its_server_ends(database, both):
         paused.go.set()
         await asyncio.gather(change, end)
     assert _decided_again() == before
+
+
+@pytest.mark.parametrize("what", ["deleted", "changed"])
+async def test_a_port_becomes_a_servers_while_it_is_changed(database, both, monkeypatch, what):
+    """The server's host hears of it: who changes the port finds out with the port's row held, and begins anew."""
+    port = await both[0].network.ports.create(
+        ADMIN, NewPort(id=new_uuid(), project_id="p", network_id=await a_network(both[0], None))
+    )
+    read_owners, made = server_ports.read_owners, []
+
+    async def read_and_lose_time(connection, port_ids):
+        found = await read_owners(connection, port_ids)
+        if not made:
+            draft = a_server("p", wanted_hostname="h0", nics=(WantedNic(port_id=port.id),))
+            made.extend(await both[1].creation.create([draft]))
+        return found
+
+    monkeypatch.setattr(server_ports, "read_owners", read_and_lose_time)
+    before = _decided_again()
+    async with asyncio.timeout(HANG_S):
+        if what == "deleted":
+            await both[0].network.ports.delete(ADMIN, port.id)
+        else:
+            await both[0].network.ports.update(ADMIN, port.id, PortChanges(security_group_ids=()))
+    assert _decided_again() == before + 1
+    async with database.read() as connection:
+        statement = select(servers.c.generation).where(servers.c.id == made[0].id)
+        assert (await connection.execute(statement)).scalar_one() > made[0].generation

@@ -1,5 +1,7 @@
 """What hosts must hear of is noted, and what they need not is not."""
 
+from tests.conformance.store.compute_cloud import add_server
+
 
 async def test_what_hosts_hear_of(cloud, member):
     network = await member.network()
@@ -25,6 +27,8 @@ async def test_what_hosts_hear_of(cloud, member):
     await member.put(f"/v2.0/security-groups/{group['id']}", {"security_group": {"stateful": False}})
     assert cloud.outbox.taken() == {about_group}
 
+    async with cloud.database.write() as connection:
+        await add_server(connection, "server", project_id="p1")
     port = await member.port(network, device_owner="compute:nova", device_id="server", security_groups=[group["id"]])
     about_members = ("members", frozenset({group["id"]}))
     assert cloud.outbox.taken() == {about_members}
@@ -40,6 +44,19 @@ async def test_what_hosts_hear_of(cloud, member):
     assert cloud.outbox.taken() == {about_server, about_members}
     await member.delete(path)
     assert cloud.outbox.taken() == {about_server}
+
+
+async def test_a_port_that_only_says_to_be_a_servers_is_no_news_of_it(cloud, admin, other):
+    """Anybody may write the id of another project's server into a port."""
+    async with cloud.database.write() as connection:
+        await add_server(connection, "server", project_id="p1")
+    network = await admin.network(shared=True)
+    port = await other.port(network, device_owner="compute:nova", device_id="server")
+    path = f"/v2.0/ports/{port['id']}"
+    cloud.outbox.taken()
+    await other.put(path, {"port": {"admin_state_up": False}})
+    await other.delete(path)
+    assert ("server", frozenset({"server"})) not in cloud.outbox.taken()
 
 
 async def test_a_port_bound_to_an_unknown_host_keeps_no_change_from_its_network(cloud, member, admin):

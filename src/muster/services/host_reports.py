@@ -120,9 +120,11 @@ class HostReports:
         """Write one batch of messages and answer it."""
         hellos = {message.host_id: message for message in messages if isinstance(message, Hello)}
         if hellos:
-            async with self._database.write() as connection, self._outbox.telling(connection) as telling:
+            async with self._database.write() as connection:
                 await host_store.write_hellos(connection, list(hellos.values()), self._overcommit, self._clock())
                 await aggregate_store.apply_zones(connection, hellos)
+            # Apart: who holds hosts' rows must not ask for networks', which all others take first.
+            async with self._database.write() as connection, self._outbox.telling(connection) as telling:
                 await telling.hosts_introduced(hellos)
             self._dispatcher.wake()
             nonces = {host_id: hello.nonce for host_id, hello in hellos.items()}

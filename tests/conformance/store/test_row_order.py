@@ -6,19 +6,25 @@ import time
 import pytest
 from sqlalchemy import select
 
+from muster.base.clock import system_clock
 from muster.base.ids import new_uuid
 from muster.base.metrics import REDECIDED
+from muster.bus.memory import MemoryBus
+from muster.domain.messages import Hello
 from muster.domain.port_changes import PortChanges
 from muster.domain.ports import NewPort
 from muster.domain.servers import Asked, Verb, WantedNic
+from muster.services.dispatcher import Dispatcher
+from muster.services.host_reports import HostReports
 from muster.services.server_admission import Wanted
 from muster.store import server_ports
 from muster.store.engine import Database
+from muster.store.hosts import hosts
 from muster.store.network_members import network_members
 from muster.store.ports import ports
 from muster.store.servers import servers
 
-from .compute_cloud import add_hosts
+from .compute_cloud import CAPACITY, add_hosts
 from .paused import Paused
 from .workers import ADMIN, Worker, a_network, a_server, workers
 
@@ -135,3 +141,30 @@ async def test_a_port_becomes_a_servers_while_it_is_changed(database, both, monk
     async with database.read() as connection:
         statement = select(servers.c.generation).where(servers.c.id == made[0].id)
         assert (await connection.execute(statement)).scalar_one() > made[0].generation
+
+
+async def test_a_server_is_placed_while_its_host_says_hello(database, both):
+    """What a Hello means for networks, whose rows come before hosts', is written with no host's row held."""
+    mine = await a_network(both[0], None)
+    await _create(both[0], ("h1", mine))
+    bus = MemoryBus()
+    reports = HostReports(database, bus, system_clock, Dispatcher(database, bus, system_clock), both[0].orders)
+    reports._outbox = paused = Paused("hosts_introduced", before=True)
+    async with database.read() as connection:
+        row = (await connection.execute(select(hosts).where(hosts.c.id == "h0"))).one()
+    hello = Hello(
+        host_id="h0",
+        hostname="h0",
+        hypervisor_type=row.hypervisor_type,
+        hypervisor_version=row.hypervisor_version,
+        host_ip=row.host_ip,
+        capacity=CAPACITY,
+    )
+    before = _decided_again()
+    said = asyncio.create_task(reports.take([hello]))
+    async with asyncio.timeout(HANG_S):
+        await paused.reached.wait()
+        await _create(both[1], ("h0", mine))  # holds the network's row, and then the host's
+        paused.go.set()
+        await said
+    assert _decided_again() == before

@@ -1,8 +1,7 @@
 """Ports: thousands of concurrent requests become a few batches (`services.port_batch`) of one transaction each."""
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -29,7 +28,7 @@ from muster.domain.ports import DHCP_OWNER, NewPort, Port
 from muster.services.network_access import scope_of
 from muster.services.port_batch import PortBatch
 from muster.services.port_work import PortWork
-from muster.services.redecide import redeciding
+from muster.services.redecide import redeciding, seeing_what_went
 from muster.store import networks as network_store
 from muster.store import port_batch as picture_store
 from muster.store import ports as store
@@ -37,13 +36,9 @@ from muster.store import server_ports
 from muster.store import servers as server_store
 from muster.store.engine import Connection, Database, Violation
 from muster.store.network_listing import MarkerNotFound
-from muster.store.violations import FOREIGN_KEY
 
 # What lives in tables of its own.
 _JOINED = frozenset({"fixed_ips", "security_group_ids"})
-
-
-Result = TypeVar("Result")
 
 
 class _Making(Struct, frozen=True):
@@ -79,7 +74,7 @@ class Ports:
                     raise error
                 return [one for one in outcomes if isinstance(one, Port)]
 
-        return await redeciding("ports", _told_apart(decide))
+        return await redeciding("ports", seeing_what_went(decide))
 
     async def get(self, context: Context, port_id: str) -> Port:
         """One port. Raises NotFound. Four queries, seven if it is another project's."""
@@ -110,7 +105,7 @@ class Ports:
                     raise network_error("MacAddressInUse", net_id=network_id, mac=changes.mac_address) from error
                 raise
 
-        return await redeciding("ports", _told_apart(decide))
+        return await redeciding("ports", seeing_what_went(decide))
 
     async def delete(self, context: Context, port_id: str) -> None:
         """Delete a port together with whatever else waits. Raises NotFound, Forbidden, Conflict for a DHCP port."""
@@ -121,7 +116,7 @@ class Ports:
             async with self._transaction([item.draft for item in items]) as work:
                 return await self._insert(work, items)
 
-        return await redeciding("ports", _told_apart(decide))
+        return await redeciding("ports", seeing_what_went(decide))
 
     def _transaction(self, drafts: Sequence[NewPort]) -> AbstractAsyncContextManager[PortWork]:
         return self._batch.creation({draft.network_id for draft in drafts}, drafts, nothing_else=True)
@@ -261,18 +256,3 @@ def _delete_refusal(work: PortWork, item: _Removing, port: Port | None) -> Muste
     if (port.device_owner, port.device_id) == (DHCP_OWNER, dhcp_device_id(port.network_id)):
         return network_error("ServicePortInUse", port_id=port.id, reason=f"has device owner {port.device_owner}")
     return None
-
-
-def _told_apart(decide: Callable[[], Awaitable[Result]]) -> Callable[[], Awaitable[Result]]:
-    """`decide`, but where a foreign key refuses, something that a port refers to has just gone: decide again, and that
-    one port gets its NotFound instead of the whole batch."""
-
-    async def decided() -> Result:
-        try:
-            return await decide()
-        except Violation as error:
-            if error.constraint == FOREIGN_KEY:
-                raise Stale("A network or security group is gone") from error
-            raise
-
-    return decided

@@ -14,6 +14,8 @@ from typing import TypeVar
 from muster.base.errors import Away, Stale, Transient
 from muster.base.log import get_logger
 from muster.base.metrics import REDECIDED
+from muster.store.engine import Violation
+from muster.store.violations import FOREIGN_KEY
 
 log = get_logger(__name__)
 
@@ -58,6 +60,21 @@ def redecided(what: str, decide: Callable[[Item], Awaitable[Result]]) -> Callabl
 
     async def decided(item: Item) -> Result:
         return await redeciding(what, lambda: decide(item))
+
+    return decided
+
+
+def seeing_what_went(decide: Callable[[], Awaitable[Result]]) -> Callable[[], Awaitable[Result]]:
+    """`decide`, but where a foreign key refuses, something that is referred to has just gone: raises Stale, and who
+    decides again sees it. Of a batch, only the one that named it is then refused."""
+
+    async def decided() -> Result:
+        try:
+            return await decide()
+        except Violation as error:
+            if error.constraint == FOREIGN_KEY:
+                raise Stale("What is referred to is gone") from error
+            raise
 
     return decided
 

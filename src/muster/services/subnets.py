@@ -33,7 +33,7 @@ from muster.services.dhcp_ports import DhcpPorts
 from muster.services.network_access import check_owner, first_refusal, scope_of, seen_network
 from muster.services.port_batch import PortBatch
 from muster.services.port_work import PortWork
-from muster.services.redecide import redeciding
+from muster.services.redecide import redeciding, seeing_what_went
 from muster.store import networks as network_store
 from muster.store import ports as port_store
 from muster.store import server_ports
@@ -66,7 +66,7 @@ class Subnets:
                 found = await store.read(work.connection, [subnet.id for subnet in made])
             return [found[subnet.id] for subnet in made]
 
-        return await redeciding("subnets", decide)
+        return await redeciding("subnets", seeing_what_went(decide))  # a port may go before it has its new address
 
     async def get(self, context: Context, subnet_id: str) -> Subnet:
         """One subnet. Raises NotFound. Five queries."""

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable
 from random import Random
 
+import pytest
 from sqlalchemy import func, insert, select
 
 from muster.base.errors import Conflict, Exhausted, Invalid, NotFound
@@ -163,3 +164,35 @@ async def _make_hosts(database: Database) -> None:
             row = {**common, **times, "id": f"h{number}", "hostname": f"h{number}"}
             row["host_ip"] = TUNNELS.get(f"h{number}", "127.0.0.1")
             await connection.execute(insert(hosts).values(**row))
+
+
+async def test_a_port_is_deleted_while_it_gets_an_address_of_a_new_subnet(database: Database, tmp_path, monkeypatch):
+    """The subnet is made all the same, for the ports that are left."""
+    if database.is_sqlite:
+        pytest.skip("one writer: transactions follow each other")
+    async with network_cloud(database, tmp_path, "one") as one, network_cloud(database, tmp_path, "two") as two:
+        [network] = await one.networks.create(MEMBER, [NewNetwork(id=new_uuid(), project_id="p1")])
+        doomed, left = [
+            await one.ports.create(MEMBER, NewPort(id=new_uuid(), project_id="p1", network_id=network.id))
+            for _ in range(2)
+        ]
+        read_macs = ports.read_macs
+
+        async def read_and_lose_time(connection, network_id):
+            found = await read_macs(connection, network_id)
+            if any(port_id == doomed.id for port_id, _ in found):
+                await two.ports.delete(MEMBER, doomed.id)
+            return found
+
+        monkeypatch.setattr(ports, "read_macs", read_and_lose_time)
+        draft = NewSubnet(
+            id=new_uuid(),
+            project_id="p1",
+            network_id=network.id,
+            ip_version=6,
+            cidr="fd00::/64",
+            ipv6_address_mode="slaac",
+            ipv6_ra_mode="slaac",
+        )
+        [subnet] = await one.subnets.create(MEMBER, [draft])
+        assert [ip.subnet_id for ip in (await one.ports.get(MEMBER, left.id)).fixed_ips] == [subnet.id]

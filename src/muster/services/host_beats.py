@@ -80,10 +80,11 @@ class HostBeats:
             reached = await host_store.read_report_seqs(connection, seqs)
         behind = {host_id for host_id, seq in reached.items() if seq < seqs[host_id]}
         coming = {host_id: seqs[host_id] for host_id in behind if reached[host_id] > before[host_id]}
+        await self._requests.ask_everything(behind - coming.keys(), why="unreported")
+        # After what may have to be done again.
         self._doubted -= seqs.keys() - coming.keys()
         if coming:
             self._postponed.later(_UNREPORTED_S, "unreported", lambda: self._ask_unreported(coming, reached))
-        await self._requests.ask_everything(behind - coming.keys(), why="unreported")
 
     def _has_missed(self, beat: Beat, sent_at: float, progress: Progress) -> bool:
         """Whether a message to a host is lost, not on its way: it was due a while before the beat that lacks it.

@@ -26,5 +26,11 @@ class ReportRequests:
         now = self._clock()
         due = [host_id for host_id in sorted(host_ids) if now - self._asked.get(host_id, 0.0) >= _ASK_AGAIN_S]
         self._asked |= dict.fromkeys(due, now)
+        try:
+            questions = [(host_topic(host_id), encode(ReportEverything(host_id=host_id))) for host_id in due]
+            await self._bus.publish(questions)
+        except BaseException:  # they are asked when it is tried again
+            for host_id in due:
+                self._asked.pop(host_id, None)
+            raise
         RESYNCS.labels(why).inc(len(due))
-        await self._bus.publish([(host_topic(host_id), encode(ReportEverything(host_id=host_id))) for host_id in due])

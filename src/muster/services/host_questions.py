@@ -36,9 +36,12 @@ class HostQuestions:
     async def run(self) -> None:
         """Take the hosts' answers, for ever."""
         subscription = await self._bus.subscribe(self.topic)
-        while True:
-            for body in await subscription.next_batch():
-                self._take(body)
+        try:
+            while True:
+                for body in await subscription.next_batch():
+                    self._take(body)
+        finally:
+            await subscription.close()  # left behind, it would take answers from whoever runs next
 
     async def ask(self, question: Question) -> Reply:
         """A host's answer. Raises Transient when it does not come in time, or the bus is away."""

@@ -106,7 +106,7 @@ class HostReports:
                 for message in messages:
                     await self._take_apart([message])
             else:
-                log.error("message lost", action="reports.lost", error=repr(error), exc_info=True)
+                _log_lost(messages[0], error)
 
     async def _listen(self) -> Subscription:
         while True:
@@ -191,6 +191,18 @@ def _plugged(reports: Sequence[Report], before: Mapping[str, Server], after: Map
         if (server.vm_state, server.task_state, before[server.id].vm_state) == ("active", None, "active")
         and newest[server.id] >= server.generation
     ]
+
+
+def _log_lost(message: Message, error: Exception) -> None:
+    host_ids = {report.host_id for report in _reports_in(message)}
+    if isinstance(message, Heartbeat):
+        host_ids = {beat.host_id for beat in message.beats}
+    elif isinstance(message, Hello | Strangers):
+        host_ids = {message.host_id}
+    kind = type(message).__name__
+    log.error(
+        "message lost", action="reports.lost", kind=kind, hosts=sorted(host_ids), error=repr(error), exc_info=True
+    )
 
 
 def _reports_in(message: Message) -> Sequence[Report]:

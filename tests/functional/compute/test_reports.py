@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select
+from structlog.testing import capture_logs
 
 from muster.base.errors import Away, Bug, Stale, Transient
 from muster.bus.memory import MemoryBus
@@ -209,8 +210,11 @@ async def test_what_came_while_the_database_was_away_is_written_in_the_end(tmp_p
 async def test_a_message_that_meets_a_mistake_spoils_no_other(tmp_path: Path, mistake: Exception) -> None:
     async with running(tmp_path) as bed:
         bed.reports.spoiled_by, bed.reports.mistake = "bad", mistake
-        await bed.say(hello("a"), hello("bad"), hello("b"), report(100, 101, "a"))
-        await bed.until(lambda: _is(bed, 101, "a"))
+        with capture_logs() as lines:
+            await bed.say(hello("a"), hello("bad"), hello("b"), report(100, 101, "a"))
+            await bed.until(lambda: _is(bed, 101, "a"))
+        [lost] = [line for line in lines if line["action"] == "reports.lost"]
+        assert (lost["kind"], lost["hosts"]) == ("Hello", ["bad"])
         assert await bed.seq("b") == 100
         assert await bed.seq("bad") is None
 

@@ -17,7 +17,7 @@ from muster.domain.servers import Asked, Verb, WantedNic
 from muster.services.dispatcher import Dispatcher
 from muster.services.host_reports import HostReports
 from muster.services.server_admission import Wanted
-from muster.store import server_ports
+from muster.store import server_ports, tags
 from muster.store.engine import Database
 from muster.store.hosts import hosts
 from muster.store.network_members import network_members
@@ -168,3 +168,28 @@ async def test_a_server_is_placed_while_its_host_says_hello(database, both):
         paused.go.set()
         await said
     assert _decided_again() == before
+
+
+async def test_a_port_is_deleted_while_its_tags_are_replaced(database, both, monkeypatch):
+    draft = NewPort(id=new_uuid(), project_id="p", network_id=await a_network(both[0], None), tags=("old",))
+    port = await both[0].network.ports.create(ADMIN, draft)
+    remove, reached, go = tags.remove, asyncio.Event(), asyncio.Event()
+
+    async def remove_and_lose_time(connection, resource_id, names=None):
+        count = await remove(connection, resource_id, names)
+        reached.set()
+        await go.wait()
+        return count
+
+    monkeypatch.setattr(tags, "remove", remove_and_lose_time)
+    before = _decided_again()
+    change = asyncio.create_task(both[0].network.tags.replace(ADMIN, "ports", port.id, ["new"]))
+    async with asyncio.timeout(HANG_S):
+        await reached.wait()
+        deletion = asyncio.create_task(both[1].network.ports.delete(ADMIN, port.id))
+        await asyncio.wait({deletion}, timeout=1.0)  # it waits for the port
+        go.set()
+        await asyncio.gather(change, deletion)
+    assert _decided_again() == before
+    async with database.read() as connection:
+        assert await tags.read(connection, [port.id]) == {}

@@ -3,6 +3,11 @@
 import asyncio
 from collections import Counter
 
+import pytest
+
+from muster.base.errors import Stale, Transient
+from muster.services.ports import Ports
+
 
 async def _error(response) -> str:
     return response.json()["NeutronError"]["type"]
@@ -228,3 +233,14 @@ async def test_lists_filter_sort_and_page(member):
     for query in ("limit=-1", "limit=x", "sort_key=nonsense", "nonsense=1", "sort_key=id&sort_dir=up", "fixed_ips=x"):
         await member.get(f"/v2.0/ports?{query}", 400)
     await member.get("/v2.0/ports?marker=nothing&limit=1", 404)
+
+
+@pytest.mark.parametrize("why", [Stale("others were first"), Transient("away", retry_after_s=0.2)])
+async def test_who_is_told_to_come_again_is_told_when(member, monkeypatch, why):
+    async def refuse(*_):
+        raise why
+
+    monkeypatch.setattr(Ports, "delete", refuse)
+    response = await member.call("DELETE", "/v2.0/ports/any")
+    assert (response.status_code, await _error(response)) == (503, "HTTPServiceUnavailable")
+    assert response.headers["Retry-After"] == "1"

@@ -2,6 +2,8 @@
 
 import pytest
 
+from muster.store import networks as network_store
+
 
 def error(response) -> str:
     return response.json()["NeutronError"]["type"]
@@ -224,3 +226,15 @@ async def test_availability_counts_addresses(member, admin):
     listed = await admin.get("/v2.0/network-ip-availabilities?ip_version=4&network_name=n")
     assert listed["network_ip_availabilities"][0]["total_ips"] == 253
     await member.get(path, 403)
+
+
+async def test_a_subnet_whose_network_goes_meanwhile_is_not_found(member, monkeypatch):
+    subnet = await member.subnet(await member.network())
+
+    async def nothing(connection, network_ids):
+        return {}
+
+    monkeypatch.setattr(network_store, "read", nothing)
+    for method, body in (("PUT", {"subnet": {"name": "n"}}), ("DELETE", None)):
+        response = await member.call(method, f"/v2.0/subnets/{subnet['id']}", body)
+        assert (response.status_code, error(response)) == (404, "SubnetNotFound")

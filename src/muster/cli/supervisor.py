@@ -123,6 +123,7 @@ class Supervisor:
         self._ending = asyncio.Event()
         self._refused = False
         self._replacing: set[asyncio.Task[None]] = set()
+        self._replacement = asyncio.Lock()
         self._announce: Callable[[], None] | None = None
 
     def end(self) -> None:
@@ -130,8 +131,8 @@ class Supervisor:
         self._ending.set()
 
     def replace(self) -> None:
-        """Replace the workers, one after the other, while `run` runs."""
-        task = asyncio.create_task(self._replace_all(), name="replace workers")
+        """Replace the workers, one after the other, while `run` runs; asked again meanwhile, once more after that."""
+        task = asyncio.create_task(self._replace_in_turn(), name="replace workers")
         self._replacing.add(task)
         task.add_done_callback(self._replacing.discard)
 
@@ -204,6 +205,10 @@ class Supervisor:
         self._workers.add(worker)
         worker.watch.add_done_callback(lambda _: self._workers.discard(worker))
         return worker
+
+    async def _replace_in_turn(self) -> None:
+        async with self._replacement:
+            await self._replace_all()
 
     async def _replace_all(self) -> None:
         """One after the other; if a new one does not come to answer, the old ones stay."""

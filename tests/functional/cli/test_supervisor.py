@@ -231,3 +231,14 @@ async def test_a_worker_whose_supervisor_is_gone_hears_of_it(world: World) -> No
         worker.process.stdin.close()
         await world.until(3)
         assert first not in world.running()
+
+
+async def test_who_replaces_workers_twice_at_once_has_only_one_more_at_a_time(world: World) -> None:
+    async with running(world):
+        first = await world.until(2)
+        world.supervisor.replace()
+        world.supervisor.replace()
+        async with asyncio.timeout(HANG_S):
+            while set(first) & world.running() or len(world.started()) < 6:
+                assert len(world.supervisor._workers) <= 3
+                await asyncio.sleep(0.005)

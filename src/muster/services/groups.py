@@ -74,9 +74,9 @@ class Groups:
     async def delete(self, group_id: str) -> None:
         """Delete a group, and void its users' tokens. Raises NotFound."""
         async with self._revocations.write() as change:
+            await _read_one(change.connection, group_id, lock=True)  # else somebody might still come into it
             members = await store.read_member_ids(change.connection, [group_id])
-            if not await store.remove(change.connection, group_id):
-                raise NotFound(f"Could not find group: {group_id}.")
+            await store.remove(change.connection, group_id)
             change.revoke(*(subjects.of_user(user_id) for user_id in members[group_id]))
 
     async def add_member(self, group_id: str, user_id: str) -> None:

@@ -64,7 +64,7 @@ class Roles:
     async def delete(self, role_id: str) -> None:
         """Delete a role with its assignments, and void the tokens with it. Raises NotFound, Forbidden."""
         async with self._revocations.write() as change:
-            role = await _read_one(change.connection, role_id)
+            role = await _read_one(change.connection, role_id, lock=True)  # else it might get another name meanwhile
             require_mutable("role", role.options)
             implied = await self._implied(change.connection, role_id)
             await store.remove(change.connection, role_id)

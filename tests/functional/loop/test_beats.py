@@ -1,14 +1,51 @@
 """What a heartbeat tells the control plane: that a message to its host is lost, or only on its way."""
 
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
+import pytest
 from sqlalchemy import update
 
-from muster.domain.messages import Beat, Desired, Heartbeat, epoch_of, epoch_of_time, next_epoch
+from muster.base.errors import Transient
+from muster.bus.memory import MemoryBus
+from muster.domain.messages import (
+    Beat,
+    Desired,
+    Heartbeat,
+    Report,
+    ReportEverything,
+    epoch_of,
+    epoch_of_time,
+    next_epoch,
+)
+from muster.services.postponed import Postponed
 from muster.services.restored import begin_anew
 from muster.store.hosts import hosts
 
 from .loop import Ear, Loop, a_loop
+
+
+class Refusing(MemoryBus):
+    """Is away for the next `refusals` publications."""
+
+    refusals = 0
+
+    async def publish(self, messages: Sequence[tuple[str, bytes]]) -> None:
+        if self.refusals:
+            self.refusals -= 1
+            raise Transient("away", retry_after_s=0.1)
+        await super().publish(messages)
+
+
+class Kept(Postponed):
+    """Keeps what is to be done later for the test to do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: list[Callable[[], Awaitable[None]]] = []
+
+    def later(self, after_s: float, what: str, work: Callable[[], Awaitable[None]]) -> None:
+        self.kept.append(work)
 
 
 async def beat(loop: Loop, host: Ear, desired_seq: int, *, later_s: float) -> list[Desired]:
@@ -92,3 +129,26 @@ async def test_a_restored_database_that_gives_out_numbers_again_is_told_apart(tm
             assert told.to_seq > epoch_of_time(loop.batch.clock() - 600.0)
             known = told.to_seq
             assert await beat(loop, host, known, later_s=60.0) == []
+
+
+async def test_reports_that_are_looked_for_again_because_the_bus_is_away_are_not_looked_for_twice(
+    tmp_path: Path,
+) -> None:
+    bus = Refusing()
+    async with a_loop(tmp_path, bus) as loop:
+        slow, silent = Ear(loop, "slow", firewall=False), Ear(loop, "silent", firewall=False)
+        for ear in (slow, silent):
+            await ear.say_hello()
+            await ear.hear()
+        loop.reports._beats._postponed = later = Kept()
+        beats = tuple(Beat(host_id=ear.id, desired_seq=0, report_seq=5) for ear in (slow, silent))
+        await loop.reports.take([Heartbeat(beats=beats, sent_at=loop.batch.clock())])
+        await loop.reports.take([Report(host_id=slow.id, from_seq=0, to_seq=1)])
+        [look] = later.kept
+        bus.refusals = 1
+        with pytest.raises(Transient):
+            await look()
+        await look()
+        assert len(later.kept) == 2  # the slow one's
+        assert [type(message) for message in await silent.read()] == [ReportEverything]
+        assert await slow.read() == []

@@ -4,6 +4,7 @@ Invariants: a change is applied once, with the next batch or alone; one that fai
 overlaps a batch that plumbs (both belong to the build lane).
 """
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping
 
 from muster.base.errors import Transient
@@ -77,8 +78,14 @@ class Surroundings:
         )
 
     async def apply(self, step: Step, changed: Changed) -> None:
-        """Do a step for the changes alone. Raises nothing: what is away is tried again later, what is bad is logged."""
-        for part in changed.parts(step):
+        """Do a step for the changes alone: all together or, where that does not work, one by one. Raises nothing: what
+        is away is tried again later, what is bad is logged."""
+        parts = changed.parts(step)
+        if len(parts) > 1:
+            with contextlib.suppress(Exception):  # whoever spoils it shows up alone
+                await self._works.do(step, (), changed)
+                return
+        for part in parts:
             try:
                 await self._works.do(step, (), part)
             except Transient as error:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 
 from host.agents import GROUP, HOST, NETWORK, START_S, World, port, server
@@ -15,7 +16,7 @@ from muster.host.hypervisor.sim import SimSettings
 from muster.host.memory import Memory
 from muster.host.memory_guard import Guarding, GuardSettings
 from muster.host.plan import STEPS_IN_ORDER, STEPS_OF, Action
-from muster.host.ports import GuestEvent
+from muster.host.ports import GuestEvent, PlumbedPort
 
 
 def test_the_order_of_the_steps() -> None:
@@ -460,9 +461,37 @@ def test_changed_networks_and_groups_are_applied_once_and_a_bad_one_alone_is_lef
         await world.tell(networks=(network, unused), groups=(bad, group))
         assert world.plumbing.groups == {"group": 2}
         assert world.plumbing.networks == {"net": 2}
-        assert world.journal.steps() == ["links", "firewall", "firewall", "dhcp"]
+        assert world.journal.steps() == ["links", "firewall", "firewall", "firewall", "dhcp"], "together, then each"
         await world.tell(networks=(network,), groups=(GROUP,))
-        assert len(world.journal.calls) == 4
+        assert len(world.journal.calls) == 5
+
+    world.run(story)
+
+
+def test_changed_networks_go_together_and_a_bad_one_spoils_no_other() -> None:
+    world = World()
+    told: list[list[str]] = []
+    links, bad = world.plumbing.links, set[str]()
+
+    async def noted(networks: Sequence[NetworkSpec], ports: Sequence[PlumbedPort]) -> None:
+        told.append([network.id for network in networks])
+        if bad & set(told[-1]):
+            raise Invalid("no such MTU")
+        await links(networks, ports)
+
+    def networks(generation: int) -> tuple[NetworkSpec, ...]:
+        return tuple(NetworkSpec(id=id_, generation=generation, segment_id=7) for id_ in ("x", "y", "z"))
+
+    async def story() -> None:
+        ports = tuple(msgspec.structs.replace(port(spec.id), network_id=spec.id) for spec in networks(1))
+        await world.tell(server("a", ports=ports), networks=networks(1))
+        world.plumbing.links = noted  # type: ignore[method-assign]
+        await world.tell(networks=networks(2))
+        assert told == [["x", "y", "z"]]
+        bad.add("y")
+        told.clear()
+        await world.tell(networks=networks(3))
+        assert told == [["x", "y", "z"], ["x"], ["y"], ["z"]]
 
     world.run(story)
 

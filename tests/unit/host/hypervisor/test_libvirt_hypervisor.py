@@ -1,6 +1,7 @@
 """The libvirt adapter over a library that is replaced: what it makes of damage, and of connections that break."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -169,3 +170,25 @@ async def test_who_finds_a_connection_dead_tells_of_the_loss(daemon: FakeLibvirt
     async with asyncio.timeout(60):
         await lost.wait()
     await shared.close()
+
+
+async def test_a_daemon_that_hangs_is_told_of(
+    daemon: FakeLibvirt, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All calls wait for it, so without this nothing would be said at all."""
+    said = ""
+
+    def hangs(uri: str) -> FakeLibvirt:
+        nonlocal said
+        until_s = time.monotonic() + 60
+        while "does not answer" not in said and time.monotonic() < until_s:
+            time.sleep(0.01)
+            said += capsys.readouterr().out
+        return daemon
+
+    monkeypatch.setattr(connection, "_MUTE_S", 0.01)
+    monkeypatch.setattr(libvirt, "open", hangs)
+    shared = Connection("test:///x", 1, on_event=lambda *_: None, on_removed=lambda *_: None, on_lost=lambda: None)
+    await shared.call(lambda one: None)
+    await shared.close()
+    assert "does not answer" in said

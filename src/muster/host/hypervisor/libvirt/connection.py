@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -22,6 +22,7 @@ _T = TypeVar("_T")
 
 _KEEPALIVE_INTERVAL_S = 5
 _KEEPALIVE_COUNT = 6
+_MUTE_S = 30.0
 
 _CONFLICTS = {libvirt.VIR_ERR_DOM_EXIST, libvirt.VIR_ERR_OPERATION_INVALID}
 _INVALID = {libvirt.VIR_ERR_XML_ERROR, libvirt.VIR_ERR_XML_DETAIL, libvirt.VIR_ERR_CONFIG_UNSUPPORTED}
@@ -106,7 +107,8 @@ class Connection:
 
     def _open(self) -> Any:
         start_event_loop()
-        connection = libvirt.open(self._uri)
+        with _told_when_mute(self._uri):
+            connection = libvirt.open(self._uri)
         with contextlib.ExitStack() as undo:
             undo.callback(connection.close)
             # A daemon that hangs is found by its silence; in-process drivers know no keepalive.
@@ -155,6 +157,19 @@ class Connection:
         # After the loop has ended nobody listens any more.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(listener, *what)
+
+
+@contextlib.contextmanager
+def _told_when_mute(uri: str) -> Iterator[None]:
+    """libvirt waits for ever for a daemon that takes the connection and hangs; nothing else would be heard of it."""
+    what = "libvirtd takes connections and does not answer; restart it, guests go on meanwhile"
+    timer = threading.Timer(_MUTE_S, log.error, (what,), {"action": "libvirt_mute", "uri": uri})
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def translated(error: libvirt.libvirtError) -> MusterError:

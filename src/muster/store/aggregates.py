@@ -8,9 +8,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.domain.aggregates import Aggregate, NewAggregate
 from muster.store.columns import document, moment, reference, text
-from muster.store.dialects import among, chunks
+from muster.store.dialects import chunks
 from muster.store.engine import metadata
-from muster.store.hosts import hosts
+from muster.store.hosts import hosts, in_order
 
 aggregates = Table(
     "aggregates",
@@ -90,7 +90,7 @@ async def apply_zones(connection: AsyncConnection, host_ids: Collection[str]) ->
         .scalar_subquery()
     )
     for part in chunks(sorted(host_ids)):
-        statement = update(hosts).where(among(hosts.c.id, part))
+        statement = update(hosts).where(hosts.c.id.in_(in_order(part)))
         await connection.execute(statement.values(availability_zone=func.coalesce(zone, hosts.c.own_zone)))
 
 

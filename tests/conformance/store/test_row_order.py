@@ -17,7 +17,7 @@ from muster.domain.servers import Asked, Verb, WantedNic
 from muster.services.dispatcher import Dispatcher
 from muster.services.host_reports import HostReports
 from muster.services.server_admission import Wanted
-from muster.store import server_ports, tags
+from muster.store import aggregates, server_ports, tags
 from muster.store.engine import Database
 from muster.store.hosts import hosts
 from muster.store.network_members import network_members
@@ -193,3 +193,25 @@ async def test_a_port_is_deleted_while_its_tags_are_replaced(database, both, mon
     assert _decided_again() == before
     async with database.read() as connection:
         assert await tags.read(connection, [port.id]) == {}
+
+
+async def test_hosts_whose_zones_change_are_taken_in_order(database):
+    names = ["h2", "h1", "h0"]  # and so they lie in the table
+    for name in names:
+        async with database.write() as connection:
+            await add_hosts(connection, name)
+
+    async def rezone() -> None:
+        async with database.write() as connection:
+            await aggregates.apply_zones(connection, names)
+
+    rows = select(hosts.c.id).order_by(hosts.c.id)
+    async with database.write() as connection, asyncio.timeout(HANG_S):
+        await connection.execute(rows.where(hosts.c.id == "h1").with_for_update())
+        change = asyncio.create_task(rezone())
+        free = set(names)
+        while free == set(names):  # until it has come to the one that is held
+            async with database.write() as other:
+                free = set((await other.execute(rows.with_for_update(skip_locked=True))).scalars()) | {"h1"}
+    assert free == {"h1", "h2"}
+    await asyncio.wait_for(change, HANG_S)

@@ -23,11 +23,7 @@ def audit(path: Path) -> list[str]:
             return connection.execute(statement, values).fetchall()
 
         connection.execute("BEGIN")  # one picture for all checks
-        return [
-            complaint
-            for check in (_database, _addresses, _ports, _members, _claims, _quotas, _orphans, _actions)
-            for complaint in check(rows)
-        ]
+        return [complaint for check in _CHECKS for complaint in check(rows)]
 
 
 def restless(path: Path) -> list[str]:
@@ -203,6 +199,27 @@ def _quotas(rows: Rows) -> Iterator[str]:
                 yield f"project {project_id}: {count} of {resource} are counted, {found} are there"
 
 
+# How many of each resource a user of a project has, where it is counted.
+_USERS_COUNTS = {
+    "instances": f"SELECT project_id, user_id, count(*) FROM servers WHERE {LIVE} GROUP BY 1, 2",
+    "cores": f"SELECT project_id, user_id, sum(vcpus) FROM servers WHERE {LIVE} GROUP BY 1, 2",
+    "ram": f"SELECT project_id, user_id, sum(ram_mib) FROM servers WHERE {LIVE} GROUP BY 1, 2",
+    "server_groups": "SELECT project_id, user_id, count(*) FROM server_groups GROUP BY 1, 2",
+}
+
+
+def _users(rows: Rows) -> Iterator[str]:
+    """What users who have limits have in use is what there is of them, and who counts their project's is told of it."""
+    there = {(row[0], row[1], name): row[2] for name, query in _USERS_COUNTS.items() for row in rows(query)}
+    told = {(row[0], row[1]) for row in rows("SELECT project_id, resource FROM usages WHERE by_user")}
+    for project_id, user_id, resource, count in rows("SELECT project_id, user_id, resource, in_use FROM user_quotas"):
+        found = there.get((project_id, user_id, resource), 0)
+        if found != count:
+            yield f"user {user_id} of project {project_id}: {count} of {resource} are counted, {found} are there"
+        if resource in _USERS_COUNTS and (project_id, resource) not in told:
+            yield f"project {project_id}: nobody is told to count {resource} by user"
+
+
 # What is left over, by what it is.
 _ORPHANS = {
     "links of ports to security groups": "SELECT port_id FROM port_security_groups WHERE port_id NOT IN "
@@ -238,3 +255,6 @@ def _actions(rows: Rows) -> Iterator[str]:
         "WHERE a.finished_at IS NULL AND (s.task_state IS NULL OR s.deleted_at IS NOT NULL)"
     ):
         yield f"server {row['server_id']}: its {row['action']} never ended"
+
+
+_CHECKS = (_database, _addresses, _ports, _members, _claims, _quotas, _users, _orphans, _actions)

@@ -248,6 +248,15 @@ def _sdk_quotas(connection: openstack.connection.Connection) -> None:
     client.update_quota_set(project, instances=4)
     assert client.get_quota_set(project).instances == 4
     assert client.get_quota_set(project, usage=True).usage["instances"] == 0
+    # A user's part of it: the `openstack` command knows none, and what the SDK has for setting one fails in itself.
+    user = connection.identity.create_user(name="sdk")
+    path = f"/os-quota-sets/{project.id}?user_id={user.id}"
+    assert client.put(path, json={"quota_set": {"instances": 2}}).json()["quota_set"]["instances"] == 2
+    assert client.get_quota_set(project, user_id=user.id).instances == 2
+    assert client.get_quota_set(project).instances == 4
+    assert client.delete(path).status_code == 202
+    assert client.get_quota_set(project, user_id=user.id).instances == 4
+    connection.identity.delete_user(user)
     client.revert_quota_set(project)
     client.update_quota_class_set("default", instances=55)
     assert client.get_quota_class_set("default").instances == 55

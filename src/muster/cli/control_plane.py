@@ -62,6 +62,7 @@ _KEYS_S = 20.0
 _FINISH_S = 10.0
 _ROTATE_S = 3_600.0
 _PURGE_S = 3_600.0
+_RECOUNT_S = 3_600.0
 _STATISTICS_S = 5.0
 
 Work = Callable[[], Coroutine[Any, Any, None]]
@@ -171,6 +172,7 @@ def _assembled(settings: PlaneSettings, engines: Engines, keys: TokenKeys, passw
     once: dict[str, Work] = {
         "deletions": partial(repeating, compute.orders.finish_left, _FINISH_S),
         "deleted servers": partial(repeating, forgotten.purge, _PURGE_S),
+        "users' figures": partial(repeating, compute.user_quotas.recount, _RECOUNT_S),
         **images.once,
         "seals of token keys": partial(repeating, keys.reseal, _KEYS_S),
         "rotation of token keys": partial(repeating, keys.rotate, _ROTATE_S),

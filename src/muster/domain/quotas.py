@@ -1,4 +1,7 @@
-"""Quotas: the limits' defaults, and which requests of a batch fit within them."""
+"""Quotas: the limits' defaults, and which requests of a batch fit within them.
+
+A request takes of its project's quota and, where single users of a project are limited as well, of its user's part.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,12 +13,17 @@ UNLIMITED = -1
 # Stands in the place of a project's id for the limits of projects that have none of their own.
 EVERYBODY = "*"
 
+# What is counted, and limited: (project, resource), or what one user has of it: (project, user, resource).
+Key = tuple[str, str] | tuple[str, str, str]
+
+METADATA_ITEMS = "metadata_items"
+
 # Nova's and Neutron's own defaults.
 COMPUTE_DEFAULTS: Mapping[str, int] = {
     "instances": 10,
     "cores": 20,
     "ram": 51_200,
-    "metadata_items": 128,
+    METADATA_ITEMS: 128,
     "key_pairs": 100,
     "server_groups": 10,
     "server_group_members": 10,
@@ -34,13 +42,16 @@ NETWORK_DEFAULTS: Mapping[str, int] = {
     "security_group": 10,
     "security_group_rule": 100,
 }
+# Of these a user's part is counted, as with Nova; other limits of users are looked at where they matter.
+COUNTED_BY_USER = frozenset({"instances", "cores", "ram", "server_groups"})
 
 
 class Ask(Struct, frozen=True):
-    """What one request takes of a project's quotas."""
+    """What one request takes of a project's quotas; `user_id` is whose part of them it is, if it is anybody's."""
 
     project_id: str
     amounts: Mapping[str, int]
+    user_id: str = ""
 
 
 class Share(Struct, frozen=True):
@@ -50,6 +61,7 @@ class Share(Struct, frozen=True):
     each: Mapping[str, int]
     most: int
     least: int
+    user_id: str = ""
 
 
 class Refusal(Struct, frozen=True):
@@ -61,21 +73,26 @@ class Refusal(Struct, frozen=True):
     limit: int
 
 
-def totals(asks: Iterable[Ask]) -> dict[tuple[str, str], int]:
-    """What these requests take together, by (project, resource)."""
-    taken: defaultdict[tuple[str, str], int] = defaultdict(int)
+def totals(asks: Iterable[Ask]) -> dict[Key, int]:
+    """What these requests take together."""
+    taken: defaultdict[Key, int] = defaultdict(int)
     for ask in asks:
         for resource, amount in ask.amounts.items():
-            taken[ask.project_id, resource] += amount
+            for key in _keys(ask, resource):
+                taken[key] += amount
     return dict(taken)
 
 
-def admit(
-    asks: Sequence[Ask], in_use: Mapping[tuple[str, str], int], limits: Mapping[tuple[str, str], int]
-) -> list[Refusal | None]:
+def limit_of_user(limits: Mapping[Key, int], project_id: str, user_id: str, resource: str) -> int:
+    """What a user alone may have: the lower of the project's limit and the user's own, if there are any."""
+    both = (limits.get((project_id, resource), UNLIMITED), limits.get((project_id, user_id, resource), UNLIMITED))
+    return min((limit for limit in both if limit != UNLIMITED), default=UNLIMITED)
+
+
+def admit(asks: Sequence[Ask], in_use: Mapping[Key, int], limits: Mapping[Key, int]) -> list[Refusal | None]:
     """Take the requests in order and say which do not fit any more; a smaller one behind a refused one may still fit.
 
-    `in_use` is without any of the asks; `limits` holds (project, resource) to limit, UNLIMITED or missing for none.
+    `in_use` is without any of the asks; a limit that is UNLIMITED or missing is none.
     """
     used = dict(in_use)
     outcomes: list[Refusal | None] = []
@@ -83,15 +100,11 @@ def admit(
         refusal = _refusal(ask, used, limits)
         outcomes.append(refusal)
         if refusal is None:
-            for resource, amount in ask.amounts.items():
-                key = (ask.project_id, resource)
-                used[key] = used.get(key, 0) + amount
+            _take(used, ask, ask.amounts)
     return outcomes
 
 
-def admit_shares(
-    shares: Sequence[Share], in_use: Mapping[tuple[str, str], int], limits: Mapping[tuple[str, str], int]
-) -> list[int | Refusal]:
+def admit_shares(shares: Sequence[Share], in_use: Mapping[Key, int], limits: Mapping[Key, int]) -> list[int | Refusal]:
     """Take the requests in order and say how many each gets: as many as fit, if that is enough for it.
 
     `in_use` is without any of them; `limits` as for `admit`.
@@ -102,28 +115,42 @@ def admit_shares(
         count = _fitting(share, used, limits)
         if count < max(1, share.least):
             whole = {resource: amount * share.most for resource, amount in share.each.items()}
-            outcomes.append(_refusal(Ask(share.project_id, whole), used, limits) or Refusal("", share.most, 0, 0))
+            refusal = _refusal(Ask(share.project_id, whole, share.user_id), used, limits)
+            outcomes.append(refusal or Refusal("", share.most, 0, 0))
             continue
         outcomes.append(count)
-        for resource, amount in share.each.items():
-            key = (share.project_id, resource)
-            used[key] = used.get(key, 0) + amount * count
+        _take(used, share, {resource: amount * count for resource, amount in share.each.items()})
     return outcomes
 
 
-def _fitting(share: Share, used: Mapping[tuple[str, str], int], limits: Mapping[tuple[str, str], int]) -> int:
+def _keys(one: Ask | Share, resource: str) -> tuple[Key, ...]:
+    """Whose figures count what this request takes of the resource."""
+    of_project = (one.project_id, resource)
+    if one.user_id and resource in COUNTED_BY_USER:
+        return of_project, (one.project_id, one.user_id, resource)
+    return (of_project,)
+
+
+def _take(used: dict[Key, int], one: Ask | Share, amounts: Mapping[str, int]) -> None:
+    for resource, amount in amounts.items():
+        for key in _keys(one, resource):
+            used[key] = used.get(key, 0) + amount
+
+
+def _fitting(share: Share, used: Mapping[Key, int], limits: Mapping[Key, int]) -> int:
     count = share.most
     for resource, amount in share.each.items():
-        limit = limits.get((share.project_id, resource), UNLIMITED)
-        if limit != UNLIMITED and amount > 0:
-            count = min(count, (limit - used.get((share.project_id, resource), 0)) // amount)
+        for key in _keys(share, resource):
+            limit = limits.get(key, UNLIMITED)
+            if limit != UNLIMITED and amount > 0:
+                count = min(count, (limit - used.get(key, 0)) // amount)
     return count
 
 
-def _refusal(ask: Ask, used: Mapping[tuple[str, str], int], limits: Mapping[tuple[str, str], int]) -> Refusal | None:
+def _refusal(ask: Ask, used: Mapping[Key, int], limits: Mapping[Key, int]) -> Refusal | None:
     for resource, amount in ask.amounts.items():
-        key = (ask.project_id, resource)
-        limit = limits.get(key, UNLIMITED)
-        if limit != UNLIMITED and amount > 0 and used.get(key, 0) + amount > limit:
-            return Refusal(resource, amount, used.get(key, 0), limit)
+        for key in _keys(ask, resource):
+            limit = limits.get(key, UNLIMITED)
+            if limit != UNLIMITED and amount > 0 and used.get(key, 0) + amount > limit:
+                return Refusal(resource, amount, used.get(key, 0), limit)
     return None

@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from muster.base.errors import Conflict, Forbidden, Invalid, MusterError, NotFound
 from muster.domain.context import Context
+from muster.domain.quotas import METADATA_ITEMS, Key, limit_of_user
 
 DEFAULT_GROUP = "default"
 
@@ -57,7 +58,7 @@ class Picture(Struct, frozen=True, kw_only=True):
     """What a batch of requests names, as far as it exists.
 
     `holders` maps (network, address) to the device that has it, `groups` a project to (id, name) of its groups,
-    `keys` (user, name) to public keys, `metadata_limits` projects to their quota.
+    `keys` (user, name) to public keys.
     """
 
     networks: Mapping[str, NetworkSeen] = {}
@@ -68,7 +69,7 @@ class Picture(Struct, frozen=True, kw_only=True):
     keys: Mapping[tuple[str, str], str] = {}
     zones: frozenset[str] = frozenset()
     hostnames: frozenset[str] = frozenset()
-    metadata_limits: Mapping[str, int] = {}
+    limits: Mapping[Key, int] = {}
 
 
 class Resolved(Struct, frozen=True, kw_only=True):
@@ -178,6 +179,6 @@ def _check_place(named: Named, picture: Picture) -> None:
 
 
 def _check_metadata(named: Named, picture: Picture) -> None:
-    limit = picture.metadata_limits.get(named.context.project_id or "", -1)
+    limit = limit_of_user(picture.limits, named.context.project_id or "", named.context.user_id, METADATA_ITEMS)
     if named.metadata_items > limit >= 0:
         raise Forbidden(f"Maximum number of metadata items exceeds {limit}", code="compute.quota")

@@ -9,14 +9,14 @@ from muster.domain.servers import NewServer, Server
 
 
 def ask_of(members: Sequence[NewServer | Server]) -> Ask:
-    """What servers of one project take of its quota."""
+    """What servers of one user take of their project's quota."""
     flavors = [member.flavor for member in members]
     amounts = {
         "instances": len(flavors),
         "cores": sum(flavor.vcpus for flavor in flavors),
         "ram": sum(flavor.ram_mib for flavor in flavors),
     }
-    return Ask(members[0].project_id, amounts)
+    return Ask(members[0].project_id, amounts, members[0].user_id)
 
 
 def demand(member: NewServer | Server) -> Demand:

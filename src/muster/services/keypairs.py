@@ -9,7 +9,7 @@ from muster.base.coalescer import Coalescer
 from muster.base.errors import Conflict, Forbidden, Invalid, NotFound
 from muster.domain.context import Context
 from muster.domain.keypairs import SSH, X509, Keypair, certificate_fingerprint, check_name, fingerprint_of
-from muster.domain.quotas import UNLIMITED
+from muster.domain.quotas import UNLIMITED, limit_of_user
 from muster.services.new_keys import certificate_pair, ssh_pair
 from muster.services.quotas import Quotas
 from muster.services.redecide import redecided
@@ -99,12 +99,13 @@ class Keypairs:
             return await asyncio.to_thread(ssh_pair)
 
     async def _count(self, connection: Connection, context: Context, user_id: str) -> None:
-        """Count one more key of this user: keys are the user's, their limit is the project's, as with Nova."""
+        """Count one more key of this user: keys are the user's in all projects. As with Nova, limits are those of the
+        project that the caller is in, and of the user there."""
         after = await usage_store.add(connection, {(user_id, _RESOURCE): 1})
         project_id = context.project_id or ""
-        limits = await self._quotas.limits(connection, {project_id}, {_RESOURCE})
-        limit = limits[project_id, _RESOURCE]
-        if limit != UNLIMITED and after[user_id, _RESOURCE] > limit:
+        standing = await self._quotas.limits_with_users(connection, {project_id}, {user_id}, {_RESOURCE})
+        limit = limit_of_user(standing.limits, project_id, user_id, _RESOURCE)
+        if UNLIMITED != limit < after.in_use[user_id, _RESOURCE]:
             raise Forbidden("Quota exceeded, too many key pairs.", code="compute.quota")
 
     async def _read(self, names: list[tuple[str, str]]) -> list[Keypair | None]:

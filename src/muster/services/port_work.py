@@ -97,7 +97,8 @@ class PortWork:
 
     async def settle(self) -> None:
         """Write what hosts hear of, and then what quotas count: rows for which everybody waits. Last, by whoever opened
-        the transaction. Raises Stale if others took meanwhile what was left of a quota. Three statements."""
+        the transaction. Raises Stale if others took meanwhile what was left of a quota. Three statements, four where
+        users have limits of their own."""
         await self.telling.settle()
         await self.tally.settle()
 

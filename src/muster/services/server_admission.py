@@ -1,4 +1,4 @@
-"""How many of the servers that requests ask for their projects' quotas allow.
+"""How many of the servers that requests ask for their projects' quotas allow, and their users' parts of them.
 
 As with Nova, a request says how many it wants at most and at least; it gets as many as fit, or is refused. One request
 never fails because of another that came with it: they are taken in order.
@@ -41,7 +41,7 @@ async def admit(
         work.connection,
         quotas,
         {
-            index: Joining(drafts[0].project_id, group_id, len(drafts))
+            index: Joining(drafts[0].project_id, drafts[0].user_id, group_id, len(drafts))
             for index, drafts in kept.items()
             if (group_id := drafts[0].server_group_id)
         },
@@ -61,7 +61,7 @@ async def admit(
 def _share(request: Wanted) -> Share:
     first = request.drafts[0]
     each = {**ask_of([first]).amounts, **_ports_of([first]).amounts}
-    return Share(first.project_id, each, most=len(request.drafts), least=request.least)
+    return Share(first.project_id, each, most=len(request.drafts), least=request.least, user_id=first.user_id)
 
 
 def _ports_of(drafts: Sequence[NewServer]) -> Ask:

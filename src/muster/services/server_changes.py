@@ -1,6 +1,7 @@
 """Changes of servers that their hosts need not bring about: names, metadata, tags, locks, states reset by an admin."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from msgspec.structs import replace
@@ -8,6 +9,7 @@ from msgspec.structs import replace
 from muster.base.errors import Forbidden, Invalid
 from muster.domain.context import Context
 from muster.domain.instance_actions import InstanceAction
+from muster.domain.quotas import METADATA_ITEMS, limit_of_user
 from muster.domain.server_changes import check_settled, check_unlocked, locked, reset, unlocked
 from muster.domain.servers import Server
 from muster.services.port_batch import PortBatch
@@ -51,7 +53,7 @@ class ServerChanges:
             check_settled(server, action, idle=True)
             return replace(server, metadata=change(server.metadata))
 
-        server = await self._change(context, server_id, decide, checks=self._check_items)
+        server = await self._change(context, server_id, decide, checks=partial(self._check_items, context.user_id))
         return server.metadata
 
     async def change_tags(
@@ -141,9 +143,10 @@ class ServerChanges:
         found = await store.read_by_ids(connection, [server_id], lock=True)
         return visible(context, found.get(server_id), server_id)
 
-    async def _check_items(self, connection: Connection, server: Server) -> None:
-        limits = await self._ports.quotas.limits(connection, [server.project_id], ["metadata_items"])
-        limit = limits[server.project_id, "metadata_items"]
+    async def _check_items(self, user_id: str, connection: Connection, server: Server) -> None:
+        quotas, project_id = self._ports.quotas, server.project_id
+        standing = await quotas.limits_with_users(connection, [project_id], [user_id], [METADATA_ITEMS])
+        limit = limit_of_user(standing.limits, project_id, user_id, METADATA_ITEMS)
         if len(server.metadata) > limit >= 0:
             raise Forbidden(f"Maximum number of metadata items exceeds {limit}", code="compute.quota")
 

@@ -8,7 +8,7 @@ from muster.base.clock import Clock
 from muster.base.coalescer import Coalescer
 from muster.base.errors import Forbidden, Invalid, MusterError, NotFound
 from muster.domain.context import Context
-from muster.domain.quotas import UNLIMITED, Ask
+from muster.domain.quotas import UNLIMITED, Ask, Key
 from muster.domain.server_groups import ServerGroup
 from muster.services.quotas import Quotas
 from muster.services.redecide import redecided
@@ -22,6 +22,7 @@ class Joining(Struct, frozen=True):
     """Servers of one request that want to be in a group."""
 
     project_id: str
+    user_id: str
     group_id: str
     count: int
 
@@ -44,7 +45,7 @@ class ServerGroups:
     async def create(self, group: ServerGroup) -> None:
         """Make a group. Raises Forbidden beyond the quota."""
         async with self._database.write() as connection:
-            [refusal] = await self._quotas.admit(connection, [Ask(group.project_id, {_GROUPS: 1})])
+            [refusal] = await self._quotas.admit(connection, [Ask(group.project_id, {_GROUPS: 1}, group.user_id)])
             if refusal is not None:
                 raise Forbidden("Quota exceeded, too many server groups.", code="compute.quota")
             await store.insert_group(connection, group)
@@ -72,7 +73,7 @@ class ServerGroups:
             group = _visible(context, (await store.read(connection, [group_id])).get(group_id), group_id)
             if not await store.remove(connection, group_id):
                 raise _not_found(group_id)
-            await self._quotas.give_back(connection, [Ask(group.project_id, {_GROUPS: 1})])
+            await self._quotas.give_back(connection, [Ask(group.project_id, {_GROUPS: 1}, group.user_id)])
 
     async def _read(self, group_ids: list[str]) -> list[ServerGroup | None]:
         async with self._database.read() as connection:
@@ -89,18 +90,28 @@ async def refuse_joining(
     """
     if not joining:
         return {}
-    counts = await store.count_members(connection, {one.group_id for one in joining.values()})
-    limits = await quotas.limits(connection, {one.project_id for one in joining.values()}, {_MEMBERS})
+    members = await store.count_members(connection, {one.group_id for one in joining.values()})
+    projects, users = {one.project_id for one in joining.values()}, {one.user_id for one in joining.values()}
+    limits = (await quotas.limits_with_users(connection, projects, users, {_MEMBERS})).limits
     refused: dict[int, MusterError] = {}
     for index, one in joining.items():
-        limit = limits[one.project_id, _MEMBERS]
-        if one.group_id not in counts:
+        there = members.get(one.group_id)
+        if there is None:
             refused[index] = Invalid(_not_found(one.group_id).message)
-        elif limit != UNLIMITED and counts[one.group_id] + one.count > limit:
+        elif _is_full(one, there, limits):
             refused[index] = Forbidden("Quota exceeded, too many servers in group", code="compute.quota")
         else:
-            counts[one.group_id] += one.count
+            there[one.user_id] = there.get(one.user_id, 0) + one.count
     return refused
+
+
+def _is_full(one: Joining, there: Mapping[str, int], limits: Mapping[Key, int]) -> bool:
+    """Whether the group would have more members than the project's limit, or more of this user's than the user's."""
+    limit = limits[one.project_id, _MEMBERS]
+    own = limits.get((one.project_id, one.user_id, _MEMBERS), UNLIMITED)
+    return (
+        UNLIMITED != limit < sum(there.values()) + one.count or UNLIMITED != own < there.get(one.user_id, 0) + one.count
+    )
 
 
 def _visible(context: Context, group: ServerGroup | None, group_id: str) -> ServerGroup:

@@ -6,6 +6,7 @@ from msgspec.structs import replace
 
 from muster.base.coalescer import Coalescer
 from muster.base.errors import MusterError
+from muster.domain.quotas import METADATA_ITEMS
 from muster.domain.server_lookups import DEFAULT_GROUP, Named, Picture, Resolved, resolve
 from muster.services.port_batch import PortBatch
 from muster.services.redecide import redecided
@@ -39,9 +40,10 @@ class ServerLookups:
     async def _look(self, asked: list[Named]) -> Sequence[Resolved | BaseException]:
         async with self._database.read() as connection:
             picture = await store.read_picture(connection, asked)
-            counted = {named.context.project_id or "" for named in asked if named.metadata_items}
-            limits = await self._ports.quotas.limits(connection, counted, ["metadata_items"]) if counted else {}
-        picture = replace(picture, metadata_limits={project_id: limit for (project_id, _), limit in limits.items()})
+            if counted := [named.context for named in asked if named.metadata_items]:
+                projects, users = {one.project_id or "" for one in counted}, {one.user_id for one in counted}
+                standing = await self._ports.quotas.limits_with_users(connection, projects, users, [METADATA_ITEMS])
+                picture = replace(picture, limits=standing.limits)
         strangers = {named.context.project_id or "" for named in asked if _wants_new_default(named, picture)}
         if strangers:
             async with self._database.write() as connection:

@@ -108,6 +108,38 @@ async def update_rows(
     await connection.exec_driver_sql(statement, tuple(list(column) for column in zip(*rows, strict=True)))
 
 
+async def add_to_rows(
+    connection: AsyncConnection,
+    table: Table,
+    keys: Sequence[str],
+    name: str,
+    rows: Sequence[Any],
+    *,
+    returning: Sequence[str],
+) -> Sequence[Any]:
+    """Add to the number `name` of those rows that there are: each of `rows` is a tuple of `keys`, then of the amount.
+
+    Returns the columns `returning` of what was changed, as they are then. One statement.
+    """
+    if not rows:
+        return []
+    columns = (*keys, "amount")
+    if connection.dialect.name == "sqlite":
+        parts = ", ".join(f"json_extract(value, '$[{place}]') AS {column}" for place, column in enumerate(columns))
+        source = f"(SELECT {parts} FROM json_each(?)) AS wanted"  # noqa: S608 - our names
+        values: tuple[Any, ...] = (msgspec.json.encode(rows).decode(),)
+    else:
+        source = f"{_unnest(table, (*keys, name))} AS wanted ({', '.join(columns)})"
+        values = tuple(list(column) for column in zip(*rows, strict=True))
+    mine = " AND ".join(f"{table.name}.{key} = wanted.{key}" for key in keys)
+    result = ", ".join(f"{table.name}.{column}" for column in returning)
+    statement = (
+        f"UPDATE {table.name} SET {name} = {table.name}.{name} + wanted.amount FROM {source} "  # noqa: S608 - our names
+        f"WHERE {mine} RETURNING {result}"
+    )
+    return (await connection.exec_driver_sql(statement, values)).all()
+
+
 def among(column: ColumnElement[Any], values: Collection[Any]) -> ColumnElement[bool]:
     """The column, of texts, whole numbers or truth values, has one of the values; None is none of them.
 

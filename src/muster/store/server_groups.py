@@ -77,17 +77,20 @@ async def with_members(connection: AsyncConnection, groups: Sequence[ServerGroup
     return [replace(group, members=tuple(found[group.id])) for group in groups]
 
 
-async def count_members(connection: AsyncConnection, group_ids: Collection[str]) -> dict[str, int]:
-    """How many servers each of these groups has; one that does not exist is left out. One query per chunk."""
-    counts: dict[str, int] = {}
+async def count_members(connection: AsyncConnection, group_ids: Collection[str]) -> dict[str, dict[str, int]]:
+    """How many servers each of these groups has, by user; one that does not exist is left out. One query per chunk."""
+    counts: dict[str, dict[str, int]] = {}
     for part in chunks(sorted(group_ids)):
         statement = (
-            select(server_groups.c.id, func.count(servers.c.id))
+            select(server_groups.c.id, servers.c.user_id, func.count(servers.c.id))
             .join(servers, (servers.c.server_group_id == server_groups.c.id) & _LIVE, isouter=True)
             .where(among(server_groups.c.id, part))
-            .group_by(server_groups.c.id)
+            .group_by(server_groups.c.id, servers.c.user_id)
         )
-        counts.update((row[0], row[1]) for row in await connection.execute(statement))
+        for group_id, user_id, count in await connection.execute(statement):
+            members = counts.setdefault(group_id, {})
+            if user_id is not None:
+                members[user_id] = count
     return counts
 
 

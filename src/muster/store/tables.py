@@ -33,6 +33,7 @@ from muster.store import (  # noqa: F401 - for the tables that they hold
     tags,
     token_keys,
     usages,
+    user_quotas,
     users,
 )
 from muster.store.engine import metadata

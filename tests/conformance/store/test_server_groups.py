@@ -34,7 +34,7 @@ async def test_groups_are_written_read_paged_and_deleted(database):
         assert (found["a"].max_per_host, found["b"].max_per_host, len(found)) == (None, 1, 2)
         whole = await store.with_members(connection, [found["b"], found["a"]])
         assert [one.members for one in whole] == [(), ("s1", "s2", "s3")]
-        assert await store.count_members(connection, ["a", "b", "none"]) == {"a": 3, "b": 0}
+        assert await store.count_members(connection, ["a", "b", "none"]) == {"a": {"x": 3}, "b": {}}
         rules = await store.read_rules(connection, ["a", "b"])
         assert (rules["a"].members, rules["a"].policy, rules["b"].members) == ({"h1": 2}, "affinity", {})
         assert await store.remove(connection, "a")

@@ -34,6 +34,8 @@ SABOTAGE = {
     "UPDATE hosts SET vcpus_limit = 0": "of (0, ",
     "UPDATE usages SET in_use = in_use + 1 WHERE resource = 'cores'": "of cores are counted",
     "DELETE FROM usages WHERE resource = 'port'": "0 of port are counted",
+    "UPDATE user_quotas SET in_use = in_use + 1": "of instances are counted, 3 are there",
+    "UPDATE usages SET by_user = 0": "nobody is told to count instances by user",
     "INSERT INTO tags (resource_id, tag) VALUES ('nothing', 'x')": "tags of nothing",
     f"DELETE FROM ports WHERE id = ({A_PORT})": "links of ports to security groups",
     "INSERT INTO outbox (host_id, seq, created_at) VALUES ('h', 1, 1.0)": "notes for hosts",
@@ -48,6 +50,8 @@ async def test_each_fault_is_found(tmp_path: Path) -> None:
     path = tmp_path / "muster.db"
     async with a_cloud(tmp_path, 2) as cloud:
         bed = await bed_in(cloud, "10.0.0.0/24")
+        context = bed.context
+        await cloud.compute.user_quotas.update(str(context.project_id), context.user_id, {"instances": 9}, force=False)
         made = [await bed.create() for _ in range(4)]
         await bed.settled(4)
         await bed.delete(made[0].id)

@@ -58,6 +58,7 @@ EXTENSIONS = {
         ("os-used-limits", "UsedLimits", "Provide data on limited resources that are being used."),
         ("os-used-limits-for-admin", "UsedLimitsForAdmin", "Provide data to admin on limited resources in use."),
         ("os-user-data", "UserData", "Add user_data to the Create Server API."),
+        ("os-user-quotas", "UserQuotas", "Project user quota support."),
     )
 }
 

@@ -1,4 +1,5 @@
-"""Quotas over HTTP: of projects (`os-quota-sets`) and of all that have none of their own (`os-quota-class-sets`)."""
+"""Quotas over HTTP: of projects and of single users in them (`os-quota-sets`), and of all projects that have none of
+their own (`os-quota-class-sets`)."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -15,10 +16,12 @@ from muster.base.errors import Invalid, NotFound
 from muster.domain.policies import Rule
 from muster.domain.quotas import COMPUTE_DEFAULTS, OLD_NETWORK_DEFAULTS
 from muster.services.compute_quotas import ComputeQuotas
+from muster.services.user_quotas import UserQuotas
 
 _GROUPS = frozenset({"server_groups", "server_group_members"})
 _INJECTED = frozenset({"injected_files", "injected_file_content_bytes", "injected_file_path_bytes"})
 _DEFAULT_CLASS = "default"
+_USER_ID_LIMIT = 64
 
 Value = TypeVar("Value")
 
@@ -36,20 +39,23 @@ class QuotaClassBody(Struct, forbid_unknown_fields=True):
 
 
 class QuotaHandlers:
-    """Handlers of `/os-quota-sets`. A user's limits are the project's: there are none of users alone."""
+    """Handlers of `/os-quota-sets`: a project's, or with `user_id` in the query those of a user in it."""
 
-    def __init__(self, quotas: ComputeQuotas) -> None:
+    def __init__(self, quotas: ComputeQuotas, users: UserQuotas) -> None:
         self._quotas = quotas
+        self._users = users
 
     async def show(self, request: Request) -> Response:
-        """A project's limits."""
+        """The limits."""
         return Response({"quota_set": await self._limits(request, "os-quota-sets:show")})
 
     async def detail(self, request: Request) -> Response:
-        """A project's limits, and what is in use of them."""
-        asked(request, "user_id")
-        project_id = request.parameters["project_id"]
-        details = await self._quotas.details(request.context, project_id, "os-quota-sets:detail")
+        """The limits, and what is in use of them."""
+        project_id, user_id, verb = request.parameters["project_id"], _user(request), "os-quota-sets:detail"
+        if user_id is None:
+            details = await self._quotas.details(request.context, project_id, verb)
+        else:
+            details = await self._users.details(request.context, project_id, user_id, verb)
         return Response({"quota_set": {"id": project_id, **_shown(request, details)}})
 
     async def defaults(self, request: Request) -> Response:
@@ -58,26 +64,35 @@ class QuotaHandlers:
         return Response({"quota_set": {"id": request.parameters["project_id"], **shown}})
 
     async def update(self, request: Request) -> Response:
-        """Set limits of a project."""
-        _refuse_user(request)
+        """Set limits of a project, or of a user in it."""
+        project_id, user_id = request.parameters["project_id"], _user(request)
         body = (await parse(request, QuotaSetBody)).quota_set
         force = boolean(_truth_in(body.pop("force", False)), "force")
         limits = _limits(body, _names(request))
-        await self._quotas.update(request.parameters["project_id"], limits, force=force)
+        if user_id is None:
+            await self._quotas.update(project_id, limits, force=force)
+        else:
+            await self._users.update(project_id, user_id, limits, force=force)
         shown = await self._limits(request, "os-quota-sets:show")
         return Response({"quota_set": {name: value for name, value in shown.items() if name != "id"}})
 
     async def delete(self, request: Request) -> Response:
-        """A project's limits are everybody's again."""
-        _refuse_user(request)
-        await self._quotas.reset(request.parameters["project_id"])
+        """A project's limits are everybody's again, and its users' the project's; or those of one user."""
+        project_id, user_id = request.parameters["project_id"], _user(request)
+        if user_id is None:
+            await self._quotas.reset(project_id)
+        else:
+            await self._users.reset(project_id, user_id)
         return Response(status=202)
 
     async def _limits(self, request: Request, verb: str) -> dict[str, Any]:
-        asked(request, "user_id")
-        project_id = request.parameters["project_id"]
-        details = await self._quotas.details(request.context, project_id, verb)
-        return {"id": project_id, **_shown(request, {name: one.limit for name, one in details.items()})}
+        project_id, user_id = request.parameters["project_id"], _user(request)
+        if user_id is None:
+            details = await self._quotas.details(request.context, project_id, verb)
+            limits = {name: one.limit for name, one in details.items()}
+        else:
+            limits = await self._users.limits(request.context, project_id, user_id, verb)
+        return {"id": project_id, **_shown(request, limits)}
 
 
 class QuotaClassHandlers:
@@ -102,9 +117,9 @@ class QuotaClassHandlers:
         return {name: limit for name, limit in (await self._quotas.defaults()).items() if name in names}
 
 
-def quota_routes(quotas: ComputeQuotas) -> Routes:
+def quota_routes(quotas: ComputeQuotas, users: UserQuotas) -> Routes:
     """Method and path to handler and rule."""
-    handlers, classes = QuotaHandlers(quotas), QuotaClassHandlers(quotas)
+    handlers, classes = QuotaHandlers(quotas, users), QuotaClassHandlers(quotas)
     one = "/v2.1/os-quota-sets/{project_id}"
     of_class = "/v2.1/os-quota-class-sets/{class_id}"
     return {
@@ -156,9 +171,12 @@ def _truth_in(value: object) -> bool | str:
     raise refused("force", str(value), "it is not a truth value")
 
 
-def _refuse_user(request: Request) -> None:
-    if "user_id" in asked(request, "user_id"):
-        raise Invalid("Quotas of single users are not offered: limits are set per project.")
+def _user(request: Request) -> str | None:
+    """The user whose limits are meant, None for the project's. As in Nova, nobody asks whether there is such a user."""
+    user_id = asked(request, "user_id").get("user_id") or None
+    if user_id is not None and len(user_id) > _USER_ID_LIMIT:
+        raise Invalid(f"Invalid input for query parameters user_id. It may have {_USER_ID_LIMIT} characters.")
+    return user_id
 
 
 def _class_id(request: Request) -> str:

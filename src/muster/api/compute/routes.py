@@ -40,7 +40,7 @@ def routes(services: Services) -> Routes:
         **keypair_routes(services.keypairs),
         **limit_routes(services.quotas),
         **migration_routes(),
-        **quota_routes(services.quotas),
+        **quota_routes(services.quotas, services.user_quotas),
         **server_group_routes(services.server_groups),
         **server_routes(services),
         **tenant_usage_routes(services.tenant_usages),

@@ -28,6 +28,7 @@ from muster.services.server_placement import ServerSettings
 from muster.services.server_security_groups import ServerSecurityGroups
 from muster.services.servers import Servers
 from muster.services.tenant_usages import TenantUsages
+from muster.services.user_quotas import UserQuotas
 from muster.store.engine import Database
 
 
@@ -52,6 +53,7 @@ class Services(Struct, frozen=True, kw_only=True):
     quotas: ComputeQuotas
     server_groups: ServerGroups
     tenant_usages: TenantUsages
+    user_quotas: UserQuotas
     images: ImageService
     networks: Networks
     clock: Clock
@@ -94,6 +96,7 @@ def assemble(
         hypervisors=Hypervisors(database, batch.clock, settings.host_timeout_s),
         keypairs=Keypairs(database, batch.quotas, batch.clock),
         tenant_usages=TenantUsages(database, batch.clock),
+        user_quotas=UserQuotas(database, batch.quotas),
         server_groups=ServerGroups(database, batch.quotas, batch.clock),
         images=neighbours.images,
         networks=neighbours.networks,

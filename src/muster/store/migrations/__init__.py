@@ -4,4 +4,4 @@
 there already starts without loading Alembic. A test keeps HEAD, the revisions and the tables in step.
 """
 
-HEAD = "7bb252a13dd2"
+HEAD = "c3dc26052d68"

@@ -17,8 +17,8 @@ from muster.domain.addresses import REST_S
 from muster.domain.placement import Overcommit, Strategy
 from muster.host.agent import HostParts
 from muster.host.hypervisor.sim import SimSettings
+from muster.services import deleted_servers, instance_actions
 from muster.services.cluster_secret import ClusterSecret
-from muster.services.deleted_servers import KEEP_S
 from muster.services.image_source import LocalImageSource
 
 #: The database's file in a cloud's folder.
@@ -42,7 +42,8 @@ class CloudSettings(Struct, frozen=True, kw_only=True):
     overcommit: Overcommit = Overcommit()
     placement: Strategy = Strategy.SPREAD
     address_rest_s: float = REST_S
-    keep_deleted_s: float = KEEP_S
+    keep_deleted_s: float = deleted_servers.KEEP_S
+    keep_actions_s: float = instance_actions.KEEP_S
     real_host: RealHost | None = None
     guest_image: Path | None = None
     member: str = "muster"
@@ -62,6 +63,7 @@ async def running(settings: CloudSettings, admin_password: str) -> AsyncIterator
         placement=settings.placement,
         address_rest_s=settings.address_rest_s,
         keep_deleted_s=settings.keep_deleted_s,
+        keep_actions_s=settings.keep_actions_s,
         default_zone=ZONE if settings.real_host else None,
     )
     data = FirstData(admin_password=admin_password, scratch=settings.folder, guest_image=settings.guest_image)

@@ -36,11 +36,13 @@ from muster.cli.images import ImageParts, OwnImages, image_files, image_parts
 from muster.domain.addresses import REST_S
 from muster.domain.placement import Overcommit, Strategy
 from muster.domain.quotas import COMPUTE_DEFAULTS, NETWORK_DEFAULTS
+from muster.services import deleted_servers, instance_actions
 from muster.services.cluster_secret import ClusterSecret
-from muster.services.deleted_servers import KEEP_S, DeletedServers
+from muster.services.deleted_servers import DeletedServers
 from muster.services.dispatcher import Dispatcher
 from muster.services.host_reports import HostReports
 from muster.services.image_tickets import ImageTickets
+from muster.services.instance_actions import OldActions
 from muster.services.outbox import Outbox
 from muster.services.passwords import Passwords, PasswordSettings
 from muster.services.port_work import PortSettings
@@ -72,8 +74,9 @@ class PlaneSettings(Struct, frozen=True, kw_only=True):
     """What a control plane may be told. Servers that name no zone go to hosts of `default_zone`, or of any.
 
     A released address rests `address_rest_s` before another port gets it; what is known of a deleted server is kept for
-    `keep_deleted_s`. Without `own_images` all machines have one image folder. `name` is this
-    process's among all of the cluster, the same after a restart. `with_metrics`: they are served beside the APIs.
+    `keep_deleted_s`, what was asked of one that is there for `keep_actions_s`. Without `own_images` all machines have
+    one image folder. `name` is this process's among all of the cluster, the same after a restart. `with_metrics`: they
+    are served beside the APIs.
     """
 
     folder: Path
@@ -82,7 +85,8 @@ class PlaneSettings(Struct, frozen=True, kw_only=True):
     placement: Strategy = Strategy.SPREAD
     default_zone: str | None = None
     address_rest_s: float = REST_S
-    keep_deleted_s: float = KEEP_S
+    keep_deleted_s: float = deleted_servers.KEEP_S
+    keep_actions_s: float = instance_actions.KEEP_S
     own_images: OwnImages | None = None
     name: str = "muster"
     with_metrics: bool = True
@@ -169,9 +173,11 @@ def _assembled(settings: PlaneSettings, engines: Engines, keys: TokenKeys, passw
     reports = HostReports(database, engines.bus, clock, dispatcher, compute.orders, settings.overcommit)
     identity = assemble_identity(database, authority, revocations, passwords, clock, token_lifetime_s=LIFETIME_S)
     forgotten = DeletedServers(database, clock, settings.keep_deleted_s)
+    old_actions = OldActions(database, clock, settings.keep_actions_s)
     once: dict[str, Work] = {
         "deletions": partial(repeating, compute.orders.finish_left, _FINISH_S),
         "deleted servers": partial(repeating, forgotten.purge, _PURGE_S),
+        "old actions": partial(repeating, old_actions.purge, _PURGE_S),
         "users' figures": partial(repeating, compute.user_quotas.recount, _RECOUNT_S),
         **images.once,
         "seals of token keys": partial(repeating, keys.reseal, _KEYS_S),

@@ -27,7 +27,7 @@ from muster.host.ksm import KsmMode
 from muster.host.lease_time import LEASE_S, SHORTEST_LEASE_S
 from muster.host.ports import KEEP_UNKNOWN_S
 from muster.locks.etcd_settings import from_url as check_etcd_url
-from muster.services.deleted_servers import KEEP_S
+from muster.services import deleted_servers, instance_actions
 
 _SECRET_MIN = 32
 _PREVIOUS_MAX = 3
@@ -71,7 +71,8 @@ class ServeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ram_overcommit: Annotated[float, Meta(ge=0.1, le=10)] = Overcommit().ram
     default_zone: str = ""
     address_rest_s: Annotated[float, Meta(ge=0, le=604_800)] = REST_S
-    keep_deleted_s: Annotated[float, Meta(ge=0)] = KEEP_S
+    keep_deleted_s: Annotated[float, Meta(ge=0)] = deleted_servers.KEEP_S
+    keep_actions_s: Annotated[float, Meta(ge=0)] = instance_actions.KEEP_S
     guest_image: str = ""
     image_url: str = ""
     image_copies: Annotated[int, Meta(ge=1, le=100)] = 2

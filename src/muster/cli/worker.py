@@ -85,6 +85,7 @@ async def _serve_until_told(settings: Settings, index: int, listener: socket.soc
         default_zone=serve.default_zone or None,
         address_rest_s=serve.address_rest_s,
         keep_deleted_s=serve.keep_deleted_s,
+        keep_actions_s=serve.keep_actions_s,
         own_images=own_images(serve),
         with_metrics=False,
         name=f"{socket.gethostname()}-{index}",

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from msgspec.structs import asdict
-from sqlalchemy import BigInteger, Column, Integer, Table, select, update
+from sqlalchemy import BigInteger, Column, Integer, Table, and_, delete, select, update
 from sqlalchemy import insert as insert_into
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -43,6 +43,33 @@ async def finish(
         where = among(instance_actions.c.server_id, part) & instance_actions.c.finished_at.is_(None)
         values = {"finished_at": now, "updated_at": now, "message": message}
         await connection.execute(update(instance_actions).where(where).values(**values))
+
+
+async def read_due(
+    connection: AsyncConnection, *, after: int, before: float, limit: int
+) -> tuple[list[int], int | None]:
+    """The ids of actions, but creations, that ended before that moment, among the next `limit` after an id; and the id
+    after which to go on: None where younger ones begin. One query.
+
+    By the primary key: ids are in the order in which actions were written, which is that of their beginnings but for
+    seconds.
+    """
+    columns = instance_actions.c
+    due = and_(columns.finished_at < before, columns.action != "create").label("due")
+    statement = select(columns.id, columns.started_at, due).where(columns.id > after).order_by(columns.id).limit(limit)
+    found = (await connection.execute(statement)).all()
+    more = len(found) == limit and all(row.started_at < before for row in found)
+    return [row.id for row in found if row.due], found[-1].id if more else None
+
+
+async def remove(connection: AsyncConnection, action_ids: Sequence[int]) -> int:
+    """Remove these actions; how many of them there still were. One statement per chunk."""
+    removed = 0
+    for part in chunks(action_ids):
+        removed += (
+            await connection.execute(delete(instance_actions).where(among(instance_actions.c.id, part)))
+        ).rowcount
+    return removed
 
 
 async def read(connection: AsyncConnection, server_id: str, query: ActionQuery) -> list[InstanceAction]:

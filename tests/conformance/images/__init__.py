@@ -1,1 +1,1 @@
-"""Images on machines with folders of their own, on every database."""
+"""Images on machines with folders of their own, over PostgreSQL."""

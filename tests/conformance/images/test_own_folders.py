@@ -15,7 +15,7 @@ from muster.store import images as store
 
 from .machines import MEMBER, Machine, Machines
 
-CONTENT = os.urandom(1_500_000)
+CONTENT = os.urandom(600_000)
 HANG_S = 300.0
 
 
@@ -77,6 +77,18 @@ async def test_a_sweep_at_one_leaves_an_upload_at_the_other(machines: Machines) 
     assert (await upload).status is Status.ACTIVE
     assert await machines.holders(image_id) == {a.name}
     assert (await b.by_user(image_id)).content == CONTENT
+
+
+async def test_what_an_earlier_image_left_here_says_nothing_of_an_upload_elsewhere(machines: Machines) -> None:
+    a, b = await machines.start("a"), await machines.start("b")
+    image_id = await queued(a)
+    b.folder.mkdir()
+    for name in (image_id, f"{image_id}.0123.part", f"{image_id}.fetch.part"):
+        (b.folder / name).write_bytes(b"left")
+    async with uploading(a, image_id) as upload:
+        assert await b.services.uploads.sweep() == 1
+        assert (await status_of(machines, image_id), b.kept()) == (Status.SAVING, [])
+    assert (await upload).status is Status.ACTIVE
 
 
 async def test_each_sweeps_its_own_dead_uploads(machines: Machines) -> None:

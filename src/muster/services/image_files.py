@@ -100,9 +100,9 @@ class ImageFiles:
         """Whether an image's file is the one that is open, and not another of its name."""
         return await asyncio.to_thread(lambda: _is_at(self.path(image_id), reader.identity[:2]))
 
-    async def remove(self, image_id: str) -> None:
-        """Remove an image's file. Nothing happens if there is none."""
-        await in_thread(lambda: self.path(image_id).unlink(missing_ok=True))
+    async def remove(self, image_id: str, only: Reader | None = None) -> None:
+        """Remove an image's file, or `only` the one that is open. Nothing happens if there is none, or another."""
+        await in_thread(lambda: self._remove(self.path(image_id), only))
 
     async def ids(self) -> tuple[set[str], set[str]]:
         """The ids that have a file, and those that have one that is not whole. One reading of the directory."""
@@ -146,6 +146,10 @@ class ImageFiles:
             return Incoming(partial, final, descriptor)
         os.close(descriptor)
         return None
+
+    def _remove(self, path: Path, only: Reader | None) -> None:
+        if only is None or _is_at(path, only.identity[:2]):
+            path.unlink(missing_ok=True)
 
     def _ids(self) -> tuple[set[str], set[str]]:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)

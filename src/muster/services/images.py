@@ -4,6 +4,7 @@ Invariant: a record goes before its file does, so that what the record says is t
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -127,14 +128,20 @@ class ImageService:
 
         A crash before the file is removed leaves it to the sweep, as does one on another machine.
         """
-        async with self._database.write() as connection:
-            image = await read_owned(connection, image_id, context, "delete_image")
-            check_deletable(image)
-            await store.remove(connection, [image_id])
-        try:
-            await self._files.remove(image_id)
-        except MusterError as error:
-            log.warning("a file is left to the sweep", action="image_file_left", image=image_id, error=error.message)
+        with ExitStack() as stack:
+            async with self._database.write() as connection:
+                image = await read_owned(connection, image_id, context, "delete_image")
+                check_deletable(image)
+                # While it is open, it is known from that of another image, which may get the id from now on.
+                file = stack.enter_context(await self._opened(image_id))
+                await store.remove(connection, [image_id])
+            try:
+                if file is not None:
+                    await self._files.remove(image_id, only=file)
+            except MusterError as error:
+                log.warning(
+                    "a file is left to the sweep", action="image_file_left", image=image_id, error=error.message
+                )
 
     async def download(self, context: Context, image_id: str) -> Download:
         """An image's content, if it has any. Closing it is the caller's.
@@ -160,6 +167,13 @@ class ImageService:
         Costs as `show`: requests at the same time share their queries.
         """
         return image_spec(await self.show(context, image_id))
+
+    async def _opened(self, image_id: str) -> AbstractContextManager[Reader | None]:
+        """An image's file here, if there is one that can be opened, to be closed at the end of the block."""
+        try:
+            return closing(await self._files.open(image_id))
+        except MusterError:
+            return nullcontext()
 
     async def _change(self, context: Context, image_id: str, action: str, change: Callable[[Image], Image]) -> Image:
         async with self._database.write() as connection:

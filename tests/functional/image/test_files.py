@@ -13,6 +13,7 @@ from muster.domain.context import Context
 from muster.domain.images import Status
 from muster.domain.specs import ImageSpec
 from muster.services import image_files
+from muster.services.image_files import ImageFiles
 from muster.services.image_source import LocalImageSource
 from muster.store import images as store
 
@@ -357,6 +358,24 @@ async def test_an_upload_whose_image_is_gone_harms_no_other_of_its_id(member, cl
         response = await member.call("GET", image["file"])
         assert response.content == b"2" * 1024
         await member.delete(image["self"])
+    assert cloud.kept() == []
+
+
+async def test_a_deletion_that_is_slow_takes_no_other_image_of_its_id_along(member, cloud, monkeypatch):
+    image = await member.image()
+    await member.upload(image, b"1" * 512)
+    remove = ImageFiles.remove
+
+    async def late(files: ImageFiles, image_id: str, *arguments: object, **more: object) -> None:
+        monkeypatch.setattr(ImageFiles, "remove", remove)
+        await member.image(id=image_id)
+        await member.upload(image, b"2" * 512)
+        await remove(files, image_id, *arguments, **more)
+
+    monkeypatch.setattr(ImageFiles, "remove", late)
+    await member.delete(image["self"])
+    assert (await member.call("GET", image["file"])).content == b"2" * 512
+    await member.delete(image["self"])
     assert cloud.kept() == []
 
 

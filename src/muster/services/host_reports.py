@@ -161,7 +161,8 @@ class HostReports:
         elif order.gaps:
             await self._requests.ask_everything(order.gaps, why="gap")
         if gone:
-            await self._orders.finish_all(gone)
+            unfinished = await self._orders.finish_all(gone)
+            late -= {server.host_id for server in gone if server.id in unfinished}  # asked for again, and tried again
             async with self._database.write() as connection:
                 await host_store.raise_report_seqs(connection, {h: seq for h, seq in order.seqs.items() if h in late})
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct
 
 from muster.base.coalescer import Coalescer
-from muster.base.errors import MusterError
+from muster.base.errors import MusterError, Transient
 from muster.base.log import get_logger
 from muster.domain.context import Context
 from muster.domain.instance_actions import InstanceAction
@@ -70,14 +70,17 @@ class ServerOrders:
             await host_store.hold(connection, hearers | shares.keys())
         await host_store.release(connection, shares)
 
-    async def finish_all(self, gone: Sequence[Server]) -> None:
-        """Write these servers as deleted and free all that they held. One transaction.
+    async def finish_all(self, gone: Sequence[Server]) -> set[str]:
+        """Write these servers as deleted and free all that they held: the ids of those that a mistake kept from it.
 
-        A server that another process finished meanwhile is left alone.
+        A server that another process finished meanwhile is left alone. One transaction, or two for each halving until
+        a server that cannot be ended is alone. Raises Transient when the database is away.
         """
-        if gone:
-            await redeciding("servers.finish", lambda: self._finish_once([server.id for server in gone]))
-            self._wake()
+        if not gone:
+            return set()
+        unfinished = await self._finish_apart([server.id for server in gone])
+        self._wake()
+        return unfinished
 
     async def finish_left(self) -> None:
         """Finish the servers whose end no host will report: those without one, whose deletion was taken by a process
@@ -85,6 +88,26 @@ class ServerOrders:
         async with self._database.read() as connection:
             left = await store.read_ending(connection, seen_after=self._ports.clock() - HOST_TIMEOUT_S)
         await self.finish_all(list(left))
+
+    async def _finish_apart(self, server_ids: Sequence[str]) -> set[str]:
+        """End these together; if a mistake prevents it, by halves, so that one server keeps no other from its end."""
+        try:
+            await redeciding("servers.finish", lambda: self._finish_once(server_ids))
+        except Transient:
+            raise
+        except Exception as error:
+            if len(server_ids) > 1:
+                middle = len(server_ids) // 2
+                return await self._finish_apart(server_ids[:middle]) | await self._finish_apart(server_ids[middle:])
+            log.error(
+                "a server cannot be ended: mend what the error names, it is tried again",
+                action="servers.stuck",
+                server_id=server_ids[0],
+                error=repr(error),
+                exc_info=True,
+            )
+            return set(server_ids)
+        return set()
 
     async def _finish_once(self, server_ids: Sequence[str]) -> None:
         async with self._ports.removal() as work:

@@ -1,7 +1,9 @@
-"""What was asked of servers and is committed is never answered as a failure, whatever comes after."""
+"""What was asked of servers and is committed is never answered as a failure, whatever comes after; and one server that
+cannot be ended keeps no other from its end."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,9 @@ import pytest
 from muster.base.errors import Transient
 from muster.domain.messages import Report
 from muster.domain.reports import GuestState, ServerReport
-from muster.domain.servers import Verb
+from muster.domain.servers import Server, Verb
+from muster.services import server_orders
+from muster.store import hosts as host_store
 
 from .loop import Ear, a_loop
 
@@ -35,3 +39,55 @@ async def test_an_end_that_fails_fails_nobodys_order_and_is_made_up_for(
         assert tasks == {runs.id: "powering-off", nowhere.id: "deleting"}
         await orders.finish_left()
         assert [server.id for server in await loop.servers()] == [runs.id]
+
+
+@contextmanager
+def _stuck(server_id: str) -> Iterator[None]:
+    """A mistake keeps this server from its end."""
+    deleted = server_orders.deleted
+
+    def deleted_but_one(server: Server, now: float) -> Server:
+        if server.id == server_id:
+            raise ValueError("a mistake in its data")
+        return deleted(server, now)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(server_orders, "deleted", deleted_but_one)
+        yield
+
+
+async def test_a_server_that_cannot_be_ended_keeps_no_other_from_its_end(tmp_path: Path) -> None:
+    async with a_loop(tmp_path) as loop:
+        nowhere = [await loop.create("none") for _ in range(5)]
+        with _stuck(nowhere[2].id):
+            await asyncio.gather(*(loop.ask(server.id, Verb.DELETE) for server in nowhere))
+            assert [server.id for server in await loop.servers()] == [nowhere[2].id]
+            await loop.compute.orders.finish_left()
+        await loop.compute.orders.finish_left()
+        assert await loop.servers() == []
+
+
+async def test_reports_of_ends_one_of_which_cannot_be_written(tmp_path: Path) -> None:
+    """The host of that one is asked again, and only that host; what else was said is taken in."""
+    async with a_loop(tmp_path) as loop:
+        hosts = [Ear(loop, name, firewall=False) for name in "ab"]
+        for host in hosts:
+            await host.say_hello()
+        doomed = [await loop.create(name) for name in "aab"]
+        reports = []
+        for host, servers in ((hosts[0], doomed[:2]), (hosts[1], doomed[2:])):
+            for server in servers:
+                await loop.ask(server.id, Verb.DELETE)
+            gone = [
+                ServerReport(server_id=one.id, generation=one.generation + 1, state=GuestState.ABSENT)
+                for one in servers
+            ]
+            reports.append(Report(host_id=host.id, from_seq=0, to_seq=1, servers=tuple(gone)))
+        with _stuck(doomed[0].id):
+            await loop.reports.take(reports)
+            assert [server.id for server in await loop.servers()] == [doomed[0].id]
+        async with loop.database.read() as connection:
+            counted = await host_store.read_report_seqs(connection, [host.id for host in hosts])
+        assert [counted[host.id] for host in hosts] == [0, 1]
+        await loop.reports.take(reports[:1])
+        assert await loop.servers() == []

@@ -13,7 +13,6 @@ import msgspec
 
 from benchmarks.engines import Engine, a_postgresql, a_rabbitmq, an_etcd
 from benchmarks.free_ports import free_ports
-from benchmarks.inspection import HostList
 from benchmarks.process import family_cpu_s
 from benchmarks.stage import Stage, on_stage
 from muster.base.tasks import to_its_end
@@ -57,6 +56,18 @@ def _samples(port: int) -> dict[str, float]:
     return {name: float(value) for name, _, value in pairs}
 
 
+class HostCount(msgspec.Struct, frozen=True):
+    """How many hosts there are."""
+
+    count: int
+
+
+class Statistics(msgspec.Struct, frozen=True):
+    """Answer of `GET /os-hypervisors/statistics`."""
+
+    hypervisor_statistics: HostCount
+
+
 @asynccontextmanager
 async def a_cluster(workers: int, sim_hosts: int = 0) -> AsyncIterator[Cluster]:
     """So many workers, and simulated hosts in one process of their own; gone at the end of the block."""
@@ -91,10 +102,10 @@ async def _hosts(stage: Stage, settings: Path, sim_hosts: int) -> AsyncIterator[
             stderr=log,
             start_new_session=True,
         )
-    call = Call("GET os-hypervisors", "GET", Service.COMPUTE, "/os-hypervisors/detail?limit=1000")
+    call = Call("GET statistics", "GET", Service.COMPUTE, "/os-hypervisors/statistics")
 
     async def all_there() -> bool:
-        return len((await stage.api.get(call, HostList)).hypervisors) == min(sim_hosts, 1_000)
+        return (await stage.api.get(call, Statistics)).hypervisor_statistics.count == sim_hosts
 
     try:
         await until(all_there, "the hosts are there", timeout_s=_HOSTS_S)

@@ -76,6 +76,7 @@ _TABLE: Mapping[str, tuple[type[MusterError], str]] = {
         Conflict,
         "Unable to complete operation on network {net_id}. There are one or more ports still in use on the network.",
     ),
+    "NetworkMTUSubnetConflict": (Conflict, "MTU of {net_id} is not valid, subnet requires a minimum of {mtu}"),
     "SubnetInUse": (Conflict, "Unable to complete operation on subnet {subnet_id}: {reason}"),
     "TunnelIdInUse": (Conflict, "Unable to create the network. The tunnel ID {tunnel_id} is in use."),
     "NoNetworkAvailable": (Conflict, "Unable to create the network. No network segment is available for allocation."),

@@ -1,6 +1,6 @@
 """Subnets: their values, and the checks that Neutron makes of CIDRs, gateways, pools and IPv6 modes. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from itertools import pairwise
 
@@ -16,6 +16,8 @@ MAX_NAMESERVERS = 5
 MAX_HOST_ROUTES = 20
 IPV6_MODES = ("dhcpv6-stateful", "dhcpv6-stateless", "slaac")
 AUTO_MODES = ("dhcpv6-stateless", "slaac")
+#: Below that, IPv6 must not be used at all (RFC 8200, section 5).
+MIN_MTU_IPV6 = 1_280
 SERVICE_TYPE_PREFIXES = ("network:", "compute:", "baremetal:")
 
 
@@ -85,6 +87,12 @@ class SubnetChanges(Struct, frozen=True, kw_only=True):
     allocation_pools: tuple[Pool, ...] | UnsetType = UNSET
     service_types: tuple[str, ...] | UnsetType = UNSET
     dns_publish_fixed_ip: bool | UnsetType = UNSET
+
+
+def check_mtu(network_id: str, mtu: int, subnets: Iterable[Subnet]) -> None:
+    """Whether these subnets may be on a network with this MTU. Raises Conflict, as Neutron does."""
+    if mtu < MIN_MTU_IPV6 and any(subnet.ip_version == 6 for subnet in subnets):
+        raise network_error("NetworkMTUSubnetConflict", net_id=network_id, mtu=MIN_MTU_IPV6)
 
 
 def completed(draft: NewSubnet, now: float) -> Subnet:

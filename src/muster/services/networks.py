@@ -22,6 +22,7 @@ from muster.domain.networks import (
 )
 from muster.domain.ports import DHCP_OWNER
 from muster.domain.quotas import Ask
+from muster.domain.subnets import check_mtu
 from muster.services.addresses import close_pools
 from muster.services.network_access import check_owner, first_refusal, scope_of, seen_network
 from muster.services.port_batch import PortBatch
@@ -92,6 +93,9 @@ class Networks:
                 check_owner(context, network.project_id, "update_network")
                 if network.shared and fields.get("shared") is False:
                     await self._check_unshare(connection, network)
+                if "mtu" in fields:
+                    subnets = await subnet_store.read_of_network(connection, network_id)
+                    check_mtu(network_id, int(str(fields["mtu"])), subnets)
                 await store.change(connection, network_id, fields, self._batch.clock())
                 if fields.get("is_default"):
                     await store.unset_default(connection, network_id)

@@ -24,6 +24,7 @@ from muster.domain.subnets import (
     Subnet,
     SubnetChanges,
     check,
+    check_mtu,
     check_overlap,
     chosen_from,
     completed,
@@ -61,7 +62,7 @@ class Subnets:
 
         async def decide() -> list[Subnet]:
             async with self._batch.transaction(network_ids, changes_subnets=True) as work:
-                await self._check_networks(work.connection, context, network_ids, "create_subnet")
+                await self._check_networks(work.connection, context, made)
                 await self._insert(work, made)
                 found = await store.read(work.connection, [subnet.id for subnet in made])
             return [found[subnet.id] for subnet in made]
@@ -171,12 +172,12 @@ class Subnets:
         await store.remove(connection, [subnet.id])
         await work.telling.servers_changed(servers)
 
-    async def _check_networks(
-        self, connection: Connection, context: Context, network_ids: Sequence[str], action: str
-    ) -> None:
-        networks = await network_store.read(connection, network_ids)
-        for network_id in network_ids:
-            check_owner(context, seen_network(networks, network_id, context).project_id, action)
+    async def _check_networks(self, connection: Connection, context: Context, made: Sequence[Subnet]) -> None:
+        networks = await network_store.read(connection, {subnet.network_id for subnet in made})
+        for subnet in made:
+            network = seen_network(networks, subnet.network_id, context)
+            check_owner(context, network.project_id, "create_subnet")
+            check_mtu(network.id, network.mtu, [subnet])
 
     async def _own(self, context: Context, subnet_id: str, action: str) -> Subnet:
         async with self._database.read() as connection:

@@ -238,3 +238,19 @@ async def test_a_subnet_whose_network_goes_meanwhile_is_not_found(member, monkey
     for method, body in (("PUT", {"subnet": {"name": "n"}}), ("DELETE", None)):
         response = await member.call(method, f"/v2.0/subnets/{subnet['id']}", body)
         assert (response.status_code, error(response)) == (404, "SubnetNotFound")
+
+
+async def test_ipv6_needs_its_least_mtu(member):
+    """RFC 8200, section 5: no kernel takes an IPv6 address on a smaller link."""
+    small = await member.network(mtu=1279)
+    await member.subnet(small)
+    body = {"network_id": small["id"], "cidr": "fd00:1::/64", "ip_version": 6}
+    response = await member.call("POST", "/v2.0/subnets", {"subnet": body})
+    assert (response.status_code, error(response)) == (409, "NetworkMTUSubnetConflict")
+    assert len((await member.get(f"/v2.0/networks/{small['id']}"))["network"]["subnets"]) == 1
+    path = f"/v2.0/networks/{small['id']}"
+    await member.put(path, {"network": {"mtu": 1280}})
+    await member.post("/v2.0/subnets", {"subnet": body})
+    response = await member.call("PUT", path, {"network": {"mtu": 1279}})
+    assert (response.status_code, error(response)) == (409, "NetworkMTUSubnetConflict")
+    assert (await member.get(path))["network"]["mtu"] == 1280

@@ -29,6 +29,7 @@ class Telling:
         self._connection = connection
         self._clock = clock
         self._changes: list[Change] = []
+        self._real_hosts: bool | None = None
 
     @property
     def host_ids(self) -> set[str]:
@@ -58,7 +59,7 @@ class Telling:
 
         They are told anew as a whole, with all members: where only members changed, `members_changed` costs less.
         """
-        if not group_ids or not await host_store.any_firewall(self._connection):
+        if not group_ids or not await self._any_real_host():
             return
         await member_store.log.raise_generations(self._connection, group_ids)
         referring = await member_store.read_referring(self._connection, group_ids)
@@ -75,7 +76,7 @@ class Telling:
         three for the batch; one where no host enforces groups. None depends on the number of members.
         """
         changed = member_changes(before, after)
-        if not changed or not await host_store.any_firewall(self._connection):
+        if not changed or not await self._any_real_host():
             return
         generations = await member_store.log.raise_generations(self._connection, changed)
         referring = await member_store.read_referring(self._connection, generations)
@@ -95,10 +96,12 @@ class Telling:
         """Ports were bound to hosts, or are bound no more: note which hosts this makes members of their networks.
 
         Only the first port of a network on a host and the last are news, told to the network's other members. One
-        query where no host has tunnels, two where nothing is news; none depends on the number of ports.
+        query where no host has tunnels, three where nothing is news; none depends on the number of ports.
         """
         named = {binding.hostname for binding in (*came, *went)} - {""}
-        ends = await host_store.read_tunnels(self._connection, named) if named else {}
+        if not named or not await self._any_real_host():
+            return
+        ends = await host_store.read_tunnels(self._connection, named)
         if ends:
             peers = {Peer(one.network_id, *ends[one.hostname]) for one in came if one.hostname in ends}
             joined = await network_store.join(self._connection, peers)
@@ -108,6 +111,13 @@ class Telling:
     async def hosts_introduced(self, host_ids: Collection[str]) -> None:
         """Hosts have said who they are: note where they are members, if it is not what was known. Two queries."""
         await self._note_members(*await network_store.settle(self._connection, host_ids))
+
+    async def _any_real_host(self) -> bool:
+        """Whether any host enforces groups and may have tunnels. One query per transaction: hosts that this one places
+        servers on were there before it asked."""
+        if self._real_hosts is None:
+            self._real_hosts = await host_store.any_firewall(self._connection)
+        return self._real_hosts
 
     async def _note_members(self, joined: Sequence[Peer], left: Sequence[Peer]) -> None:
         """Log a step of each network of these, and note it for all its members; new ones need the whole list."""

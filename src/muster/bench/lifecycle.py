@@ -53,6 +53,8 @@ class Lifecycle:
 
     async def live(self, record: ServerRecord) -> None:
         """Create one server with a POST of its own and follow it until it is ready, has failed or, rolling, is gone."""
+        if self._options.rate_per_s is not None:
+            await asyncio.sleep(max(0.0, record.index / self._options.rate_per_s - self._now()))
         async with self._not_ready:
             async with self._in_flight:
                 accepted = await self._step(Phase.CREATE, record, self._request(record))

@@ -23,6 +23,7 @@ class ServersOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     concurrency   requests that create or delete a server, in flight at a time; None: all at once
     max_alive     servers that exist and are not ready yet, at a time; None: no limit
+    rate_per_s    requests to create per second, whatever has become of those before (open loop); None: all at once
     rolling       each server is deleted as soon as it is ready or has failed; `max_alive` then counts all that exist
     image, flavor None: the only one there is; for flavors the smallest
     network       "auto": the only one that is not external
@@ -40,6 +41,7 @@ class ServersOptions(msgspec.Struct, frozen=True, kw_only=True):
     count: int = 40
     concurrency: int | None = None
     max_alive: int | None = None
+    rate_per_s: float | None = None
     rolling: bool = False
     image: str | None = None
     flavor: str | None = None
@@ -70,7 +72,8 @@ class ServersOptions(msgspec.Struct, frozen=True, kw_only=True):
     def crowd(self) -> str:
         """How many servers, and how many of them at a time, in words."""
         most = self.max_alive if self.max_alive is not None and self.max_alive < self.count else None
-        return f"{self.count:,} servers" + (" at once" if most is None else f", {most:,} at a time")
+        pace = " at once" if self.rate_per_s is None else f", {self.rate_per_s:g} per second"
+        return f"{self.count:,} servers" + (pace if most is None else f", {most:,} at a time")
 
     @property
     def wants_key(self) -> bool:
@@ -88,6 +91,8 @@ def _problems(options: ServersOptions) -> list[str]:
         (1 <= options.count <= MAX_COUNT, f"the count must be between 1 and {MAX_COUNT}"),
         (options.concurrency is None or options.concurrency >= 1, "the concurrency must be at least 1"),
         (options.max_alive is None or options.max_alive >= 1, "max_alive must be at least 1"),
+        (options.rate_per_s is None or 0 < options.rate_per_s < float("inf"), "the rate must be more than 0"),
+        (not (options.batch and options.rate_per_s), "one batch creates all servers at once: it has no rate"),
         (0 < options.timeout_s < float("inf"), "the timeout must be more than 0 s"),
         (options.wants(Phase.CREATE), "the phases must include create: there is nothing to measure without it"),
         (

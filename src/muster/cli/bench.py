@@ -36,6 +36,7 @@ def bench() -> None:
 @click.option("--phases", default=_ALL_PHASES, show_default=True, help="create,delete for simulated servers.")
 @click.option("--concurrency", type=int, help="Requests to create or delete in flight.  [default: all at once]")
 @click.option("--max-alive", type=int, help="At most so many servers that are not ready yet.  [default: no limit]")
+@click.option("--rate", "rate_per_s", type=float, help="Requests to create per second.  [default: all at once]")
 @click.option("--rolling", is_flag=True, help="Delete each server once it is ready; --max-alive then counts all.")
 @click.option("--batch", is_flag=True, help="One request with min_count instead of one per server.")
 @click.option("--key", is_flag=True, help="Make an ed25519 key pair for the servers, and remove it afterwards.")

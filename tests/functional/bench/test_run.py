@@ -167,6 +167,15 @@ async def test_servers_that_are_not_ready_are_bounded(lab: Lab) -> None:
     assert cloud.most_building <= 3
 
 
+async def test_a_rate_is_kept_whatever_becomes_of_those_before(lab: Lab) -> None:
+    await lab.cloud(build_s=2.0)
+    result = await run_servers(lab.options(count=10, rate_per_s=50.0))
+    assert result.ok, result.faults
+    asked = [record.requested_at_s or 0.0 for record in result.servers]
+    assert all(at_s >= index / 50.0 for index, at_s in enumerate(asked))
+    assert asked[-1] < min(record.active_at_s or 0.0 for record in result.servers), "it waited for an answer"
+
+
 async def test_rolling_servers_make_room_for_each_other(lab: Lab) -> None:
     cloud = await lab.cloud(error_every=4)
     result = await run_servers(lab.options(count=9, max_alive=3, rolling=True))

@@ -15,6 +15,9 @@ from muster.bench.options import Phase, ServersOptions, parse_phases
         {"count": 10**9},
         {"concurrency": 0},
         {"max_alive": 0},
+        {"rate_per_s": 0.0},
+        {"rate_per_s": float("nan")},
+        {"rate_per_s": 3.0, "batch": True},
         {"timeout_s": 0.0},
         {"timeout_s": float("nan")},
         {"phases": ()},
@@ -61,7 +64,13 @@ def test_a_login_needs_a_key() -> None:
 
 
 @pytest.mark.parametrize(
-    ("max_alive", "said"), [(None, "10 servers at once"), (10, "10 servers at once"), (2, "10 servers, 2 at a time")]
+    ("options", "said"),
+    [
+        ({}, "10 servers at once"),
+        ({"max_alive": 10}, "10 servers at once"),
+        ({"max_alive": 2}, "10 servers, 2 at a time"),
+        ({"rate_per_s": 2.5}, "10 servers, 2.5 per second"),
+    ],
 )
-def test_how_many_at_a_time_is_said(max_alive: int | None, said: str) -> None:
-    assert ServersOptions(count=10, max_alive=max_alive).crowd == said
+def test_how_many_at_a_time_is_said(options: dict[str, Any], said: str) -> None:
+    assert ServersOptions(count=10, **options).crowd == said

@@ -4,8 +4,13 @@ from prometheus_client import Counter, Gauge, Histogram
 
 _SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000)
 _TIMES_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+# For what is judged by percentiles: each bound is at most twice the one before.
+_FINE_S = (
+    *(0.001, 0.0015, 0.002, 0.003, 0.004, 0.005, 0.007, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.07, 0.1, 0.15),
+    *(0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0),
+)
 
-BATCH_ITEMS = Histogram("muster_batch_items", "Items in a coalescer's batch", ["coalescer"], buckets=_SIZES)
+BATCH_ITEMS = Histogram("muster_batch_items", "Items in a batch", ["coalescer"], buckets=_SIZES)
 BATCH_SECONDS = Histogram("muster_batch_seconds", "Time a batch took", ["coalescer"], buckets=_TIMES_S)
 QUEUE_ITEMS = Gauge("muster_queue_items", "Items that wait behind the batch in flight", ["coalescer"])
 QUEUE_SECONDS = Histogram("muster_queue_seconds", "Wait of a batch's first item", ["coalescer"], buckets=_TIMES_S)
@@ -25,7 +30,7 @@ RESYNCS = Counter("muster_resyncs_total", "Hosts that were sent, or asked for, e
 MESSAGES = Counter("muster_messages_total", "Messages on the bus", ["direction"])
 HEARTBEATS = Counter("muster_heartbeats_total", "Heartbeats among the messages from hosts")
 PUBLISH_SECONDS = Histogram("muster_bus_publish_seconds", "Until the bus had taken a batch", buckets=_TIMES_S)
-DELIVERY_SECONDS = Histogram("muster_bus_delivery_seconds", "From publishing to reading a message", buckets=_TIMES_S)
+DELIVERY_SECONDS = Histogram("muster_bus_delivery_seconds", "From publishing to reading a message", buckets=_FINE_S)
 NFT_TRANSACTIONS = Counter("muster_nft_transactions_total", "Changes of the host's firewall, each of them atomic")
 NETLINK_SENDS = Counter(
     "muster_netlink_sends_total", "Times that links were asked about or changed, up to 128 at a time"

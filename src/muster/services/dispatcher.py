@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from muster.base.clock import Clock
 from muster.base.errors import MusterError, Stale, Transient
 from muster.base.log import get_logger
-from muster.base.metrics import MESSAGES, OUTBOX_SECONDS, RESYNCS
+from muster.base.metrics import BATCH_ITEMS, BATCH_SECONDS, MESSAGES, OUTBOX_SECONDS, RESYNCS
 from muster.base.tasks import to_its_end
 from muster.bus.protocol import Bus
 from muster.domain.messages import Desired, encode, host_topic
@@ -108,7 +108,10 @@ class Dispatcher:
                     async with _kept(claiming):
                         began = time.monotonic()
                         await self._publish_apart(notes)
-                        await asyncio.sleep(min(_REST_MAX_S, _REST_TIMES * (time.monotonic() - began)))
+                        took_s = time.monotonic() - began
+                        BATCH_ITEMS.labels("outbox").observe(len(notes))
+                        BATCH_SECONDS.labels("outbox").observe(took_s)
+                        await asyncio.sleep(min(_REST_MAX_S, _REST_TIMES * took_s))
                     return len(notes)
 
     async def _publish_apart(self, notes: Sequence[Note]) -> None:

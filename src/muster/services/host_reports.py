@@ -19,7 +19,7 @@ import msgspec
 from muster.base.clock import Clock
 from muster.base.errors import Transient
 from muster.base.log import get_logger
-from muster.base.metrics import HEARTBEATS, MESSAGES, PHASE_SECONDS, STATE_CHANGES
+from muster.base.metrics import BATCH_ITEMS, BATCH_SECONDS, HEARTBEATS, MESSAGES, PHASE_SECONDS, STATE_CHANGES
 from muster.bus.protocol import Bus, Subscription
 from muster.domain.messages import (
     CONTROL_TOPIC,
@@ -90,7 +90,9 @@ class HostReports:
                 messages = [message for message in map(_decoded, bodies) if message is not None]
                 MESSAGES.labels("from_hosts").inc(len(messages))
                 HEARTBEATS.inc(sum(isinstance(message, Heartbeat) for message in messages))
-                await at_last("reports", partial(self._take_apart, messages))
+                BATCH_ITEMS.labels("reports").observe(len(messages))
+                with BATCH_SECONDS.labels("reports").time():
+                    await at_last("reports", partial(self._take_apart, messages))
         finally:
             await self._postponed.cancel()
             await subscription.close()  # another worker reads on

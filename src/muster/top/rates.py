@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
+from muster.base.percentile import histogram_quantile
 from muster.domain.timeline import STEPS
 from muster.top.scrape import Key, Scrape, answering
 
@@ -142,21 +143,7 @@ class _Growth:
         for found, value in self._sums.get(f"{name}_bucket", {}).items():
             if wanted <= set(found):
                 buckets[float(dict(found)["le"])] += value
-        return _quantile(sorted(buckets.items()), share)
-
-
-def _quantile(buckets: Sequence[tuple[float, float]], share: float) -> float:
-    if not buckets or not buckets[-1][1]:
-        return 0.0
-    rank = share * buckets[-1][1]
-    low, below = 0.0, 0.0
-    for bound, count in buckets:
-        if count >= rank:
-            if bound == float("inf"):
-                return low
-            return low + (bound - low) * (rank - below) / (count - below)
-        low, below = bound, count
-    return low
+        return histogram_quantile(sorted(buckets.items()), share)
 
 
 def _waits(grown: _Growth) -> list[Wait]:

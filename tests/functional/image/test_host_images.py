@@ -220,6 +220,22 @@ async def test_a_cancelled_download_ends_with_its_thread(cloud: Cloud, content: 
         assert time.monotonic() - began < 300
 
 
+async def test_downloads_that_wait_take_nobodys_thread(cloud: Cloud, content: bytes, tmp_path: Path) -> None:
+    """asyncio's own threads are five more than the processors at the most: guests' steps need them."""
+    images = [cloud.add(content) for _ in range(40)]
+    async with cutting(cloud.url, lambda _: None) as url:
+        source = HttpImageSource(url, cloud.held(*images), silence_s=600.0)
+        fetching = [asyncio.create_task(source.fetch(image, tmp_path / image.id)) for image in images]
+        await asyncio.sleep(0.5)  # until they wait for an answer, or for their turn
+        async with asyncio.timeout(60):
+            await asyncio.to_thread(time.monotonic)
+        for task in fetching:
+            task.cancel()
+        assert {type(end) for end in await asyncio.gather(*fetching, return_exceptions=True)} == {
+            asyncio.CancelledError
+        }
+
+
 async def test_memory_does_not_grow_with_the_image(cloud: Cloud, tmp_path: Path) -> None:
     size = 200_000_000
     image_id = new_uuid()

@@ -28,7 +28,7 @@ FLAVOR = "m1.tiny"
 YARDSTICK = "one worker, in the same run"
 SMALL = "MUSTER_BENCH_WORKERS"
 # Of the burst's rate with the first number of workers, and the same for all. A server made alone costs workers several
-# times what one of a burst does, so that a third would keep the processors as busy as the burst.
+# times what one of a burst does: a share that is to leave processors free is much smaller than it looks.
 _STEADY_SHARE = 1 / 8
 
 

@@ -6,6 +6,7 @@ from muster.base.clock import Clock
 from muster.base.errors import Conflict, Invalid, NotFound
 from muster.domain.aggregates import ZONE_KEY, Aggregate, NewAggregate, check_zone
 from muster.domain.hypervisors import Hypervisor
+from muster.services.redecide import redeciding_calls
 from muster.store import aggregates as store
 from muster.store import hypervisors as host_store
 from muster.store.engine import Connection, Database, Violation
@@ -28,6 +29,7 @@ class Aggregates:
         async with self._database.read() as connection:
             return _one(await store.read(connection, aggregate_id), aggregate_id)
 
+    @redeciding_calls("aggregates")
     async def create(self, new: NewAggregate) -> Aggregate:
         """Make an aggregate. Raises Conflict for a name that is taken."""
         try:
@@ -38,6 +40,7 @@ class Aggregates:
             raise _taken(new.name) from error
         return made
 
+    @redeciding_calls("aggregates")
     async def update(self, aggregate_id: int, name: str | None, zone: str | None, *, rezone: bool) -> Aggregate:
         """Change an aggregate's name, and with `rezone` its zone. Raises NotFound, Conflict."""
         try:
@@ -53,6 +56,7 @@ class Aggregates:
             raise _taken(name or "") from error
         return changed
 
+    @redeciding_calls("aggregates")
     async def set_metadata(self, aggregate_id: int, metadata: Mapping[str, str | None]) -> Aggregate:
         """Add to an aggregate's metadata, or with None take from it; the zone is one of its keys.
 
@@ -69,6 +73,7 @@ class Aggregates:
             [changed] = await store.read(connection, aggregate_id)
         return changed
 
+    @redeciding_calls("aggregates")
     async def add_host(self, aggregate_id: int, hostname: str) -> Aggregate:
         """Put a host into an aggregate, and so into its zone. Raises NotFound, Conflict."""
         try:
@@ -85,6 +90,7 @@ class Aggregates:
             raise Conflict(message, code="compute.aggregate_host") from error
         return changed
 
+    @redeciding_calls("aggregates")
     async def remove_host(self, aggregate_id: int, hostname: str) -> Aggregate:
         """Take a host out of an aggregate. Raises NotFound, Conflict while its zone would change with servers in it."""
         async with self._database.write() as connection:
@@ -99,6 +105,7 @@ class Aggregates:
             [changed] = await store.read(connection, aggregate_id)
         return changed
 
+    @redeciding_calls("aggregates")
     async def delete(self, aggregate_id: int) -> None:
         """Delete an aggregate. Raises NotFound, Invalid while it has hosts."""
         async with self._database.write() as connection:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from muster.base.clock import Clock
 from muster.base.errors import Forbidden, Invalid, NotFound
@@ -22,6 +23,7 @@ from muster.domain.projects import clean_name
 from muster.domain.roles import Role
 from muster.domain.tokens import Token
 from muster.services.passwords import MAX_LENGTH, Passwords
+from muster.services.redecide import redeciding_calls
 from muster.services.refusals import refusing
 from muster.services.revocations import Revocations
 from muster.services.rights import read_roles
@@ -88,21 +90,27 @@ class ApplicationCredentials:
             raise Invalid("An application credential must expire in the future")
         secret = ask.secret or new_secret(64)
         secret_hash = await self._passwords.hash(secret)
+        empty = ApplicationCredential(
+            id=new_hex(),
+            name=clean_name(ask.name),
+            user_id=user_id,
+            project_id=token.project_id,
+            role_ids=(),
+            description=ask.description,
+            expires_at_s=ask.expires_at_s,
+            unrestricted=ask.unrestricted,
+        )
+        return Made(await self._insert(token, ask, CredentialLogin(empty, secret_hash)), secret)
+
+    @redeciding_calls("application_credentials")
+    async def _insert(self, token: Token, ask: CredentialAsk, empty: CredentialLogin) -> ApplicationCredential:
+        """The credential, with the roles that it gets."""
         with refusing("application_credential", ask.name):
             async with self._revocations.write() as change:
-                held = await _held_roles(change.connection, token)
-                credential = ApplicationCredential(
-                    id=new_hex(),
-                    name=clean_name(ask.name),
-                    user_id=user_id,
-                    project_id=token.project_id,
-                    role_ids=_choose_roles(ask, held),
-                    description=ask.description,
-                    expires_at_s=ask.expires_at_s,
-                    unrestricted=ask.unrestricted,
-                )
-                await store.insert(change.connection, [CredentialLogin(credential, secret_hash)])
-        return Made(credential, secret)
+                role_ids = _choose_roles(ask, await _held_roles(change.connection, token))
+                credential = replace(empty.credential, role_ids=role_ids)
+                await store.insert(change.connection, [replace(empty, credential=credential)])
+        return credential
 
     def require_owner(self, context: Context, user_id: str) -> None:
         """Raise Forbidden unless the caller is that user: not even an admin makes credentials for others."""
@@ -125,6 +133,7 @@ class ApplicationCredentials:
         async with self._db.read() as connection:
             return await _read_one(connection, user_id, credential_id)
 
+    @redeciding_calls("application_credentials")
     async def delete(self, context: Context, token: Token, user_id: str, credential_id: str) -> None:
         """Delete a user's credential, and void the tokens made with it. Raises Forbidden, NotFound."""
         if context.user_id != user_id and not context.is_admin:

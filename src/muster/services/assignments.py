@@ -15,6 +15,7 @@ from muster.domain.groups import Group
 from muster.domain.projects import Project
 from muster.domain.roles import Role
 from muster.domain.users import User
+from muster.services.redecide import redeciding_calls
 from muster.services.refusals import refusing
 from muster.services.revocations import Change, Revocations
 from muster.services.rights import read_above
@@ -58,6 +59,7 @@ class Assignments:
         self._db = db
         self._revocations = revocations
 
+    @redeciding_calls("assignments")
     async def grant(self, grant: Grant) -> None:
         """Give a user or group a role; nothing changes if it has it.
 
@@ -78,6 +80,7 @@ class Assignments:
             if not await store.exists(connection, grant):
                 raise NotFound(_missing(grant))
 
+    @redeciding_calls("assignments")
     async def take_away(self, grant: Grant) -> None:
         """Take a role from a user or group. Raises NotFound if it was not granted. Up to six statements."""
         async with self._revocations.write() as change:

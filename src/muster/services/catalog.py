@@ -9,6 +9,7 @@ from muster.base.ids import new_hex
 from muster.domain.attribute_filters import Filter, Listing, Page
 from muster.domain.catalog import CatalogService, Endpoint, Region
 from muster.domain.patches import EndpointPatch, RegionPatch, ServicePatch, changed
+from muster.services.redecide import redeciding_calls
 from muster.services.refusals import refusing
 from muster.store import catalog as store
 from muster.store.engine import Connection, Database
@@ -32,6 +33,7 @@ class Catalog:
         async with self._db.read() as connection:
             return await _region(connection, region_id)
 
+    @redeciding_calls("catalog")
     async def create_region(self, patch: RegionPatch) -> Region:
         """A new region, by its own id or a random one. Raises Conflict, Invalid for a parent that does not exist."""
         region_id = patch.id if patch.id is not UNSET else new_hex()
@@ -41,6 +43,7 @@ class Catalog:
                 await store.insert(connection, [region])
         return region
 
+    @redeciding_calls("catalog")
     async def update_region(self, region_id: str, patch: RegionPatch) -> Region:
         """Change a region. Raises NotFound, Invalid for a parent that does not exist or a circle."""
         with refusing("region", gone=Invalid("Could not find the parent region.")):
@@ -50,6 +53,7 @@ class Catalog:
                 await store.save(connection, region)
         return region
 
+    @redeciding_calls("catalog")
     async def delete_region(self, region_id: str) -> None:
         """Delete a region. Raises NotFound, Forbidden while something is in it."""
         used = Forbidden(f"Unable to delete region {region_id} because it or its child regions have endpoints.")
@@ -68,6 +72,7 @@ class Catalog:
         async with self._db.read() as connection:
             return await _service(connection, service_id)
 
+    @redeciding_calls("catalog")
     async def create_service(self, patch: ServicePatch) -> CatalogService:
         """A new service. Raises Invalid without a type."""
         if patch.type is UNSET:
@@ -77,6 +82,7 @@ class Catalog:
             await store.insert(connection, [service])
         return service
 
+    @redeciding_calls("catalog")
     async def update_service(self, service_id: str, patch: ServicePatch) -> CatalogService:
         """Change a service. Raises NotFound."""
         async with self._db.write() as connection:
@@ -84,6 +90,7 @@ class Catalog:
             await store.save(connection, service)
         return service
 
+    @redeciding_calls("catalog")
     async def delete_service(self, service_id: str) -> None:
         """Delete a service with its endpoints. Raises NotFound."""
         async with self._db.write() as connection:
@@ -100,6 +107,7 @@ class Catalog:
         async with self._db.read() as connection:
             return await _endpoint(connection, endpoint_id)
 
+    @redeciding_calls("catalog")
     async def create_endpoint(self, patch: EndpointPatch) -> Endpoint:
         """A new endpoint; its region is made if it is named by `region`. Raises Invalid for a service not there."""
         if patch.service_id is UNSET or patch.interface is UNSET or patch.url is UNSET:
@@ -112,6 +120,7 @@ class Catalog:
                 await store.insert(connection, [endpoint])
         return endpoint
 
+    @redeciding_calls("catalog")
     async def update_endpoint(self, endpoint_id: str, patch: EndpointPatch) -> Endpoint:
         """Change an endpoint. Raises NotFound, Invalid for a service or region that does not exist."""
         with refusing("endpoint", gone=Invalid("Could not find the service or region of the endpoint.")):
@@ -121,6 +130,7 @@ class Catalog:
                 await store.save(connection, endpoint)
         return endpoint
 
+    @redeciding_calls("catalog")
     async def delete_endpoint(self, endpoint_id: str) -> None:
         """Delete an endpoint. Raises NotFound."""
         async with self._db.write() as connection:

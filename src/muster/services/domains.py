@@ -13,6 +13,7 @@ from muster.domain.projects import Project
 from muster.domain.resource_options import require_mutable
 from muster.domain.tag_filters import TagFilter
 from muster.services.projects import apply_patch
+from muster.services.redecide import redeciding_calls
 from muster.services.refusals import refusing
 from muster.services.revocations import Revocations
 from muster.store import projects as store
@@ -28,6 +29,7 @@ class Domains:
         self._db = db
         self._revocations = revocations
 
+    @redeciding_calls("domains")
     async def create(self, patch: ProjectPatch) -> Project:
         """A new domain. Raises Invalid, also where it is said to be in another, Conflict for a taken name."""
         if patch.domain_id or patch.parent_id:
@@ -52,6 +54,7 @@ class Domains:
         async with self._db.read() as connection:
             return await store.read_listing(connection, filters, page, is_domain=True, tags=TagFilter())
 
+    @redeciding_calls("domains")
     async def update(self, domain_id: str, patch: ProjectPatch) -> Project:
         """Change a domain. Disabling it voids the tokens of its users and projects.
 
@@ -68,6 +71,7 @@ class Domains:
                 await store.save(change.connection, new)
         return new
 
+    @redeciding_calls("domains")
     async def delete(self, domain_id: str) -> None:
         """Delete a disabled domain with all its users, groups, projects, roles and assignments, and void its tokens.
 

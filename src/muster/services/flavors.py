@@ -10,7 +10,7 @@ from muster.base.errors import Conflict, NotFound
 from muster.domain.context import Context
 from muster.domain.flavors import Flavor, FlavorQuery, FlavorTable
 from muster.services.project_ids import check_project
-from muster.services.redecide import redecided
+from muster.services.redecide import redecided, redeciding_calls
 from muster.store import flavors as store
 from muster.store.engine import Connection, Database, Violation
 from muster.store.violations import FOREIGN_KEY
@@ -30,6 +30,7 @@ class Flavors:
             redecided("flavors.read", self._read), name="flavors.read"
         )
 
+    @redeciding_calls("flavors")
     async def ensure(self, wanted: Sequence[Flavor]) -> None:
         """Make these flavors in a cloud that has none: one that was deleted on purpose does not come back."""
         async with self._database.write() as connection:
@@ -49,6 +50,7 @@ class Flavors:
             raise _not_found(flavor_id)
         return flavor
 
+    @redeciding_calls("flavors")
     async def create(self, flavor: Flavor) -> Flavor:
         """Make a flavor. Raises Conflict for a name or an id that is taken."""
         dated = self._dated(flavor)
@@ -61,18 +63,21 @@ class Flavors:
             raise Conflict(f"Flavor with ID {flavor.id} already exists.", code="compute.flavor_id") from error
         return dated
 
+    @redeciding_calls("flavors")
     async def describe(self, flavor_id: str, description: str | None) -> Flavor:
         """Change a flavor's description. Raises NotFound."""
         async with self._database.write() as connection:
             flavor = await self._locked(connection, flavor_id)
             return await self._write(connection, replace(flavor, description=description))
 
+    @redeciding_calls("flavors")
     async def merge_extra_specs(self, flavor_id: str, specs: Mapping[str, str]) -> Flavor:
         """Add extra specs to a flavor, or change them; its servers keep theirs. Raises NotFound."""
         async with self._database.write() as connection:
             flavor = await self._locked(connection, flavor_id)
             return await self._write(connection, replace(flavor, extra_specs={**flavor.extra_specs, **specs}))
 
+    @redeciding_calls("flavors")
     async def delete_extra_spec(self, flavor_id: str, key: str) -> None:
         """Take an extra spec from a flavor. Raises NotFound."""
         async with self._database.write() as connection:
@@ -82,6 +87,7 @@ class Flavors:
                 raise no_extra_spec(flavor_id, key)
             await self._write(connection, replace(flavor, extra_specs=kept))
 
+    @redeciding_calls("flavors")
     async def delete(self, flavor_id: str) -> None:
         """Delete a flavor; servers made of it keep their picture of it. Raises NotFound."""
         async with self._database.write() as connection:
@@ -98,6 +104,7 @@ class Flavors:
             raise NotFound("Access list not available for public flavors.", code="compute.flavor_public")
         return sorted(table.access.get(flavor_id, ()))
 
+    @redeciding_calls("flavors")
     async def add_access(self, flavor_id: str, project_id: str) -> None:
         """Give a flavor to a project. Raises NotFound, Invalid for no project, Conflict for one that has it."""
         try:
@@ -112,6 +119,7 @@ class Flavors:
                 code="compute.flavor_access",
             ) from error
 
+    @redeciding_calls("flavors")
     async def remove_access(self, flavor_id: str, project_id: str) -> None:
         """Take a flavor from a project. Raises NotFound for a flavor that is not, or a project that has it not."""
         async with self._database.write() as connection:

@@ -17,6 +17,7 @@ from muster.domain.patches import GroupPatch, changed
 from muster.domain.policies import Rule, allows
 from muster.domain.projects import clean_name
 from muster.domain.users import User
+from muster.services.redecide import redeciding_calls
 from muster.services.refusals import refusing
 from muster.services.revocations import Revocations
 from muster.store import groups as store
@@ -32,6 +33,7 @@ class Groups:
         self._db = db
         self._revocations = revocations
 
+    @redeciding_calls("groups")
     async def create(self, context: Context, patch: GroupPatch) -> Group:
         """A new group in a domain (by default the caller's own). Raises Invalid, NotFound, Conflict."""
         domain_id = patch.domain_id or context.domain_id or context.project_domain_id
@@ -60,6 +62,7 @@ class Groups:
             await _read_one(connection, group_id)
             return await store.read_members(connection, group_id, filters, page)
 
+    @redeciding_calls("groups")
     async def update(self, group_id: str, patch: GroupPatch) -> Group:
         """Change a group. Raises NotFound, Invalid, Conflict for a taken name."""
         with refusing("group", patch.name):
@@ -71,6 +74,7 @@ class Groups:
                 await store.save(change.connection, new)
         return new
 
+    @redeciding_calls("groups")
     async def delete(self, group_id: str) -> None:
         """Delete a group, and void its users' tokens. Raises NotFound."""
         async with self._revocations.write() as change:
@@ -79,6 +83,7 @@ class Groups:
             await store.remove(change.connection, group_id)
             change.revoke(*(subjects.of_user(user_id) for user_id in members[group_id]))
 
+    @redeciding_calls("groups")
     async def add_member(self, group_id: str, user_id: str) -> None:
         """Put a user into a group. Raises NotFound."""
         with refusing("membership"):
@@ -95,6 +100,7 @@ class Groups:
             if not await store.has_member(connection, group_id, user_id):
                 raise NotFound(f"User '{user_id}' not found in group '{group_id}'")
 
+    @redeciding_calls("groups")
     async def remove_member(self, group_id: str, user_id: str) -> None:
         """Take a user out of a group, and void the user's tokens. Raises NotFound."""
         async with self._revocations.write() as change:

@@ -15,6 +15,7 @@ from muster.domain.hypervisors import (
     id_prefix,
     zones_of,
 )
+from muster.services.redecide import redeciding_calls
 from muster.store import hypervisors as store
 from muster.store.engine import Database, Violation
 
@@ -74,6 +75,7 @@ class Hypervisors:
         """The availability zones. One query."""
         return zones_of(await self.page(HypervisorQuery()))
 
+    @redeciding_calls("hypervisors")
     async def change(self, host: Hypervisor, values: Mapping[str, Any]) -> Hypervisor:
         """Write `disabled`, `disabled_reason`, `forced_down` of a host. Raises NotFound if it is gone meanwhile."""
         async with self._database.write() as connection:
@@ -81,6 +83,7 @@ class Hypervisors:
                 raise NotFound(f"Compute host {host.hostname} could not be found.", code="compute.host")
             return (await store.read(connection, [host.id]))[host.id]
 
+    @redeciding_calls("hypervisors")
     async def delete(self, host: Hypervisor) -> None:
         """Forget a host until its agent says hello again. Raises Conflict while it holds servers."""
         refusal = Conflict(

@@ -9,6 +9,7 @@ from muster.base.errors import Conflict, Forbidden, NotFound, TooLarge
 from muster.domain.context import Context
 from muster.domain.images import ImageSettings, Member, MemberStatus, check_shared, is_owner
 from muster.services.image_access import missing, read_owned, read_seen
+from muster.services.redecide import redeciding_calls
 from muster.store import image_members as store
 from muster.store.engine import Database, Violation
 
@@ -21,6 +22,7 @@ class ImageMembers:
         self._clock = clock
         self._settings = settings or ImageSettings()
 
+    @redeciding_calls("image_members")
     async def add(self, context: Context, image_id: str, member_id: str) -> Member:
         """Share an image with a project. Raises NotFound, Forbidden, Conflict (it is), TooLarge (too many)."""
         now = self._clock()
@@ -59,6 +61,7 @@ class ImageMembers:
             raise _not_a_member(image_id, member_id)
         return member
 
+    @redeciding_calls("image_members")
     async def update(self, context: Context, image_id: str, member_id: str, status: MemberStatus) -> Member:
         """A project accepts or rejects what is shared with it. Raises NotFound, Forbidden (it is another's word)."""
         async with self._database.write() as connection:
@@ -74,6 +77,7 @@ class ImageMembers:
             await store.set_status(connection, changed)
         return changed
 
+    @redeciding_calls("image_members")
     async def remove(self, context: Context, image_id: str, member_id: str) -> None:
         """Stop sharing an image with a project. Raises NotFound, Forbidden."""
         async with self._database.write() as connection:

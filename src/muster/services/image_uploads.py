@@ -39,6 +39,7 @@ from muster.services.image_access import read_owned, read_seen
 from muster.services.image_files import CHUNK_BYTES, ImageFiles, parts_of
 from muster.services.image_holders import ImageHolder
 from muster.services.image_incoming import Incoming
+from muster.services.redecide import redeciding_calls
 from muster.store import images as store
 from muster.store.engine import Connection, Database, Violation
 
@@ -162,6 +163,7 @@ class ImageUploads:
             remaining = max(0, limit - in_use)
             raise TooLarge(f"Image exceeds the storage quota: {size} bytes do not fit, {remaining} bytes remain.")
 
+    @redeciding_calls("images")
     async def _start(self, context: Context, image_id: str) -> Image:
         async with self._database.write() as connection:
             image = saving(await read_owned(connection, image_id, context, "upload_image"), self._receiver)

@@ -33,7 +33,7 @@ from muster.domain.specs import ImageSpec
 from muster.services.image_access import missing, read_owned, seen
 from muster.services.image_files import ImageFiles, Reader
 from muster.services.image_holders import ImageHolder
-from muster.services.redecide import redecided
+from muster.services.redecide import redecided, redeciding_calls
 from muster.store import image_listing as listing_store
 from muster.store import image_members as member_store
 from muster.store import images as store
@@ -67,6 +67,7 @@ class ImageService:
         self._holder = holder
         self._looks: Coalescer[tuple[Context, str], Image] = Coalescer(redecided("images", self._look), name="images")
 
+    @redeciding_calls("images")
     async def create(self, context: Context, draft: Draft) -> Image:
         """A record without content. Raises Forbidden (owner, visibility), Conflict (the id is taken), TooLarge."""
         now = self._clock()
@@ -129,12 +130,7 @@ class ImageService:
         A crash before the file is removed leaves it to the sweep, as does one on another machine.
         """
         with ExitStack() as stack:
-            async with self._database.write() as connection:
-                image = await read_owned(connection, image_id, context, "delete_image")
-                check_deletable(image)
-                # While it is open, it is known from that of another image, which may get the id from now on.
-                file = stack.enter_context(await self._opened(image_id))
-                await store.remove(connection, [image_id])
+            file = await self._remove(context, image_id, stack)
             try:
                 if file is not None:
                     await self._files.remove(image_id, only=file)
@@ -142,6 +138,16 @@ class ImageService:
                 log.warning(
                     "a file is left to the sweep", action="image_file_left", image=image_id, error=error.message
                 )
+
+    @redeciding_calls("images")
+    async def _remove(self, context: Context, image_id: str, stack: ExitStack) -> Reader | None:
+        """Remove an image's record. Its file, if it is here, is open until the end of `stack`."""
+        async with self._database.write() as connection:
+            check_deletable(await read_owned(connection, image_id, context, "delete_image"))
+            # While it is open, it is known from that of another image, which may get the id from now on.
+            file = stack.enter_context(await self._opened(image_id))
+            await store.remove(connection, [image_id])
+        return file
 
     async def download(self, context: Context, image_id: str) -> Download:
         """An image's content, if it has any. Closing it is the caller's.
@@ -175,6 +181,7 @@ class ImageService:
         except MusterError:
             return nullcontext()
 
+    @redeciding_calls("images")
     async def _change(self, context: Context, image_id: str, action: str, change: Callable[[Image], Image]) -> Image:
         async with self._database.write() as connection:
             old = await read_owned(connection, image_id, context, action)

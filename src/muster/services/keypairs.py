@@ -12,7 +12,7 @@ from muster.domain.keypairs import SSH, X509, Keypair, certificate_fingerprint, 
 from muster.domain.quotas import UNLIMITED, limit_of_user
 from muster.services.new_keys import certificate_pair, ssh_pair
 from muster.services.quotas import Quotas
-from muster.services.redecide import redecided
+from muster.services.redecide import redecided, redeciding_calls
 from muster.store import keypairs as store
 from muster.store import usages as usage_store
 from muster.store.engine import Connection, Database, Violation
@@ -58,12 +58,7 @@ class Keypairs:
             fingerprint=certificate_fingerprint(kept_key) if kind == X509 else fingerprint_of(kept_key),
             created_at=self._clock(),
         )
-        try:
-            async with self._database.write() as connection:
-                await self._count(connection, context, user_id)
-                await store.insert_all(connection, [keypair])
-        except Violation as error:
-            raise Conflict(f"Key pair '{name}' already exists.", code="compute.keypair_exists") from error
+        await self._insert(context, keypair)
         return NewKeypair(keypair, private_key)
 
     async def get(self, context: Context, user_id: str, name: str) -> Keypair:
@@ -84,6 +79,7 @@ class Keypairs:
                 raise Invalid(f"Marker {marker} could not be found.")
             return await store.read_page(connection, user_id, limit=limit, after=marker)
 
+    @redeciding_calls("keypairs")
     async def delete(self, context: Context, user_id: str, name: str) -> None:
         """Forget a keypair; servers that were made with it keep it. Raises NotFound."""
         _check_own(context, user_id, "delete")
@@ -91,6 +87,15 @@ class Keypairs:
             if not await store.remove(connection, user_id, name):
                 raise _not_found(user_id, name)
             await usage_store.add(connection, {(user_id, _RESOURCE): -1})
+
+    @redeciding_calls("keypairs")
+    async def _insert(self, context: Context, keypair: Keypair) -> None:
+        try:
+            async with self._database.write() as connection:
+                await self._count(connection, context, keypair.user_id)
+                await store.insert_all(connection, [keypair])
+        except Violation as error:
+            raise Conflict(f"Key pair '{keypair.name}' already exists.", code="compute.keypair_exists") from error
 
     async def _make(self, kind: str, user_id: str) -> tuple[str, str]:
         async with self._making:

@@ -18,6 +18,7 @@ from muster.domain.policies import Rule, allows
 from muster.domain.projects import NAME_MAX, Project, check_tags, clean_name
 from muster.domain.resource_options import merge_options, require_mutable
 from muster.domain.tag_filters import TagFilter
+from muster.services.redecide import redeciding_calls
 from muster.services.refusals import refusing
 from muster.services.revocations import Revocations
 from muster.services.rights import read_above
@@ -35,6 +36,7 @@ class Projects:
         self._db = db
         self._revocations = revocations
 
+    @redeciding_calls("projects")
     async def create(self, context: Context, patch: ProjectPatch) -> Project:
         """A new project in a domain (by default the caller's own), at the top or below another project.
 
@@ -83,6 +85,7 @@ class Projects:
         async with self._db.read() as connection:
             return await store.read_listing(connection, filters, page, is_domain=is_domain, tags=tags)
 
+    @redeciding_calls("projects")
     async def update(self, project_id: str, patch: ProjectPatch) -> Project:
         """Change a project. Disabling one voids its tokens.
 
@@ -114,6 +117,7 @@ class Projects:
         if not all(parent.enabled for parent in above.values() if not parent.is_domain):
             raise Forbidden(f"Cannot enable project {project.id} since it has disabled parents.")
 
+    @redeciding_calls("projects")
     async def delete(self, project_id: str) -> None:
         """Delete a project with its assignments and application credentials, and void its tokens.
 
@@ -134,6 +138,7 @@ class Projects:
         """Replace a project's tags. Raises NotFound, Invalid."""
         return (await self.update(project_id, ProjectPatch(tags=list(tags)))).tags
 
+    @redeciding_calls("projects")
     async def add_tag(self, project_id: str, tag: str) -> None:
         """Add one tag. Raises NotFound, Invalid."""
         async with self._revocations.write() as change:
@@ -141,6 +146,7 @@ class Projects:
             require_mutable("project", old.options)
             await store.save(change.connection, replace(old, tags=check_tags([*old.tags, tag])))
 
+    @redeciding_calls("projects")
     async def remove_tag(self, project_id: str, tag: str) -> None:
         """Take one tag away. Raises NotFound, also when it was not there."""
         async with self._revocations.write() as change:

@@ -7,9 +7,10 @@ again after the database broke off first waits until it is back (`store.presence
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial, wraps
 from random import SystemRandom
-from typing import TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from muster.base.errors import Away, Stale, Transient
 from muster.base.log import get_logger
@@ -19,6 +20,7 @@ from muster.store.violations import FOREIGN_KEY
 
 log = get_logger(__name__)
 
+Asked = ParamSpec("Asked")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -62,6 +64,24 @@ def redecided(what: str, decide: Callable[[Item], Awaitable[Result]]) -> Callabl
         return await redeciding(what, lambda: decide(item))
 
     return decided
+
+
+def redeciding_calls(
+    what: str,
+) -> Callable[[Callable[Asked, Awaitable[Result]]], Callable[Asked, Coroutine[Any, Any, Result]]]:
+    """A decorator of what is one write transaction and nothing else: each call of it is `redeciding`.
+
+    What is slow, or has effects outside of the database, goes before or after it.
+    """
+
+    def decorated(decide: Callable[Asked, Awaitable[Result]]) -> Callable[Asked, Coroutine[Any, Any, Result]]:
+        @wraps(decide)
+        async def decided(*args: Asked.args, **kwargs: Asked.kwargs) -> Result:
+            return await redeciding(what, partial(decide, *args, **kwargs))
+
+        return decided
+
+    return decorated
 
 
 def seeing_what_went(decide: Callable[[], Awaitable[Result]]) -> Callable[[], Awaitable[Result]]:

@@ -16,6 +16,7 @@ from muster.domain.patches import RolePatch, changed
 from muster.domain.projects import clean_name
 from muster.domain.resource_options import merge_options, require_mutable
 from muster.domain.roles import Implication, Role, check_implication
+from muster.services.redecide import redeciding_calls
 from muster.services.refusals import refusing
 from muster.services.revocations import Revocations
 from muster.store import roles as store
@@ -29,6 +30,7 @@ class Roles:
         self._db = db
         self._revocations = revocations
 
+    @redeciding_calls("roles")
     async def create(self, patch: RolePatch) -> Role:
         """A new role, of a domain's own if it names one. Raises Invalid, NotFound, Conflict for a taken name."""
         role = _applied(Role(id=new_hex(), name="", domain_id=patch.domain_id or None), patch)
@@ -47,6 +49,7 @@ class Roles:
         async with self._db.read() as connection:
             return await store.read_listing(connection, filters, page)
 
+    @redeciding_calls("roles")
     async def update(self, role_id: str, patch: RolePatch) -> Role:
         """Change a role; a new name voids the tokens with the old one. Raises NotFound, Forbidden, Conflict."""
         with refusing("role", patch.name):
@@ -61,6 +64,7 @@ class Roles:
                     change.revoke(subjects.of_role(old.name))
         return new
 
+    @redeciding_calls("roles")
     async def delete(self, role_id: str) -> None:
         """Delete a role with its assignments, and void the tokens with it. Raises NotFound, Forbidden."""
         async with self._revocations.write() as change:
@@ -84,6 +88,7 @@ class Roles:
         priors = dict.fromkeys(one.prior_id for one in pairs)
         return [(found[id_], [found[one.implied_id] for one in pairs if one.prior_id == id_]) for id_ in priors]
 
+    @redeciding_calls("roles")
     async def imply(self, prior_id: str, implied_id: str) -> tuple[Role, Role]:
         """Let a role imply another. Raises NotFound, Invalid for a circle, Forbidden to imply a domain's own role."""
         new = Implication(prior_id, implied_id)
@@ -106,6 +111,7 @@ class Roles:
                 raise NotFound(f"{prior_id} does not imply {implied_id}")
         return prior, implied
 
+    @redeciding_calls("roles")
     async def stop_implying(self, prior_id: str, implied_id: str) -> None:
         """A role implies another no more, and tokens that may rest on it are void. Raises NotFound."""
         async with self._revocations.write() as change:

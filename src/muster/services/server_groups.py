@@ -11,7 +11,7 @@ from muster.domain.context import Context
 from muster.domain.quotas import UNLIMITED, Ask, Key
 from muster.domain.server_groups import ServerGroup
 from muster.services.quotas import Quotas
-from muster.services.redecide import redecided
+from muster.services.redecide import redecided, redeciding_calls
 from muster.store import server_groups as store
 from muster.store.engine import Connection, Database
 
@@ -42,6 +42,7 @@ class ServerGroups:
         """The time at which a group is made."""
         return self._clock()
 
+    @redeciding_calls("server_groups")
     async def create(self, group: ServerGroup) -> None:
         """Make a group. Raises Forbidden beyond the quota."""
         async with self._database.write() as connection:
@@ -67,6 +68,7 @@ class ServerGroups:
         """Raises NotFound for a group that the caller may not use. Requests that come together share one query."""
         _visible(context, await self._reads.submit(group_id), group_id)
 
+    @redeciding_calls("server_groups")
     async def delete(self, context: Context, group_id: str) -> None:
         """Delete a group; its servers stay. Raises NotFound."""
         async with self._database.write() as connection:

@@ -21,6 +21,7 @@ from muster.domain.projects import clean_name
 from muster.domain.resource_options import USER_OPTIONS, merge_options
 from muster.domain.users import Login, User
 from muster.services.passwords import MAX_LENGTH, Passwords
+from muster.services.redecide import redeciding_calls
 from muster.services.refusals import refusing
 from muster.services.revocations import Revocations
 from muster.services.token_authority import DENIED
@@ -50,15 +51,19 @@ class Users:
         domain_id = patch.domain_id or context.domain_id or context.project_domain_id
         empty = User(id=new_hex(), name="", domain_id=domain_id, created_at_s=self._clock())
         user = _applied(empty, patch)
-        password_hash = await self._hash(patch)
+        await self._insert(Login(user, await self._hash(patch)), patch)
+        return user
+
+    @redeciding_calls("users")
+    async def _insert(self, login: Login, patch: UserPatch) -> None:
+        domain_id = login.user.domain_id
         with refusing("user", patch.name, gone=NotFound(f"Could not find domain: {domain_id}.")):
             async with self._revocations.write() as change:
                 domain = (await project_store.read(change.connection, [domain_id])).get(domain_id)
                 if domain is None or not domain.is_domain:
                     raise NotFound(f"Could not find domain: {domain_id}.")
                 await self._check_default_project(change.connection, patch)
-                await store.insert(change.connection, [Login(user, password_hash)])
-        return user
+                await store.insert(change.connection, [login])
 
     async def show(self, context: Context, user_id: str) -> User:
         """A user, for itself and for admins. Raises Forbidden for others, NotFound. One query."""
@@ -84,7 +89,10 @@ class Users:
 
     async def update(self, user_id: str, patch: UserPatch) -> User:
         """Change a user. Raises NotFound, Invalid, Conflict for a taken name. One transaction."""
-        password_hash = await self._hash(patch)
+        return await self._change(user_id, patch, await self._hash(patch))
+
+    @redeciding_calls("users")
+    async def _change(self, user_id: str, patch: UserPatch, password_hash: str | None) -> User:
         with refusing("user", patch.name):
             async with self._revocations.write() as change:
                 old = await _read_one(change.connection, user_id, lock=True)
@@ -116,14 +124,20 @@ class Users:
         if password == original:
             raise Invalid("The new password is the same as the original one")
         password_hash = await self._hash(UserPatch(password=password))
+        await self._replace_password(login, password_hash)
+        log.info("password changed", action="identity.password_changed", user_id=user_id)
+
+    @redeciding_calls("users")
+    async def _replace_password(self, before: Login, password_hash: str | None) -> None:
+        user_id = before.user.id
         async with self._revocations.write() as change:
             now = await _read_login(change.connection, user_id)
-            if now.password_hash != login.password_hash:  # somebody else changed it meanwhile
+            if now.password_hash != before.password_hash:  # somebody else changed it meanwhile
                 raise Unauthenticated(DENIED)
             await store.set_password(change.connection, user_id, password_hash)
             change.revoke(subjects.of_user(user_id))
-        log.info("password changed", action="identity.password_changed", user_id=user_id)
 
+    @redeciding_calls("users")
     async def delete(self, user_id: str) -> None:
         """Delete a user with assignments, memberships and credentials, and void all tokens. Raises NotFound."""
         async with self._revocations.write() as change:

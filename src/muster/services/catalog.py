@@ -18,7 +18,10 @@ _ONE = Page(1)
 
 
 class Catalog:
-    """Use cases about the catalog. Each costs one or two queries, and a transaction where it changes something."""
+    """Use cases about the catalog. Each costs one or two queries, or a transaction where it changes something.
+
+    Who changes something holds it from before it is read: of two that change different attributes both come true.
+    """
 
     def __init__(self, db: Database) -> None:
         self._db = db
@@ -35,12 +38,13 @@ class Catalog:
 
     @redeciding_calls("catalog")
     async def create_region(self, patch: RegionPatch) -> Region:
-        """A new region, by its own id or a random one. Raises Conflict, Invalid for a parent that does not exist."""
+        """A new region, by its own id or a random one. Raises Conflict, Invalid for a parent that is none."""
         region_id = patch.id if patch.id is not UNSET else new_hex()
         region = _changed_region(Region(id=region_id), patch)
         with refusing("region", region_id, gone=Invalid(f"Could not find region: {region.parent_region_id}.")):
             async with self._db.write() as connection:
                 await store.insert(connection, [region])
+                await _check_circle(connection, region)
         return region
 
     @redeciding_calls("catalog")
@@ -48,6 +52,7 @@ class Catalog:
         """Change a region. Raises NotFound, Invalid for a parent that does not exist or a circle."""
         with refusing("region", gone=Invalid("Could not find the parent region.")):
             async with self._db.write() as connection:
+                await store.hold_regions(connection)  # all of them: two that change at once may close a circle
                 region = _changed_region(await _region(connection, region_id), patch)
                 await _check_circle(connection, region)
                 await store.save(connection, region)
@@ -86,6 +91,7 @@ class Catalog:
     async def update_service(self, service_id: str, patch: ServicePatch) -> CatalogService:
         """Change a service. Raises NotFound."""
         async with self._db.write() as connection:
+            await store.hold(connection, CatalogService, service_id)
             service = _changed_service(await _service(connection, service_id), patch)
             await store.save(connection, service)
         return service
@@ -125,6 +131,7 @@ class Catalog:
         """Change an endpoint. Raises NotFound, Invalid for a service or region that does not exist."""
         with refusing("endpoint", gone=Invalid("Could not find the service or region of the endpoint.")):
             async with self._db.write() as connection:
+                await store.hold(connection, Endpoint, endpoint_id)
                 endpoint = _changed_endpoint(await _endpoint(connection, endpoint_id), patch)
                 await _ensure_region(connection, patch)
                 await store.save(connection, endpoint)

@@ -98,6 +98,7 @@ class Roles:
                 implied = await _read_one(change.connection, implied_id)
                 if implied.domain_id is not None and prior.domain_id is None:
                     raise Forbidden("A domain's own role cannot be implied by a role of all domains")
+                await store.hold_implications(change.connection)  # else two that are made at once may close a circle
                 check_implication(new, await store.read_implications(change.connection))
                 await store.add_implications(change.connection, [new])
         return prior, implied

@@ -11,6 +11,7 @@ from muster.domain.attribute_filters import Filter, Listing, Page
 from muster.domain.catalog import CatalogService, Endpoint, Region
 from muster.store.attribute_filters import conditions, read_page
 from muster.store.columns import document, flag, identity_column, reference, text
+from muster.store.dialects import hold_table
 from muster.store.engine import metadata
 
 catalog_regions = Table(
@@ -82,8 +83,19 @@ async def insert(connection: AsyncConnection, items: Sequence[Item]) -> None:
     await connection.execute(insert_into(_TABLES[type(items[0])]), [_values(item) for item in items])
 
 
+async def hold(connection: AsyncConnection, kind: type[CatalogService | Endpoint], item_id: str) -> None:
+    """Nobody else changes this item until the transaction ends. One statement."""
+    table = _TABLES[kind]
+    await connection.execute(select(table.c.id).where(table.c.id == item_id).with_for_update(key_share=True))
+
+
+async def hold_regions(connection: AsyncConnection) -> None:
+    """Nobody else changes regions until the transaction ends. Costs a statement on PostgreSQL."""
+    await hold_table(connection, catalog_regions)
+
+
 async def save(connection: AsyncConnection, item: Item) -> None:
-    """Write an item that is there over. One statement."""
+    """Write an item that is there, and that the transaction holds, over. One statement."""
     table = _TABLES[type(item)]
     await connection.execute(update(table).where(table.c.id == item.id).values(_values(item)))
 

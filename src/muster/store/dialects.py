@@ -37,6 +37,13 @@ def upsert(connection: AsyncConnection, table: Table) -> Any:
     return postgresql.insert(table)
 
 
+async def hold_table(connection: AsyncConnection, table: Table) -> None:
+    """Nobody else writes this table until the transaction ends; whoever reads it goes on. For a rule about several of
+    its rows, where they are few and seldom change. One statement on PostgreSQL; SQLite has one writer anyway."""
+    if connection.dialect.name != "sqlite":
+        await connection.exec_driver_sql(f"LOCK TABLE {table.name} IN SHARE ROW EXCLUSIVE MODE")
+
+
 async def insert_rows(connection: AsyncConnection, table: Table, names: Sequence[str], rows: Sequence[Any]) -> None:
     """Insert rows, each a tuple of values for the columns `names` as the driver takes them. One statement.
 

@@ -12,7 +12,7 @@ from muster.domain.attribute_filters import Filter, Listing, Page
 from muster.domain.roles import Implication, Role
 from muster.store.attribute_filters import conditions, read_page
 from muster.store.columns import document, identity_column, reference, text
-from muster.store.dialects import among, chunks, upsert
+from muster.store.dialects import among, chunks, hold_table, upsert
 from muster.store.engine import metadata
 
 _GLOBAL = sql("domain_id IS NULL")
@@ -97,6 +97,11 @@ async def read_implications(connection: AsyncConnection) -> list[Implication]:
     statement = select(implied_roles.c.prior_role_id, implied_roles.c.implied_role_id)
     statement = statement.order_by(implied_roles.c.prior_role_id, implied_roles.c.implied_role_id)
     return [Implication(*row) for row in await connection.execute(statement)]
+
+
+async def hold_implications(connection: AsyncConnection) -> None:
+    """Nobody else changes which role implies which until the transaction ends. Costs a statement on PostgreSQL."""
+    await hold_table(connection, implied_roles)
 
 
 async def add_implications(connection: AsyncConnection, made: Sequence[Implication]) -> None:

@@ -41,6 +41,8 @@ async def test_regions(admin: Admin) -> None:
     await admin.call("POST", "/regions", {"region": {"id": "North"}}, expect=409)
     await admin.call("PUT", "/regions/Pole", {"region": {"parent_region_id": "North"}}, expect=201)
     await admin.call("POST", "/regions", {"region": {"parent_region_id": "nowhere"}}, expect=400)
+    await admin.call("PUT", "/regions/Self", {"region": {"parent_region_id": "Self"}}, expect=400)
+    await admin.call("GET", "/regions/Self", expect=404)
     found = await admin.call("GET", "/regions?parent_region_id=North")
     assert [one["id"] for one in found["regions"]] == ["Pole"]
     await admin.call("PATCH", "/regions/North", {"region": {"parent_region_id": "Pole"}}, expect=400)

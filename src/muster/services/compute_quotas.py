@@ -10,6 +10,7 @@ from muster.domain.quotas import COMPUTE_DEFAULTS, COUNTED_BY_USER, EVERYBODY, O
 from muster.domain.user_quotas import check, granted, of_project
 from muster.services.project_ids import check_project
 from muster.services.quotas import Quotas
+from muster.services.redecide import redeciding_calls
 from muster.store import user_quotas as user_store
 from muster.store.engine import Connection, Database
 
@@ -50,6 +51,7 @@ class ComputeQuotas:
             limits = await self._quotas.limits(connection, [EVERYBODY], RESOURCES)
         return {name: limits[EVERYBODY, name] for name in RESOURCES}
 
+    @redeciding_calls("quotas")
     async def update(self, project_id: str, limits: Mapping[str, int], *, force: bool) -> None:
         """Set limits of a project.
 
@@ -61,11 +63,13 @@ class ComputeQuotas:
                 await self._check(connection, project_id, limits)
             await self._quotas.set_limits(connection, project_id, limits)
 
+    @redeciding_calls("quotas")
     async def update_defaults(self, limits: Mapping[str, int]) -> None:
         """Set limits of all projects that have none of their own."""
         async with self._database.write() as connection:
             await self._quotas.set_limits(connection, EVERYBODY, limits)
 
+    @redeciding_calls("quotas")
     async def reset(self, project_id: str) -> None:
         """A project's limits are everybody's again, and its users' are the project's."""
         async with self._database.write() as connection:

@@ -8,6 +8,7 @@ from muster.domain.context import Context
 from muster.domain.network_errors import network_error
 from muster.domain.quotas import NETWORK_DEFAULTS
 from muster.services.quotas import Quotas
+from muster.services.redecide import redeciding_calls
 from muster.store import network_quotas as store
 from muster.store.engine import Database
 
@@ -62,6 +63,17 @@ class NetworkQuotas:
         self, context: Context, project_id: str, limits: Mapping[str, int], *, check_limit: bool
     ) -> dict[str, int]:
         """Set limits. With `check_limit`, raises Conflict for one below what is in use."""
+        await self._set(project_id, limits, check_limit=check_limit)
+        return await self.get(context, project_id)
+
+    @redeciding_calls("network quotas")
+    async def reset(self, project_id: str) -> None:
+        """A project's limits are the defaults again."""
+        async with self._database.write() as connection:
+            await self._quotas.reset_limits(connection, project_id, RESOURCES)
+
+    @redeciding_calls("network quotas")
+    async def _set(self, project_id: str, limits: Mapping[str, int], *, check_limit: bool) -> None:
         async with self._database.write() as connection:
             if check_limit:
                 in_use = await self._quotas.in_use(connection, project_id)
@@ -69,12 +81,6 @@ class NetworkQuotas:
                 if unders:
                     raise network_error("InvalidQuotaValue", unders=unders)
             await self._quotas.set_limits(connection, project_id, limits)
-        return await self.get(context, project_id)
-
-    async def reset(self, project_id: str) -> None:
-        """A project's limits are the defaults again."""
-        async with self._database.write() as connection:
-            await self._quotas.reset_limits(connection, project_id, RESOURCES)
 
 
 def _check_may_read(context: Context, project_id: str) -> None:

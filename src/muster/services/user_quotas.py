@@ -17,6 +17,7 @@ from muster.domain.user_quotas import OF_PROJECT, check, granted, of_user
 from muster.services.compute_quotas import RESOURCES, QuotaDetail, check_may_read
 from muster.services.project_ids import check_project
 from muster.services.quotas import Quotas
+from muster.services.redecide import redeciding_calls
 from muster.store import usages as usage_store
 from muster.store import user_quotas as store
 from muster.store.engine import Connection, Database
@@ -48,6 +49,7 @@ class UserQuotas:
             in_use = await store.count(connection, project_id, user_id)
         return {name: QuotaDetail(limit, in_use.get((user_id, name), 0)) for name, limit in limits.items()}
 
+    @redeciding_calls("users' quotas")
     async def update(self, project_id: str, user_id: str, limits: Mapping[str, int], *, force: bool) -> None:
         """Set limits of a user in a project.
 
@@ -68,6 +70,7 @@ class UserQuotas:
             shared = {name: limit for name, limit in limits.items() if name in OF_PROJECT}
             await self._quotas.set_limits(connection, project_id, shared)
 
+    @redeciding_calls("users' quotas")
     async def reset(self, project_id: str, user_id: str) -> None:
         """A user's limits are the project's again."""
         async with self._database.write() as connection:

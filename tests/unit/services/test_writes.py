@@ -40,14 +40,6 @@ _OTHERWISE = {
     "image_holders._publish",
     "image_uploads._give_up",
     "image_uploads._receive",
-    # Still answered 503.
-    "compute_quotas.reset",
-    "compute_quotas.update",
-    "compute_quotas.update_defaults",
-    "network_quotas.reset",
-    "network_quotas.update",
-    "user_quotas.reset",
-    "user_quotas.update",
 }
 
 

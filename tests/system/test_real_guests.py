@@ -233,7 +233,7 @@ def test_a_guest_that_finds_no_room_on_the_hosts_disk_goes_on_when_there_is_some
     with tiny_disk(instances) as grow, real_cloud(folder, "--sim-hosts", "0") as cloud:
         guest = cloud.create_server("squeezed")
         cloud.becomes(guest, "ACTIVE")
-        eventually("it is paused", lambda: "no room for what guests write" in cloud.log())
+        eventually("it is paused", lambda: "guests stood still for want of room" in cloud.log())
         assert "ready hostname" not in cloud.console(guest)
         grow()
         eventually("it is up", lambda: "ready hostname" in cloud.console(guest))

@@ -96,6 +96,7 @@ class TestWithinNeutronsTransactions(testlib_api.SqlTestCase, TestNeutronDbIpamM
         with db_api.CONTEXT_WRITER.using(self.ctx):
             MusterPool(None, self.ctx).update_subnet(request)
             assert self.subnet().allocate(ANY) == "10.0.0.50"
+        assert self.subnet().get_details().allocation_pools == pools
         assert self.subnet().allocate(ANY) == "10.0.0.51"
         with pytest.raises(ipam_exc.IpAddressGenerationFailure):
             self.subnet().allocate(ANY)

@@ -2,7 +2,8 @@
 
 The machine plays everything that gives, takes and moves addresses, in batches too; after each step what the store has
 free, given and resting is what the model says, to the number. Once more it is played by two workers with leases: what a
-worker has on lease rests, as far as anybody else can see, and it may give it to a port.
+worker has on lease rests, as far as anybody else can see, and it may give it to a port. What a worker had that
+died rests until the lease ends.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from itertools import count
 from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
@@ -148,7 +150,8 @@ class Allocator(RuleBasedStateMachine):
         self.database = Database(f"sqlite:///{self.folder}/muster.db")
         self.locks = Contended(f"file://{self.folder}/locks", "one", self.folder / "tokens")
         await self.locks.start()
-        self.workers = [self._assembled(seed) for seed in range(2)]
+        self.seeds = count()
+        self.workers = [self._assembled(next(self.seeds)) for _ in range(2)]
         [network] = await self.services.networks.create(ADMIN, [NewNetwork(id=new_uuid(), project_id="adm")])
         self.network_id = network.id
         for name in self.names:
@@ -427,6 +430,14 @@ class Leasing(Allocator):
     def the_other_worker_goes_on(self) -> None:
         self.worker = 1 - self.worker
         self.now += 0.01  # no two workers' leases end at the same moment
+
+    @rule()
+    def the_worker_dies(self) -> None:
+        """Another takes its place. What the dead one had on lease rests until then, for everybody."""
+        self.workers[self.worker] = self._assembled(next(self.seeds))
+        for model in self.models.values():
+            model.leased = {number: holder for number, holder in model.leased.items() if holder != self.worker}
+        self.now += 0.01
 
 
 async def _all(work: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:

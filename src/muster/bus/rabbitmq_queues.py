@@ -1,10 +1,11 @@
 """The queues of RabbitMQ: one per topic, made by whoever comes first, reader or writer."""
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
 
 from aiormq.abc import AbstractChannel, AbstractConnection
-from aiormq.exceptions import ChannelPreconditionFailed
+from aiormq.exceptions import ChannelLockedResource, ChannelPreconditionFailed
 
 from muster.base.errors import Transient
 from muster.base.log import get_logger
@@ -40,13 +41,18 @@ async def _replaced(connection: AbstractConnection, settings: RabbitSettings) ->
     """Whether the control queue was one of a version that let its readers share it, and is made anew now.
 
     Only while nobody reads it: old workers would make it again as it was, and RabbitMQ may lose readers of a queue
-    that is deleted under them. What it held is asked for again, by the numbers of messages. Raises Transient.
+    that is deleted under them. What it held is asked for again, by the numbers of messages. Raises Transient, also
+    while another is at it.
     """
-    name, arguments = settings.prefix + CONTROL_TOPIC, settings.queue_arguments(CONTROL_TOPIC)
-    shared = {key: value for key, value in arguments.items() if key != SINGLE_READER}
-    channel = await told(connection.channel(publisher_confirms=False))
-    try:
-        found = await told(channel.queue_declare(name, durable=True, arguments=shared))
+    async with _alone(connection, settings) as channel:
+        name, arguments = settings.prefix + CONTROL_TOPIC, settings.queue_arguments(CONTROL_TOPIC)
+        shared = {key: value for key, value in arguments.items() if key != SINGLE_READER}
+        try:
+            found = await told(channel.queue_declare(name, durable=True, arguments=shared))
+        except Transient as error:
+            if not isinstance(error.__cause__, ChannelPreconditionFailed):
+                raise
+            return await _is_right(connection, settings)
         if found.consumer_count:
             log.warning(
                 "the control queue is of an earlier version, and its readers share it: once no worker of that version "
@@ -58,13 +64,45 @@ async def _replaced(connection: AbstractConnection, settings: RabbitSettings) ->
         await told(channel.queue_delete(name))
         await told(channel.queue_declare(name, durable=True, arguments=arguments))
         log.warning("the control queue of an earlier version is made anew", action="bus.remade", queue=name)
+    return True
+
+
+@asynccontextmanager
+async def _alone(connection: AbstractConnection, settings: RabbitSettings) -> AsyncIterator[AbstractChannel]:
+    """A channel, while nobody else makes the control queue anew: of the whole broker. Raises Transient if one does.
+
+    RabbitMQ 3.10 may be left with a queue that is neither there nor can be made when two delete and make it at the same
+    time ("cluster_not_formed"). A queue that is one connection's alone is the lock: it goes with its connection.
+    """
+    lock = f"{settings.prefix}{CONTROL_TOPIC}.remaking"
+    holding = await told(connection.channel(publisher_confirms=False))
+    try:
+        await told(holding.queue_declare(lock, exclusive=True))
+    except Transient as error:
+        if isinstance(error.__cause__, ChannelLockedResource):
+            raise Transient("The control queue is being made anew", retry_after_s=0.5) from error
+        raise
+    channel = await told(connection.channel(publisher_confirms=False))
+    try:
+        yield channel
+    finally:
+        if not channel.is_closed:
+            await told(channel.close())
+        await told(holding.queue_delete(lock))
+        await told(holding.close())
+
+
+async def _is_right(connection: AbstractConnection, settings: RabbitSettings) -> bool:
+    """Whether the control queue is as it should be: another has just made it anew."""
+    channel = await told(connection.channel(publisher_confirms=False))
+    try:
+        arguments = settings.queue_arguments(CONTROL_TOPIC)
+        await told(channel.queue_declare(settings.prefix + CONTROL_TOPIC, durable=True, arguments=arguments))
     except Transient as error:
         if not isinstance(error.__cause__, ChannelPreconditionFailed):
             raise
         return False
-    finally:
-        if not channel.is_closed:
-            await told(channel.close())
+    await told(channel.close())
     return True
 
 

@@ -106,7 +106,7 @@ def grids(costs: list[Cost], where: str) -> list[Grid]:
         ),
         _times_grid(
             [(cost.workers, cost.steady) for cost in costs],
-            f"The same with {rate:.0f} servers/s asked for, an eighth of the burst's rate by the first. Judged: "
+            f"The same with {rate:.0f} servers/s asked for, a thirty-second of the burst's rate by the first. Judged: "
             "on an idle machine processors are free, so what grows is Muster's",
         ),
     ]

@@ -1,5 +1,5 @@
-"""2,000 servers by 2,000 requests at once, made and deleted by 1, 2, 4 and 8 workers of `muster serve`; then a thirty-second
-of that rate, evenly, for some seconds.
+"""2,000 servers by 2,000 requests at once, made and deleted by 1, 2, 4 and 8 workers of `muster serve`; then a
+thirty-second of that rate, evenly, for some seconds.
 
 On one small machine more workers make nothing faster: clients and engines eat the gain. What is looked at instead is
 what grows with the number of workers: processor time, transactions, lock waits, messages, decisions made again. How

@@ -72,38 +72,47 @@ async def _alone(connection: AbstractConnection, settings: RabbitSettings) -> As
     """A channel, while nobody else makes the control queue anew: of the whole broker. Raises Transient if one does.
 
     RabbitMQ 3.10 may be left with a queue that is neither there nor can be made when two delete and make it at the same
-    time ("cluster_not_formed"). A queue that is one connection's alone is the lock: it goes with its connection.
+    time ("cluster_not_formed"). A queue that is one connection's alone is the lock: it goes with its connection, and
+    before that also when whoever holds it is cancelled, since others of its process use the connection on.
     """
     lock = f"{settings.prefix}{CONTROL_TOPIC}.remaking"
-    holding = await told(connection.channel(publisher_confirms=False))
-    try:
-        await told(holding.queue_declare(lock, exclusive=True))
-    except Transient as error:
-        if isinstance(error.__cause__, ChannelLockedResource):
-            raise Transient("The control queue is being made anew", retry_after_s=0.5) from error
-        raise
+    async with _channel(connection) as holding:
+        try:
+            try:
+                await told(holding.queue_declare(lock, exclusive=True))
+            except Transient as error:
+                if isinstance(error.__cause__, ChannelLockedResource):
+                    raise Transient("The control queue is being made anew", retry_after_s=0.5) from error
+                raise
+            async with _channel(connection) as channel:
+                yield channel
+        finally:
+            if not holding.is_closed:
+                await told(holding.queue_delete(lock))
+
+
+async def _is_right(connection: AbstractConnection, settings: RabbitSettings) -> bool:
+    """Whether the control queue is as it should be: another has just made it anew."""
+    async with _channel(connection) as channel:
+        try:
+            arguments = settings.queue_arguments(CONTROL_TOPIC)
+            await told(channel.queue_declare(settings.prefix + CONTROL_TOPIC, durable=True, arguments=arguments))
+        except Transient as error:
+            if not isinstance(error.__cause__, ChannelPreconditionFailed):
+                raise
+            return False
+    return True
+
+
+@asynccontextmanager
+async def _channel(connection: AbstractConnection) -> AsyncIterator[AbstractChannel]:
+    """A channel for the block; RabbitMQ closes it where it refuses something."""
     channel = await told(connection.channel(publisher_confirms=False))
     try:
         yield channel
     finally:
         if not channel.is_closed:
             await told(channel.close())
-        await told(holding.queue_delete(lock))
-        await told(holding.close())
-
-
-async def _is_right(connection: AbstractConnection, settings: RabbitSettings) -> bool:
-    """Whether the control queue is as it should be: another has just made it anew."""
-    channel = await told(connection.channel(publisher_confirms=False))
-    try:
-        arguments = settings.queue_arguments(CONTROL_TOPIC)
-        await told(channel.queue_declare(settings.prefix + CONTROL_TOPIC, durable=True, arguments=arguments))
-    except Transient as error:
-        if not isinstance(error.__cause__, ChannelPreconditionFailed):
-            raise
-        return False
-    await told(channel.close())
-    return True
 
 
 async def remove(connection: AbstractConnection, settings: RabbitSettings, topic: str) -> None:
@@ -115,8 +124,7 @@ async def remove(connection: AbstractConnection, settings: RabbitSettings, topic
     log.warning("a queue that does not answer is removed", action="bus.remove", topic=topic)
     try:
         async with asyncio.timeout(_REMOVE_S):
-            channel = await told(connection.channel(publisher_confirms=False))
-            await told(channel.queue_delete(settings.prefix + topic))
-            await told(channel.close())
+            async with _channel(connection) as channel:
+                await told(channel.queue_delete(settings.prefix + topic))
     except TimeoutError as error:
         raise Transient("RabbitMQ does not remove a queue", retry_after_s=5.0) from error

@@ -31,10 +31,11 @@ class Telling:
         self._changes: list[Change] = []
         self._real_hosts: bool | None = None
 
-    @property
-    def host_ids(self) -> set[str]:
-        """The hosts that are to hear of something."""
-        return {change.host_id for change in self._changes}
+    async def hold(self, host_ids: Collection[str]) -> None:
+        """Before rows of these hosts are changed: take them with those of the hosts that are to hear of something, in
+        everybody's order. One query, none where no host is to hear."""
+        if self._changes:
+            await host_store.hold(self._connection, {*host_ids, *(change.host_id for change in self._changes)})
 
     async def settle(self) -> None:
         """Write what hosts must hear of, raising each one's `desired_seq` once. Two statements, none for nothing."""

@@ -25,7 +25,6 @@ from muster.services.port_work import PortWork
 from muster.services.redecide import redeciding
 from muster.services.server_admission import Wanted, admit
 from muster.services.server_placement import Placement, ServerSettings
-from muster.store import hosts as host_store
 from muster.store import instance_actions as action_store
 from muster.store import outbox as outbox_store
 from muster.store import server_ports as port_store
@@ -155,8 +154,7 @@ class _Creation:
         told = [Change(host_id=server.host_id, server_id=server.id) for server in made if server.host_id]
         if told:
             placed = [drafts[server.id] for server in made if server.host_id]
-            if hearers := self._work.telling.host_ids:  # of ports, which are on other hosts as well
-                await host_store.hold(self._connection, hearers | {change.host_id for change in told})
+            await self._work.telling.hold({change.host_id for change in told})
             seqs = await self._places.settle(placed, self._placed)
             await outbox_store.insert(self._connection, told, seqs, self._now)
             await self._places.close_groups({s.server_group_id for s in made if s.server_group_id and s.host_id})

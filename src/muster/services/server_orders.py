@@ -66,8 +66,7 @@ class ServerOrders:
         await work.remove(removed)
         await work.unbind(sorted(kept), [server.id for server in gone])
         shares = {host_id: (total_of(members), len(members)) for host_id, members in by_host(gone).items()}
-        if hearers := work.telling.host_ids:  # of ports, which are on other hosts as well
-            await host_store.hold(connection, hearers | shares.keys())
+        await work.telling.hold(shares)
         await host_store.release(connection, shares)
 
     async def finish_all(self, gone: Sequence[Server]) -> set[str]:

@@ -17,6 +17,7 @@ from prometheus_client import Histogram
 from benchmarks.free_ports import free_port
 from muster.base.errors import Transient
 from muster.base.metrics import DELIVERY_SECONDS, PUBLISH_SECONDS
+from muster.bus import rabbitmq_queues
 from muster.bus.rabbitmq import RabbitBus
 from muster.bus.rabbitmq_settings import SINGLE_READER, RabbitSettings, from_url
 from muster.domain.messages import CONTROL_TOPIC
@@ -305,6 +306,35 @@ async def test_the_control_queue_of_an_earlier_version_is_made_anew_when_nobody_
         assert [task.result() for task in done] == [numbered(20)], "one of them gets all, in order"
         for task in other:
             task.cancel()
+
+
+async def test_who_is_cancelled_while_making_the_control_queue_anew_holds_nobody_up(
+    rabbitmq: RabbitMq, prefix: str
+) -> None:
+    """The lock goes with its connection, which others of the process use on."""
+    settings = from_url(f"{rabbitmq.url}?prefix={prefix}")
+    one, other = [await aiormq.connect(rabbitmq.url) for _ in range(2)]
+    inside = asyncio.Event()
+
+    async def stay() -> None:
+        async with rabbitmq_queues._alone(one, settings):
+            inside.set()
+            await asyncio.Event().wait()
+
+    try:
+        staying = asyncio.create_task(stay())
+        async with asyncio.timeout(HANG_S):
+            await inside.wait()
+            with pytest.raises(Transient):
+                async with rabbitmq_queues._alone(other, settings):
+                    pass
+            staying.cancel()
+            await asyncio.gather(staying, return_exceptions=True)
+            async with rabbitmq_queues._alone(other, settings):
+                pass
+        assert not one.is_closed
+    finally:
+        await asyncio.gather(one.close(), other.close())
 
 
 async def test_a_broker_that_is_away_is_left_for_the_next(rabbitmq: RabbitMq, prefix: str) -> None:

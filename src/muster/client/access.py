@@ -14,6 +14,7 @@ from muster.base.errors import Conflict
 from muster.client.api import Api, Call
 from muster.client.bodies import CreatedSecurityGroup
 from muster.client.cloud import Service
+from muster.client.faults import neutron_type, refusal
 
 # A cloud may take a moment to free a deleted server's port, which still uses the group.
 GROUP_IN_USE_TRIES = 10
@@ -53,7 +54,10 @@ async def create_group(api: Api, name: str, description: str) -> str:
 
 
 async def let_in(api: Api, group_id: str, ssh_port: int) -> None:
-    """Add rules for ICMP and ssh, over IPv4 and IPv6; those that are there already stay. Cost: four requests."""
+    """Add rules for ICMP and ssh, over IPv4 and IPv6; those that are there already stay. Cost: four requests.
+
+    Raises what `Api.send` raises, Conflict where the quota allows no more.
+    """
     for ethertype, icmp in (("IPv4", "icmp"), ("IPv6", "ipv6-icmp")):
         await _allow(api, group_id, ethertype, {"protocol": icmp})
         await _allow(
@@ -64,8 +68,11 @@ async def let_in(api: Api, group_id: str, ssh_port: int) -> None:
 async def _allow(api: Api, group_id: str, ethertype: str, what: dict[str, object]) -> None:
     rule = {"security_group_id": group_id, "direction": "ingress", "ethertype": ethertype, **what}
     body = {"security_group_rule": rule}
-    path = "/security-group-rules"
-    await api.send(Call("POST security-group-rule", "POST", Service.NETWORK, path, body, ok=(201, 409)))
+    call = Call("POST security-group-rule", "POST", Service.NETWORK, "/security-group-rules", body, ok=(201, 409))
+    response = await api.send(call)
+    # A quota that is used up is a conflict too.
+    if response.status == 409 and neutron_type(response.body) != "SecurityGroupRuleExists":
+        raise refusal(call.what, response)
 
 
 async def remove_group(api: Api, group_id: str) -> None:

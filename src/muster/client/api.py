@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
-from muster.base.errors import MusterError, Transient
+from muster.base.errors import Transient
 from muster.client.bodies import decode
 from muster.client.cloud import Cloud, Service
 from muster.client.faults import refusal
@@ -68,7 +68,8 @@ class Api:
 
         Raises the error of base/errors.py that fits a status which is not in `call.ok`, Transient when no answer came.
         """
-        headers = {"X-Auth-Token": await self._cloud.tokens.current(), "Accept": "application/json"}
+        token = await self._cloud.tokens.current()
+        headers = {"X-Auth-Token": token, "Accept": "application/json"}
         body = b""
         if call.body is not None:
             headers["Content-Type"] = "application/json"
@@ -82,7 +83,10 @@ class Api:
             raise
         self.tally.received_bytes += len(response.body)
         if response.status not in call.ok:
-            raise self._refused(call, response)
+            if response.status == 401:
+                self._cloud.tokens.refused(token)
+            self.tally.errors[f"{call.what}: {response.status}"] += 1
+            raise refusal(call.what, response)
         return response
 
     async def get(self, call: Call, kind: type[T]) -> T:
@@ -93,9 +97,3 @@ class Api:
         except Transient:
             self.tally.errors[f"{call.what}: body"] += 1
             raise
-
-    def _refused(self, call: Call, response: Response) -> MusterError:
-        self.tally.errors[f"{call.what}: {response.status}"] += 1
-        if response.status == 401:
-            self._cloud.tokens.refused()
-        return refusal(call.what, response)

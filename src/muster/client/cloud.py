@@ -23,6 +23,8 @@ from muster.client.http import tls_context
 
 # A token is asked for again this often; keystoneauth answers from memory until it is about to expire.
 TOKEN_CHECK_S = 60.0
+# How long keystone may be silent where clouds.yaml does not say it (`api_timeout`); keystoneauth would wait for ever.
+KEYSTONE_S = 60.0
 _VERSION = re.compile(r"/v\d+(\.\d+)?(/|$)")
 
 
@@ -61,7 +63,8 @@ class Tokens:
     async def current(self) -> str:
         """A token that is good for the next minute.
 
-        Cost: usually none; a request to keystone when it has to be renewed. Raises Unauthenticated or Transient.
+        Cost: usually none; a request to keystone when it has to be renewed. Raises Unauthenticated, Transient, or
+        Invalid when a file of certificates cannot be read.
         """
         if self._now() - self._checked_at_s < TOKEN_CHECK_S:
             return self._token
@@ -71,10 +74,11 @@ class Tokens:
                 self._checked_at_s = self._now()
         return self._token
 
-    def refused(self) -> None:
-        """The cloud did not accept the token: get another before the next request."""
-        self._session.invalidate()
-        self._checked_at_s = float("-inf")
+    def refused(self, token: str) -> None:
+        """The cloud did not accept the token: get another before the next request, if that has not been done yet."""
+        if token == self._token:
+            self._session.invalidate()
+            self._checked_at_s = float("-inf")
 
     def close(self) -> None:
         """Close the connections to keystone."""
@@ -96,20 +100,26 @@ async def connect(name: str | None, config_files: tuple[str, ...], now: Callable
 
 
 def _region(name: str | None, config_files: tuple[str, ...]) -> CloudRegion:
+    file = None
     try:
         config = OpenStackConfig(
             config_files=list(config_files) or None, load_envvars=not config_files, app_name="muster"
         )
+        file = config.config_filename
         return config.get_one(name)
-    except (SDKException, OSError, ValueError) as error:
-        raise Invalid(f"clouds.yaml: {error}") from error
+    except Exception as error:  # the loader trusts the file's shape: whatever it raises is about what stands there
+        # It passes over a file that is not allowed or not YAML without a word.
+        where = file or "clouds.yaml (is there one that can be read, and is it YAML?)"
+        raise Invalid(f"{where}: {error}") from error
 
 
 def _log_in(region: CloudRegion) -> tuple[Session, str, dict[Service, str]]:
     try:
         session = region.get_session()
-    except (SDKException, keystone_errors.ClientException) as error:
+    except (SDKException, keystone_errors.ClientException, ValueError) as error:
         raise Invalid(f"cloud {region.name}: {error}") from error
+    if session.timeout is None:
+        session.timeout = KEYSTONE_S
     token = _token(session)
     try:
         return session, token, {service: _endpoint(region, service) for service in Service}
@@ -122,6 +132,8 @@ def _token(session: Session) -> str:
         token = session.get_token()
     except keystone_errors.ClientException as error:
         raise _login_failure(error) from error
+    except OSError as error:  # of the file of certificates: what the network does comes as a ClientException
+        raise Invalid(f"keystone cannot be asked: {error}") from error
     if not token:
         raise Unauthenticated("keystone gave no token")
     return token

@@ -14,6 +14,14 @@ _LONG_HEX = re.compile(r"\b(?:req-)?[0-9a-f]{32}\b", re.IGNORECASE)
 _ADDRESS = re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}\b")
 
 
+class _NeutronError(msgspec.Struct):
+    type: str = ""
+
+
+class _NeutronFault(msgspec.Struct, rename={"error": "NeutronError"}):
+    error: _NeutronError
+
+
 def refusal(what: str, response: Response) -> MusterError:
     """The error for a status that is none of success, with what the cloud says about it."""
     text = f"{what}: HTTP {response.status}: {message_of(response.body)}"
@@ -35,6 +43,14 @@ def message_of(body: bytes) -> str:
         if isinstance(candidate, dict) and isinstance(candidate.get("message"), str):
             return str(candidate["message"])[:_LONGEST_MESSAGE]
     return body.decode("utf-8", "replace")[:_LONGEST_MESSAGE]
+
+
+def neutron_type(body: bytes) -> str:
+    """Which of Neutron's errors a body tells of: `{"NeutronError": {"type": ...}}`; empty for anything else."""
+    try:
+        return msgspec.json.decode(body, type=_NeutronFault).error.type
+    except (msgspec.DecodeError, msgspec.ValidationError):
+        return ""
 
 
 def anonymous(text: str) -> str:

@@ -146,7 +146,7 @@ class HttpClient:
             _, connection = await self._loop.create_connection(
                 lambda: Connection(self._loop), origin.host, origin.port, ssl=tls
             )
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # the latter for what cannot be a host's name
             raise Transient(f"no connection to {origin.host}:{origin.port}: {error}", code="client.connect") from error
         return connection
 

@@ -14,10 +14,10 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from muster.base.errors import Forbidden, Invalid
+from muster.base.errors import Forbidden, Invalid, Unsupported
 
 INTERVAL_S = 0.2
-# So many addresses are asked per interval of 0.2 s at most; with more of them each is asked less often.
+# With more addresses than are asked in an interval at this rate, each is asked less often.
 MOST_PER_SECOND = 5_000
 _RECEIVE_BUFFER_BYTES = 4 * 1024 * 1024
 _REQUEST: dict[int, int] = {socket.AF_INET: 8, socket.AF_INET6: 128}
@@ -88,7 +88,8 @@ class Pinger:
     async def first_reply(self, address: str) -> float:
         """Ping until the address answers; the moment of the first reply.
 
-        Raises Invalid for what is no address, Forbidden when the machine lets this user open no ICMP socket.
+        Raises Invalid for what is no address, Forbidden when the machine lets this user open no ICMP socket,
+        Unsupported when it has none of the address's family.
         """
         key = _normal(address)
         self._open(_family(key))
@@ -157,6 +158,9 @@ def _icmp_socket(family: int) -> tuple[socket.socket, bool]:
             return socket.socket(family, kind, _PROTOCOL[family]), kind == socket.SOCK_RAW
         except PermissionError as error:
             last = error
+        except OSError as error:
+            name = "IPv6" if family == socket.AF_INET6 else "IPv4"
+            raise Unsupported(f"this machine cannot ping over {name}: {error.strerror}") from error
     raise Forbidden("ping needs root, or this user's group in the kernel's setting net.ipv4.ping_group_range") from last
 
 

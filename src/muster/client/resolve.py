@@ -11,7 +11,7 @@ import msgspec
 
 from muster.base.errors import Invalid, NotFound
 from muster.client.api import Api, Call
-from muster.client.bodies import Flavor, FlavorList, ImageList, NetworkList, SecurityGroupList
+from muster.client.bodies import Flavor, FlavorList, Image, ImageList, NetworkList, SecurityGroupList
 from muster.client.cloud import Service
 
 AUTO = "auto"
@@ -52,7 +52,10 @@ class Ingredients(msgspec.Struct, frozen=True):
 
 
 async def resolve(api: Api, wanted: Wanted) -> Ingredients:
-    """Look the ingredients up. Cost: one request each. Raises NotFound or Invalid, and what `Api.get` raises."""
+    """Look the ingredients up. Raises NotFound or Invalid, and what `Api.get` raises.
+
+    Cost: one request each; an image that is named by its id takes two, one that is not there three.
+    """
     return Ingredients(
         image_id=await _image(api, wanted.image),
         flavor_id=await _flavor(api, wanted.flavor),
@@ -62,14 +65,19 @@ async def resolve(api: Api, wanted: Wanted) -> Ingredients:
 
 
 async def _image(api: Api, wanted: str | None) -> str:
-    found = await api.get(Call("GET images", "GET", Service.IMAGE, f"/images?limit=1000{_named(wanted)}"), ImageList)
-    active = [image for image in found.images if image.status == "active"]
-    if wanted is not None and not active:  # an id is no name
-        found = await api.get(
-            Call("GET images", "GET", Service.IMAGE, f"/images?limit=1000&id=in:{quote(wanted, safe='')}"), ImageList
-        )
-        active = [image for image in found.images if image.status == "active"]
-    return pick("image", wanted, active).id
+    if wanted is None:
+        return pick("active image", None, await _active_images(api)).id
+    text = quote(wanted, safe="")
+    # An id is no name; and where neither fits, it is told what there is.
+    for filters in (f"&name={text}", f"&id=in:{text}", ""):
+        if found := await _active_images(api, filters):
+            break
+    return pick("active image", wanted, found).id
+
+
+async def _active_images(api: Api, filters: str = "") -> list[Image]:
+    found = await api.get(Call("GET images", "GET", Service.IMAGE, f"/images?limit=1000{filters}"), ImageList)
+    return [image for image in found.images if image.status == "active"]
 
 
 async def _flavor(api: Api, wanted: str | None) -> str:
@@ -96,10 +104,6 @@ async def _security_group(api: Api, wanted: str | None) -> str | None:
         return None
     call = Call("GET security-groups", "GET", Service.NETWORK, "/security-groups")
     return pick("security group", wanted, (await api.get(call, SecurityGroupList)).security_groups).id
-
-
-def _named(wanted: str | None) -> str:
-    return "" if wanted is None else f"&name={quote(wanted, safe='')}"
 
 
 def pick(kind: str, wanted: str | None, found: Sequence[N]) -> N:

@@ -379,3 +379,11 @@ async def test_unknown_names_change_nothing(lab: Lab, changes: dict[str, str], e
     with pytest.raises(error):
         await run_servers(lab.options(count=1, **changes))
     assert cloud.servers == {}
+
+
+async def test_an_image_that_is_not_there_is_told_with_those_that_are(lab: Lab) -> None:
+    """It said that there were none."""
+    cloud = await lab.cloud()
+    with pytest.raises(NotFound, match=r"no active image windows; there are: guest"):
+        await run_servers(lab.options(count=1, image="windows"))
+    assert cloud.servers == {}

@@ -5,7 +5,8 @@ import struct
 
 import pytest
 
-from muster.client.ping import checksum, echo_payload, echo_request
+from muster.base.errors import Unsupported
+from muster.client.ping import Pinger, checksum, echo_payload, echo_request
 
 TOKEN = b"0123456789abcdef"
 IPV4_HEADER = bytes([0x46]) + bytes(23)  # version 4, six words: with an option
@@ -50,3 +51,15 @@ def test_icmpv6_leaves_the_checksum_to_the_kernel() -> None:
 )
 def test_only_replies_have_a_payload(family: int, packet: bytes, raw: bool, payload: bytes | None) -> None:
     assert echo_payload(family, packet, raw=raw) == payload
+
+
+async def test_a_machine_without_ipv6_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error of the kernel ended the whole run."""
+
+    def none_of_that_family(*_: object) -> None:
+        raise OSError(97, "Address family not supported by protocol")
+
+    async with Pinger(lambda: 0.0) as pinger:
+        monkeypatch.setattr("muster.client.ping.socket.socket", none_of_that_family)
+        with pytest.raises(Unsupported, match="IPv6"):
+            await pinger.first_reply("fd00::1")

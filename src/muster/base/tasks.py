@@ -33,10 +33,14 @@ async def to_its_end(work: Awaitable[T]) -> T:
 
 
 async def until_told(work: Coroutine[object, object, T]) -> T:
-    """Do a command's work; SIGTERM and SIGHUP end it in order, as Ctrl-C does: by a cancellation. Main thread only."""
+    """Do a command's work; SIGTERM and SIGHUP end it in order, as Ctrl-C does: by a cancellation. Main thread only.
+
+    One of them that the caller has this process ignore stays ignored: `nohup` means it.
+    """
     task = asyncio.ensure_future(work)
     for number in (signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     return await task
 
 

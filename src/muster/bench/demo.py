@@ -4,11 +4,12 @@ It is started for the purpose in a fresh folder and known by its public API alon
 comes about, the cloud is gone and so is everything that it made on this machine.
 """
 
+import shutil
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 
 import msgspec
 from msgspec.structs import replace
@@ -76,17 +77,17 @@ async def run_demo(options: DemoOptions, watching: Watching) -> DemoResult:
     """
     began_s = time.monotonic()
     parts = []
-    with TemporaryDirectory(prefix="muster-demo-", ignore_cleanup_errors=True) as folder:
-        async with _cloud(options, Path(folder)) as cloud:
-            start_s = time.monotonic() - began_s
-            for title, wanted in _parts(options, cloud.clouds_yaml):
-                with watching() as observer:
-                    parts.append(DemoPart(title, await run_servers(wanted, observer)))
+    async with _cloud(options, Path(mkdtemp(prefix="muster-demo-"))) as cloud:
+        start_s = time.monotonic() - began_s
+        for title, wanted in _parts(options, cloud.clouds_yaml):
+            with watching() as observer:
+                parts.append(DemoPart(title, await run_servers(wanted, observer)))
     return DemoResult(parts=parts, left_out=options.left_out, start_s=start_s, duration_s=time.monotonic() - began_s)
 
 
 @asynccontextmanager
 async def _cloud(options: DemoOptions, folder: Path) -> AsyncIterator[Launched]:
+    """The cloud while the block runs. Its folder stays only if what it left could not be removed, for a second try."""
     real = options.left_out is None
     launch = cloud_launch(folder, sim_hosts=options.hosts, more=("--libvirt",) if real else ())
     try:
@@ -95,6 +96,7 @@ async def _cloud(options: DemoOptions, folder: Path) -> AsyncIterator[Launched]:
     finally:
         if real:
             await to_its_end(take_down(folder))
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _parts(options: DemoOptions, clouds_yaml: Path) -> list[tuple[str, ServersOptions]]:

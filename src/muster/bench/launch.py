@@ -19,6 +19,8 @@ from muster.base.tasks import to_its_end
 READY_WORD = b"ready at "
 START_S = 120.0
 STOP_S = 30.0
+# `muster down` itself waits for a minute for the cloud's process, then ends guest after guest.
+DOWN_S = 300.0
 _LOG_TAIL = 4_000
 
 
@@ -113,7 +115,7 @@ async def stop(process: asyncio.subprocess.Process, *, stop_s: float = STOP_S) -
 
 
 async def take_down(folder: Path) -> None:
-    """Whatever a cloud with real guests has left on this machine goes. Raises Transient when it does not."""
+    """Whatever a cloud with real guests has left on this machine goes. Raises Transient, with what to do, if not."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "muster", "down", "--data", str(folder)),
         stdin=asyncio.subprocess.DEVNULL,
@@ -121,9 +123,16 @@ async def take_down(folder: Path) -> None:
         stderr=asyncio.subprocess.STDOUT,
         start_new_session=True,
     )
-    said, _ = await process.communicate()
+    try:
+        async with asyncio.timeout(DOWN_S):
+            said, _ = await process.communicate()
+    except TimeoutError:
+        said = f"not done after {DOWN_S:g} s".encode()
+    finally:
+        await stop(process, stop_s=0.0)
     if process.returncode:
-        raise Transient(f"what the cloud left could not be removed: {said.decode(errors='replace').strip()}")
+        why = said.decode(errors="replace").strip()
+        raise Transient(f"what the cloud left could not be removed: {why}; try again: muster down --data {folder}")
 
 
 def tail(log: Path) -> str:

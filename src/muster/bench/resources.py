@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from muster.bench.undo import Undo
-from muster.client.access import create_group, let_in, new_key, register_key, remove_group, remove_key
+from muster.client.access import create_group, let_in, new_key, register_key, remove_group_named, remove_key
 from muster.client.api import Api
 
 
@@ -29,7 +29,7 @@ async def make_key_pair(api: Api, name: str, undo: Undo) -> Path:
 
 async def make_security_group(api: Api, name: str, ssh_port: int, undo: Undo) -> str:
     """Make a security group that lets ICMP and ssh in, over IPv4 and IPv6; its id. Cost: five requests."""
+    undo.push("security group", name, lambda: remove_group_named(api, name))
     group_id = await create_group(api, name, "muster bench servers: ICMP and ssh")
-    undo.push("security group", group_id, lambda: remove_group(api, group_id))
     await let_in(api, group_id, ssh_port)
     return group_id

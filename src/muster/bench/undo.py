@@ -1,6 +1,6 @@
 """What a run made and has to remove again, in reverse order; what cannot be removed is told, never hidden.
 
-Invariant: an entry is pushed before the request that makes the thing where its name is known beforehand, so that a lost
+Invariant: an entry is pushed before the request that makes the thing, under the name that it will have, so that a lost
 answer leaves nothing behind.
 """
 

@@ -1,5 +1,6 @@
 """`muster bench`: measure a cloud from its users' side, through its public APIs."""
 
+import asyncio
 import os
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import uvloop
 from rich.console import Console
 
 from muster.base.errors import Invalid, MusterError
+from muster.base.tasks import until_told
 from muster.bench.chart import SUFFIXES, draw
 from muster.bench.console import PlainObserver, ProgressObserver, report
 from muster.bench.options import Phase, ServersOptions, parse_phases
@@ -60,13 +62,13 @@ def servers(phases: str, json_file: Path | None, chart_file: Path | None, **opti
         wanted = ServersOptions(phases=chosen, **options)
         _check_outputs(json_file, chart_file)
         result = _run(wanted)
+        Console().print(report(result))  # before anything is written: a full disk must not be the end of it
         _write(result, json_file, chart_file)
     except MusterError as error:
         raise click.ClickException(error.message) from error
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         click.echo("interrupted", err=True)
         sys.exit(_INTERRUPTED)
-    Console().print(report(result))
     sys.exit(0 if result.ok else 1)
 
 
@@ -82,9 +84,9 @@ def _check_outputs(json_file: Path | None, chart_file: Path | None) -> None:
 def _run(options: ServersOptions) -> ServersResult:
     console = Console(stderr=True)
     if not console.is_terminal:
-        return uvloop.run(run_servers(options, PlainObserver(console)))
+        return uvloop.run(until_told(run_servers(options, PlainObserver(console))))
     with ProgressObserver(console) as observer:
-        return uvloop.run(run_servers(options, observer))
+        return uvloop.run(until_told(run_servers(options, observer)))
 
 
 def _write(result: ServersResult, json_file: Path | None, chart_file: Path | None) -> None:

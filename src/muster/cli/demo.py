@@ -55,19 +55,23 @@ def demo(*, servers: int, sim_hosts: int, guests: int, guests_at_once: int | Non
         _ensure_folder(output)
         console.print(_announcement(options), style="dim", highlight=False)
         result = uvloop.run(until_told(run_demo(options, lambda: _watching(console))))
+        _show(result, as_json=as_json)  # before anything is written: a full disk must not be the end of it
         charts = _write(result, output)
     except MusterError as error:
         raise click.ClickException(error.message) from error
     except (KeyboardInterrupt, asyncio.CancelledError):
-        click.echo("interrupted; everything has been removed", err=True)
+        click.echo("interrupted", err=True)
         sys.exit(_INTERRUPTED)
+    for chart in charts if not as_json else ():
+        click.echo(f"Chart: {chart}")
+    sys.exit(0 if result.ok else 1)
+
+
+def _show(result: DemoResult, *, as_json: bool) -> None:
     if as_json:
-        sys.stdout.buffer.write(msgspec.json.encode(result) + b"\n")
+        click.echo(msgspec.json.encode(result))
     else:
         Console().print(report(result))
-        for chart in charts:
-            click.echo(f"Chart: {chart}")
-    sys.exit(0 if result.ok else 1)
 
 
 def _why_no_guests(guests: int) -> str | None:
@@ -109,7 +113,10 @@ def _watching(console: Console) -> Iterator[Observer]:
 
 def _write(result: DemoResult, output: Path) -> list[Path]:
     """demo.json and a chart for each half; the charts' paths."""
-    (output / "demo.json").write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
+    try:
+        (output / "demo.json").write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
+    except OSError as error:
+        raise Invalid(f"{output}/demo.json cannot be written: {error.strerror}") from error
     charts = []
     for part, name in zip(result.parts, ("simulated.png", "guests.png"), strict=False):
         draw(part.result, output / name)

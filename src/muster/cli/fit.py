@@ -84,6 +84,7 @@ def fit(
         )
         _check_output(json_file)
         result = _run(wanted, _savings(metrics) if metrics else None)
+        Console().print(report(result))  # before anything is written: a full disk must not be the end of it
         if json_file is not None:
             _write(result, json_file)
     except MusterError as error:
@@ -93,7 +94,6 @@ def fit(
     except (KeyboardInterrupt, asyncio.CancelledError):
         click.echo("interrupted", err=True)
         sys.exit(_INTERRUPTED)
-    Console().print(report(result))
     sys.exit(0 if result.advice.guests and not result.leftovers else 1)
 
 

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from muster.base.errors import Conflict
 from muster.client.api import Api, Call
-from muster.client.bodies import CreatedSecurityGroup
+from muster.client.bodies import CreatedSecurityGroup, SecurityGroupList
 from muster.client.cloud import Service
 from muster.client.faults import neutron_type, refusal
 
@@ -73,6 +73,18 @@ async def _allow(api: Api, group_id: str, ethertype: str, what: dict[str, object
     # A quota that is used up is a conflict too.
     if response.status == 409 and neutron_type(response.body) != "SecurityGroupRuleExists":
         raise refusal(call.what, response)
+
+
+async def remove_group_named(api: Api, name: str) -> None:
+    """Remove the group of this name, if there is one: also one whose creation was never answered.
+
+    Cost: one request, and what `remove_group` does. Raises what that raises.
+    """
+    path = f"/security-groups?name={quote(name, safe='')}&fields=id&fields=name"
+    found = await api.get(Call("GET security-groups", "GET", Service.NETWORK, path), SecurityGroupList)
+    for group in found.security_groups:
+        if group.name == name:
+            await remove_group(api, group.id)
 
 
 async def remove_group(api: Api, group_id: str) -> None:

@@ -19,7 +19,7 @@ from muster.base.clock import system_clock
 from muster.base.errors import MusterError, NotFound
 from muster.base.tasks import to_its_end
 from muster.base.units import iso
-from muster.client.access import create_group, let_in, new_key, register_key, remove_group, remove_key
+from muster.client.access import create_group, let_in, new_key, register_key, remove_group_named, remove_key
 from muster.client.api import Api, Tally
 from muster.client.cloud import Cloud, connect
 from muster.client.http import HttpClient
@@ -106,14 +106,12 @@ class _Run:
         """A key, a security group, and the end of everything that was made."""
         options, api, name = self._options, self._api, self._name
         directory = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix=f"{name}-"))
-        made: list[str] = []
         try:
             key_file, public = await asyncio.to_thread(new_key, directory)
             await register_key(api, name, public)
             group = ingredients.security_group_id
             if group is None:
                 group = await create_group(api, name, "muster fit: ICMP and ssh")
-                made.append(group)
                 await let_in(api, group, options.ssh_port)
             ids = {
                 "image": ingredients.image_id, "flavor": ingredients.flavor_id, "network": ingredients.network_id,
@@ -121,14 +119,15 @@ class _Run:
             target = SshTarget(options.user, options.ssh_port, key_file)
             yield Recipe(template(options, ids, name, group), target, options)
         finally:
-            await to_its_end(self._clean_up(made))
+            await to_its_end(self._clean_up())
             await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
 
-    async def _clean_up(self, groups: list[str]) -> None:
+    async def _clean_up(self) -> None:
+        """By the names of what there may be: a request that was cut off may have made it."""
         self._observer.says("cleaning up")
         await self._attempt(f"servers {self._name}-*", self._sweep())
-        for group in groups:
-            await self._attempt(f"security group {group}", remove_group(self._api, group))
+        if self._options.security_group is None:
+            await self._attempt(f"security group {self._name}", remove_group_named(self._api, self._name))
         await self._attempt(f"key pair {self._name}", remove_key(self._api, self._name))
         self._observer.says("removed what could be" if self._leftovers else "removed everything")
 

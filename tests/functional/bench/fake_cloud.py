@@ -45,6 +45,7 @@ class Behaviour:
     hang: set[int] = field(default_factory=set)  # the server is made, the answer comes after 30 s
     immortal: int = 0  # so many servers refuse to be deleted (HTTP 500)
     failing_polls: int = 0
+    lose_groups: bool = False  # a security group is made, the connection is cut before the answer
     page: int = 1000
     addresses: list[str] = field(default_factory=list)
     network_url_has_version: bool = False
@@ -179,7 +180,12 @@ class FakeCloud:
     async def create_group(self, request: Request) -> Response:
         group = {**(await request.json())["security_group"], "id": str(uuid.uuid4()), "security_group_rules": []}
         self.groups[group["id"]] = group
-        return JSONResponse({"security_group": group}, 201)
+        return CutOff() if self.behaviour.lose_groups else JSONResponse({"security_group": group}, 201)
+
+    async def list_groups(self, request: Request) -> Response:
+        name = request.query_params.get("name")
+        found = [{"id": one["id"], "name": one["name"]} for one in self.groups.values() if name in (None, one["name"])]
+        return JSONResponse({"security_groups": found})
 
     async def create_rule(self, request: Request) -> Response:
         rule = (await request.json())["security_group_rule"]
@@ -306,6 +312,7 @@ class FakeCloud:
         network = [
             route("/networks", "GET", self.networks),
             route("/security-groups", "POST", self.create_group),
+            route("/security-groups", "GET", self.list_groups),
             route("/security-groups/{id}", "DELETE", self.delete_group),
             route("/security-group-rules", "POST", self.create_rule),
         ]

@@ -53,6 +53,17 @@ async def test_failures_end_with_1_and_are_shown(lab: Lab) -> None:
     assert "2/4" in out
 
 
+async def test_what_was_measured_is_shown_also_where_it_cannot_be_written(lab: Lab, tmp_path: Path) -> None:
+    """A full disk lost the whole run once."""
+    await lab.cloud()
+    (tmp_path / "r.json").symlink_to("/dev/full")
+    status, out, err = await run(lab, "--count", "3", "--phases", "create,delete", "--json", str(tmp_path / "r.json"))
+    assert status == 1
+    assert "3/3" in out
+    assert "cannot be written" in err
+    assert "Traceback" not in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -72,13 +83,14 @@ async def test_bad_input_is_explained_and_changes_nothing(lab: Lab, arguments: l
     assert cloud.servers == {}
 
 
-async def test_ctrl_c_removes_everything(lab: Lab) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+async def test_an_interruption_removes_everything(lab: Lab, number: signal.Signals) -> None:
     cloud = await lab.cloud(build_s=60)
     process = await start(lab, "--count", "10", "--key", "--phases", "create,ssh,delete")
     async with asyncio.timeout(300):
         while len(cloud.alive()) < 10:
             await asyncio.sleep(0.05)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, err = await process.communicate()
     assert process.returncode == 130, err
     assert b"removed everything" in err

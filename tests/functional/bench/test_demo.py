@@ -78,6 +78,17 @@ async def test_failures_are_shown_and_are_its_exit_status(stand: Stand) -> None:
     assert stand.left() == []
 
 
+async def test_what_was_found_is_shown_also_where_it_cannot_be_written(stand: Stand) -> None:
+    """It ended with a stack, and without the table."""
+    stand.output.mkdir()
+    (stand.output / "demo.json").symlink_to("/dev/full")
+    status, out, err = await stand.run("--servers", "2", "--sim-hosts", "1")
+    assert status == 1
+    assert "2 of 2" in out
+    assert "demo.json cannot be written" in err
+    assert "Traceback" not in err
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("moment", [b"Starting", b"creating"])
 async def test_an_interruption_leaves_nothing(stand: Stand, number: signal.Signals, moment: bytes) -> None:

@@ -5,12 +5,15 @@ import os
 import signal
 import sys
 import urllib.request
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from muster.base.errors import Transient
-from muster.bench.launch import Launch, cloud_launch, launched, until
+from muster.bench import demo, launch
+from muster.bench.launch import Launch, cloud_launch, launched, take_down, until
+from muster.bench.observer import SilentObserver
 
 SLOW = 'print("Muster is ready at http://nowhere", flush=True)\nimport signal, time\n{more}\ntime.sleep(600)'
 
@@ -97,3 +100,31 @@ async def test_the_command_is_there_for_an_interpreter_too() -> None:
     out, _ = await process.communicate()
     assert process.returncode == 0
     assert out.startswith(b"muster")
+
+
+async def test_what_cannot_be_taken_down_says_how_to_try_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nowhere = tmp_path / "nowhere"
+    with pytest.raises(Transient, match=f"There is no folder.*try again: muster down --data {nowhere}"):
+        await take_down(nowhere)
+    monkeypatch.setattr(launch, "DOWN_S", 0.0)
+    with pytest.raises(Transient, match="not done after 0 s; try again"):
+        await take_down(tmp_path)
+
+
+@pytest.mark.parametrize("stays", [True, False])
+async def test_a_demonstration_keeps_its_folder_only_for_what_could_not_be_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stays: bool
+) -> None:
+    """It was gone, and with it what `muster down` would have needed."""
+
+    async def removed(folder: Path) -> None:
+        if stays:
+            raise Transient("a guest stays")
+
+    folder = tmp_path / "demo"
+    monkeypatch.setattr(demo, "mkdtemp", lambda prefix: str(folder))
+    monkeypatch.setattr(demo, "cloud_launch", lambda folder, **_: Launch(arguments=("-c", ""), folder=folder))
+    monkeypatch.setattr(demo, "take_down", removed)
+    with pytest.raises(Transient, match="a guest stays" if stays else "ended with status 0"):
+        await demo.run_demo(demo.DemoOptions(), lambda: nullcontext(SilentObserver()))
+    assert folder.exists() is stays

@@ -280,6 +280,13 @@ async def test_a_key_pair_and_a_security_group_are_made_and_removed(lab: Lab) ->
     assert nothing_is_left(cloud)
 
 
+async def test_a_security_group_whose_answer_was_lost_is_removed_too(lab: Lab) -> None:
+    cloud = await lab.cloud(lose_groups=True)
+    with pytest.raises(Transient):
+        await run_servers(lab.options(count=1, phases=(Phase.CREATE, Phase.SSH)))
+    assert nothing_is_left(cloud)
+
+
 async def test_addresses_given_twice_are_told(lab: Lab) -> None:
     await lab.cloud(addresses=["10.0.0.1", "10.0.0.2", "10.0.0.3"])
     result = await run_servers(lab.options(count=4))

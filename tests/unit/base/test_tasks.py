@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import os
+import signal
 
 import pytest
 
 from muster.base.errors import Transient
-from muster.base.tasks import alongside, kept_running
+from muster.base.tasks import alongside, kept_running, until_told
 from muster.base.virtual_time import run
 
 
@@ -69,3 +71,22 @@ async def test_several_that_break_are_a_group() -> None:
     with pytest.raises(ExceptionGroup):
         async with alongside(_fails(), _fails()):
             await _for_ever()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_command_unless_its_caller_has_it_ignored(number: signal.Signals) -> None:
+    """What was started by `nohup` ended with its terminal."""
+
+    async def signalled() -> str:
+        os.kill(os.getpid(), number)
+        await asyncio.sleep(0.05)
+        return "went on"
+
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        assert asyncio.run(until_told(signalled())) == "went on"
+        signal.signal(number, signal.SIG_DFL)
+        with pytest.raises(asyncio.CancelledError):
+            asyncio.run(until_told(signalled()))
+    finally:
+        signal.signal(number, before)

@@ -24,8 +24,8 @@ from muster.soak.clean import clean as clean_run
 from muster.soak.clean import runs
 from muster.soak.console import drawn, line, live
 from muster.soak.folder import Folder, Saved, load, opened, prefix_of
+from muster.soak.report import Report, to_json
 from muster.soak.report import report as report_of
-from muster.soak.report import to_json
 from muster.soak.run import Progress, Shown, run_soak
 from muster.soak.scenario import Scenario, scenario, seconds
 
@@ -117,10 +117,7 @@ def report(*, data: Path, chart: Path | None, as_json: bool) -> None:
         if saved is None:
             raise Invalid(f"no soak has been in {data}")
         said = report_of(saved)
-        if as_json:
-            click.echo(to_json(said), nl=False)
-        else:
-            Console().print(drawn(said))
+        _show(said, as_json=as_json)
         if chart is not None:
             draw(said, chart)
         sys.exit(0 if said.ok else _FAILED)
@@ -140,6 +137,8 @@ def clean(*, data: Path | None, cloud: str | None, run_id: str | None, is_all: b
         if sum((data is not None, run_id is not None, is_all)) != 1:
             raise Invalid("say one of --data, --run and --all")
         if data is not None:
+            if not data.is_dir():
+                raise Invalid(f"no soak has been in {data}")
             with opened(data) as folder:
                 left = _clean_folder(folder, cloud)
         else:
@@ -206,15 +205,23 @@ def _lines(console: Console) -> Shown:
 
 def _tell(saved: Saved, data: Path, *, as_json: bool) -> None:
     said = report_of(saved)
-    (data / "report.json").write_bytes(to_json(said))
-    with (data / "report.txt").open("w") as text:
-        Console(file=text, width=100).print(drawn(said))
+    _show(said, as_json=as_json)  # before anything is written: a full disk must not be the end of it
+    try:
+        (data / "report.json").write_bytes(to_json(said))
+        with (data / "report.txt").open("w") as text:
+            Console(file=text, width=100).print(drawn(said))
+    except OSError as error:
+        raise Invalid(f"the report cannot be written to {data}: {error.strerror}") from error
     draw(said, data / "chart.png")
+    if not as_json:
+        click.echo(f"{data}/report.json, report.txt, chart.png")
+
+
+def _show(said: Report, *, as_json: bool) -> None:
     if as_json:
         click.echo(to_json(said), nl=False)
     else:
         Console().print(drawn(said))
-        click.echo(f"{data}/report.json, report.txt, chart.png")
 
 
 def _clean_folder(folder: Folder, cloud: str | None) -> list[str]:
@@ -240,8 +247,9 @@ async def _clean(
                 click.confirm(f"Remove all of the soaks {', '.join(found)}?", err=True, abort=True)
             left = []
             for one in found:
-                left += await clean_run(api, prefix_of(one), timeout_s=_CLEAN_S)
-                click.echo(f"soak {one}: removed what it made" if not left else f"soak {one}: not all is removed")
+                stays = await clean_run(api, prefix_of(one), timeout_s=_CLEAN_S)
+                click.echo(f"soak {one}: not all is removed" if stays else f"soak {one}: removed what it made")
+                left += stays
             if not found:
                 click.echo("There is nothing of any soak.")
             return left

@@ -5,11 +5,13 @@ whole, and know the last event of the journal that is in them. One process at a 
 """
 
 import contextlib
+import errno
 import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 import msgspec
 
@@ -69,7 +71,7 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._journal: BinaryIO | None = None
+        self._journal: FileIO | None = None
 
     def load(self) -> Saved | None:
         """What was saved, with what happened after that; None where no soak has been.
@@ -79,22 +81,31 @@ class Folder:
         return load(self.path)
 
     def save(self, saved: Saved) -> None:
-        """Replace what was saved; the journal begins anew."""
+        """Replace what was saved; the journal begins anew. Raises Invalid when it cannot be written."""
         new = self.path / (STATE + ".new")
-        new.write_bytes(msgspec.json.encode(saved))
-        new.replace(self.path / STATE)
-        if self._journal is not None:
-            self._journal.close()
-        self._journal = (self.path / JOURNAL).open("wb")
+        with self._written():
+            new.write_bytes(msgspec.json.encode(saved))
+            new.replace(self.path / STATE)
+            self.close()
+            self._journal = (self.path / JOURNAL).open("wb", buffering=0)
 
     def note(self, saved: Saved, event: Event) -> None:
-        """Count an event, and write it down: it survives this process from now on."""
+        """Count an event, and write it down: it survives this process from now on. Raises Invalid when it cannot be."""
         saved.noted += 1
         saved.statistics.apply(event)
-        if self._journal is None:
-            self._journal = (self.path / JOURNAL).open("ab")
-        self._journal.write(msgspec.json.encode((saved.noted, event)) + b"\n")
-        self._journal.flush()
+        with self._written():
+            if self._journal is None:
+                self._journal = (self.path / JOURNAL).open("ab", buffering=0)
+            line = msgspec.json.encode((saved.noted, event)) + b"\n"
+            if self._journal.write(line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    @contextmanager
+    def _written(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise Invalid(f"what the soak counts cannot be written to {self.path}: {error.strerror}") from error
 
     def close(self) -> None:
         """Close the journal."""

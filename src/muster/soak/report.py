@@ -127,9 +127,7 @@ def report(saved: Saved) -> Report:
         failed_operations=failed,
         failed_percent=percent(failed, ok),
         operations=_figures(whole),
-        combinations=sorted(
-            combinations, key=lambda one: (one.name in (NO_ANSWER, NOWHERE), -one.failed_percent, one.name)
-        ),
+        combinations=sorted(combinations, key=_rank),
         faults=sorted(faults, key=lambda fault: (-fault.times, fault.operation, fault.text)),
         outages=statistics.outages,
         away_s=statistics.away_s,

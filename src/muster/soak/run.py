@@ -88,6 +88,15 @@ async def run_soak(wanted: Scenario, folder: Folder, shown: Shown | None = None,
         cloud.tokens.close()
 
 
+def _first_of(broken: ExceptionGroup[Exception]) -> Exception:
+    """Of users that fail at the same moment, and for the same reason, the first; a mistake of ours comes before."""
+    told, mistakes = broken.split(MusterError)
+    found: Exception | None = mistakes or told
+    while isinstance(found, ExceptionGroup):
+        found = found.exceptions[0]
+    return found or broken
+
+
 def _not_shown(_: Progress) -> None: ...
 
 
@@ -133,11 +142,14 @@ class _Soak:
 
     async def whole(self, shown: Shown) -> Saved:
         self._save()
-        async with alongside(repeating(lambda: self._look(shown), 1.0)):
-            try:
-                await self._play()
-            finally:
-                await to_its_end(self._clean_up())
+        try:
+            async with alongside(repeating(lambda: self._look(shown), 1.0)):
+                try:
+                    await self._play()
+                finally:
+                    await to_its_end(self._clean_up())
+        except ExceptionGroup as broken:
+            raise _first_of(broken) from broken
         return self._saved
 
     # --- the users' time

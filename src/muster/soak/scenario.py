@@ -101,11 +101,11 @@ def _checks(wanted: Scenario) -> list[tuple[bool, str]]:
     ]
 
 
-def seconds(text: str | float) -> float:
+def seconds(text: object) -> float:
     """A duration: 90, "90s", "30m", "1.5h", "2d". Raises Invalid for anything else."""
-    if not isinstance(text, str):
+    if isinstance(text, (int, float)) and not isinstance(text, bool):
         return float(text)
-    found = _DURATION.fullmatch(text.strip())
+    found = _DURATION.fullmatch(text.strip()) if isinstance(text, str) else None
     if found is None:
         raise Invalid(f"not a duration: {text!r}; say for example 90s, 30m, 8h or 2d")
     return float(found[1]) * _UNITS_S[found[2] or "s"]

@@ -37,8 +37,15 @@ def read_versions(files: Sequence[str]) -> dict[str, Parts]:
                     f"{name} must say for each host which version of each part it runs, or be what "
                     "`muster doctor --json` printed there"
                 )
-            found[host] = {str(part): str(version) for part, version in parts.items()}
+            found[host] = {str(part): _text(name, str(part), version) for part, version in parts.items()}
     return found
+
+
+def _text(name: str, part: str, version: object) -> str:
+    """A version as it was written. 9.10 without quotes is the number 9.1, and another version."""
+    if not isinstance(version, str):
+        raise Invalid(f'{name}: the version of {part} must stand in quotes: {part} = "{version}" or what it really is')
+    return version
 
 
 class Versions:

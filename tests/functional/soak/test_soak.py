@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 from msgspec.structs import replace
 
-from muster.base.errors import Conflict, NotFound
+from muster.base.errors import Conflict, Invalid, NotFound
 from muster.cli.main import main
 from muster.client.access import create_group, new_key, register_key
 from muster.client.api import Call
@@ -144,6 +144,25 @@ async def test_cancelled_it_removes_what_it_made_and_says_what_it_counted(bed: B
     assert await bed.left() == set()
 
 
+async def test_a_disk_that_is_full_ends_it_in_one_line_and_leaves_nothing(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each user's own error came with its stack."""
+
+    def full(*_: object) -> None:
+        raise Invalid("No space left on device")
+
+    with opened(bed.data) as folder:
+        soak = asyncio.create_task(run_soak(bed.scenario(duration_s=600.0), folder))
+        async with asyncio.timeout(300):
+            while not in_the_middle(bed.data):
+                await asyncio.sleep(0.05)
+            monkeypatch.setattr(folder, "note", full)
+            with pytest.raises(Invalid, match="No space left on device"):
+                await soak
+    assert await bed.left() == set()
+
+
 async def test_clean_removes_what_any_soak_left_and_nothing_else(
     bed: Bed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,16 +187,19 @@ async def test_clean_removes_what_any_soak_left_and_nothing_else(
 
 
 async def test_what_cannot_begin_says_why_in_one_line(bed: Bed, tmp_path: Path) -> None:
+    (tmp_path / "odd.toml").write_text('duration = ["8h"]')
     for arguments, said in (
         (("run", "--data", str(tmp_path / "b"), "--mix", "juggle=1"), "no such activity: juggle"),
         (("run", "--data", str(tmp_path / "c"), "--duration", "long"), "not a duration"),
         (("report", "--data", str(tmp_path / "d")), "no soak has been in"),
         (("clean", "--data", str(tmp_path / "e")), "no soak has been in"),
+        (("run", "--data", str(tmp_path / "f"), "--scenario", str(tmp_path / "odd.toml")), "not a duration: ['8h']"),
     ):
         result = await command(*arguments)
         assert result.exit_code == 2, result.output
         assert said in result.stderr
         assert "Traceback" not in result.stderr
+    assert not (tmp_path / "e").exists()
     with opened(bed.data) as folder, pytest.raises(NotFound, match="no flavor huge"):
         await run_soak(bed.scenario(flavor="huge"), folder)
     assert await bed.left() == set()

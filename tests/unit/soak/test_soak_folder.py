@@ -83,6 +83,18 @@ def test_what_is_no_soaks_is_refused(tmp_path: Path, content: bytes) -> None:
         Folder(tmp_path).load()
 
 
+def test_a_full_disk_is_said(tmp_path: Path) -> None:
+    one = saved()
+    with opened(tmp_path) as folder:
+        (tmp_path / JOURNAL).symlink_to("/dev/full")
+        folder.save(one)
+        with pytest.raises(Invalid, match="No space left on device"):
+            folder.note(one, Life(4.5, "begun"))
+        (tmp_path / (STATE + ".new")).symlink_to("/dev/full")
+        with pytest.raises(Invalid, match="No space left on device"):
+            folder.save(one)
+
+
 def test_a_place_where_no_folder_can_be_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(Invalid, match="cannot be used"), opened(tmp_path / "file" / "folder"):

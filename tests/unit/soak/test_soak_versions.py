@@ -13,10 +13,10 @@ ON_ONE = Server("1", host="one", hypervisor="one.example.org")
 
 
 def test_the_cloud_tells_of_the_hypervisor_and_files_tell_the_rest(tmp_path: Path) -> None:
-    (tmp_path / "hosts.toml").write_text('[one]\nkernel = "6.1.76"\ndnsmasq = 2.90\n[two]\nkernel = "6.1.90"\n')
+    (tmp_path / "hosts.toml").write_text('[one]\nkernel = "6.1.76"\ndnsmasq = "2.90"\n[two]\nkernel = "6.1.90"\n')
     versions = Versions(read_versions([str(tmp_path / "hosts.toml")]))
     versions.learn([Hypervisor("one.example.org", "QEMU", 7_002_009), Hypervisor("two.example.org", "sim", 1)])
-    assert versions.combination(ON_ONE) == "kernel 6.1.76, qemu 7.2.9, dnsmasq 2.9"
+    assert versions.combination(ON_ONE) == "kernel 6.1.76, qemu 7.2.9, dnsmasq 2.90"
     assert (
         versions.combination(Server("2", host="two.example.org", hypervisor="two.example.org"))
         == "kernel 6.1.90, sim 1"
@@ -37,6 +37,13 @@ def test_who_is_no_administrator_knows_hosts_by_a_word_that_can_be_named(tmp_pat
     assert versions.combination(Server("1", host_id="d4f3")) == "kernel 6.1"
     assert versions.combination(Server("1", host_id="77")) == UNKNOWN
     assert versions.combination(Server("1")) == versions.combination(None) == NOWHERE
+
+
+@pytest.mark.parametrize("text", ["one: {dnsmasq: 2.90}", "one: {qemu: 9}", "one: {qemu: }"])
+def test_a_version_without_quotes_is_another_version(tmp_path: Path, text: str) -> None:
+    (tmp_path / "hosts.yaml").write_text(text)
+    with pytest.raises(Invalid, match="in quotes"):
+        read_versions([str(tmp_path / "hosts.yaml")])
 
 
 @pytest.mark.parametrize("text", ['{"findings": []}', '{"one": "6.1"}', '{"findings": [], "host": "", "versions": {}}'])

@@ -18,7 +18,7 @@ from muster.fit.console import PlainObserver, ProgressObserver, report
 from muster.fit.options import PERCENTILES, FitOptions
 from muster.fit.records import FitResult
 from muster.fit.run import run_fit
-from muster.top.scrape import scrape, target_url
+from muster.top.scrape import answering, scrape, target_url
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells count
 _SAVED = "muster_ksm_saved_bytes"
@@ -98,13 +98,17 @@ def fit(
 
 
 def _savings(targets: tuple[str, ...]) -> Callable[[], float | None]:
-    """What KSM saves on the hosts whose metrics these are, in MiB. Raises Invalid for what is no target."""
+    """What KSM saves on the hosts whose metrics these are, in MiB; None unless all of them say it.
+
+    Raises Invalid for what is no target.
+    """
     for target in targets:
         target_url(target)
 
     def read() -> float | None:
-        found = [value for one in scrape(targets) for (name, _), value in one.values.items() if name == _SAVED]
-        return sum(found) / 2**20 if found else None
+        looks = scrape(targets)
+        found = [value for one in looks for (name, _), value in one.values.items() if name == _SAVED]
+        return sum(found) / 2**20 if found and len(answering(looks)) == len(looks) else None
 
     return read
 

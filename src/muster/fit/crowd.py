@@ -18,6 +18,7 @@ from muster.client.ssh import SshProbe
 from muster.fit.find import Full
 from muster.fit.guest import Guest, Recipe
 from muster.fit.observer import Observer, in_words
+from muster.fit.options import FitOptions
 from muster.fit.records import Answers
 
 POLL_S = 1.0
@@ -69,7 +70,10 @@ class CloudCrowd:
         options, around = self._recipe.options, self._around
         around.observer.says(f"measuring for {options.measure_s:g} s")
         found: list[float | None] = []
-        await _all(self._probe(guest, around.rng.uniform(0, options.every_s), found) for guest in self._guests)
+        await _all(
+            probe_regularly(guest.probe, options, around.rng.uniform(0, options.every_s), around.now, found)
+            for guest in self._guests
+        )
         savings = await asyncio.to_thread(around.savings) if around.savings is not None else None
         took_s = [options.probe_timeout_s if one is None else one for one in found]
         return Answers(round_trips_s=took_s, failed=found.count(None), saved_mib=savings)
@@ -77,14 +81,6 @@ class CloudCrowd:
     async def close(self) -> None:
         """End all sessions; the guests stay, for whoever sweeps."""
         await asyncio.gather(*(guest.disconnect() for guest in (*self._guests, *self._failed)), return_exceptions=True)
-
-    async def _probe(self, guest: Guest, first_s: float, found: list[float | None]) -> None:
-        options, now = self._recipe.options, self._around.now
-        end_s, due_s = now() + options.measure_s, now() + first_s
-        while due_s < end_s:
-            await asyncio.sleep(max(0.0, due_s - now()))
-            found.append(await guest.probe())
-            due_s = max(due_s + options.every_s, now())
 
     # --- more guests
 
@@ -142,7 +138,7 @@ class CloudCrowd:
         listing = Listing(around.api, around.prefix)
         ids = {guest.id for guest in guests if guest.id is not None}
         end_s = around.now() + self._recipe.options.boot_timeout_s
-        while left := ids & await _present(listing):
+        while left := ids & await _present(listing, around.now, end_s):
             if around.now() >= end_s:
                 raise Transient(f"{len(left)} servers are still there {self._recipe.options.boot_timeout_s:g} s later")
             around.observer.counts("deleting", len(guests) - len(left), len(guests))
@@ -152,6 +148,30 @@ class CloudCrowd:
     async def _requested(self, work: Callable[[], Awaitable[None]]) -> None:
         async with self._requests:
             await work()
+
+
+async def probe_regularly(
+    probe: Callable[[], Awaitable[float | None]],
+    options: FitOptions,
+    first_s: float,
+    now: Callable[[], float],
+    found: list[float | None],
+) -> None:
+    """Probe a guest every `options.every_s` from `first_s` on; how long each probe took, None for one that failed.
+
+    Moments that pass while the guest still owes an answer count as well, from then until that answer: a user would have
+    waited too. Without them a guest that stands still would count once where each of the others counts thirty times.
+    """
+    end_s, due_s = now() + options.measure_s, now() + first_s
+    while due_s < end_s:
+        await asyncio.sleep(max(0.0, due_s - now()))
+        took_s = await probe()
+        found.append(took_s)
+        answered_s = now()
+        due_s += options.every_s
+        while due_s < min(answered_s, end_s):
+            found.append(None if took_s is None else answered_s - due_s)
+            due_s += options.every_s
 
 
 def _is_up(server: Server) -> bool:
@@ -168,10 +188,14 @@ async def _changed(listing: Listing, now_s: float) -> Sequence[Server]:
     return ()
 
 
-async def _present(listing: Listing) -> set[str]:
+async def _present(listing: Listing, now: Callable[[], float], end_s: float) -> set[str]:
+    """Raises Transient when the cloud has not answered until `end_s`."""
     while True:
-        with suppress(Transient):
+        try:
             return await listing.present()
+        except Transient:
+            if now() >= end_s:
+                raise
         await asyncio.sleep(POLL_S)
 
 

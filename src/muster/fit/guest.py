@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from muster.base.errors import MusterError, Transient
+from muster.base.errors import MusterError, Transient, Unauthenticated
 from muster.client.api import Api, Call
 from muster.client.bodies import CreatedServer, Server, best_address
 from muster.client.cloud import Service
@@ -56,11 +56,13 @@ class Guest:
         self.id: str | None = None
 
     async def ask_for(self) -> None:
-        """One POST. Raises Full when the cloud does not want to, and what `Api.send` raises."""
+        """One POST. Raises Full when the cloud does not want to; Transient, Unauthenticated when it was not asked."""
         body = {"server": {**self._recipe.template, "name": self.name}}
         call = Call("POST servers", "POST", Service.COMPUTE, "/servers", body, ok=(202,))
         try:
             self.id = (await self._api.get(call, CreatedServer)).server.id
+        except (Transient, Unauthenticated):  # says nothing of what the hosts hold
+            raise
         except MusterError as error:
             raise Full(error.message) from error
 

@@ -37,6 +37,7 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
 class Step(msgspec.Struct, frozen=True, kw_only=True):
     """One try. `within`: the bound held. `reason` says why so many guests could not be had; then nothing is measured.
 
+    `probes` are the moments at which a guest was asked, or would have been if it had answered the question before.
     `saved_mib`: what merging of equal pages (KSM) saved, where it can be read.
     """
 

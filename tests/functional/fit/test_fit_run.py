@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from muster.base.errors import Invalid, NotFound
+from muster.base.errors import Invalid, NotFound, Transient
 from muster.cli.fit import fit
 from muster.fit.observer import SilentObserver
 from muster.fit.run import run_fit
@@ -72,6 +72,15 @@ async def test_a_cloud_that_gives_no_more_is_the_limit(guests: Make) -> None:
     assert "No valid host was found" in refused
     assert found.cloud.bodies[0]["availability_zone"] == "nova:h1"
     assert found.cloud.bodies[0]["user_data"] == "IyEvYmluL3NoCg=="
+    assert nothing_left(found)
+
+
+@pytest.mark.parametrize("fault", [{"refuse": {2: 503}}, {"lose": {2}}])
+async def test_a_cloud_that_does_not_answer_is_no_limit(guests: Make, fault: dict[str, object]) -> None:
+    """It was taken for one that gives no more, and the advice was what had held until then."""
+    found = await guests(**fault)
+    with pytest.raises(Transient):
+        await run_fit(found.options(start=1, step=1, most=3))
     assert nothing_left(found)
 
 

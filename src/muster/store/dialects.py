@@ -194,6 +194,32 @@ def _in_json(element: _Among, compiler: SQLCompiler, **options: Any) -> str:
     return f"{column} IN (SELECT value FROM json_each({values}))"  # noqa: S608 - a placeholder
 
 
+def finds(column: ColumnElement[str], pattern: str) -> ColumnElement[bool]:
+    """The text fits a pattern of LIKE (escape character \\), whatever the case of letters; on SQLite, of ASCII's.
+
+    What `column.ilike(pattern)` says. For SQLite SQLAlchemy writes that with `lower` around both sides: LIKE has no need
+    of it there, and takes twice as long.
+    """
+    return _Finds(column, literal(pattern, Text()))
+
+
+class _Finds(FunctionElement[bool]):
+    # No type: see `_Among`.
+    inherit_cache = True
+
+
+@compiles(_Finds)
+def _ilike(element: _Finds, compiler: SQLCompiler, **options: Any) -> str:
+    column, pattern = (compiler.process(clause, **options) for clause in element.clauses)
+    return rf"{column} ILIKE {pattern} ESCAPE '\'"
+
+
+@compiles(_Finds, "sqlite")
+def _like(element: _Finds, compiler: SQLCompiler, **options: Any) -> str:
+    column, pattern = (compiler.process(clause, **options) for clause in element.clauses)
+    return rf"{column} LIKE {pattern} ESCAPE '\'"
+
+
 def chunks(items: Sequence[Item], size: int = CHUNK) -> Iterator[Sequence[Item]]:
     """The items in parts that fit one statement."""
     for start in range(0, len(items), size):

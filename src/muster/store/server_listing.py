@@ -1,16 +1,20 @@
-"""Pages of servers: filters, order and markers. A page costs what it returns where an index has its order."""
+"""Pages of servers: filters, order and markers.
+
+A page costs what it returns where an index has its order and most servers are wanted. Where few are, it costs what
+those do who meet one condition, if that one has an index.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, func, not_, or_, select
+from sqlalchemy import BigInteger, ColumnElement, String, and_, case, func, literal_column, not_, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.base.errors import NotFound
 from muster.domain.server_listing import ServerQuery, like
 from muster.domain.servers import Server
 from muster.store.addresses import addresses
-from muster.store.dialects import among
+from muster.store.dialects import among, finds
 from muster.store.hosts import hosts
 from muster.store.ports import ports
 from muster.store.servers import read_rows, server_tags, servers, with_details
@@ -62,19 +66,47 @@ SORTS: Mapping[str, Any] = {
     "uuid": servers.c.id,
 }
 
+# How many servers a condition may leave for these to be few.
+_FEW = 1_000
+# SQLite's words for a row's number, which each index has, and for a column that no index shall be used for.
+_ROW = literal_column("servers.rowid", BigInteger)
+_PROJECT_BY_ROW = literal_column("+servers.project_id", String)
+
 
 async def read_page(connection: AsyncConnection, query: ServerQuery) -> list[Server]:
-    """A page of servers. Raises NotFound (`compute.marker`) for an unknown marker. One query, two with a marker, and
-    five more with `interfaces`."""
+    """A page of servers. Raises NotFound (`compute.marker`) for an unknown marker. One query, two with a marker, five
+    more with `interfaces`; on SQLite up to two more for `changes_since` and a pattern of names."""
     keys = [(SORTS[name], descending) for name, descending in query.sort]
     if not any(column is servers.c.id for column, _ in keys):
         keys.append((servers.c.id, keys[0][1] if keys else True))
-    conditions = _conditions(query)
+    few = await _few(connection, query) if connection.dialect.name == "sqlite" else None
+    conditions = _conditions(query) if few is None else [among(_ROW, few), *_conditions(query, _PROJECT_BY_ROW)]
     if query.marker is not None:
         conditions.append(await _after(connection, query, keys))
     order = [column.desc() if descending else column.asc() for column, descending in keys]
     found = await read_rows(connection, conditions, order=order, limit=query.limit)
     return await with_details(connection, found) if query.interfaces else found
+
+
+async def _few(connection: AsyncConnection, query: ServerQuery) -> Sequence[int] | None:
+    """The rows that a condition leaves which few servers meet, some of which are those of the page; None: no such one.
+
+    SQLite knows nothing about the values in a column. It takes the index that has the order and reads until the page is
+    full: all servers of a project, where fewer are wanted. PostgreSQL knows, by its statistics. Each condition is one
+    query of an index alone, which ends where too many are found.
+    """
+    asked: list[list[ColumnElement[bool]]] = []
+    if query.changes_since is not None:
+        asked.append([servers.c.updated_at >= query.changes_since])
+    if (name := query.patterns.get("name")) is not None:
+        project = [] if query.project_id is None else [servers.c.project_id == query.project_id]
+        asked.append([*project, _finds(servers.c.name, name)])
+    for conditions in asked:
+        statement = select(_ROW).select_from(servers).where(*conditions).limit(_FEW + 1)
+        found = (await connection.execute(statement)).scalars().all()
+        if len(found) <= _FEW:
+            return found
+    return None
 
 
 async def _after(
@@ -95,10 +127,10 @@ async def _after(
     return or_(*terms)
 
 
-def _conditions(query: ServerQuery) -> list[ColumnElement[bool]]:
+def _conditions(query: ServerQuery, project: Any = servers.c.project_id) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
     if query.project_id is not None:
-        conditions.append(servers.c.project_id == query.project_id)
+        conditions.append(project == query.project_id)
     if query.changes_since is not None:
         conditions.append(servers.c.updated_at >= query.changes_since)
     if query.changes_before is not None:
@@ -118,7 +150,7 @@ def _conditions(query: ServerQuery) -> list[ColumnElement[bool]]:
 
 
 def _finds(column: Any, pattern: str) -> ColumnElement[bool]:
-    return or_(*(column.ilike(text, escape="\\") for text in like(pattern)))
+    return or_(*(finds(column, text) for text in like(pattern)))
 
 
 def _has_address(text: str, version: int) -> ColumnElement[bool]:

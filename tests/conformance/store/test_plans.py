@@ -160,3 +160,17 @@ async def test_the_best_hosts_are_the_first_of_an_index(database: Database, stra
         assert not _SORTS.search(said), said
     else:  # hosts that have as much left as each other are sorted by id, few at a time
         assert "RIGHT PART OF ORDER BY" in said or "Incremental Sort" in said, said
+
+
+@pytest.mark.parametrize("asked", [{"changes_since": 5.0}, {"patterns": {"name": "web"}}])
+async def test_few_servers_of_a_project_are_found_without_the_others(database: Database, asked: dict[str, Any]) -> None:
+    """SQLite would read all in the order of the page. PostgreSQL knows how many there are."""
+    with executed() as found:
+        await Servers(database).page(ServerQuery(project_id="p", interfaces=False, **asked))
+    if not database.is_sqlite:
+        assert len(found.statements) == 1
+        return
+    async with database.hold() as connection:
+        looked, page = [await plan(connection, *statement) for statement in found.statements.items()]
+    assert "COVERING INDEX" in looked
+    assert "SEARCH servers USING INTEGER PRIMARY KEY" in page

@@ -72,6 +72,11 @@ FILTERS: list[tuple[dict[str, Any], str]] = [
     ({"task_states": ("deleting",)}, "a"),
     ({"changes_since": 5.0, "deleted": None}, "e"),
     ({"changes_before": 5.0, "deleted": None}, "dbac"),
+    ({"changes_since": 5.0, "deleted": None, "project_id": "x", "patterns": {"name": "o"}}, "e"),
+    ({"changes_since": 1.0, "project_id": "x", "patterns": {"name": "web"}}, "ba"),
+    ({"changes_since": 1.0, "project_id": "nobody", "patterns": {"name": "web"}}, ""),
+    ({"project_id": "x", "patterns": {"name": "B"}, "vm_states": ("stopped",)}, "c"),
+    ({"project_id": "nobody", "patterns": {"name": "web"}}, ""),
     ({"tags": TagFilter(all_of=("x", "y"))}, "a"),
     ({"tags": TagFilter(any_of=("y", "z"))}, "a"),
     ({"tags": TagFilter(not_all_of=("x", "y"))}, "dbc"),
@@ -81,7 +86,10 @@ FILTERS: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-async def test_filters(database: Database) -> None:
+@pytest.mark.parametrize("few", [0, 1, 1_000])
+async def test_filters(database: Database, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether few servers meet a condition that has an index, or many."""
+    monkeypatch.setattr(listing_store, "_FEW", few)
     await _servers(database)
     async with database.read() as connection:
         for fields, ids in FILTERS:

@@ -20,6 +20,9 @@ _UNREPORTED_S = 2.0
 # What a host should have heard of this long before its heartbeat, and has not, is lost. A change waits for its commit,
 # for whoever publishes and for the host's turn of a busy processor: less, and what is on its way is sent again.
 _LOST_AFTER_S = 5.0
+# So long after it was noted that a host is alive this is noted again: at every second heartbeat, so about as often as
+# Nova's services do. Who looks at the note must wait much longer than that before a host is down.
+_NOTED_FOR_S = 7.5
 
 
 class HostBeats:
@@ -42,22 +45,28 @@ class HostBeats:
         self._doubted: set[str] = set()
 
     async def take(self, heartbeats: Sequence[Heartbeat]) -> None:
-        """Note that these hosts live; those that have missed a message are sent everything. One transaction for all.
+        """Note that these hosts live; those that have missed a message are sent everything.
 
-        Raises Transient when the database or the bus is away.
+        One query for all, and a transaction if something is to be written. Raises Transient when the database or the
+        bus is away.
         """
         beats = {beat.host_id: (beat, message.sent_at) for message in heartbeats for beat in message.beats}
         if not beats:
             return
-        async with self._database.write() as connection:
-            hosts = await host_store.touch(connection, beats, self._clock())
-            missed = {host_id for host_id, progress in hosts.items() if self._has_missed(*beats[host_id], progress)}
-            if missed:
+        now = self._clock()
+        async with self._database.read() as connection:
+            said = [beat for beat, _ in beats.values()]
+            hosts = await host_store.read_differing(connection, said, seen_before=now - _NOTED_FOR_S)
+            if missed := self._missed(beats, hosts):
                 missed -= await outbox_store.read_waiting_hosts(connection, missed)
-            # Nobody is told of anything before it is committed: who knows of more knew another database.
-            known = {host_id: beats[host_id][0].desired_seq for host_id in hosts}
-            set_back = {host_id: seq for host_id, seq in known.items() if seq > hosts[host_id].desired_seq}
-            await host_store.begin_epochs(connection, set_back, self._clock())
+        due = [host_id for host_id, progress in hosts.items() if progress.last_seen_at < now - _NOTED_FOR_S]
+        # Nobody is told of anything before it is committed: who knows of more knew another database.
+        known = {host_id: beats[host_id][0].desired_seq for host_id in hosts}
+        set_back = {host_id: seq for host_id, seq in known.items() if seq > hosts[host_id].desired_seq}
+        if due or set_back:
+            async with self._database.write() as connection:
+                await host_store.note_seen(connection, due, now)
+                await host_store.begin_epochs(connection, set_back, now)
         if set_back:
             log.error("the database was set back", action="reports.set_back", hosts=len(set_back))
             missed |= set_back.keys()
@@ -65,6 +74,24 @@ class HostBeats:
             log.info("hosts have missed messages", action="reports.behind", hosts=len(missed))
             await self._dispatcher.send_everything(dict.fromkeys(missed, 0), why="behind")
         self._doubt({host_id: beats[host_id][0].report_seq for host_id in hosts}, hosts)
+
+    def _missed(self, beats: Mapping[str, tuple[Beat, float]], hosts: Mapping[str, Progress]) -> set[str]:
+        """The hosts to which a message is lost, not on its way: it was due a while before the beat that lacks it.
+
+        Where clocks do not agree, two beats in a row that lack the same say so too.
+        """
+        lags = {
+            host_id: (progress.desired_seq, beats[host_id][0].desired_seq)
+            for host_id, progress in hosts.items()
+            if beats[host_id][0].desired_seq < progress.desired_seq
+        }
+        again = {host_id for host_id, lag in lags.items() if self._behind.get(host_id) == lag}
+        self._behind = {**{host_id: lag for host_id, lag in self._behind.items() if host_id not in beats}, **lags}
+        return again | {
+            host_id
+            for host_id in lags
+            if (due_at := hosts[host_id].desired_at) is not None and due_at + _LOST_AFTER_S <= beats[host_id][1]
+        }
 
     def _doubt(self, said: Mapping[str, int], hosts: Mapping[str, Progress]) -> None:
         """Look later whether reports have come as far as heartbeats `said`, of hosts that are not looked at already."""
@@ -85,14 +112,3 @@ class HostBeats:
         self._doubted -= seqs.keys() - coming.keys()
         if coming:
             self._postponed.later(_UNREPORTED_S, "unreported", lambda: self._ask_unreported(coming, reached))
-
-    def _has_missed(self, beat: Beat, sent_at: float, progress: Progress) -> bool:
-        """Whether a message to a host is lost, not on its way: it was due a while before the beat that lacks it.
-
-        Where clocks do not agree, two beats in a row that lack the same say so too.
-        """
-        lag = (progress.desired_seq, beat.desired_seq)
-        again = self._behind.get(beat.host_id) == lag
-        self._behind[beat.host_id] = lag
-        due = progress.desired_at is not None and progress.desired_at + _LOST_AFTER_S <= sent_at
-        return beat.desired_seq < progress.desired_seq and (due or again)

@@ -28,11 +28,11 @@ from sqlalchemy import (
 from sqlalchemy import text as sql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from muster.domain.messages import Hello, epoch_of_time, next_epoch
+from muster.domain.messages import Beat, Hello, epoch_of_time, next_epoch
 from muster.domain.network_members import tunnel_address
 from muster.domain.placement import Demand, HostPicture, Overcommit, Search, Strategy, servers_limit
 from muster.store.columns import counter, flag, identity_column, integer, moment, text
-from muster.store.dialects import among, chunks, upsert
+from muster.store.dialects import among, chunks, given, upsert
 from muster.store.engine import metadata
 
 hosts = Table(
@@ -144,26 +144,45 @@ Shares = Mapping[str, tuple[Demand, int]]
 
 
 class Progress(Struct, frozen=True):
-    """How far the messages with a host have come; `desired_at` is when `desired_seq` was raised."""
+    """How far the messages with a host have come; `desired_at` is when `desired_seq` was raised, `last_seen_at` when it
+    was last noted that the host is alive."""
 
     desired_seq: int
     desired_at: float | None
     report_seq: int
+    last_seen_at: float
 
 
-async def touch(connection: AsyncConnection, host_ids: Collection[str], now: float) -> dict[str, Progress]:
-    """These hosts are alive; returns how far each is. One statement per chunk."""
+async def read_differing(
+    connection: AsyncConnection, beats: Collection[Beat], *, seen_before: float
+) -> dict[str, Progress]:
+    """How far those of the beats' hosts are that are not as far as they say, or were noted as seen before that moment.
+
+    A beat per host. One query per chunk, which costs per beat a look at the host's row and returns few.
+    """
+    names = {"id": str, "desired_seq": int, "report_seq": int}
     found: dict[str, Progress] = {}
-    for part in chunks(sorted(host_ids)):
+    for part in chunks(list(beats)):
+        said = given(connection, names, [(beat.host_id, beat.desired_seq, beat.report_seq) for beat in part])
         statement = (
-            update(hosts)
-            .where(hosts.c.id.in_(in_order(part)))
-            .values(last_seen_at=now)
-            .returning(hosts.c.id, hosts.c.desired_seq, hosts.c.desired_at, hosts.c.report_seq)
+            select(hosts.c.id, hosts.c.desired_seq, hosts.c.desired_at, hosts.c.report_seq, hosts.c.last_seen_at)
+            .join(said, said.c.id == hosts.c.id)
+            .where(
+                or_(
+                    hosts.c.desired_seq != said.c.desired_seq,
+                    hosts.c.report_seq != said.c.report_seq,
+                    hosts.c.last_seen_at < seen_before,
+                )
+            )
         )
-        for host_id, *progress in await connection.execute(statement):
-            found[host_id] = Progress(*progress)
+        found.update({host_id: Progress(*rest) for host_id, *rest in await connection.execute(statement)})
     return found
+
+
+async def note_seen(connection: AsyncConnection, host_ids: Collection[str], now: float) -> None:
+    """These hosts are alive. One statement per chunk."""
+    for part in chunks(sorted(host_ids)):
+        await connection.execute(update(hosts).where(hosts.c.id.in_(in_order(part))).values(last_seen_at=now))
 
 
 async def begin_epochs(connection: AsyncConnection, known_seqs: Mapping[str, int], now: float) -> None:

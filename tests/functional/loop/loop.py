@@ -53,9 +53,13 @@ class Loop:
         self.dispatcher = Dispatcher(database, bus, system_clock)
         neighbours: Any = Neighbours(images=None, networks=self.network.networks, bus=bus)  # type: ignore[arg-type]
         self.compute = assemble_compute(database, self.batch, self.dispatcher.wake, neighbours)
-        self.reports = HostReports(database, bus, system_clock, self.dispatcher, self.compute.orders)
+        self.reports = self.another_reader()
         self.context = Context(user_id="u" * 32, project_id=PROJECT, roles=frozenset({"admin"}))
         self.network_id = ""
+
+    def another_reader(self) -> HostReports:
+        """One more of what reads hosts' messages, as another process has it."""
+        return HostReports(self.database, self.bus, system_clock, self.dispatcher, self.compute.orders)
 
     async def make_network(self, cidr: str) -> str:
         """A network with one subnet without DHCP; servers are made on it from now on."""

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from muster.base.errors import Transient
 from muster.bus.memory import MemoryBus
@@ -53,6 +53,47 @@ async def beat(loop: Loop, host: Ear, desired_seq: int, *, later_s: float) -> li
     told = Beat(host_id=host.id, desired_seq=desired_seq, report_seq=0)
     await loop.reports.take([Heartbeat(beats=(told,), sent_at=loop.batch.clock() + later_s)])
     return [message for message in await host.read() if isinstance(message, Desired)]
+
+
+async def seen_at(loop: Loop, host: Ear) -> float:
+    """When it was last noted that the host is alive."""
+    async with loop.database.read() as connection:
+        return (await connection.execute(select(hosts.c.last_seen_at).where(hosts.c.id == host.id))).scalar_one()
+
+
+async def test_every_second_beat_of_a_host_is_noted_whoever_reads_it(tmp_path: Path) -> None:
+    async with a_loop(tmp_path) as loop:
+        host, other = Ear(loop, "a", firewall=False), Ear(loop, "b", firewall=False)
+        began = now = loop.batch.clock()
+        readers = [loop.reports, loop.another_reader()]
+        for reader in readers:
+            reader._clock = reader._beats._clock = lambda: now
+        await host.say_hello()
+        await other.say_hello()
+        noted = []
+        for number in range(1, 8):
+            now = began + 5.0 * number
+            told = Beat(host_id=host.id, desired_seq=0, report_seq=0)
+            await readers[number % 2].take([Heartbeat(beats=(told,), sent_at=now)])
+            noted.append(await seen_at(loop, host) - began)
+        assert noted == pytest.approx([0.0, 10.0, 10.0, 20.0, 20.0, 30.0, 30.0])
+        assert await seen_at(loop, other) == pytest.approx(began)
+
+
+async def test_a_beat_of_a_host_that_was_silent_is_noted_at_once_and_the_next_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_loop(tmp_path) as loop:
+        host = Ear(loop, "a", firewall=False)
+        await host.say_hello()
+        async with loop.database.write() as connection:
+            await connection.execute(update(hosts).values(last_seen_at=1.0))
+        await beat(loop, host, 0, later_s=0.0)
+        known = await loop.compute.hypervisors.named("a")
+        assert known is not None
+        assert loop.compute.hypervisors.is_up(known)
+        monkeypatch.setattr(loop.database, "write", None)
+        await beat(loop, host, 0, later_s=5.0)
 
 
 async def test_a_lost_message_is_noticed_at_the_first_beat_and_a_lost_answer_at_the_next(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.boot_cloud import MusterRound, a_real_cloud
+from benchmarks.boot_cloud import GUEST_MIB, MusterRound, a_real_cloud
 from benchmarks.boot_tables import Way, ways_grid
 from benchmarks.outcome import Aim, Outcome, Run, machine
 from benchmarks.progress import Teller
@@ -18,9 +18,13 @@ YARDSTICK = "the same cloud with `muster up --boots unlimited`: every guest boot
 
 
 async def run(teller: Teller, quick: bool) -> Outcome:
-    """Both, one after the other. MUSTER_BENCH_GUESTS (40). Raises Unsupported, Invalid."""
+    """Both, one after the other. MUSTER_BENCH_GUESTS (40), each of MUSTER_BENCH_GUEST_MIB (128).
+
+    Raises Unsupported, Invalid.
+    """
     began, where = time.monotonic(), machine()
     guests = number_from("MUSTER_BENCH_GUESTS", 3 if quick else 40)
+    guest_mib = number_from("MUSTER_BENCH_GUEST_MIB", GUEST_MIB)
     require_real_guests()
     ways: dict[str, MusterRound] = {}
     with (
@@ -30,11 +34,13 @@ async def run(teller: Teller, quick: bool) -> Outcome:
     ):
         for boots in (AUTOMATIC, UNLIMITED):
             teller.says(f"--boots {boots}: {guests} servers asked for at once")
-            async with a_real_cloud(Path(folder, boots), space, None, room_for=guests, boots=boots) as cloud:
+            own = Path(folder, boots)
+            async with a_real_cloud(own, space, None, room_for=guests, boots=boots, guest_mib=guest_mib) as cloud:
                 await cloud.warm_up()
                 ways[boots] = await cloud.round(guests)
             step()
     admitted, unlimited = (_way(name, one) for name, one in ways.items())
+    merged = ", ".join(f"--boots {name}: {one.ready.merged_mib:.0f} MiB" for name, one in ways.items())
     slowest = [max(server.ready_at_s or 0.0 for server in one.result.servers) for one in ways.values()]
     missed = [sum(figure.total - figure.ok for figure in one.result.figures) for one in ways.values()]
     return Outcome(
@@ -54,7 +60,10 @@ async def run(teller: Teller, quick: bool) -> Outcome:
                 at_most=1.0,
             ),
         ],
-        notes=[f"without admission, {missed[1]} phases were not gone through"] if missed[1] else [],
+        notes=[
+            f"guests of {guest_mib} MiB; saved by the merging of equal pages (KSM) when all were ready: {merged}",
+            *([f"without admission, {missed[1]} phases were not gone through"] if missed[1] else []),
+        ],
         runs=[Run(name, one.result) for name, one in ways.items()],
     )
 

@@ -19,27 +19,32 @@ from benchmarks.spaces import Space
 from benchmarks.stage import Stage, on_stage
 from muster.base.errors import Transient
 from muster.base.tasks import to_its_end
+from muster.base.units import MIB
 from muster.bench.launch import cloud_launch, take_down
 from muster.bench.measure import Inspect
 from muster.bench.options import ServersOptions
 from muster.bench.records import ServerRecord, ServersResult
 from muster.bench.run import run_servers
-from muster.client.api import Api
+from muster.client.api import Api, Call
+from muster.client.cloud import Service
 from muster.client.http import Request
 from muster.client.listing import Listing
 from muster.domain.timeline import STEPS
 
-FLAVOR, IMAGE = "guest.tiny", "guest"
+GUEST_MIB = 128  # as `guest.tiny`
+_FLAVOR, _IMAGE = "guest.boot", "guest"
 _START_S, _PHASE_S, _REQUEST_S = 300.0, 3600.0, 30.0
 _POLLS, _MORE_POLLS = ("GET servers/detail", "GET servers"), 20
 _LIBVIRT_CALLS = "muster_libvirt_calls_total"
 _MESSAGES, _HEARTBEATS = "muster_messages_total", "muster_heartbeats_total"
+_MERGED = "muster_ksm_saved_bytes"
 
 
 class Costs(msgspec.Struct, frozen=True, kw_only=True):
     """What has been used, in CPU seconds, called and started up to a moment. `started` None: it is not known here.
 
     `messages` are those besides heartbeats, of which a host sends one every few seconds whatever happens.
+    `merged_mib`: what the machine would need on top without KSM.
     """
 
     at_s: float
@@ -50,6 +55,7 @@ class Costs(msgspec.Struct, frozen=True, kw_only=True):
     libvirt_calls: float = 0.0
     messages: float = 0.0
     heartbeats: float = 0.0
+    merged_mib: float = 0.0
     started: Started | None = None
 
 
@@ -77,6 +83,11 @@ class RealCloud:
         self._folder = folder
         self._space = space
         self._family = family
+
+    async def make_flavor(self, guest_mib: int) -> None:
+        """The one that all guests have."""
+        body = {"flavor": {"name": _FLAVOR, "ram": guest_mib, "vcpus": 1, "disk": 0}}
+        await self._stage.api.send(Call("POST flavors", "POST", Service.COMPUTE, "/flavors", body))
 
     async def a_guests_command(self) -> list[str]:
         """The command line of QEMU for one guest, which is made for it and removed."""
@@ -137,8 +148,8 @@ class RealCloud:
         self._space.enter()
         options = ServersOptions(
             count=count,
-            flavor=FLAVOR,
-            image=IMAGE,
+            flavor=_FLAVOR,
+            image=_IMAGE,
             network="default",
             timeout_s=_PHASE_S,
             cloud="muster",
@@ -157,6 +168,7 @@ class RealCloud:
             libvirt_calls=metrics.get(_LIBVIRT_CALLS, 0.0),
             messages=metrics.get(_MESSAGES, 0.0) - metrics.get(_HEARTBEATS, 0.0),
             heartbeats=metrics.get(_HEARTBEATS, 0.0),
+            merged_mib=metrics.get(_MERGED, 0.0) / MIB,
             started=self._family.started(self._stage.process.pid) if self._family else None,
         )
 
@@ -183,16 +195,21 @@ def _arguments(process: int) -> list[str]:
 
 @asynccontextmanager
 async def a_real_cloud(
-    folder: Path, space: Space, family: Family | None, *, room_for: int, boots: str = "auto"
+    folder: Path, space: Space, family: Family | None, *, room_for: int, boots: str = "auto", guest_mib: int = GUEST_MIB
 ) -> AsyncIterator[RealCloud]:
-    """A fresh cloud whose host takes `room_for` guests; nothing is left of it at the end. Raises Transient."""
+    """A fresh cloud whose host takes `room_for` guests of `guest_mib`; nothing is left of it at the end.
+
+    Raises Transient.
+    """
     space.enter()
     share = 2 + room_for // (os.cpu_count() or 1)
     more = ("--libvirt", "--boots", boots, "--cpu-overcommit", str(share), "--ram-overcommit", "4")
     launch = replace(cloud_launch(folder, sim_hosts=0, more=more), start_s=_START_S)
     try:
         async with on_stage(launch) as stage:
-            yield RealCloud(stage, folder, space, family)
+            cloud = RealCloud(stage, folder, space, family)
+            await cloud.make_flavor(guest_mib)
+            yield cloud
     finally:
         space.enter()
         await to_its_end(take_down(folder))

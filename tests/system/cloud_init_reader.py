@@ -56,6 +56,7 @@ metadata = found["metadata"]
 for key in ("userdata", "ec2-userdata"):
     if found.get(key):
         found[key] = {"raw": base64.b64encode(found[key]).decode(), "parts": parts(found[key])}
+found["files"] = {path: base64.b64encode(content).decode() for path, content in found.get("files", {}).items()}
 metadata["random_seed"] = len(metadata.get("random_seed", b""))
 found["ssh_keys"] = sources.normalize_pubkey_data(metadata.get("public_keys"))
 found["vendor"] = [sources.convert_vendordata(found.get(name)) for name in ("vendordata", "vendordata2")]

@@ -21,7 +21,17 @@ import pytest
 from namespaces import inside
 
 from muster.cli.guest import default_cache_dir
-from muster.domain.specs import FixedIp, HostRoute, KeySpec, NetworkSpec, PortSpec, Power, ServerSpec, SubnetSpec
+from muster.domain.specs import (
+    FixedIp,
+    HostRoute,
+    InjectedFile,
+    KeySpec,
+    NetworkSpec,
+    PortSpec,
+    Power,
+    ServerSpec,
+    SubnetSpec,
+)
 from muster.guest import packages
 from muster.host.metadata.config_drive import config_drive
 from muster.host.metadata.openstack import Description
@@ -176,6 +186,12 @@ def test_config_drive_is_read(cloud_init: Path, tmp_path: Path) -> None:
 def test_guest_without_key_and_user_data_is_read(cloud_init: Path, tmp_path: Path) -> None:
     found = from_drive(cloud_init, tmp_path, description(key=None, metadata={}))
     assert (found["ssh_keys"], found["userdata"]) == ([], "")
+
+
+def test_injected_files_are_read(cloud_init: Path, tmp_path: Path) -> None:
+    files = {"/etc/motd": user_data(b"\0\xff"), "/root/a b": user_data(b"")}
+    injected = tuple(InjectedFile(path, contents) for path, contents in files.items())
+    assert from_drive(cloud_init, tmp_path, description(injected_files=injected))["files"] == files
 
 
 def test_network_that_the_host_does_not_know_yet_is_asked_by_dhcp(cloud_init: Path, tmp_path: Path) -> None:

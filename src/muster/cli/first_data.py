@@ -21,7 +21,7 @@ from muster.domain.context import Context
 from muster.domain.flavors import DEFAULT_FLAVORS
 from muster.domain.network_listing import ListQuery
 from muster.domain.networks import NewNetwork
-from muster.domain.quotas import UNLIMITED
+from muster.domain.quotas import OF_ONE_REQUEST, UNLIMITED
 from muster.domain.subnets import NewSubnet
 from muster.services.identity_bootstrap import BootstrapIds, bootstrap
 from muster.services.passwords import Passwords
@@ -67,7 +67,7 @@ async def ensure_first_data(engines: Engines, makers: Makers, data: FirstData) -
             catalog=data.catalog,
         )
         async with engines.database.write() as connection:
-            unlimited = dict.fromkeys(makers.quotas.defaults, UNLIMITED)
+            unlimited = {name: UNLIMITED for name in makers.quotas.defaults if name not in OF_ONE_REQUEST}
             await makers.quotas.ensure_limits(connection, ids.admin_project_id, unlimited)
         await makers.image.uploads.sweep()
         await ensure_guest(makers.image, data.guest_image, data.scratch)

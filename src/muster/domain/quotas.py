@@ -17,6 +17,11 @@ EVERYBODY = "*"
 Key = tuple[str, str] | tuple[str, str, str]
 
 METADATA_ITEMS = "metadata_items"
+INJECTED_FILES = "injected_files"
+INJECTED_FILE_BYTES = "injected_file_content_bytes"
+INJECTED_PATH_BYTES = "injected_file_path_bytes"
+# Limits of what one request holds, looked at before it is taken.
+OF_ONE_REQUEST = (METADATA_ITEMS, INJECTED_FILES, INJECTED_FILE_BYTES, INJECTED_PATH_BYTES)
 
 # Nova's and Neutron's own defaults.
 COMPUTE_DEFAULTS: Mapping[str, int] = {
@@ -27,9 +32,9 @@ COMPUTE_DEFAULTS: Mapping[str, int] = {
     "key_pairs": 100,
     "server_groups": 10,
     "server_group_members": 10,
-    "injected_files": 5,
-    "injected_file_content_bytes": 10_240,
-    "injected_file_path_bytes": 255,
+    INJECTED_FILES: 5,
+    INJECTED_FILE_BYTES: 10_240,
+    INJECTED_PATH_BYTES: 255,
 }
 # What Nova limited when it did networks itself: kept and shown in old microversions, limiting nothing.
 OLD_NETWORK_DEFAULTS: Mapping[str, int] = dict.fromkeys(

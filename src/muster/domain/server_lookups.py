@@ -1,12 +1,21 @@
 """What a new server's request names (networks, ports, groups, a key, a zone), and what is found of it. Pure."""
 
+import base64
 from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
 from muster.base.errors import Conflict, Forbidden, Invalid, MusterError, NotFound
 from muster.domain.context import Context
-from muster.domain.quotas import METADATA_ITEMS, Key, limit_of_user
+from muster.domain.quotas import (
+    INJECTED_FILE_BYTES,
+    INJECTED_FILES,
+    INJECTED_PATH_BYTES,
+    METADATA_ITEMS,
+    Key,
+    limit_of_user,
+)
+from muster.domain.specs import InjectedFile
 
 DEFAULT_GROUP = "default"
 
@@ -52,6 +61,12 @@ class Named(Struct, frozen=True, kw_only=True):
     zone: str | None = None
     hostname: str | None = None
     metadata_items: int = 0
+    files: tuple[InjectedFile, ...] = ()
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether it holds what quotas limit per request."""
+        return bool(self.metadata_items or self.files)
 
 
 class Picture(Struct, frozen=True, kw_only=True):
@@ -83,6 +98,7 @@ class Resolved(Struct, frozen=True, kw_only=True):
 def resolve(named: Named, picture: Picture) -> Resolved:
     """The request with everything found. Raises Invalid, Conflict, Forbidden as Nova answers what is named wrongly."""
     _check_metadata(named, picture)
+    _check_files(named, picture)
     _check_place(named, picture)
     public_key = None
     if named.key_name is not None:
@@ -179,6 +195,26 @@ def _check_place(named: Named, picture: Picture) -> None:
 
 
 def _check_metadata(named: Named, picture: Picture) -> None:
-    limit = limit_of_user(picture.limits, named.context.project_id or "", named.context.user_id, METADATA_ITEMS)
+    limit = _limit(named, picture, METADATA_ITEMS)
     if named.metadata_items > limit >= 0:
         raise Forbidden(f"Maximum number of metadata items exceeds {limit}", code="compute.quota")
+
+
+def _check_files(named: Named, picture: Picture) -> None:
+    sizes = [len(base64.b64decode(file.contents)) for file in named.files]
+    for what, resource, number in (
+        ("Personality file limit", INJECTED_FILES, len(sizes)),
+        ("Maximum length of a personality file's content", INJECTED_FILE_BYTES, max(sizes, default=0)),
+        (
+            "Maximum length of a personality file's path",
+            INJECTED_PATH_BYTES,
+            max((len(file.path.encode()) for file in named.files), default=0),
+        ),
+    ):
+        limit = _limit(named, picture, resource)
+        if number > limit >= 0:
+            raise Forbidden(f"{what} exceeded: {number} of {limit}", code="compute.quota")
+
+
+def _limit(named: Named, picture: Picture, resource: str) -> int:
+    return limit_of_user(picture.limits, named.context.project_id or "", named.context.user_id, resource)

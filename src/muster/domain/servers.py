@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from muster.base.errors import Conflict
 from muster.domain.reports import GuestState, ServerReport
-from muster.domain.specs import FixedIp, ImageSpec, Power
+from muster.domain.specs import FixedIp, ImageSpec, InjectedFile, Power
 from muster.domain.timeline import ACTIVE
 
 
@@ -56,6 +56,7 @@ class NewServer(Struct, frozen=True, kw_only=True):
     key_name: str | None = None
     public_key: str | None = None
     user_data: str | None = None
+    injected_files: tuple[InjectedFile, ...] = ()
     metadata: dict[str, str] = {}
     config_drive: bool = False
     availability_zone: str | None = None
@@ -114,6 +115,7 @@ class Server(Struct, frozen=True, kw_only=True):
     key_name: str | None
     public_key: str | None
     user_data: str | None
+    injected_files: tuple[InjectedFile, ...]
     metadata: dict[str, str]
     config_drive: bool
     availability_zone: str | None

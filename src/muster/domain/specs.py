@@ -144,6 +144,13 @@ class KeySpec(Struct, frozen=True):
         return "x509" if self.public_key.startswith("-----BEGIN") else "ssh"
 
 
+class InjectedFile(Struct, frozen=True):
+    """A file that a user wants in the guest at `path`; `contents` are base64. The config drive brings it."""
+
+    path: str
+    contents: str
+
+
 class ServerSpec(Struct, frozen=True, kw_only=True):
     """A server as its host should have it.
 
@@ -170,6 +177,7 @@ class ServerSpec(Struct, frozen=True, kw_only=True):
     key: KeySpec | None = None
     user_data: str | None = None  # base64, as the user sent it
     metadata: dict[str, str] = {}
+    injected_files: tuple[InjectedFile, ...] = ()
     config_drive: bool = False
     availability_zone: str = "nova"
     created_at_s: float = 0.0

@@ -231,6 +231,7 @@ class _Creation:
             key_name=draft.key_name,
             public_key=draft.public_key,
             user_data=draft.user_data,
+            injected_files=draft.injected_files,
             metadata=draft.metadata,
             config_drive=draft.config_drive,
             availability_zone=draft.availability_zone,

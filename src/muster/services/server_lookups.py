@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from muster.base.coalescer import Coalescer
 from muster.base.errors import MusterError
-from muster.domain.quotas import METADATA_ITEMS
+from muster.domain.quotas import OF_ONE_REQUEST
 from muster.domain.server_lookups import DEFAULT_GROUP, Named, Picture, Resolved, resolve
 from muster.services.port_batch import PortBatch
 from muster.services.redecide import redecided
@@ -40,9 +40,9 @@ class ServerLookups:
     async def _look(self, asked: list[Named]) -> Sequence[Resolved | BaseException]:
         async with self._database.read() as connection:
             picture = await store.read_picture(connection, asked)
-            if counted := [named.context for named in asked if named.metadata_items]:
+            if counted := [named.context for named in asked if named.is_limited]:
                 projects, users = {one.project_id or "" for one in counted}, {one.user_id for one in counted}
-                standing = await self._ports.quotas.limits_with_users(connection, projects, users, [METADATA_ITEMS])
+                standing = await self._ports.quotas.limits_with_users(connection, projects, users, OF_ONE_REQUEST)
                 picture = replace(picture, limits=standing.limits)
         strangers = {named.context.project_id or "" for named in asked if _wants_new_default(named, picture)}
         if strangers:

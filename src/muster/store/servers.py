@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import (
+    JSON,
     Column,
     ForeignKey,
     Index,
@@ -23,7 +24,7 @@ from sqlalchemy import text as sql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.domain.servers import Fault, FlavorPicture, Interface, Server
-from muster.domain.specs import ImageSpec, Power
+from muster.domain.specs import ImageSpec, InjectedFile, Power
 from muster.store.addresses import read_by_port
 from muster.store.columns import counter, document, flag, identity_column, integer, moment, reference, text
 from muster.store.dialects import among, chunks
@@ -53,6 +54,7 @@ servers = Table(
     text("key_name", nullable=True),
     text("public_key", nullable=True),
     text("user_data", nullable=True),
+    Column("injected_files", JSON(none_as_null=True), nullable=True),  # [{path, contents}]; most servers have none
     document("metadata"),
     flag("config_drive"),
     text("availability_zone", nullable=True),  # as asked; the host's zone once placed
@@ -318,6 +320,7 @@ def _row(server: Server) -> dict[str, Any]:
         "key_name": server.key_name,
         "public_key": server.public_key,
         "user_data": server.user_data,
+        "injected_files": msgspec.to_builtins(server.injected_files) or None,
         "metadata": server.metadata,
         "config_drive": server.config_drive,
         "availability_zone": server.availability_zone,
@@ -353,6 +356,7 @@ def _server(row: Any) -> Server:
         key_name=row.key_name,
         public_key=row.public_key,
         user_data=row.user_data,
+        injected_files=msgspec.convert(row.injected_files or (), tuple[InjectedFile, ...]),
         metadata=row.metadata,
         config_drive=row.config_drive,
         availability_zone=row.availability_zone,

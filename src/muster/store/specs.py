@@ -129,6 +129,7 @@ def server_spec(server: Server, its_ports: Sequence[PortSpec]) -> ServerSpec:
         ports=tuple(its_ports),
         key=KeySpec(server.key_name, server.public_key) if server.key_name and server.public_key else None,
         user_data=server.user_data,
+        injected_files=server.injected_files,
         metadata=server.metadata,
         config_drive=server.config_drive,
         availability_zone=server.zone_of_host or "nova",

@@ -10,7 +10,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from muster.api.compute.bodies import Uuid, check_any_address, check_versions, decode, parse
 from muster.api.compute.server_bodies import Lookups, new_password
-from muster.api.compute.server_schemas import REBUILD_SPANS, RebuildBody
+from muster.api.compute.server_schemas import REBUILD_SPANS, RebuildBody, injected_files
 from muster.api.compute.server_views import rebuilt
 from muster.api.compute.servers import changes_of
 from muster.api.compute.services import Services
@@ -148,8 +148,6 @@ class ServerActionHandlers:
     async def _rebuild(self, request: Request, details: msgspec.Raw) -> Response:
         body = decode(bytes(details), RebuildBody)
         check_versions(body, REBUILD_SPANS, request.version)
-        if body.personality:
-            raise Invalid("Files cannot be put into a guest (personality); use user_data or metadata.")
         if body.trusted_image_certificates:
             raise Invalid("Trusted image certificates are not offered: images are verified by their hash.")
         server = await self._servers.get(request.context, request.parameters["server_id"])
@@ -165,7 +163,11 @@ class ServerActionHandlers:
 
     async def _rebuild_values(self, request: Request, body: RebuildBody) -> dict[str, Any]:
         """What a rebuild changes beside the fields that any change may set."""
-        values: dict[str, Any] = {}
+        files = injected_files(body.personality)
+        # As with Nova they are for one disk: those of the disk before are not put onto the new one.
+        values: dict[str, Any] = {"injected_files": files}
+        if files:
+            values["config_drive"] = True
         metadata_items = 0
         if body.metadata is not UNSET:
             values["metadata"] = body.metadata
@@ -173,8 +175,8 @@ class ServerActionHandlers:
         if body.user_data is not UNSET:
             values["user_data"] = body.user_data
         key_name = body.key_name or None
-        if key_name is not None or metadata_items:
-            named = Named(context=request.context, key_name=key_name, metadata_items=metadata_items)
+        if key_name is not None or metadata_items or files:
+            named = Named(context=request.context, key_name=key_name, metadata_items=metadata_items, files=files)
             resolved = await self._resolver.resolve(named)
             values |= {"key_name": key_name, "public_key": resolved.public_key} if key_name else {}
         if body.key_name is None:

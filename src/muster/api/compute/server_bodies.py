@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from muster.api.compute.bodies import parse
 from muster.api.compute.fields import boolean
 from muster.api.compute.scheduler_hints import group_of
-from muster.api.compute.server_schemas import CreateBody, NicBody, ServerBody, check_create
+from muster.api.compute.server_schemas import CreateBody, NicBody, ServerBody, check_create, injected_files
 from muster.api.compute.services import Services
 from muster.api.http.requests import Request
 from muster.base.errors import Forbidden, Invalid, MusterError, NotFound
@@ -144,8 +144,11 @@ def _draft(body: ServerBody, request: Request, named: Named, resolved: Resolved)
         key_name=named.key_name,
         public_key=resolved.public_key,
         user_data=body.user_data or None,
+        injected_files=named.files,
         metadata=body.metadata,
-        config_drive=body.config_drive is not UNSET and boolean(body.config_drive, "config_drive"),
+        # Files come by the drive and no other way.
+        config_drive=bool(named.files)
+        or (body.config_drive is not UNSET and boolean(body.config_drive, "config_drive")),
         availability_zone=named.zone,
         wanted_hostname=named.hostname,
         disk_config="MANUAL" if body.disk_config is UNSET else body.disk_config,
@@ -199,6 +202,7 @@ def _named(body: ServerBody, context: Context) -> Named:
         zone=zone,
         hostname=hostname,
         metadata_items=len(body.metadata),
+        files=injected_files(body.personality),
     )
 
 
@@ -278,9 +282,7 @@ def _check_single(body: ServerBody, named: Named, count: int) -> None:
 
 
 def _check_devices(body: ServerBody) -> None:
-    """Raises Invalid for what this cloud does not offer: block devices but the image's disk, files, certificates."""
-    if body.personality:
-        raise Invalid("Files cannot be put into a guest (personality); use user_data or metadata.")
+    """Raises Invalid for what this cloud does not offer: block devices but the image's disk, certificates."""
     if body.trusted_image_certificates:
         raise Invalid("Trusted image certificates are not offered: images are verified by their hash.")
     devices = [] if body.block_device_mapping_v2 is UNSET else body.block_device_mapping_v2

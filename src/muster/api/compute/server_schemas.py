@@ -26,6 +26,7 @@ from muster.api.compute.bodies import (
 )
 from muster.api.compute.fields import check_name, check_printable
 from muster.base.errors import Invalid
+from muster.domain.specs import InjectedFile
 
 _Base64 = Annotated[str, Meta(max_length=65_535)]
 _Text = Annotated[str, Meta(max_length=255)]
@@ -52,10 +53,13 @@ class GroupBody(Struct, forbid_unknown_fields=True):
 
 
 class FileBody(Struct, forbid_unknown_fields=True):
-    """A file that Nova would have put into the guest."""
+    """A file to be put into the guest."""
 
-    path: str | UnsetType = UNSET
-    contents: str | UnsetType = UNSET
+    path: Annotated[str, Meta(min_length=1)]
+    contents: str
+
+    def __post_init__(self) -> None:
+        _check_base64(self.contents, "contents")
 
 
 class LegacyDeviceBody(Struct, forbid_unknown_fields=True):
@@ -100,7 +104,7 @@ class _Common(Struct, forbid_unknown_fields=True):
             check_printable(self.description, "description")  # type: ignore[attr-defined]
         user_data = getattr(self, "user_data", UNSET)
         if isinstance(user_data, str):
-            _check_base64(user_data)
+            _check_base64(user_data, "user_data")
 
 
 class ServerBody(_Common, forbid_unknown_fields=True, rename=_RENAMED, kw_only=True):
@@ -194,6 +198,11 @@ SPANS: Spans = {
 REBUILD_SPANS: Spans = {**SPANS, "key_name": ((2, 54), None), "user_data": ((2, 57), None)}
 
 
+def injected_files(bodies: list[FileBody] | UnsetType) -> tuple[InjectedFile, ...]:
+    """The files of a request."""
+    return () if bodies is UNSET else tuple(InjectedFile(body.path, "".join(body.contents.split())) for body in bodies)
+
+
 def check_create(body: ServerBody, version: Version) -> None:
     """Raises Invalid for what this microversion does not know in a new server."""
     check_versions(body, SPANS, version)
@@ -213,8 +222,8 @@ def check_create(body: ServerBody, version: Version) -> None:
         raise unexpected("volume_type")
 
 
-def _check_base64(text: str) -> None:
+def _check_base64(text: str, field: str) -> None:
     try:
         base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise ValueError("user_data: it is not a 'base64'") from error
+        raise ValueError(f"{field}: it is not a 'base64'") from error

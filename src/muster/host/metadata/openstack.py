@@ -66,6 +66,11 @@ def meta_data(description: Description, version: str = LATEST) -> dict[str, Any]
     document: dict[str, Any] = {"uuid": server.id}
     if server.metadata:
         document["meta"] = dict(server.metadata)
+    if server.injected_files:
+        document["files"] = [
+            {"path": file.path, "content_path": _content_path(index)}
+            for index, file in enumerate(server.injected_files)
+        ]
     if server.key is not None:
         document["public_keys"] = {server.key.name: server.key.public_key}
         if _has(version, _NETWORK):
@@ -103,13 +108,15 @@ def network_data(description: Description) -> dict[str, Any]:
 
 
 def files(description: Description) -> dict[str, bytes]:
-    """All files of the tree `openstack/` by path: those of each version, and of `latest`.
+    """All files of the tree `openstack/` by path: those of each version, of `latest`, and what users inject.
 
     Raises Invalid when the user data is not base64.
     """
     user_data = user_data_of(description.server)
     network = msgspec.json.encode(network_data(description))
     tree: dict[str, bytes] = {}
+    for index, file in enumerate(description.server.injected_files):
+        tree["openstack" + _content_path(index)] = base64.b64decode(file.contents)
     for version in (*VERSIONS, LATEST):
         folder = f"openstack/{version}/"
         tree[folder + "meta_data.json"] = msgspec.json.encode(meta_data(description, version))
@@ -122,6 +129,11 @@ def files(description: Description) -> dict[str, bytes]:
         if _has(version, _VENDOR2):
             tree[folder + "vendor_data2.json"] = b"{}"
     return tree
+
+
+def _content_path(index: int) -> str:
+    """Where the content of an injected file is, below `openstack`."""
+    return f"/content/{index:04d}"
 
 
 def _has(version: str, since: str) -> bool:

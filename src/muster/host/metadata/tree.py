@@ -38,5 +38,5 @@ def _names(files: Mapping[str, bytes], prefix: str) -> list[str]:
         return sorted({path.split("/")[0] for path in below} - {"openstack"})
     names = {name + "/" if rest else name for name, _, rest in (path.partition("/") for path in below)}
     if prefix == "openstack/":
-        return sorted(name.rstrip("/") for name in names)
+        return sorted(name.rstrip("/") for name in names if name != "content/")
     return sorted(names)

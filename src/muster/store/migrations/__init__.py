@@ -4,4 +4,4 @@
 there already starts without loading Alembic. A test keeps HEAD, the revisions and the tables in step.
 """
 
-HEAD = "c3dc26052d68"
+HEAD = "4ec8f9fe4e0e"

@@ -185,7 +185,7 @@ async def test_rebuild_with_all_it_takes(scene: Scene) -> None:
         ("2.57", {"personality": []}, "'personality' was unexpected"),
         ("2.54", {"key_name": "nowhere"}, "Invalid key_name provided."),
         ("2.63", {"trusted_image_certificates": ["a"]}, "certificates"),
-        ("2.1", {"personality": [{"path": "/x", "contents": "YQ=="}]}, "personality"),
+        ("2.1", {"personality": [{"path": "/x", "contents": "%"}]}, "base64"),
         ("2.1", {"imageRef": "11111111-2222-3333-4444-555555555555"}, "Can not find requested image"),
         ("2.57", {"user_data": "%"}, "base64"),
         ("2.1", {"metadata": {"a": 1}}, "metadata"),

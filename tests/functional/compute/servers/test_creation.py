@@ -10,10 +10,15 @@ from muster.base.ids import new_uuid
 from muster.domain.ports import WantedIp
 from muster.domain.quotas import UNLIMITED
 from muster.domain.security_groups import NewSecurityGroup
+from muster.domain.specs import InjectedFile
+from muster.host.metadata.openstack import Description
+from muster.host.metadata.openstack import files as files_of
 from muster.store import quotas as quota_store
 from muster.store import server_lookups as lookup_store
 from muster.store.hosts import hosts
 from muster.store.images import images
+from muster.store.servers import read_by_ids
+from muster.store.specs import server_spec
 
 from ..administration.conftest import P1, P2
 from .conftest import Scene
@@ -246,10 +251,52 @@ async def test_block_devices(scene: Scene) -> None:
 
 
 async def test_what_is_not_offered(scene: Scene) -> None:
-    await scene.refused(400, "personality", personality=[{"path": "/a", "contents": "YQ=="}])
-    await scene.refused(400, "'personality' was unexpected", v="2.57", personality=[])
     await scene.refused(400, "certificates", v="2.63", trusted_image_certificates=["x"])
-    await scene.server(personality=[])
+
+
+async def test_files_come_to_the_guest_on_its_config_drive(scene: Scene) -> None:
+    files = [{"path": "/etc/motd", "contents": "aGVs\nbG8="}, {"path": "/empty", "contents": ""}]
+    server_id = await scene.server(personality=files)
+    assert (await scene.show(server_id))["config_drive"] == "True"
+    async with scene.bed.database.read() as connection:
+        spec = server_spec((await read_by_ids(connection, [server_id]))[server_id], ())
+    assert spec.injected_files == (InjectedFile("/etc/motd", "aGVsbG8="), InjectedFile("/empty", ""))
+    tree = files_of(Description(server=spec))
+    assert tree["openstack/content/0000"] == b"hello"
+    plain = await scene.server(personality=[])
+    assert (await scene.show(plain))["config_drive"] == ""
+
+    # A rebuild takes those that it names, and no others.
+    image = await scene.bed.image()
+    for personality in ([{"path": "/b", "contents": "Yg=="}], None):
+        body = {"imageRef": image} | ({"personality": personality} if personality else {})
+        await scene.member.post(f"/servers/{server_id}/action", {"rebuild": body}, status=202)
+        await scene.until(server_id, "ACTIVE")
+        async with scene.bed.database.read() as connection:
+            server = (await read_by_ids(connection, [server_id]))[server_id]
+        assert server.injected_files == ((InjectedFile("/b", "Yg=="),) if personality else ())
+
+
+async def test_files_have_limits(scene: Scene) -> None:
+    limits = {"injected_files": 2, "injected_file_content_bytes": 3, "injected_file_path_bytes": 4}
+    file = {"path": "/abc", "contents": "YWJj"}
+    async with scene.bed.database.write() as connection:
+        await quota_store.set_limits(connection, P1, limits)
+    try:
+        await scene.server(personality=[file, file])
+        for personality in ([file] * 3, [{**file, "path": "/abcd"}], [{**file, "contents": "YWJjZA=="}]):
+            await scene.refused(403, "ersonality file", personality=personality)
+        server_id = await scene.server()
+        rebuild = {"imageRef": await scene.bed.image(), "personality": [file] * 3}
+        refusal = await scene.member.refusal("POST", f"/servers/{server_id}/action", {"rebuild": rebuild})
+        assert refusal[0] == 403
+    finally:
+        async with scene.bed.database.write() as connection:
+            await quota_store.set_limits(connection, P1, dict.fromkeys(limits, UNLIMITED))
+    await scene.refused(400, "base64", personality=[{"path": "/a", "contents": "%"}])
+    await scene.refused(400, "path", personality=[{"contents": "YQ=="}])
+    await scene.refused(400, "contents", personality=[{"path": "/a"}])
+    await scene.refused(400, "'personality' was unexpected", v="2.57", personality=[])
 
 
 BAD_FIELDS: list[tuple[str, dict[str, object], str]] = [

@@ -12,6 +12,7 @@ from muster.domain.specs import (
     FixedIp,
     HostRoute,
     ImageSpec,
+    InjectedFile,
     KeySpec,
     NetworkSpec,
     PortSpec,
@@ -199,6 +200,19 @@ def test_ec2_document_of_the_config_drive_has_folders_as_objects() -> None:
 def test_openstack_tree_lists_versions() -> None:
     assert str(ask("/openstack")).split("\n") == [*openstack.VERSIONS, "latest"]
     assert str(ask("/openstack/2012-08-10/")).split("\n") == ["meta_data.json", "user_data"]
+
+
+def test_injected_files_are_told_and_given() -> None:
+    files = (InjectedFile("/etc/a b", base64.b64encode(b"\0\xff").decode()), InjectedFile("/etc/é", ""))
+    description = msgspec.structs.replace(DESCRIPTION, server=msgspec.structs.replace(BARE, injected_files=files))
+    told = openstack.meta_data(description, "2012-08-10")["files"]
+    assert [one["path"] for one in told] == ["/etc/a b", "/etc/é"]
+    tree = drive_files(description)
+    assert [tree["openstack" + one["content_path"]] for one in told] == [b"\0\xff", b""]
+    listed = answer(service_files(description), "/openstack", None)
+    assert listed is not None
+    assert b"content" not in listed
+    assert "files" not in openstack.meta_data(DESCRIPTION)
 
 
 @pytest.mark.parametrize(

@@ -63,14 +63,16 @@ class Assignments:
     async def grant(self, grant: Grant) -> None:
         """Give a user or group a role; nothing changes if it has it.
 
-        Raises NotFound, Forbidden for a domain's own role outside its domain. Four queries and one statement.
+        Raises NotFound, Forbidden for a domain's own role on another's project or the system. Four queries and one
+        statement.
         """
         with refusing("assignment"):
             async with self._revocations.write() as change:
                 role, place = await _check(change.connection, grant)
-                home = (place.domain_id or place.id) if place else None
-                if role.domain_id is not None and role.domain_id != home:
-                    raise Forbidden("A domain's own role can only be assigned in its domain")
+                # As Keystone has it: on any domain, where it stands for what it implies, but on no other's projects.
+                fits = place is not None and place.domain_id in (None, role.domain_id)
+                if role.domain_id is not None and not fits:
+                    raise Forbidden("A domain's own role can only be assigned on domains, and on projects of its own")
                 await store.insert(change.connection, [grant])
 
     async def check(self, grant: Grant) -> None:

@@ -199,6 +199,18 @@ async def test_a_domains_own_role_is_never_in_a_token(world: World, admin: Admin
     assert [role["id"] for role in found] == [local]
 
 
+async def test_a_domains_own_role_stands_on_other_domains_for_what_it_implies(world: World, admin: Admin) -> None:
+    near, far = await admin.domain("near"), await admin.domain("far")
+    alice, local = await admin.user("alice"), await admin.role("local", domain_id=near)
+    await admin.call("PUT", f"/roles/{local}/implies/{world.ids.role_ids['reader']}", expect=201)
+    path = f"/users/{alice.id}/roles/{local}"
+    await admin.call("PUT", f"/domains/{far}{path}", expect=204)
+    await admin.call("PUT", f"/system{path}", expect=403)
+    assert await role_names(admin, f"user.id={alice.id}&scope.domain.id={far}") == ["local"]
+    assert await role_names(admin, f"user.id={alice.id}&effective") == ["reader"]
+    await admin.call("DELETE", f"/domains/{far}{path}", expect=204)
+
+
 async def test_which_roles_may_imply_which(admin: Admin) -> None:
     near, far = await admin.domain("near"), await admin.domain("far")
     here, there = await admin.role("here", domain_id=near), await admin.role("there", domain_id=far)

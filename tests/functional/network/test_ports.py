@@ -78,7 +78,7 @@ async def test_what_a_port_may_ask_for(member, admin):
     assert [one["ip_address"] for one in port["fixed_ips"]] == ["10.0.0.50", "10.0.0.3"]
     assert port["mac_address"] == "fa:16:3e:00:00:01"
     assert port["allowed_address_pairs"][0] == {"ip_address": "10.8.0.0/16", "mac_address": "fa:16:3e:00:00:01"}
-    assert port["extra_dhcp_opts"] == [{"opt_name": "mtu", "opt_value": "1400", "ip_version": "4"}]
+    assert port["extra_dhcp_opts"] == [{"opt_name": "mtu", "opt_value": "1400", "ip_version": 4}]
     assert port["dns_assignment"][0]["fqdn"] == "host.openstacklocal."
     assert (port["tags"], port["security_groups"]) == (["a"], [group["id"]])
     assert "binding:host_id" not in port

@@ -168,7 +168,7 @@ def view(port: Port, context: Context, dns_domain: str) -> dict[str, Any]:
             "security_groups": port.security_group_ids,
             "port_security_enabled": port.port_security_enabled,
             "allowed_address_pairs": port.allowed_address_pairs,
-            "extra_dhcp_opts": port.extra_dhcp_opts,
+            "extra_dhcp_opts": [{**one, "ip_version": int(one["ip_version"])} for one in port.extra_dhcp_opts],
             "dns_name": port.dns_name,
             "dns_assignment": [_assignment(one, port.dns_name, dns_domain) for one in port.fixed_ips],
             "binding:vnic_type": port.binding_vnic_type,

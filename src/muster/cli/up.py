@@ -41,6 +41,9 @@ _DRAIN_S = 5.0
 @click.option("--sim-hosts", type=click.IntRange(0, 20_000), default=10, show_default=True, help="Simulated hosts.")
 @click.option("--sim-boot-s", type=click.FloatRange(0, 3600), default=0.0, show_default=True, help="Their boot time.")
 @click.option(
+    "--sim-stop-s", type=click.FloatRange(0, 3600), default=0.0, show_default=True, help="The time in which they stop."
+)
+@click.option(
     "--sim-start-fails",
     type=click.FloatRange(0, 1),
     default=0.0,
@@ -108,6 +111,7 @@ def up(  # noqa: PLR0913 - one per option
     bind: str,
     sim_hosts: int,
     sim_boot_s: float,
+    sim_stop_s: float,
     sim_start_fails: float,
     sim_dies: float,
     placement: str,
@@ -133,7 +137,7 @@ def up(  # noqa: PLR0913 - one per option
     settings = CloudSettings(
         folder=data,
         sim_hosts=sim_hosts,
-        sim=SimSettings(boot_s=sim_boot_s, start_fails=sim_start_fails, dies=sim_dies),
+        sim=SimSettings(boot_s=sim_boot_s, stop_s=sim_stop_s, start_fails=sim_start_fails, dies=sim_dies),
         placement=Strategy(placement),
         overcommit=Overcommit(cpu=cpu_overcommit, ram=ram_overcommit),
     )

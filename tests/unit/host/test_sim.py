@@ -65,6 +65,19 @@ def test_boots_take_their_time_some_much_longer_and_some_guests_die() -> None:
     virtual_time.run(main())
 
 
+def test_a_running_guest_takes_its_time_to_stop() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        sim = SimHypervisor(Random(1), SimSettings(stop_s=7.0))
+        await _bring_up(sim, [server("a"), server("b")])
+        for lasts in (7.0, 0.0):
+            start = loop.time()
+            await sim.stop(["a", "b"], hard=False)
+            assert loop.time() - start == lasts
+
+    virtual_time.run(main())
+
+
 def test_a_stopped_guest_asks_for_no_lease() -> None:
     async def main() -> None:
         sim = SimHypervisor(Random(1), SimSettings(boot_s=10.0))

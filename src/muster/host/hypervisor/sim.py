@@ -30,13 +30,14 @@ DEFAULT_CAPACITY = HostCapacity(vcpus=32, ram_mib=131_072, disk_gib=2_000)
 
 class SimSettings(Struct, frozen=True, kw_only=True):
     """How simulated guests behave. `boot_s` is the median time to a guest's lease, spread log-normally by `spread`;
-    0 boots at once and shows no lease. The others are probabilities per start (`prepare_fails`: per new disk,
-    `keeps_card`: that a guest does not let go of its cards when asked);
+    0 boots at once and shows no lease. `stop_s` is how long running guests take to stop. The others are probabilities
+    per start (`prepare_fails`: per new disk, `keeps_card`: that a guest does not let go of its cards when asked);
     a slow boot takes `slow_factor` times as long, a guest that dies does so within `dies_within_s` after its boot.
     """
 
     capacity: HostCapacity = DEFAULT_CAPACITY
     boot_s: float = 0.0
+    stop_s: float = 0.0
     spread: float = 0.3
     start_fails: float = 0.0
     prepare_fails: float = 0.0
@@ -104,6 +105,8 @@ class SimHypervisor:
         return [self._replug(server) for server in servers]
 
     async def stop(self, server_ids: Sequence[str], *, hard: bool) -> list[Outcome]:
+        if self._settings.stop_s and any(server_id in self._cards for server_id in server_ids):
+            await asyncio.sleep(self._settings.stop_s)
         for server_id in server_ids:
             self._down(server_id)
         return [Outcome(server_id) for server_id in server_ids]

@@ -9,7 +9,7 @@ from muster.domain.context import Context
 from muster.domain.quotas import COMPUTE_DEFAULTS, COUNTED_BY_USER, EVERYBODY, OLD_NETWORK_DEFAULTS
 from muster.domain.user_quotas import check, granted, of_project
 from muster.services.project_ids import check_project
-from muster.services.quotas import Quotas
+from muster.services.quotas import Quotas, reset_user_limits
 from muster.services.redecide import redeciding_calls
 from muster.store import user_quotas as user_store
 from muster.store.engine import Connection, Database
@@ -58,7 +58,7 @@ class ComputeQuotas:
         Raises Invalid for no project, or without `force` for a limit below what is used or was granted to its users.
         """
         async with self._database.write() as connection:
-            await check_project(connection, project_id)
+            await check_project(connection, project_id, lock=True)
             if not force:
                 await self._check(connection, project_id, limits)
             await self._quotas.set_limits(connection, project_id, limits)
@@ -74,7 +74,7 @@ class ComputeQuotas:
         """A project's limits are everybody's again, and its users' are the project's."""
         async with self._database.write() as connection:
             await self._quotas.reset_limits(connection, project_id, RESOURCES)
-            await self._quotas.reset_user_limits(connection, project_id)
+            await reset_user_limits(connection, project_id)
 
     async def _check(self, connection: Connection, project_id: str, limits: Mapping[str, int]) -> None:
         before = await self._quotas.limits(connection, [project_id], limits)

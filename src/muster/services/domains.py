@@ -13,10 +13,12 @@ from muster.domain.projects import Project
 from muster.domain.resource_options import require_mutable
 from muster.domain.tag_filters import TagFilter
 from muster.services.projects import apply_patch
+from muster.services.quotas import forget_limits
 from muster.services.redecide import redeciding_calls
 from muster.services.refusals import refusing
 from muster.services.revocations import Revocations
 from muster.store import projects as store
+from muster.store import users as user_store
 from muster.store.engine import Database
 
 DEFAULT_DOMAIN_ID = "default"
@@ -73,7 +75,7 @@ class Domains:
 
     @redeciding_calls("domains")
     async def delete(self, domain_id: str) -> None:
-        """Delete a disabled domain with all its users, groups, projects, roles and assignments, and void its tokens.
+        """Delete a disabled domain with all that is in it, assignments and limits included, and void its tokens.
 
         Raises NotFound, Forbidden for one that is enabled or immutable, or the default domain. One transaction.
         """
@@ -84,7 +86,11 @@ class Domains:
                 raise Forbidden("The default domain cannot be deleted.")
             if domain.enabled:
                 raise Forbidden("Cannot delete a domain that is enabled, please disable it first.")
+            project_ids = [domain_id, *await store.read_places(change.connection, [domain_id])]
+            user_ids = await user_store.read_ids(change.connection, domain_id)
             await store.remove(change.connection, domain_id)
+            # After the projects: until then somebody may be setting a limit of one.
+            await forget_limits(change.connection, project_ids, user_ids)
             change.revoke(subjects.of_domain(domain_id))
 
 

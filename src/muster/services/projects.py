@@ -18,6 +18,7 @@ from muster.domain.policies import Rule, allows
 from muster.domain.projects import NAME_MAX, Project, check_tags, clean_name
 from muster.domain.resource_options import merge_options, require_mutable
 from muster.domain.tag_filters import TagFilter
+from muster.services.quotas import forget_limits
 from muster.services.redecide import redeciding_calls
 from muster.services.refusals import refusing
 from muster.services.revocations import Revocations
@@ -119,7 +120,7 @@ class Projects:
 
     @redeciding_calls("projects")
     async def delete(self, project_id: str) -> None:
-        """Delete a project with its assignments and application credentials, and void its tokens.
+        """Delete a project with its assignments, application credentials and limits, and void its tokens.
 
         Raises NotFound, Forbidden for a domain, an immutable project and one with projects below it. One transaction.
         """
@@ -132,6 +133,7 @@ class Projects:
                 require_mutable("project", project.options)
                 await user_store.forget_default_project(change.connection, project_id)
                 await store.remove(change.connection, project_id)
+                await forget_limits(change.connection, [project_id], [])
                 change.revoke(subjects.of_project(project_id))
 
     async def set_tags(self, project_id: str, tags: Sequence[str]) -> tuple[str, ...]:

@@ -108,19 +108,7 @@ class Quotas:
 
     async def reset_limits(self, connection: Connection, project_id: str, resources: Collection[str]) -> None:
         """A project's limits are the defaults again."""
-        await quota_store.delete_limits(connection, project_id, resources)
-
-    async def reset_user_limits(self, connection: Connection, project_id: str, user_id: str | None = None) -> None:
-        """A user's limits, or with None those of all users of the project, are the project's again.
-
-        One query where there are none, else four statements at most.
-        """
-        if not await user_store.read(connection, project_id):
-            return
-        await usage_store.hold(connection, project_id, COUNTED_BY_USER, by_user=True)
-        await user_store.remove(connection, project_id, user_id)
-        if not await user_store.read(connection, project_id):  # then nobody need count users
-            await usage_store.hold(connection, project_id, COUNTED_BY_USER, by_user=False)
+        await quota_store.delete_limits(connection, [project_id], resources)
 
     def _with_defaults(
         self, own: Mapping[tuple[str, str], int], project_ids: Collection[str], resources: Collection[str]
@@ -131,3 +119,27 @@ class Quotas:
             for project_id in project_ids
             for resource in resources
         }
+
+
+async def reset_user_limits(connection: Connection, project_id: str, user_id: str | None = None) -> None:
+    """A user's limits, or with None those of all users of the project, are the project's again.
+
+    One query where there are none, else four statements at most.
+    """
+    if not await user_store.read(connection, project_id):
+        return
+    await usage_store.hold(connection, project_id, COUNTED_BY_USER, by_user=True)
+    await user_store.remove(connection, project_id, user_id)
+    if not await user_store.read(connection, project_id):  # then nobody need count users
+        await usage_store.hold(connection, project_id, COUNTED_BY_USER, by_user=False)
+
+
+async def forget_limits(connection: Connection, project_ids: Collection[str], user_ids: Collection[str]) -> None:
+    """These projects and users are deleted, and their limits with them: a user's would go on counting as granted.
+
+    A statement, a query, and up to four statements for each project in which users had limits, for each of those users
+    where they go and the project stays.
+    """
+    await quota_store.delete_limits(connection, project_ids)
+    for project_id, user_id in await user_store.read_holders(connection, project_ids, user_ids):
+        await reset_user_limits(connection, project_id, user_id)

@@ -16,7 +16,7 @@ from muster.domain.quotas import COUNTED_BY_USER
 from muster.domain.user_quotas import OF_PROJECT, check, granted, of_user
 from muster.services.compute_quotas import RESOURCES, QuotaDetail, check_may_read
 from muster.services.project_ids import check_project
-from muster.services.quotas import Quotas
+from muster.services.quotas import Quotas, reset_user_limits
 from muster.services.redecide import redeciding_calls
 from muster.store import usages as usage_store
 from muster.store import user_quotas as store
@@ -58,7 +58,7 @@ class UserQuotas:
         """
         own = {name: limit for name, limit in limits.items() if name not in OF_PROJECT}
         async with self._database.write() as connection:
-            await check_project(connection, project_id)
+            await check_project(connection, project_id, lock=True)
             if own:
                 await usage_store.hold(connection, project_id, COUNTED_BY_USER, by_user=True)
             in_use = await store.count(connection, project_id, user_id)
@@ -74,7 +74,7 @@ class UserQuotas:
     async def reset(self, project_id: str, user_id: str) -> None:
         """A user's limits are the project's again."""
         async with self._database.write() as connection:
-            await self._quotas.reset_user_limits(connection, project_id, user_id)
+            await reset_user_limits(connection, project_id, user_id)
 
     async def recount(self) -> None:
         """Count anew what users with limits have in use. For one process of the cluster; see `Singleton`.

@@ -21,6 +21,7 @@ from muster.domain.projects import clean_name
 from muster.domain.resource_options import USER_OPTIONS, merge_options
 from muster.domain.users import Login, User
 from muster.services.passwords import MAX_LENGTH, Passwords
+from muster.services.quotas import forget_limits
 from muster.services.redecide import redeciding_calls
 from muster.services.refusals import refusing
 from muster.services.revocations import Revocations
@@ -139,10 +140,11 @@ class Users:
 
     @redeciding_calls("users")
     async def delete(self, user_id: str) -> None:
-        """Delete a user with assignments, memberships and credentials, and void all tokens. Raises NotFound."""
+        """Delete a user with assignments, memberships, credentials and limits, and void all tokens. Raises NotFound."""
         async with self._revocations.write() as change:
             if not await store.remove(change.connection, user_id):
                 raise NotFound(f"Could not find user: {user_id}.")
+            await forget_limits(change.connection, [], [user_id])
             change.revoke(subjects.of_user(user_id))
 
     async def _hash(self, patch: UserPatch) -> str | None:

@@ -38,7 +38,11 @@ async def set_limits(connection: AsyncConnection, project_id: str, limits: Mappi
         await connection.execute(statement, rows)
 
 
-async def delete_limits(connection: AsyncConnection, project_id: str, resources: Collection[str]) -> None:
-    """A project's limits of these resources are the defaults again. One statement."""
-    where = (quotas.c.project_id == project_id) & among(quotas.c.resource, resources)
-    await connection.execute(delete(quotas).where(where))
+async def delete_limits(
+    connection: AsyncConnection, project_ids: Collection[str], resources: Collection[str] | None = None
+) -> None:
+    """These projects' limits of these resources, or with None of all, are the defaults again. One statement."""
+    statement = delete(quotas).where(among(quotas.c.project_id, project_ids))
+    if resources is not None:
+        statement = statement.where(among(quotas.c.resource, resources))
+    await connection.execute(statement)

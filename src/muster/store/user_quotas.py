@@ -10,7 +10,7 @@ from typing import cast
 
 from msgspec import Struct
 from msgspec.structs import asdict
-from sqlalchemy import BigInteger, Column, String, Table, delete, func, literal, select, union_all
+from sqlalchemy import BigInteger, Column, String, Table, case, delete, func, literal, select, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.store.columns import reference
@@ -73,6 +73,20 @@ async def read_projects(connection: AsyncConnection) -> list[str]:
     """The projects of which users have limits, sorted. One query."""
     statement = select(user_quotas.c.project_id).distinct().order_by(user_quotas.c.project_id)
     return list((await connection.execute(statement)).scalars())
+
+
+async def read_holders(
+    connection: AsyncConnection, project_ids: Collection[str], user_ids: Collection[str]
+) -> list[tuple[str, str | None]]:
+    """Projects of these in which users have limits, as (project, None), and others in which these do: (project, user).
+
+    Sorted by project. One query, which goes over all limits of users.
+    """
+    columns = user_quotas.c
+    of_project = among(columns.project_id, project_ids)
+    user_id = case((of_project, None), else_=columns.user_id).label("user_id")
+    statement = select(columns.project_id, user_id).where(of_project | among(columns.user_id, user_ids)).distinct()
+    return [(row.project_id, row.user_id) for row in await connection.execute(statement.order_by(columns.project_id))]
 
 
 async def write(connection: AsyncConnection, project_id: str, user_id: str, figures: Mapping[str, UserFigure]) -> None:

@@ -87,6 +87,11 @@ async def read(connection: AsyncConnection, ids: Collection[str], *, lock: bool 
     return found
 
 
+async def read_ids(connection: AsyncConnection, domain_id: str) -> list[str]:
+    """The ids of a domain's users. One query."""
+    return list((await connection.execute(select(users.c.id).where(users.c.domain_id == domain_id))).scalars())
+
+
 async def read_login(connection: AsyncConnection, user_id: str) -> Login | None:
     """A user by id, for checking a password. One query."""
     row = (await connection.execute(select(users).where(users.c.id == user_id))).first()

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from muster.base.clock import Clock
+from muster.base.errors import Stale, Transient
 from muster.base.log import get_logger
 from muster.domain.messages import Beat, Heartbeat
 from muster.services.dispatcher import Dispatcher
@@ -43,6 +44,7 @@ class HostBeats:
         self._postponed = postponed
         self._behind: dict[str, tuple[int, int]] = {}
         self._doubted: set[str] = set()
+        self._mistaken = False
 
     async def take(self, heartbeats: Sequence[Heartbeat]) -> None:
         """Note that these hosts live; those that have missed a message are sent everything.
@@ -99,7 +101,27 @@ class HostBeats:
         ahead = {id_: seq for id_, seq in said.items() if seq > reached[id_] and id_ not in self._doubted}
         if ahead:
             self._doubted |= ahead.keys()
-            self._postponed.later(_UNREPORTED_S, "unreported", lambda: self._ask_unreported(ahead, reached))
+            self._postponed.later(_UNREPORTED_S, "unreported", lambda: self._look(ahead, reached))
+
+    async def _look(self, seqs: Mapping[str, int], before: Mapping[str, int]) -> None:
+        """`_ask_unreported`. A mistake is logged once; its hosts are looked at again when a heartbeat is ahead."""
+        try:
+            await self._ask_unreported(seqs, before)
+        except (Transient, Stale):  # done again
+            raise
+        except Exception as error:
+            self._doubted -= seqs.keys()
+            if not self._mistaken:
+                log.error(
+                    "missing reports not looked for",
+                    action="reports.unseen",
+                    error=repr(error),
+                    hosts=len(seqs),
+                    exc_info=True,
+                )
+            self._mistaken = True
+        else:
+            self._mistaken = False
 
     async def _ask_unreported(self, seqs: Mapping[str, int], before: Mapping[str, int]) -> None:
         """Ask the hosts whose reports have not come as far as their heartbeats said, and not further than `before`."""
@@ -111,4 +133,4 @@ class HostBeats:
         # After what may have to be done again.
         self._doubted -= seqs.keys() - coming.keys()
         if coming:
-            self._postponed.later(_UNREPORTED_S, "unreported", lambda: self._ask_unreported(coming, reached))
+            self._postponed.later(_UNREPORTED_S, "unreported", lambda: self._look(coming, reached))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import select, update
+from structlog.testing import capture_logs
 
 from muster.base.errors import Transient
 from muster.bus.memory import MemoryBus
@@ -20,6 +21,7 @@ from muster.domain.messages import (
 )
 from muster.services.postponed import Postponed
 from muster.services.restored import begin_anew
+from muster.store import hosts as host_store
 from muster.store.hosts import hosts
 
 from .loop import Ear, Loop, a_loop
@@ -193,3 +195,32 @@ async def test_reports_that_are_looked_for_again_because_the_bus_is_away_are_not
         assert len(later.kept) == 2  # the slow one's
         assert [type(message) for message in await silent.read()] == [ReportEverything]
         assert await slow.read() == []
+
+
+async def test_after_a_mistake_hosts_are_looked_at_again_and_the_log_says_it_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_loop(tmp_path) as loop:
+        silent = Ear(loop, "silent", firewall=False)
+        await silent.say_hello()
+        await silent.hear()
+        loop.reports._beats._postponed = later = Kept()
+
+        async def look() -> None:
+            told = Beat(host_id=silent.id, desired_seq=0, report_seq=5)
+            await loop.reports.take([Heartbeat(beats=(told,), sent_at=loop.batch.clock())])
+            [work] = later.kept
+            later.kept.clear()
+            await work()
+
+        async def mistake(*args: object) -> dict[str, int]:
+            raise ValueError("a mistake")
+
+        with capture_logs() as lines, monkeypatch.context() as patched:
+            patched.setattr(host_store, "read_report_seqs", mistake)
+            await look()
+            await look()
+        assert await silent.read() == []
+        await look()
+        assert [type(message) for message in await silent.read()] == [ReportEverything]
+        assert [line["action"] for line in lines if line["log_level"] == "error"] == ["reports.unseen"]

@@ -49,6 +49,7 @@ async def test_two_machines_are_one_cloud(cluster: Cluster, tmp_path: Path) -> N
     await health_and_metrics_are_told(first, metrics)
     await tokens_are_shared(cluster, first, second)
     await images_are_fetched(cluster, first, second)
+    await a_machine_with_the_url_of_another_is_not_ready(cluster, first, urls[0])
 
     def use() -> None:
         environment = {"OS_CLIENT_CONFIG_FILE": str(tmp_path / "a/state/clouds.yaml"), "OS_CLOUD": "muster"}
@@ -203,6 +204,20 @@ async def images_are_fetched(cluster: Cluster, first: Command, second: Command) 
         assert all((folder / made.json()["id"]).read_bytes() == content for folder in folders)
         assert (await client.delete(f"{first.base_url}{path}")).status_code == 204
         assert (await client.get(f"{second.base_url}{path}/file")).status_code == 404
+
+
+async def a_machine_with_the_url_of_another_is_not_ready(cluster: Cluster, first: Command, url: str) -> None:
+    copied = await cluster.serve("copied", workers=1, image_url=url)
+    await copied.ready()
+
+    async def is_found() -> bool:
+        answer = await http.ask(copied.base_url, "GET", "/healthcheck/ready")
+        return answer.status == 503 and "images" in answer.body["reasons"]
+
+    await until(is_found, "the machine with the URL of another is not ready")
+    assert (await http.ask(first.base_url, "GET", "/healthcheck/ready")).status == 200
+    copied.send(signal.SIGTERM)
+    assert await copied.ended() == 0, copied.said()
 
 
 class User:

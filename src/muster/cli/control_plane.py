@@ -194,8 +194,8 @@ def _assembled(settings: PlaneSettings, engines: Engines, keys: TokenKeys, passw
             "image": image_application(image, authority),
             "compute": compute_application(compute, authority),
         },
-        readiness=of_engines(database, engines.locks, compute.host_questions, settings.name),
-        host_images=host_images(image.images, tickets),
+        readiness=of_engines(database, engines.locks, compute.host_questions, settings.name, images.checks),
+        host_images=host_images(image.images, tickets, settings.own_images.place if settings.own_images else None),
         background={
             "outbox": dispatcher.run,
             "reports": reports.run,

@@ -15,12 +15,16 @@ from muster.base.tasks import repeating
 from muster.services.image_copies import ImageCopies
 from muster.services.image_download import HolderDownloads
 from muster.services.image_files import ImageFiles
-from muster.services.image_holders import ImageHolder, Place
+from muster.services.image_holders import ImageHolder
+from muster.services.image_place import Place
 from muster.services.image_tickets import ImageTickets
+from muster.services.readiness import Check
 from muster.store.engine import Database
 
 # How often uploads that a dead process left are looked for, and images that are on too few machines.
 _LOOK_S = 60.0
+# How often a machine asks its own URL who is there.
+_WATCH_S = 20.0
 
 Work = Callable[[], Coroutine[Any, Any, None]]
 
@@ -33,12 +37,16 @@ class OwnImages(Struct, frozen=True, kw_only=True):
 
 
 class ImageParts(Struct, frozen=True, kw_only=True):
-    """The services, and what is to be done beside them: by one process of the cluster (`once`), by each (`each`)."""
+    """The services, and what is to be done beside them: by one process of the cluster (`once`), by each (`each`).
+
+    `checks`: what a process that is ready has to pass.
+    """
 
     services: Services
     holder: ImageHolder | None
     once: Mapping[str, Work]
     each: Mapping[str, Work]
+    checks: Mapping[str, Check]
 
     async def close(self) -> None:
         """Give up what is under way."""
@@ -53,7 +61,7 @@ def image_parts(
     if own is None:
         services = assemble(database, clock, files)
         sweep: Work = partial(repeating, services.uploads.sweep, _LOOK_S)
-        return ImageParts(services=services, holder=None, once={"uploads": sweep}, each={})
+        return ImageParts(services=services, holder=None, once={"uploads": sweep}, each={}, checks={})
     downloads = HolderDownloads(tickets, own.place.url)
     holder = ImageHolder(own.place, database, files, downloads, SystemRandom())
     services = assemble(database, clock, files, holder=holder)
@@ -61,8 +69,9 @@ def image_parts(
     each: dict[str, Work] = {
         "uploads": partial(repeating, services.uploads.sweep, _LOOK_S),
         "copies of images": partial(repeating, copies.look, _LOOK_S),
+        "where image_url leads": partial(repeating, holder.watch.look, _WATCH_S),
     }
-    return ImageParts(services=services, holder=holder, once={}, each=each)
+    return ImageParts(services=services, holder=holder, once={}, each=each, checks={"images": holder.watch.check})
 
 
 def image_files(folder: Path) -> ImageFiles:

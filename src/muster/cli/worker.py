@@ -27,12 +27,12 @@ from muster.cli.images import OwnImages
 from muster.cli.listening import listening
 from muster.cli.metrics import metrics_served
 from muster.cli.secrets import cluster_password
-from muster.cli.settings import ServeSettings, Settings, read_settings, require_serve
+from muster.cli.settings import Settings, read_settings, require_serve
 from muster.cli.supervisor import ALIVE, BEAT_S, MISCONFIGURED, READY
 from muster.domain.catalog import own_entries
 from muster.domain.placement import Overcommit
 from muster.services.cluster_secret import ClusterSecret
-from muster.services.image_holders import Place
+from muster.services.image_place import Place
 
 
 @click.command()
@@ -86,7 +86,7 @@ async def _serve_until_told(settings: Settings, index: int, listener: socket.soc
         address_rest_s=serve.address_rest_s,
         keep_deleted_s=serve.keep_deleted_s,
         keep_actions_s=serve.keep_actions_s,
-        own_images=own_images(serve),
+        own_images=own_images(settings),
         with_metrics=False,
         name=f"{socket.gethostname()}-{index}",
     )
@@ -111,11 +111,12 @@ async def _serve_until_told(settings: Settings, index: int, listener: socket.soc
             await asyncio.wait([serving])
 
 
-def own_images(serve: ServeSettings) -> OwnImages | None:
+def own_images(settings: Settings) -> OwnImages | None:
     """What this machine is told of images, if it has a folder of its own for them."""
+    serve = settings.serve
     if not serve.image_url:
         return None
-    place = Place(url=serve.image_url.rstrip("/"), machine=socket.gethostname())
+    place = Place(url=serve.image_url.rstrip("/"), machine=socket.gethostname(), folder=str(settings.folder))
     return OwnImages(place=place, copies=serve.image_copies)
 
 

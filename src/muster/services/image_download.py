@@ -4,7 +4,13 @@ Invariant: who is asked is what machines wrote of themselves (`store.image_holde
 a user says becomes a URL.
 """
 
+import asyncio
+import http.client
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+from msgspec import Struct
 
 from muster.base.errors import Transient
 from muster.base.image_download import HOLDER, TICKET, Download, ImageServer, Refused, in_its_thread
@@ -15,6 +21,16 @@ from muster.services.image_tickets import ImageTickets
 #: Downloads of a process at a time: each has a thread.
 AT_ONCE = 4
 SILENCE_S = 10.0
+ANSWER_WITHIN_S = 3.0
+#: In the place of an image's id: asks who is there.
+MACHINE = "machine"
+_ANSWER_MAX = 10_000
+
+
+class Identity(Struct, frozen=True, kw_only=True):
+    """Who answers at a URL; "" for a machine without images of its own."""
+
+    machine: str
 
 
 class HolderDownloads:
@@ -41,9 +57,45 @@ class HolderDownloads:
         except Refused as error:
             raise Transient("The ticket was refused: is it the same secret, and the same time?") from error
 
+    async def identity_at(self, url: str) -> str:
+        """What the machine to which `url` leads says of itself; "" for one without images of its own.
+
+        Raises Transient (nobody answers, or a worker of an earlier version), Invalid (not a URL). Ends within
+        `ANSWER_WITHIN_S` or so.
+        """
+        server = ImageServer(url, silence_s=ANSWER_WITHIN_S)
+        headers = {TICKET: self._tickets.issue(MACHINE)}
+        return await asyncio.get_running_loop().run_in_executor(self._threads, _ask_identity, server, headers)
+
     def close(self) -> None:
         """No more downloads. Those under way were cancelled."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _headers(self, image_id: str) -> dict[str, str]:
         return {TICKET: self._tickets.issue(image_id), HOLDER: self._holder}
+
+
+def _ask_identity(server: ImageServer, headers: Mapping[str, str]) -> str:
+    connection = server.connection()
+    try:
+        connection.request("GET", server.path(MACHINE), headers=dict(headers))
+        response = connection.getresponse()
+        body = response.read(_ANSWER_MAX)
+    except (OSError, http.client.HTTPException) as error:
+        raise Transient(f"nobody is there: {error!r}") from error
+    finally:
+        connection.close()
+    match response.status:
+        case http.client.OK:
+            return _machine_of(body)
+        case http.client.FORBIDDEN:
+            return "a machine of another cluster"
+        case status:
+            raise Transient(f"status {status}")
+
+
+def _machine_of(body: bytes) -> str:
+    try:
+        return msgspec.json.decode(body, type=Identity).machine
+    except (msgspec.DecodeError, msgspec.ValidationError):
+        return "something that is no control machine"

@@ -11,8 +11,6 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from random import Random
 
-from msgspec import Struct
-
 from muster.base.errors import Invalid, MusterError, NotFound, TooLarge, Transient
 from muster.base.log import get_logger
 from muster.base.metrics import IMAGE_COPIES
@@ -22,6 +20,7 @@ from muster.services.image_access import missing
 from muster.services.image_download import AT_ONCE, HolderDownloads
 from muster.services.image_files import ImageFiles, Reader, parts_of
 from muster.services.image_incoming import Incoming
+from muster.services.image_place import Place, PlaceWatch
 from muster.store import image_holders as store
 from muster.store import images as image_store
 from muster.store.engine import Connection, Database
@@ -34,20 +33,6 @@ _LOOK_S = 0.25
 log = get_logger(__name__)
 
 
-class Place(Struct, frozen=True, kw_only=True):
-    """An image folder that is one machine's own. `url` is where other control machines reach this one's workers, and
-    its name as a holder; `machine` is its host's name.
-    """
-
-    url: str
-    machine: str
-
-    @property
-    def receiver(self) -> str:
-        """Its name as the receiver of uploads: its own also if another is told the same URL by mistake."""
-        return f"{self.url} {self.machine}"
-
-
 class ImageHolder:
     """The machine that has `place`."""
 
@@ -55,6 +40,7 @@ class ImageHolder:
         self, place: Place, database: Database, files: ImageFiles, downloads: HolderDownloads, rng: Random
     ) -> None:
         self.url, self.receiver = place.url, place.receiver
+        self.watch = PlaceWatch(place, downloads)
         self._database = database
         self._files = files
         self._downloads = downloads
@@ -67,7 +53,7 @@ class ImageHolder:
         """An image's file, fetched from another machine if need be and if `fetch`.
 
         Raises NotFound (no machine has it, or this one has not), Transient (it is on its way, or nobody who has it
-        answers). One query for a file that is here.
+        answers, or this machine's URL leads to another). One query for a file that is here.
         """
         if not await self._is_here(image_id):
             if not fetch:
@@ -76,7 +62,8 @@ class ImageHolder:
         return await self._files.open(image_id)
 
     async def received(self, connection: Connection, image_id: str) -> None:
-        """In the transaction that makes an upload active: this machine has its file."""
+        """In the transaction that makes an upload active: this machine has its file. Raises Transient (see `watch`)."""
+        self.watch.require()
         await store.insert(connection, image_id, self.url)
 
     async def obtain(self, image_id: str, *, own: Path | None = None, below: int | None = None) -> None:
@@ -121,6 +108,7 @@ class ImageHolder:
         self._downloads.close()
 
     async def _is_here(self, image_id: str) -> bool:
+        self.watch.require()
         async with self._database.read() as connection:
             holders = await store.read(connection, [image_id])
         if self.url not in holders[image_id]:

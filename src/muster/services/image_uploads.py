@@ -77,9 +77,11 @@ class ImageUploads:
 
         Raises NotFound, Forbidden, Conflict (it has content or receives some), Unsupported (content of another
         format), Invalid (unsafe content, another size than declared), TooLarge, NotFound with the code image.gone (it
-        was deleted meanwhile). After an error the image waits for content again and nothing of it is kept. Hashing and
-        writing happen in threads, CHUNK_BYTES at a time; two transactions, three fsyncs of files.
+        was deleted meanwhile), Transient. After an error the image waits for content again and nothing of it is kept.
+        Hashing and writing happen in threads, CHUNK_BYTES at a time; two transactions, three fsyncs of files.
         """
+        if self._holder is not None:
+            self._holder.watch.require()
         await self._check_startable(context, image_id, declared_size)
         incoming = await self._files.receive(image_id)
         try:

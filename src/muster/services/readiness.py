@@ -6,6 +6,7 @@ Invariant: asking costs the engines little, however many ask: one look at a time
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
+from muster.base.errors import Invalid
 from muster.base.log import get_logger
 from muster.locks.protocol import LockService
 from muster.services.host_questions import HostQuestions
@@ -21,7 +22,7 @@ Check = Callable[[], Awaitable[object]]
 
 
 class Readiness:
-    """`checks` raise, or take too long, when what they look at does not answer."""
+    """`checks` raise, or take too long, when what they look at does not answer; Invalid says in its own words why."""
 
     def __init__(self, checks: Mapping[str, Check]) -> None:
         self._checks = checks
@@ -45,14 +46,18 @@ class Readiness:
                 await check()
         except TimeoutError:
             return f"no answer within {_ANSWER_WITHIN_S:g} s"
+        except Invalid as error:  # a setting is wrong, and whoever found it has told the log more
+            return error.message
         except Exception as error:  # whatever it is: it does not work, and the log says why
             log.warning("an engine does not answer", action="readiness.fault", engine=name, error=repr(error))
             return "does not answer"
         return ""
 
 
-def of_engines(database: Database, locks: LockService, questions: HostQuestions, name: str) -> Readiness:
-    """One query, one lock of this process's own (`name`), one message to itself."""
+def of_engines(
+    database: Database, locks: LockService, questions: HostQuestions, name: str, others: Mapping[str, Check]
+) -> Readiness:
+    """One query, one lock of this process's own (`name`), one message to itself; and `others`."""
 
     async def ask_database() -> None:
         async with database.read() as connection:
@@ -62,4 +67,4 @@ def of_engines(database: Database, locks: LockService, questions: HostQuestions,
         async with locks.hold(f"health/{name}"):
             return
 
-    return Readiness({"database": ask_database, "locks": ask_locks, "bus": questions.check_bus})
+    return Readiness({"database": ask_database, "locks": ask_locks, "bus": questions.check_bus, **others})

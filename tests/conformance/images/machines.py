@@ -19,8 +19,10 @@ from muster.services.cluster_secret import ClusterSecret
 from muster.services.image_copies import ImageCopies
 from muster.services.image_download import HolderDownloads
 from muster.services.image_files import ImageFiles
-from muster.services.image_holders import ImageHolder, Place
+from muster.services.image_holders import ImageHolder
+from muster.services.image_place import Place
 from muster.services.image_tickets import ImageTickets
+from muster.services.readiness import Readiness
 from muster.store import image_holders as store
 from muster.store.engine import Database
 from tests.functional.image.conftest import Client, FakeAuthenticator
@@ -67,15 +69,16 @@ class Machine:
         self.order = Order()
         self.files = ImageFiles(folder)
         downloads = HolderDownloads(TICKETS, name, silence_s=20.0)
-        place = Place(url=name, machine=host)
+        place = Place(url=name, machine=host, folder=str(folder))
         self.holder = ImageHolder(place, database, self.files, downloads, self.order)
         self.services = assemble(database, system_clock, self.files, ImageSettings(), self.holder if name else None)
         self.copies = ImageCopies(database, self.files, self.holder, COPIES, self.order)
         self.application = Mounts(
             {
                 "image": application(self.services, FakeAuthenticator()),
-                "hosts": host_images(self.services.images, TICKETS),
-            }
+                "hosts": host_images(self.services.images, TICKETS, place if name else None),
+            },
+            Readiness({"images": self.holder.watch.check}),
         )
         self.asked: list[str] = []
 

@@ -1,6 +1,7 @@
 """Where hosts fetch images, with a ticket from the control plane in place of a user's token. Mounted at `/hosts`.
 
-Other control machines do as well: they say so, and get what is here, so that no fetch makes another.
+Other control machines do as well: they say so, and get what is here, so that no fetch makes another. And each asks its
+own URL who is there (`services.image_place`).
 """
 
 from http import HTTPStatus
@@ -15,16 +16,19 @@ from muster.base.errors import MusterError, Unauthenticated
 from muster.base.image_download import HOLDER, TICKET
 from muster.domain.context import Context
 from muster.domain.policies import Rule
+from muster.services.image_download import MACHINE, Identity
+from muster.services.image_place import Place
 from muster.services.image_tickets import ImageTickets
 from muster.services.images import ImageService
 
 
 class HostImages:
-    """Content of images, for hosts."""
+    """Content of images, for hosts. `identity`: whose."""
 
-    def __init__(self, images: ImageService, tickets: ImageTickets) -> None:
+    def __init__(self, images: ImageService, tickets: ImageTickets, identity: Identity) -> None:
         self._images = images
         self._tickets = tickets
+        self._identity = identity
 
     async def download(self, request: Request) -> Response:
         """`GET /images/{image_id}`: 200, 206 for a range; 403 without a ticket that is good, 404, 416.
@@ -36,6 +40,11 @@ class HostImages:
         reader = await self._images.open_file(image_id, fetch=HOLDER not in request.headers)
         return content(None, reader, request.headers.get("range"))
 
+    async def machine(self, request: Request) -> Response:
+        """`GET /images/machine`: which machine this is; 403 without a ticket that is good."""
+        self._tickets.check(MACHINE, request.headers.get(TICKET, ""))
+        return Response(self._identity)
+
 
 class _Nobody:
     """No token is good for anything here."""
@@ -45,12 +54,15 @@ class _Nobody:
         raise Unauthenticated("Tokens are not taken here")
 
 
-def application(images: ImageService, tickets: ImageTickets) -> Application:
-    """What hosts fetch, as an application of its own."""
-    download = HostImages(images, tickets).download
+def application(images: ImageService, tickets: ImageTickets, place: Place | None = None) -> Application:
+    """What hosts fetch, as an application of its own. `place`: where this machine has images of its own."""
+    handlers = HostImages(images, tickets, Identity(machine=place.identity if place else ""))
     return Application(
         "hosts",
-        {("GET", "/images/{image_id}"): Route(download, Rule.PUBLIC)},
+        {
+            ("GET", "/images/{image_id}"): Route(handlers.download, Rule.PUBLIC),
+            ("GET", f"/images/{MACHINE}"): Route(handlers.machine, Rule.PUBLIC),
+        },
         authenticator=_Nobody(),
         error_body=_error_body,
     )

@@ -1,0 +1,134 @@
+"""A machine asks the URL under which it has images who is there: itself, another, nobody, or none of the cluster."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import cast
+
+import pytest
+from starlette.types import ASGIApp, Receive, Scope, Send
+from structlog.testing import capture_logs
+
+from benchmarks.free_ports import free_ports
+from muster.api.http.mounts import Mounts
+from muster.api.http.responses import Response
+from muster.api.image.host_images import application
+from muster.base.clock import system_clock
+from muster.base.errors import Invalid, NotFound, Transient
+from muster.services.cluster_secret import ClusterSecret
+from muster.services.image_download import HolderDownloads
+from muster.services.image_files import Reader
+from muster.services.image_place import Place, PlaceWatch
+from muster.services.image_tickets import ImageTickets
+from muster.services.images import ImageService
+from tests.serving import serving
+
+SECRET = ClusterSecret("s" * 32)
+HERE = "control-1:/var/lib/muster"
+
+
+class NoImages:
+    async def open_file(self, image_id: str, *, fetch: bool = True) -> Reader:
+        raise NotFound("No image data could be found")
+
+
+def a_machine(place: Place | None, secret: ClusterSecret = SECRET) -> ASGIApp:
+    tickets = ImageTickets(secret, system_clock)
+    return Mounts({"hosts": application(cast("ImageService", NoImages()), tickets, place)})
+
+
+def a_place(url: str, machine: str = "control-1") -> Place:
+    return Place(url=url, machine=machine, folder="/var/lib/muster")
+
+
+class Anything:
+    """At the end of a URL: what a test puts there."""
+
+    def __init__(self) -> None:
+        self.application: ASGIApp = a_machine(None)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self.application(scope, receive, send)
+
+
+@asynccontextmanager
+async def watched(url: str | None = None) -> AsyncIterator[tuple[PlaceWatch, Anything, str]]:
+    """A machine's watch of its URL, what answers there, and the URL."""
+    there = Anything()
+    async with AsyncExitStack() as stack:
+        url = url or await stack.enter_async_context(serving(there))
+        downloads = HolderDownloads(ImageTickets(SECRET, system_clock), url)
+        stack.callback(downloads.close)
+        yield PlaceWatch(a_place(url), downloads), there, url
+
+
+async def test_a_url_that_leads_here() -> None:
+    async with watched() as (watch, there, url):
+        there.application = a_machine(a_place(url))
+        with capture_logs() as lines:
+            await watch.look()
+        assert not watch.is_wrong
+        assert lines == []
+        watch.require()
+        await watch.check()
+
+
+async def test_another_machine_is_found_told_once_and_over_when_the_url_leads_here_again() -> None:
+    async with watched() as (watch, there, url):
+        there.application = a_machine(a_place(url, "control-2"))
+        with capture_logs() as lines:
+            await watch.look()
+            await watch.look()
+        [line] = lines
+        assert (line["log_level"], line["leads_to"]) == ("error", "control-2:/var/lib/muster")
+        assert line["machine"] == HERE
+        with pytest.raises(Transient, match="leads to another machine"):
+            watch.require()
+        with pytest.raises(Invalid, match="leads to another machine"):
+            await watch.check()
+        there.application = a_machine(a_place(url))
+        await watch.look()
+        watch.require()
+        await watch.check()
+
+
+async def test_what_else_answers_is_not_this_machine_either() -> None:
+    async def other_service(scope: Scope, receive: Receive, send: Send) -> None:
+        await Response(["something else"]).send(send)
+
+    async with watched() as (watch, there, url):
+        for application_ in (a_machine(None), a_machine(a_place(url), ClusterSecret("t" * 32)), other_service):
+            there.application = application_
+            await watch.look()
+            assert watch.is_wrong
+            there.application = a_machine(a_place(url))
+            await watch.look()
+            assert not watch.is_wrong
+
+
+async def test_where_nobody_answers_all_stays_as_it_was() -> None:
+    async def earlier_version(scope: Scope, receive: Receive, send: Send) -> None:
+        await Response({"message": "Not Found"}, status=404).send(send)
+
+    async with watched(f"http://127.0.0.1:{free_ports(1)}") as (watch, _, _):
+        await watch.look()
+        assert not watch.is_wrong
+    async with watched() as (watch, there, url):
+        there.application = earlier_version
+        await watch.look()
+        assert not watch.is_wrong
+        there.application = a_machine(a_place(url, "control-2"))
+        await watch.look()
+        there.application = earlier_version
+        await watch.look()
+        assert watch.is_wrong
+
+
+async def test_who_has_no_ticket_is_not_told() -> None:
+    async with watched() as (_, there, url):
+        there.application = a_machine(a_place(url))
+        downloads = HolderDownloads(ImageTickets(ClusterSecret("t" * 32), system_clock), url)
+        try:
+            assert HERE not in await downloads.identity_at(url)
+        finally:
+            downloads.close()

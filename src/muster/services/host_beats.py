@@ -129,7 +129,8 @@ class HostBeats:
             reached = await host_store.read_report_seqs(connection, seqs)
         behind = {host_id for host_id, seq in reached.items() if seq < seqs[host_id]}
         coming = {host_id: seqs[host_id] for host_id in behind if reached[host_id] > before[host_id]}
-        await self._requests.ask_everything(behind - coming.keys(), why="unreported")
+        silent = {host_id: reached[host_id] for host_id in behind - coming.keys()}
+        await self._requests.ask_everything(silent, why="unreported")
         # After what may have to be done again.
         self._doubted -= seqs.keys() - coming.keys()
         if coming:

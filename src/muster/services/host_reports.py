@@ -161,7 +161,7 @@ class HostReports:
             longer_s = 2 * wait_s if wait_s < _EARLY_MAX_S else 0.0
             self._postponed.later(wait_s, "early reports", lambda: self._take_reports(order.early, longer_s))
         elif order.gaps:
-            await self._requests.ask_everything(order.gaps, why="gap")
+            await self._requests.ask_everything({host_id: seqs[host_id] for host_id in order.gaps}, why="gap")
         if gone:
             unfinished = await self._orders.finish_all(gone)
             late -= {server.host_id for server in gone if server.id in unfinished}  # asked for again, and tried again

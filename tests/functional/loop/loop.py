@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
@@ -30,6 +30,7 @@ from muster.locks.tooz import ToozLocks
 from muster.services.dispatcher import Dispatcher
 from muster.services.host_reports import HostReports
 from muster.services.outbox import Outbox
+from muster.services.postponed import Postponed
 from muster.services.quotas import Quotas
 from muster.store.engine import Database
 from muster.store.hosts import hosts
@@ -169,4 +170,15 @@ class Ear:
         return [decode(body) for body in bodies]
 
 
-__all__ = ["CONTROL_TOPIC", "Ear", "Loop", "a_loop", "encode"]
+class Kept(Postponed):
+    """Keeps what is to be done later for the test to do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: list[Callable[[], Awaitable[None]]] = []
+
+    def later(self, after_s: float, what: str, work: Callable[[], Awaitable[None]]) -> None:
+        self.kept.append(work)
+
+
+__all__ = ["CONTROL_TOPIC", "Ear", "Kept", "Loop", "a_loop", "encode"]

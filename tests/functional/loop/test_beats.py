@@ -1,6 +1,6 @@
 """What a heartbeat tells the control plane: that a message to its host is lost, or only on its way."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -19,12 +19,11 @@ from muster.domain.messages import (
     epoch_of_time,
     next_epoch,
 )
-from muster.services.postponed import Postponed
 from muster.services.restored import begin_anew
 from muster.store import hosts as host_store
 from muster.store.hosts import hosts
 
-from .loop import Ear, Loop, a_loop
+from .loop import Ear, Kept, Loop, a_loop
 
 
 class Refusing(MemoryBus):
@@ -37,17 +36,6 @@ class Refusing(MemoryBus):
             self.refusals -= 1
             raise Transient("away", retry_after_s=0.1)
         await super().publish(messages)
-
-
-class Kept(Postponed):
-    """Keeps what is to be done later for the test to do."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.kept: list[Callable[[], Awaitable[None]]] = []
-
-    def later(self, after_s: float, what: str, work: Callable[[], Awaitable[None]]) -> None:
-        self.kept.append(work)
 
 
 async def beat(loop: Loop, host: Ear, desired_seq: int, *, later_s: float) -> list[Desired]:

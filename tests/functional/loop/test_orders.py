@@ -2,6 +2,7 @@
 cannot be ended keeps no other from its end."""
 
 import asyncio
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from muster.base.errors import Transient
-from muster.domain.messages import Report
+from muster.domain.messages import Beat, Heartbeat, Report, ReportEverything
 from muster.domain.reports import GuestState, ServerReport
 from muster.domain.servers import Server, Verb
 from muster.services import server_orders
 from muster.store import hosts as host_store
 
-from .loop import Ear, a_loop
+from .loop import Ear, Kept, a_loop
 
 
 async def test_an_end_that_fails_fails_nobodys_order_and_is_made_up_for(
@@ -91,3 +92,53 @@ async def test_reports_of_ends_one_of_which_cannot_be_written(tmp_path: Path) ->
         assert [counted[host.id] for host in hosts] == [0, 1]
         await loop.reports.take(reports[:1])
         assert await loop.servers() == []
+
+
+async def test_the_host_of_a_server_that_cannot_be_ended_is_asked_ever_less_often(tmp_path: Path) -> None:
+    """It answers each time, with everything, and is ahead again at each heartbeat; what it says else is taken in."""
+    now = time.time()
+
+    def clock() -> float:
+        return now
+
+    async with a_loop(tmp_path) as loop:
+        host = Ear(loop, "a", firewall=False)
+        await host.say_hello()
+        doomed, other = await loop.create("a"), await loop.create("a")
+        await loop.ask(doomed.id, Verb.DELETE)
+        await host.hear()
+        loop.reports._requests._clock = clock
+        loop.reports._beats._postponed = later = Kept()
+        gone = ServerReport(server_id=doomed.id, generation=doomed.generation + 1, state=GuestState.ABSENT)
+        runs = ServerReport(server_id=other.id, generation=other.generation, state=GuestState.RUNNING)
+        seq, asked = 0, 0
+
+        async def report(*servers: ServerReport) -> None:
+            nonlocal seq
+            seq += 1
+            told = Report(host_id=host.id, from_seq=seq - 1, to_seq=seq, everything=True, servers=servers)
+            await loop.reports.take([told])
+
+        async def beat() -> bool:
+            nonlocal now
+            now += 5.0
+            told = Beat(host_id=host.id, desired_seq=0, report_seq=seq)
+            await loop.reports.take([Heartbeat(beats=(told,), sent_at=now)])
+            for look in later.kept:
+                await look()
+            later.kept.clear()
+            return any(isinstance(message, ReportEverything) for message in await host.read())
+
+        with _stuck(doomed.id):
+            await report(gone)
+            for _ in range(36):
+                if await beat():
+                    asked += 1
+                    await report(gone, runs)
+        assert asked == 8  # within three minutes, instead of 36 times
+        assert {server.id: server.vm_state for server in await loop.servers()}[other.id] == "active"
+        while not await beat():
+            pass
+        await report(gone, runs)
+        assert [server.id for server in await loop.servers()] == [other.id]
+        assert not await beat()

@@ -72,6 +72,7 @@ def build_image(output: Path, cache_dir: Path, progress: Progress | None = None)
         info = _build(output, packages.fetch(chosen, cache_dir, say), chosen, say)
         described = _describe_file(output.parent, info)
         described.replace(description_path(output))
+        packages.remove_older(chosen, cache_dir)
         return info
 
 

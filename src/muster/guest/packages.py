@@ -23,6 +23,8 @@ PLAIN = ("busybox-static", "grub-pc-bin")
 #: Programs that are taken with the libraries they need.
 LINKED = ("dropbear-bin", "grub-common")
 
+# Of which each version has a name of its own.
+_KERNELS = "linux-image-"
 _SHOW = ["apt-cache", "show", "--no-all-versions"]
 _DEPENDS = [
     *("apt-cache", "depends", "--recurse", "--no-recommends", "--no-suggests", "--no-conflicts"),
@@ -121,6 +123,19 @@ def fetch(packages: Iterable[Package], cache_dir: Path, progress: Callable[[str]
         progress(f"downloading {len(missing)} packages ({total_mb:.0f} MB)")
         _download(missing, cache_dir)
     return {package.name: path for package, path in paths.items()}
+
+
+def remove_older(packages: Iterable[Package], cache_dir: Path) -> None:
+    """Remove from the cache other versions of these packages, and other kernels: nothing is built from them any more.
+
+    Packages of other names stay; somebody else may keep them there.
+    """
+    kept = {package.file_name for package in packages}
+    names = {package.name for package in packages}
+    for path in cache_dir.glob("*_*.deb"):
+        name = path.name.rpartition("_")[0]
+        if path.name not in kept and (name in names or name.startswith(_KERNELS)):
+            path.unlink(missing_ok=True)
 
 
 def _is_intact(path: Path, package: Package) -> bool:

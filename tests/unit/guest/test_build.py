@@ -62,6 +62,34 @@ def test_new_packages_damage_and_a_lost_description_each_build_again(
     assert info.recipe == recipe(TWO) != recipe(ONE)
 
 
+def test_a_build_removes_the_packages_of_the_one_before_and_a_failed_one_does_not(
+    made: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+
+    def fetch(chosen: list[Package], *_: object) -> dict[str, Path]:
+        for package in chosen:
+            (cache / package.file_name).touch()
+        return {}
+
+    def kept() -> list[str]:
+        return sorted(path.name for path in cache.glob("*.deb"))
+
+    def broken(_: object) -> Payload:
+        raise NotFound("broken")
+
+    monkeypatch.setattr(packages, "fetch", fetch)
+    run(tmp_path)
+    monkeypatch.setattr(packages, "resolve", lambda: TWO)
+    with monkeypatch.context() as patched:
+        patched.setattr(payload, "load", broken)
+        with pytest.raises(NotFound):
+            run(tmp_path)
+    assert kept() == [ONE[0].file_name, TWO[0].file_name]
+    run(tmp_path)
+    assert kept() == [TWO[0].file_name]
+
+
 def test_without_apt_an_image_that_is_there_serves(
     made: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from muster.base.errors import NotFound, Transient
 from muster.guest import packages, tools
-from muster.guest.packages import Package, fetch, kernel_package, library_names, parse_index
+from muster.guest.packages import Package, fetch, kernel_package, library_names, parse_index, remove_older
 
 INDEX = """\
 Package: busybox-static
@@ -70,3 +70,19 @@ def test_damaged_file_is_fetched_and_a_wrong_one_is_refused(tmp_path: Path, monk
     assert path.read_bytes() == b"content"
     assert asked[-1][-1] == "thing=1:2"
     assert [entry.name for entry in tmp_path.iterdir()] == [wanted.file_name]
+
+
+def test_of_what_is_built_from_only_the_newest_stays_in_the_cache(tmp_path: Path) -> None:
+    now = [Package("linux-image-6.1.0-56-cloud-amd64", "1", "a" * 64, 1), Package("libc6", "2", "b" * 64, 1)]
+    before = [
+        Package("linux-image-6.1.0-55-cloud-amd64", "1", "c" * 64, 1),
+        Package("libc6", "1", "d" * 64, 1),
+        Package("libc6", "1", "e" * 64, 1),
+    ]
+    other = Package("cloud-init", "1", "f" * 64, 1)  # somebody else's
+    for package in (*now, *before, other):
+        (tmp_path / package.file_name).touch()
+    (tmp_path / "lock").touch()
+    for _ in range(2):
+        remove_older(now, tmp_path)
+        assert {path.name for path in tmp_path.iterdir()} == {one.file_name for one in (*now, other)} | {"lock"}

@@ -7,15 +7,16 @@ from typing import TextIO, cast
 import structlog
 from structlog.stdlib import BoundLogger
 
-# Libraries whose errors are raised as well, and told by those who catch them.
-_TOLD_TWICE = ("aiormq.connection",)
+# What libraries' logs say from which level on. Errors of a connection are raised as well, and told by those who catch
+# them; that a channel is closed since a call on it was given up (a warning) is told by who gave it up.
+_LIBRARIES = {"aiormq.connection": logging.CRITICAL, "aiormq.channel": logging.ERROR}
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
 def configure(*, level: str = "INFO", json: bool = False, stream: TextIO | None = None) -> None:
     """Set up logging for the process. `json` writes one object per line, for machines."""
-    for name in _TOLD_TWICE:
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    for name, least in _LIBRARIES.items():
+        logging.getLogger(name).setLevel(least)
     # Tracebacks without the values of variables, some of which are secrets.
     console = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
     renderer: structlog.typing.Processor = structlog.processors.JSONRenderer() if json else console

@@ -1,6 +1,9 @@
 """The libvirt adapter over a library that is replaced: what it makes of damage, and of connections that break."""
 
 import asyncio
+import sys
+import tempfile
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -192,3 +195,68 @@ async def test_a_daemon_that_hangs_is_told_of(
     await shared.call(lambda one: None)
     await shared.close()
     assert "does not answer" in said
+
+
+async def test_a_daemon_that_hangs_keeps_nobody_who_leaves(
+    daemon: FakeLibvirt, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opens, goes_on = threading.Event(), threading.Event()
+
+    def hangs(uri: str) -> FakeLibvirt:
+        opens.set()
+        goes_on.wait(300)
+        return daemon
+
+    monkeypatch.setattr(connection, "_LEAVE_S", 0.1)
+    monkeypatch.setattr(libvirt, "open", hangs)
+    shared = Connection("test:///x", 2, on_event=lambda *_: None, on_removed=lambda *_: None, on_lost=lambda: None)
+    calls = [asyncio.create_task(shared.call(lambda one: None)) for _ in range(3)]
+    try:
+        assert await asyncio.to_thread(opens.wait, 300)
+        async with asyncio.timeout(300):
+            await shared.close()
+        assert "action=libvirt_left" in capsys.readouterr().out
+    finally:
+        goes_on.set()
+    with pytest.raises(Transient, match="was closed"):  # who waited for the one that opened opens none
+        await calls[2]
+    await asyncio.gather(*calls, return_exceptions=True)
+
+
+HANGS = """
+import asyncio, socket, sys
+from muster.host.hypervisor.libvirt import connection
+
+server, accepted = socket.socket(socket.AF_UNIX), []  # takes connections, and never answers
+
+async def work(path):
+    server.bind(path)
+    server.listen()
+    uri = f"qemu+unix:///system?socket={path}"
+    shared = connection.Connection(uri, 2, on_event=print, on_removed=print, on_lost=print)
+    call = asyncio.create_task(shared.call(lambda one: one.getVersion()))
+    accepted.append(await asyncio.to_thread(server.accept))
+    connection._LEAVE_S = 0.1
+    await shared.close()
+    call.cancel()
+
+asyncio.run(work(sys.argv[1]))
+print("ends")
+"""
+
+
+async def test_nor_does_it_keep_the_process() -> None:
+    """libvirt's own client waits for ever for an answer to its first question."""
+    with tempfile.TemporaryDirectory() as short:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", HANGS, f"{short}/socket"), stdout=asyncio.subprocess.PIPE
+        )
+        try:
+            async with asyncio.timeout(300):
+                said, _ = await process.communicate()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+    assert process.returncode == 0
+    assert said.decode().splitlines()[-1] == "ends"

@@ -1,7 +1,7 @@
 """The one connection to libvirt: calls in a bounded pool of threads, events from the library's own loop.
 
 Invariants: no call blocks the event loop; at most `threads` calls are in flight; after a lost connection the next call
-opens a new one; every libvirt error leaves here as one of `base.errors`.
+opens a new one; every libvirt error leaves here as one of `base.errors`; a daemon that hangs does not keep us.
 """
 
 import asyncio
@@ -9,7 +9,6 @@ import contextlib
 import functools
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import libvirt
@@ -17,12 +16,15 @@ import libvirt
 from muster.base.errors import Conflict, Invalid, MusterError, NotFound, Transient
 from muster.base.log import get_logger
 from muster.base.metrics import LIBVIRT_CALLS
+from muster.host.hypervisor.libvirt.threads import Threads
 
 _T = TypeVar("_T")
 
 _KEEPALIVE_INTERVAL_S = 5
 _KEEPALIVE_COUNT = 6
 _MUTE_S = 30.0
+# How long who leaves waits for calls in flight: longer than those take that are answered at all.
+_LEAVE_S = 20.0
 
 _CONFLICTS = {libvirt.VIR_ERR_DOM_EXIST, libvirt.VIR_ERR_OPERATION_INVALID}
 _INVALID = {libvirt.VIR_ERR_XML_ERROR, libvirt.VIR_ERR_XML_DETAIL, libvirt.VIR_ERR_CONFIG_UNSUPPORTED}
@@ -63,7 +65,7 @@ class Connection:
         self._on_event = on_event
         self._on_removed = on_removed
         self._on_lost = on_lost
-        self._pool = ThreadPoolExecutor(threads, "libvirt")
+        self._threads = Threads(threads)
         self._opening = threading.Lock()
         self._connection: Any = None
         self._listening: list[int] = []  # numbers of its callbacks
@@ -80,10 +82,11 @@ class Connection:
             raise Transient("the connection to libvirt was closed")
         self.calls += n_calls
         LIBVIRT_CALLS.inc(n_calls)
-        return await self._loop.run_in_executor(self._pool, self._run, action)
+        return await asyncio.wrap_future(self._threads.submit(functools.partial(self._run, action)))
 
     async def close(self) -> None:
-        """Leave; domains keep running. Waits for calls in flight."""
+        """Leave; domains keep running. Waits for calls in flight, 20 s at most: the next start looks at what became of
+        them."""
         self._closed = True
         await self._loop.run_in_executor(None, self._shut)
 
@@ -139,9 +142,12 @@ class Connection:
             connection.close()
 
     def _shut(self) -> None:
-        self._pool.shutdown()
-        with self._opening:
+        if self._threads.end(_LEAVE_S):
             self._leave()
+        else:  # whoever hangs may be opening the connection, and hold what guards it
+            log.error(
+                "libvirtd does not answer, and is left with calls in flight", action="libvirt_left", uri=self._uri
+            )
 
     # The three below run in the thread of libvirt's loop.
     def _happened(self, _connection: Any, domain: Any, event: int, _detail: int, _opaque: Any) -> None:

@@ -7,20 +7,19 @@ database would grow with every server that ever was.
 Invariant: a server that is not deleted is never touched. Whatever of it is done twice, or not to its end, is harmless.
 """
 
-import asyncio
 import math
 
 from muster.base.clock import Clock
 from muster.base.log import get_logger
+from muster.services.purging import remove_in_parts
 from muster.store import deleted_servers as store
 from muster.store.engine import Database
 
 log = get_logger(__name__)
 
 KEEP_S = 30 * 86_400.0
-# A transaction removes so many, and lets others go before the next: on SQLite there is one writer at a time.
+# A transaction removes so many.
 BATCH = 500
-PAUSE_S = 0.1
 _READ = 10_000
 
 
@@ -43,10 +42,7 @@ class DeletedServers:
         while True:
             async with self._database.read() as connection:
                 due = await store.read_due(connection, before=before, limit=_READ)
-            for first in range(0, len(due), BATCH):
-                async with self._database.write() as connection:
-                    removed += await store.remove(connection, due[first : first + BATCH])
-                await asyncio.sleep(PAUSE_S)
+            removed += await remove_in_parts(self._database, due, store.remove, BATCH)
             if len(due) < _READ:
                 break
         if removed:

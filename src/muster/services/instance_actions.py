@@ -4,20 +4,19 @@ What was asked of a deleted server goes with it (`services.deleted_servers`). In
 its creation, and none goes of what is still under way. Done twice, or not to its end, it is harmless.
 """
 
-import asyncio
 import math
 
 from muster.base.clock import Clock
 from muster.base.log import get_logger
+from muster.services.purging import remove_in_parts
 from muster.store import instance_actions as store
 from muster.store.engine import Database
 
 log = get_logger(__name__)
 
 KEEP_S = 365 * 86_400.0
-# A transaction removes so many, and lets others go before the next: on SQLite there is one writer at a time.
+# A transaction removes so many.
 BATCH = 2_000
-PAUSE_S = 0.1
 _READ = 10_000
 
 
@@ -42,10 +41,7 @@ class OldActions:
         while after is not None:
             async with self._database.read() as connection:
                 due, after = await store.read_due(connection, after=after, before=before, limit=_READ)
-            for first in range(0, len(due), BATCH):
-                async with self._database.write() as connection:
-                    removed += await store.remove(connection, due[first : first + BATCH])
-                await asyncio.sleep(PAUSE_S)
+            removed += await remove_in_parts(self._database, due, store.remove, BATCH)
         if removed:
             log.info("forgot what was asked of servers", action="actions.purge", actions=removed)
         return removed

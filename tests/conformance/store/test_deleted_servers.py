@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import func, select
 
 from muster.domain.instance_actions import InstanceAction
-from muster.services import deleted_servers
+from muster.services import deleted_servers, purging
 from muster.services.deleted_servers import DeletedServers
 from muster.store import deleted_servers as store
 from muster.store import instance_actions, servers
@@ -52,7 +52,7 @@ async def test_what_was_deleted_long_ago_goes_with_all_of_it_and_nothing_else(da
 async def test_many_go_in_batches(database, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(deleted_servers, "BATCH", 3)
     monkeypatch.setattr(deleted_servers, "_READ", 6)
-    monkeypatch.setattr(deleted_servers, "PAUSE_S", 0)
+    monkeypatch.setattr(purging, "PAUSE_S", 0)
     await fill(database, there=None, **{f"s{number}": 1.0 for number in range(20)})
     sizes: list[int] = []
     whole = store.remove

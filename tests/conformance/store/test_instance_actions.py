@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import select
 
 from muster.domain.instance_actions import InstanceAction
-from muster.services import instance_actions
+from muster.services import instance_actions, purging
 from muster.services.instance_actions import OldActions
 from muster.store import instance_actions as store
 from muster.store.engine import Database
@@ -59,7 +59,7 @@ async def test_what_ended_long_ago_goes_and_nothing_else(database):
 async def test_many_go_in_batches_and_what_is_young_is_not_looked_at(database, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(instance_actions, "BATCH", 3)
     monkeypatch.setattr(instance_actions, "_READ", 5)
-    monkeypatch.setattr(instance_actions, "PAUSE_S", 0)
+    monkeypatch.setattr(purging, "PAUSE_S", 0)
     young = [action("young", began=NOW_S, ended=NOW_S) for _ in range(20)]
     await fill(database, action("create"), *(action("old") for _ in range(11)), *young)
     sizes, looked = [], []

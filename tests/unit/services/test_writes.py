@@ -14,13 +14,12 @@ _WRITES = {"write", "batch", "removal"}
 # Writes that nobody waits for, or that are begun again elsewhere.
 _OTHERWISE = {
     # Tasks that repeat, and what is done once at the start of a process.
-    "deleted_servers.purge",
     "dispatcher._remove",
     "identity_bootstrap.bootstrap",
     "image_holders.forget",
     "image_uploads._registered",
     "image_uploads.sweep",
-    "instance_actions.purge",
+    "purging.remove_in_parts",
     "restored.begin_anew",
     "revocations.refresh",
     "statistics.refresh",

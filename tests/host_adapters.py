@@ -41,6 +41,7 @@ class MemoryPlumbing:
         self.served: set[str] = set()
         self.groups: dict[str, int] = {}
         self.networks: dict[str, int] = {}
+        self.members: dict[str, tuple[int, frozenset[str]]] = {}  # of networks, with their generation
         self.in_use: Callable[[], set[str]] = set  # ids of the ports whose taps a guest has open
         self.torn: list[str] = []  # taps that were removed under a guest
 
@@ -69,7 +70,9 @@ class MemoryPlumbing:
 
     async def sweep(self, networks: Sequence[NetworkSpec], ports: Sequence[PlumbedPort]) -> bool:
         self.journal.note("sweep", _ids(ports))
-        self.networks = {network.id: network.generation for network in networks}
+        self.networks.clear()
+        self.members.clear()
+        self._keep(networks)
         left = self.linked & self.in_use() - set(_ids(ports))
         self.linked.intersection_update({*_ids(ports), *left})
         self.ruled.intersection_update(_ids(ports))
@@ -84,9 +87,13 @@ class MemoryPlumbing:
         return ids <= self.linked and ids <= self.ruled and ids <= self.served
 
     def _learn(self, networks: Sequence[NetworkSpec], ports: Sequence[PlumbedPort]) -> None:
-        self.networks.update((network.id, network.generation) for network in networks)
+        self._keep(networks)
         if unknown := {port.port.network_id for port in ports} - self.networks.keys():
             raise Invalid(f"networks that are not known here: {sorted(unknown)}")
+
+    def _keep(self, networks: Sequence[NetworkSpec]) -> None:
+        self.networks.update((network.id, network.generation) for network in networks)
+        self.members.update((one.id, (one.member_generation, frozenset(one.members))) for one in networks)
 
 
 class RecordingHypervisor(SimHypervisor):

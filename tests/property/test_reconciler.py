@@ -1,6 +1,7 @@
 """Whatever the bus loses, doubles, delays and reorders, and whenever agents crash and hosts reboot: once things calm
 down, the host is as it should be, nothing is left over, and on the way no guest started (or got a network card) before
-its network was ready, none lost a tap that it had open, none was stopped or started without being asked."""
+its network was ready and its network's other hosts known, none lost a tap that it had open, none was stopped or
+started without being asked."""
 
 import asyncio
 from collections import defaultdict
@@ -29,7 +30,16 @@ from muster.domain.messages import (
     host_topic,
 )
 from muster.domain.reports import GuestState, ServerReport
-from muster.domain.specs import FixedIp, NetworkSpec, PortSpec, Power, SecurityGroupSpec, ServerSpec, SubnetSpec
+from muster.domain.specs import (
+    FixedIp,
+    GroupMembers,
+    NetworkSpec,
+    PortSpec,
+    Power,
+    SecurityGroupSpec,
+    ServerSpec,
+    SubnetSpec,
+)
 from muster.host.agent import HostIdentity, HostParts
 from muster.host.boot_settings import BootSettings
 from muster.host.group import HostGroup
@@ -80,6 +90,9 @@ class Control:
         self.seq = 0
         self.report_seq = 0
         self.made = 0
+        self.is_member = False  # the host, of the network: it has servers on it, as far as is known here
+        self.peers = {"192.0.2.2"}
+        self.peers_generation = 1
 
     async def change(self, server_id: str, **values: object) -> None:
         spec = self.servers[server_id]
@@ -105,7 +118,20 @@ class Control:
             power=Power.RUNNING,
             ports=(self.port(f"{id_}-port"),),
         )
-        await self.tell(id_)
+        is_first, self.is_member = not self.is_member, True
+        self.peers_generation += is_first
+        await self.tell(id_, with_peers=is_first)
+
+    async def peer(self, number: int) -> None:
+        """Another host joins the network, or leaves it. Only members are told."""
+        address = f"192.0.2.{2 + number % 3}"
+        joined, left = ((), (address,)) if address in self.peers else ((address,), ())
+        self.peers ^= {address}
+        self.peers_generation += 1
+        if self.is_member:
+            self.seq += 1
+            step = GroupMembers(id="net", generation=self.peers_generation, joined=joined, left=left)
+            await self.send(Desired(host_id=HOST, from_seq=self.seq - 1, to_seq=self.seq, peers=(step,)))
 
     def port(self, port_id: str) -> PortSpec:
         return PortSpec(
@@ -116,13 +142,19 @@ class Control:
             security_group_ids=("group",),
         )
 
-    async def tell(self, server_id: str) -> None:
+    async def tell(self, server_id: str, *, with_peers: bool = False) -> None:
         self.seq += 1
         self.changed_at[server_id] = self.seq
-        await self.send(Desired(host_id=HOST, from_seq=self.seq - 1, to_seq=self.seq, **self.told([server_id])))
+        told = self.told([server_id], with_peers=with_peers)
+        await self.send(Desired(host_id=HOST, from_seq=self.seq - 1, to_seq=self.seq, **told))
 
-    def told(self, ids: Sequence[str]) -> dict[str, object]:
-        return {"servers": tuple(self.servers[id_] for id_ in ids), "networks": (NETWORK,), "groups": (GROUP,)}
+    def told(self, ids: Sequence[str], *, with_peers: bool) -> dict[str, object]:
+        servers = tuple(self.servers[id_] for id_ in ids)
+        network = NETWORK
+        if with_peers:
+            peers = tuple(sorted(self.peers))
+            network = msgspec.structs.replace(NETWORK, member_generation=self.peers_generation, members=peers)
+        return {"servers": servers, "networks": (network,) if servers else (), "groups": (GROUP,)}
 
     async def send(self, message: Desired | ReportEverything | Fates) -> None:
         await self.bus.publish([(host_topic(HOST), encode(message))])
@@ -132,7 +164,7 @@ class Control:
             for body in await subscription.next_batch():
                 match decode(body):
                     case Hello() as hello:
-                        everything = self.told(list(self.servers))
+                        everything = self.told(list(self.servers), with_peers=True)
                         await self.send(
                             Desired(
                                 host_id=HOST,
@@ -154,8 +186,8 @@ class Control:
 
     async def hear_beat(self, desired_seq: int, report_seq: int) -> None:
         if desired_seq < self.seq:
-            late = [id_ for id_, seq in self.changed_at.items() if seq > desired_seq and id_ in self.servers]
-            await self.send(Desired(host_id=HOST, from_seq=desired_seq, to_seq=self.seq, **self.told(late)))
+            everything = self.told(list(self.servers), with_peers=True)
+            await self.send(Desired(host_id=HOST, from_seq=0, to_seq=self.seq, everything=True, **everything))
         if report_seq > self.report_seq:
             await self.send(ReportEverything(host_id=HOST))
 
@@ -174,6 +206,8 @@ class Control:
         self.heard[spec.id] = report
         if spec.power is Power.ABSENT and report.state is GuestState.ABSENT:
             del self.servers[spec.id]
+            self.is_member = bool(self.servers)
+            self.peers_generation += not self.is_member
         elif spec.power is Power.RUNNING and report.state is GuestState.STOPPED:
             await self.change(spec.id, power=Power.STOPPED)
 
@@ -207,6 +241,8 @@ class World:
     def check_start(self, server: ServerSpec) -> None:
         if not self.plumbing.ready(server):
             self.wrong.append(f"{server.id} started before its network was ready")
+        if self.plumbing.members.get("net", (-1,))[0] < 0:
+            self.wrong.append(f"{server.id} started before the other hosts of its network were known")
         if server.power is not Power.RUNNING:
             self.wrong.append(f"{server.id} started though {server.power}")
         if server.generation <= self.halted.pop(server.id, -1):
@@ -229,7 +265,7 @@ class World:
     async def start_agent(self) -> None:
         loop = asyncio.get_running_loop()
         self.group = HostGroup(self.bus, rng=Random(self.rng.random()), clock=lambda: 1e9 + loop.time())
-        identity = HostIdentity(host_id=HOST, hostname=HOST, hypervisor_type="sim")
+        identity = HostIdentity(host_id=HOST, hostname=HOST, hypervisor_type="sim", host_ip="192.0.2.1")
         parts = HostParts(
             identity=identity,
             hypervisor=self.hypervisor,
@@ -253,8 +289,8 @@ class World:
 
     async def act(self, action: str, number: int) -> None:
         control = self.control
-        if action == "create":
-            return await control.create()
+        if action in ("create", "peer"):
+            return await (control.create() if action == "create" else control.peer(number))
         if action == "crash":
             await self.crash_agent()
             return await self.start_agent()
@@ -347,10 +383,18 @@ class World:
         ports = {port.id for spec in wanted.values() for port in spec.ports}
         assert self.plumbing.linked == self.plumbing.ruled == self.plumbing.served == ports
         assert self.plumbing.networks.keys() == ({"net"} if ports else set())
+        assert self.group is not None
+        known = self.group.agents[HOST].reconciler.desired.networks.specs
+        assert known.keys() == ({"net"} if ports else set()), "a network without ports is still known"
+        if ports:
+            newest = (self.control.peers_generation, frozenset(self.control.peers))
+            assert (known["net"].member_generation, frozenset(known["net"].members)) == newest
+            running = any(spec.power is Power.RUNNING for spec in wanted.values())
+            assert not running or self.plumbing.members["net"] == newest
 
 
 ACTIONS = ("create",) * 4 + (
-    "delete", "stop", "start", "reboot", "rebuild", "attach", "detach", "halt", "crash", "reboot-host",
+    "delete", "stop", "start", "reboot", "rebuild", "attach", "detach", "halt", "crash", "reboot-host", "peer",
 )  # fmt: skip
 STORIES = st.lists(
     st.tuples(st.sampled_from(ACTIONS), st.integers(0, 20), st.sampled_from((0.0, 0.01, 0.3, 3.0, 40.0))), max_size=25
@@ -377,6 +421,7 @@ FORGOTTEN_MEANWHILE = [
     limit=st.sampled_from((None, 1, 3)),
 )
 @example(story=FORGOTTEN_MEANWHILE, seed=638, boot_s=0.0, limit=None)
+@example(story=[("create", 0, 40.0), ("delete", 0, 40.0)], seed=0, boot_s=0.0, limit=None)
 def test_the_host_ends_as_desired(
     story: list[tuple[str, int, float]], seed: int, boot_s: float, limit: int | None
 ) -> None:

@@ -30,6 +30,7 @@ from muster.domain.messages import (
     decode,
     host_topic,
 )
+from muster.domain.network_members import tunnel_address
 from muster.domain.reports import HostCapacity, ServerReport
 from muster.host.agenda import Agenda
 from muster.host.answers import Answers
@@ -143,6 +144,7 @@ class HostAgent:
             settings=ReconcilerSettings(
                 stray_grace_s=process.settings.stray_grace_s,
                 needs_groups=parts.identity.firewall,
+                needs_members=parts.identity.firewall and tunnel_address(parts.identity.host_ip) is not None,
                 boots=parts.boots,
                 guarding=parts.guarding,
             ),
@@ -257,8 +259,9 @@ class HostAgent:
         changes = self._desired.apply(message)
         if self._parts.watcher is not None:
             self._parts.watcher.learn(self._desired, changes)
-        self.reconciler.learn(changes, everything=message.everything, sent_at=message.sent_at)
-        if self._desired.is_newest(message):
+        is_newest = self._desired.is_newest(message)
+        self.reconciler.learn(changes, everything=is_newest, sent_at=message.sent_at)
+        if is_newest:
             self._missing = False
         if not self._desired.behind and not self._missing:
             self._greeter.stop()

@@ -136,6 +136,12 @@ class MemberShelf(Shelf[Whole]):
     def forget(self, id_: str, seq: int) -> bool:
         return id_ not in self._early and super().forget(id_, seq)
 
+    def let_go_unknown(self, seq: int) -> None:
+        """Changes of members, told up to `seq`, of which nothing is missing, need not wait for an owner that is not
+        known: whatever tells of it from now on was sent later."""
+        for id_ in [id_ for id_ in self._early if id_ not in self._specs]:
+            self._wait(id_, {number: early for number, early in self._early[id_].items() if early[0] > seq})
+
     def _newest(self, known: Whole, spec: Whole) -> Whole:
         newest = spec if spec.generation > known.generation else known
         members = spec if spec.member_generation > known.member_generation else known
@@ -221,6 +227,7 @@ class DesiredState:
             gone=gone,
         )
         self._count(message)
+        self.networks.let_go_unknown(self._seq)
         if self.is_newest(message):
             self.forgetful = False
         return changes
@@ -231,21 +238,25 @@ class DesiredState:
         self.forgetful = self.forgetful or forgotten
         return forgotten
 
-    def forget_unused_groups(self) -> None:
-        """Drop security groups that no server's port is in, and no rule of one that is used names. Costs what is known.
+    def forget_unused(self) -> None:
+        """Drop networks of which no server has a port, and security groups that no server's port is in, and no rule of
+        one that is used names. Costs what is known.
 
         Should one be needed again before the control plane has heard that its last port went, it is missed and asked
-        for. (A network would not be missed: what would be lost of it is its members.)
+        for: the group, or of the network, which comes with each server, its members (`ReconcilerSettings`).
         """
+        ports = [port for spec in self.servers.specs.values() for port in spec.ports]
+        for id_ in self.networks.specs.keys() - {port.network_id for port in ports}:
+            self.networks.forget(id_, self._seq)
         groups = self.groups.specs
-        used = {id_ for spec in self.servers.specs.values() for port in spec.ports for id_ in port.security_group_ids}
+        used = {id_ for port in ports for id_ in port.security_group_ids}
         used |= {remote for id_ in used & groups.keys() for remote in remotes_of(groups[id_])}
         for id_ in groups.keys() - used:
             self.groups.forget(id_, self._seq)
 
     def is_newest(self, message: Desired) -> bool:
         """Whether this message, once taken in, is a snapshot that lacks nothing which is known."""
-        return message.everything and message.to_seq >= self._seq
+        return message.everything and message.to_seq >= self._seq and not self._ahead
 
     def _forget_others(self, message: Desired) -> tuple[str, ...]:
         seq = message.to_seq

@@ -41,7 +41,8 @@ class ReconcilerSettings(Struct, frozen=True, kw_only=True):
     """`stray_grace_s`: how long a guest that nobody told of is left alone, since its message may be on the way, or the
     control plane was set back and somebody wants to look around. Then the database is asked what it is.
 
-    `needs_groups`: ports wait until their security groups are known. `boots` None: any number boots at a time.
+    `needs_groups`: ports wait until their security groups are known; `needs_members`: until the other hosts of their
+    networks are, since this one has tunnels to them. `boots` None: any number boots at a time.
     `guarding`: boots wait while the host's memory is short; without it, or without `boots`, they do not.
     """
 
@@ -50,6 +51,7 @@ class ReconcilerSettings(Struct, frozen=True, kw_only=True):
     stray_grace_s: float = 30.0
     retry_max_s: float = 30.0
     needs_groups: bool = True
+    needs_members: bool = False
     boots: BootSettings | None = None
     guarding: Guarding | None = None
 
@@ -96,7 +98,7 @@ class Reconciler:
     # What comes in
 
     def learn(self, changes: Changes, *, everything: bool, sent_at: float) -> None:
-        """The desired state has taken in a message, sent at that time; `everything`: a whole snapshot."""
+        """The desired state has taken in a message, sent at that time; `everything`: a snapshot that lacks nothing."""
         now_s = self._clock() if changes.servers else 0.0
         for server_id in changes.servers:
             record = self._records.get(server_id)
@@ -262,12 +264,16 @@ class Reconciler:
         return True
 
     def _lacks(self, record: Record) -> bool:
-        networks, groups = self.desired.networks.specs, self.desired.groups.specs
+        groups = self.desired.groups.specs
         return any(
-            port.network_id not in networks
+            self._lacks_network(port.network_id)
             or (self._settings.needs_groups and any(id_ not in groups for id_ in port.security_group_ids))
             for port in record.ports
         )
+
+    def _lacks_network(self, network_id: str) -> bool:
+        network = self.desired.networks.specs.get(network_id)
+        return network is None or (self._settings.needs_members and network.member_generation < 0)
 
     def _may_boot(self, server_id: str) -> bool:
         record = self._records.get(server_id)

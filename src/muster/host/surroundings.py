@@ -55,8 +55,9 @@ class Surroundings:
         self._sweep_wanted = True
 
     def every_so_often(self) -> None:
-        """The periodic round: forget groups that nobody is in any more, sweep if something may be left over."""
-        self._desired.forget_unused_groups()
+        """The periodic round: forget networks and groups that no port is in any more, sweep if something may be left
+        over."""
+        self._desired.forget_unused()
         if self._sweep_wanted:
             self._sweep_wanted, self._sweep_due = False, True
 

@@ -70,6 +70,7 @@ class World:
         self.group: HostGroup
         self.agents_made = 0
         self.tickets = ImageTickets()
+        self.host_ip = "127.0.0.1"
 
     def now(self) -> float:
         return START_S + asyncio.get_running_loop().time()
@@ -82,7 +83,7 @@ class World:
         self.agents_made += 1
         self.group = HostGroup(self.bus, settings=self.settings, clock=self.now, rng=Random(self.agents_made))
         parts = HostParts(
-            identity=HostIdentity(host_id=HOST, hostname="compute-1", hypervisor_type="sim"),
+            identity=HostIdentity(host_id=HOST, hostname="compute-1", hypervisor_type="sim", host_ip=self.host_ip),
             hypervisor=self.hypervisor,
             plumbing=self.plumbing,
             leases=self.hypervisor.leases(),

@@ -9,7 +9,7 @@ import msgspec
 from host.agents import HOST, World, port, server
 from muster.domain.messages import ReportEverything
 from muster.domain.reports import GuestState
-from muster.domain.specs import Power, RuleSpec, SecurityGroupSpec, ServerSpec
+from muster.domain.specs import GroupMembers, NetworkSpec, Power, RuleSpec, SecurityGroupSpec, ServerSpec
 from muster.host.ports import Guest
 
 _ELSEWHERE = (ModuleType, type, FunctionType, BuiltinFunctionType, asyncio.AbstractEventLoop)
@@ -79,6 +79,83 @@ def test_groups_that_nobody_is_in_any_more_are_forgotten() -> None:
             of("stays"), of("passing-1", generation=3), everything=True, groups=(group("passing-1-group"),)
         )
         assert (await world.states())["passing-1"].state is GuestState.RUNNING
+
+    world.run(story)
+
+
+def _net(name: str, members: tuple[int, str] | None = None) -> NetworkSpec:
+    network = NetworkSpec(id=f"{name}-net", generation=1, segment_id=7)
+    if members is None:
+        return network
+    return msgspec.structs.replace(network, member_generation=members[0], members=(members[1],))
+
+
+def _on_net(name: str, **values: object) -> ServerSpec:
+    ports = (msgspec.structs.replace(port(f"{name}-port"), network_id=f"{name}-net"),)
+    return server(name, ports=ports, **values)  # type: ignore[arg-type]
+
+
+def test_networks_without_a_port_here_are_forgotten_and_what_is_told_late_brings_none_back() -> None:
+    """A cloud whose users make a network for each job once had all of them on each host, until the next snapshot."""
+    world = World()
+    world.host_ip = "192.0.2.1"
+
+    async def story() -> None:
+        await world.tell(_on_net("stays"), networks=(_net("stays", (1, "192.0.2.2")),))
+        first = world.desired(_on_net("passing-0"), networks=(_net("passing-0", (1, "192.0.2.2")),))
+        await world.send(first)
+        for number in range(50):
+            name = f"passing-{number}"
+            await world.tell(_on_net(name), networks=(_net(name, (1, "192.0.2.2")),))
+            await world.tell(_on_net(name, generation=2, power=Power.ABSENT), networks=(_net(name),))
+        await asyncio.sleep(200.0)
+        desired = world.agent.reconciler.desired
+        assert desired.networks.specs.keys() == {"stays-net"}
+        await world.hear()
+        await world.send(first)
+        assert desired.networks.specs.keys() == {"stays-net"}
+        # The control plane has not heard yet that the last port went: it tells of another member.
+        step = GroupMembers(id="passing-1-net", generation=2, joined=("192.0.2.3",))
+        await world.tell(networks=(), groups=(), peers=(step,))
+        await asyncio.sleep(50.0)
+        assert not await world.hellos(), "nobody needs it"
+
+    world.run(story)
+
+
+def test_a_forgotten_network_that_is_needed_again_is_told_with_all_its_members() -> None:
+    """The control plane takes the host for one of its members still, and tells of the server alone."""
+    world = World()
+    world.host_ip = "192.0.2.1"
+
+    async def story() -> None:
+        await world.tell(_on_net("a"), networks=(_net("a", (1, "192.0.2.2")),))
+        await world.tell(_on_net("a", generation=2, power=Power.ABSENT), networks=(_net("a"),))
+        await asyncio.sleep(200.0)
+        assert not world.agent.reconciler.desired.networks.specs
+        await world.hear()
+        await world.tell(_on_net("a", generation=3), networks=(_net("a"),))
+        await asyncio.sleep(5.0)
+        assert await world.hellos(), "its other hosts are not known, so everything is asked for"
+        assert not world.plumbing.linked
+        told = _net("a", (4, "192.0.2.9"))
+        await world.tell(_on_net("a", generation=3), everything=True, networks=(told,))
+        assert (await world.states())["a"].state is GuestState.RUNNING
+        assert world.plumbing.members == {"a-net": (4, frozenset({"192.0.2.9"}))}
+
+    world.run(story)
+
+
+def test_a_server_whose_networks_members_nobody_tells_does_not_wait_for_ever() -> None:
+    world = World()
+    world.host_ip = "192.0.2.1"
+
+    async def story() -> None:
+        await world.tell(_on_net("a"), networks=(_net("a"),))
+        await asyncio.sleep(5.0)
+        assert await world.hellos()
+        await world.tell(_on_net("a"), everything=True, networks=(_net("a"),))
+        assert (await world.states())["a"].state is GuestState.RUNNING
 
     world.run(story)
 

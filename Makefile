@@ -1,5 +1,5 @@
 # Each target is a plain script of the same name under scripts/, which takes options; `make help` lists them.
-TARGETS := install check test test-neutron test-ansible test-tempest test-rally test-cloud-init chaos demo up down bench clean
+TARGETS := install check test test-neutron test-ansible test-tempest test-rally test-gophercloud test-cloud-init chaos demo up down bench clean
 .PHONY: help $(TARGETS)
 
 help: ## say what there is
@@ -25,6 +25,9 @@ test-tempest: ## Tempest's tests of identity, compute, network and image, from P
 
 test-rally: ## Rally's scenarios for them, from PyPI in .venv-rally: ten minutes
 	@scripts/test-rally
+
+test-gophercloud: ## the Go library below Terraform's provider, from Debian: its own tests, and what the provider does; six minutes
+	@scripts/test-gophercloud
 
 test-cloud-init: ## a stock Debian cloud image with cloud-init, built here and booted as a guest: some ten minutes, as root
 	@scripts/test-cloud-init

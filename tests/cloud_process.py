@@ -16,10 +16,10 @@ READY = "ready at "
 class CloudProcess:
     """A cloud that runs; `environment` tells clients of it, `base_url` where it is."""
 
-    def __init__(self, folder: Path, sim_hosts: int) -> None:
+    def __init__(self, folder: Path, sim_hosts: int, *options: str) -> None:
         self.clouds_yaml = folder / "data" / "clouds.yaml"
         self._log = folder / "log"
-        arguments = ["up", "--data", str(folder / "data"), "--port", "0", "--sim-hosts", str(sim_hosts)]
+        arguments = ["up", "--data", str(folder / "data"), "--port", "0", "--sim-hosts", str(sim_hosts), *options]
         with self._log.open("wb") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "muster", *arguments], stdout=output, stderr=output, start_new_session=True
@@ -54,9 +54,9 @@ class CloudProcess:
 
 
 @contextmanager
-def cloud_process(folder: Path, sim_hosts: int) -> Iterator[CloudProcess]:
-    """A cloud that has started, with its files in `folder`; ended with the block."""
-    cloud = CloudProcess(folder, sim_hosts)
+def cloud_process(folder: Path, sim_hosts: int, *options: str) -> Iterator[CloudProcess]:
+    """A cloud that has started, with its files in `folder`; ended with the block. `options` are `muster up`'s."""
+    cloud = CloudProcess(folder, sim_hosts, *options)
     try:
         cloud.wait()
         yield cloud

@@ -42,6 +42,7 @@ OFFERED: Sections = {
         "enable_instance_password": "true",
         "interface_attach": "true",
         "metadata_service": "true",
+        "personality": "true",
         "scheduler_enabled_filters": (
             "AvailabilityZoneFilter,ComputeFilter,ServerGroupAntiAffinityFilter,ServerGroupAffinityFilter"
         ),

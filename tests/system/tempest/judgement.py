@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 OF_A_CLASS = re.compile(r"(setUpClass|tearDownClass) \((.*)\)")
+Reasons = Sequence[tuple[re.Pattern[str], str]]
 PASSED, SKIPPED, FAILED = "passed", "skipped", "failed"
 # Tempest's words for one reason are many: of a class, of a feature. What they have in common is what is counted.
 REASONS = (
@@ -32,7 +33,7 @@ REASONS = (
     (re.compile(r"Image format|certified_image"), "image: formats and certificates that Tempest is given no files for"),
     (re.compile(r"(Different|Same)HostFilter"), "the hints same_host and different_host"),
     (re.compile(r"Trusts|access rules|compliance"), "identity: trusts, access rules, rules for passwords"),
-    (re.compile(r"VNC|personality|password|FQDN"), "graphical consoles, files and passwords put into guests"),
+    (re.compile(r"VNC|password|FQDN"), "graphical consoles, passwords put into guests"),
 )
 
 
@@ -70,8 +71,13 @@ def result_of(told: Mapping[str, str | float]) -> Result:
     return Result(name, status, why, float(told["seconds"]))
 
 
-def judged(results: Sequence[Result], wanted: Iterable[str], known: Mapping[str, str]) -> Judgement:
-    """Judge the results of the tests that were `wanted`, by their names without tags."""
+def judged(
+    results: Sequence[Result], wanted: Iterable[str], known: Mapping[str, str], reasons: Reasons = REASONS
+) -> Judgement:
+    """Judge the results of the tests that were `wanted`, by their names without tags.
+
+    `reasons` put the words for why tests are skipped together; others are counted as they are.
+    """
     judgement = Judgement()
     of_classes = {(found[1], found[2]): one for one in results if (found := OF_A_CLASS.fullmatch(one.name))}
     by_name = {one.name: one for one in results}
@@ -79,20 +85,20 @@ def judged(results: Sequence[Result], wanted: Iterable[str], known: Mapping[str,
     for name in wanted:
         set_up = of_classes.get(("setUpClass", name.rpartition(".")[0]))
         one = by_name.get(name) or set_up or Result(name, FAILED, "it did not run")
-        _count(judgement, Result(name, one.status, one.why), known, used)
+        _count(judgement, Result(name, one.status, one.why), known, used, reasons)
     for (phase, class_name), one in of_classes.items():
         if phase == "tearDownClass" and one.status == FAILED:
-            _count(judgement, Result(class_name, FAILED, one.why), known, used)
+            _count(judgement, Result(class_name, FAILED, one.why), known, used, reasons)
     for pattern in known.keys() - used:
         judgement.wrong[pattern] = "is on the list of what fails, and nothing failed by it"
     return judgement
 
 
-def _count(judgement: Judgement, one: Result, known: Mapping[str, str], used: set[str]) -> None:
+def _count(judgement: Judgement, one: Result, known: Mapping[str, str], used: set[str], reasons: Reasons) -> None:
     if one.status == PASSED:
         judgement.passed.append(one.name)
     elif one.status == SKIPPED:
-        judgement.skipped[_reason(one.why)] += 1
+        judgement.skipped[_reason(one.why, reasons)] += 1
     elif (pattern := _known_by(one.name, known)) is not None:
         used.add(pattern)
         judgement.not_offered[known[pattern]] += 1
@@ -104,5 +110,5 @@ def _known_by(name: str, known: Mapping[str, str]) -> str | None:
     return next((pattern for pattern in known if re.search(pattern, name)), None)
 
 
-def _reason(why: str) -> str:
-    return next((reason for pattern, reason in REASONS if pattern.search(why)), why)
+def _reason(why: str, reasons: Reasons) -> str:
+    return next((reason for pattern, reason in reasons if pattern.search(why)), why)

@@ -14,7 +14,7 @@ from rich.text import Text
 from muster.base.errors import Invalid, MusterError
 from muster.cli.settings import read_settings
 from muster.top.console import drawn
-from muster.top.rates import Picture, compare
+from muster.top.rates import Picture, compare, remembered
 from muster.top.scrape import Scrape, answering, scrape, target_url, targets_of
 
 _UP = "127.0.0.1:8774"  # where `muster up` answers unless it is told otherwise
@@ -97,7 +97,7 @@ def _print_pictures(
             console.print(drawn(picture))
         if once:
             return
-        before = now
+        before = remembered(before, now)
 
 
 def _line(picture: Picture) -> bytes:
@@ -113,4 +113,4 @@ def _live(targets: list[str], before: list[Scrape], every_s: float, console: Con
             time.sleep(every_s)
             now = scrape(targets)
             live.update(drawn(compare(before, now)), refresh=True)
-            before = now
+            before = remembered(before, now)

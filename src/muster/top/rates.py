@@ -5,7 +5,7 @@ the same for a lock, a queue and a database, so the largest names what the clust
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
@@ -97,14 +97,22 @@ class Picture(Struct, frozen=True, kw_only=True):
         return found if found is not None and found.waiting >= WORTH_NAMING else None
 
 
+def remembered(before: Sequence[Scrape], now: Sequence[Scrape]) -> list[Scrape]:
+    """Of each process the last look at which it answered: what the next look is compared with."""
+    return list({one.target: one for one in (*answering(before), *answering(now))}.values())
+
+
 def compare(before: Sequence[Scrape], now: Sequence[Scrape]) -> Picture:
-    """What happened from one look to the next. A process that is new, or began anew, counts from its start."""
+    """What happened from one look to the next, of each process over its own time between the two.
+
+    A process that began anew counts from its start. One that answers for the first time counts from the next look on:
+    nobody knows when that was which it counts already.
+    """
     earlier = {one.target: one for one in answering(before)}
     pairs = [(earlier.get(one.target), one) for one in answering(now)]
-    over_s = max((one.at_s - old.at_s for old, one in pairs if old is not None), default=0.0)
-    grown = _Growth([_grown(old, one) for old, one in pairs], over_s)
+    grown = _Growth(pairs)
     return Picture(
-        over_s=over_s,
+        over_s=max((one.at_s - old.at_s for old, one in pairs if old is not None), default=0.0),
         processes=[_process(earlier.get(one.target), one) for one in now],
         waits=sorted(_waits(grown), key=lambda wait: -wait.waiting),
         batches=_batches(grown, [one.values for _, one in pairs]),
@@ -116,22 +124,31 @@ def compare(before: Sequence[Scrape], now: Sequence[Scrape]) -> Picture:
     )
 
 
-class _Growth:
-    """By how much counters grew, summed over processes."""
+_ByLabels = dict[str, dict[tuple[tuple[str, str], ...], float]]
 
-    def __init__(self, grown: Sequence[Mapping[Key, float]], over_s: float) -> None:
-        self._over_s = over_s
-        self._sums: dict[str, dict[tuple[tuple[str, str], ...], float]] = defaultdict(lambda: defaultdict(float))
-        for values in grown:
-            for (name, labels), value in values.items():
+
+def _matching(values: _ByLabels, name: str, labels: Mapping[str, str]) -> float:
+    wanted = set(labels.items())
+    return sum(value for found, value in values.get(name, {}).items() if wanted <= set(found))
+
+
+class _Growth:
+    """By how much counters grew, and how fast, summed over processes."""
+
+    def __init__(self, looks: Iterable[tuple[Scrape | None, Scrape]]) -> None:
+        self._sums: _ByLabels = defaultdict(lambda: defaultdict(float))
+        self._rates: _ByLabels = defaultdict(lambda: defaultdict(float))
+        for old, now in looks:
+            over_s = now.at_s - old.at_s if old is not None else 0.0
+            for (name, labels), value in _grown(old, now).items() if old is not None else ():
                 self._sums[name][labels] += value
+                self._rates[name][labels] += value / over_s if over_s > 0 else 0.0
 
     def total(self, name: str, **labels: str) -> float:
-        wanted = set(labels.items())
-        return sum(value for found, value in self._sums.get(name, {}).items() if wanted <= set(found))
+        return _matching(self._sums, name, labels)
 
     def rate(self, name: str, **labels: str) -> float:
-        return self.total(name, **labels) / self._over_s if self._over_s else 0.0
+        return _matching(self._rates, name, labels)
 
     def values_of(self, name: str, label: str) -> list[str]:
         return sorted({dict(labels)[label] for labels in self._sums.get(name, {}) if label in dict(labels)})
@@ -225,7 +242,7 @@ def _mean(total: float, count: float) -> float:
 def _process(old: Scrape | None, now: Scrape) -> Process:
     if now.error is not None:
         return Process(target=now.target, error=now.error)
-    grown = _Growth([_grown(old, now)], now.at_s - old.at_s if old is not None else 0.0)
+    grown = _Growth([(old, now)])
     return Process(
         target=now.target,
         requests_per_s=grown.rate("muster_requests_total"),
@@ -236,10 +253,9 @@ def _process(old: Scrape | None, now: Scrape) -> Process:
     )
 
 
-def _grown(old: Scrape | None, now: Scrape) -> dict[Key, float]:
+def _grown(old: Scrape, now: Scrape) -> dict[Key, float]:
     """By how much each counter grew; one that fell belongs to a process that began anew."""
-    before = old.values if old is not None else {}
     return {
-        key: value - before[key] if value >= before.get(key, 0.0) and key in before else value
+        key: value - old.values[key] if value >= old.values.get(key, float("inf")) else value
         for key, value in now.values.items()
     }

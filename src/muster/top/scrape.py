@@ -36,8 +36,12 @@ class Scrape(Struct, frozen=True):
 def target_url(text: str) -> str:
     """The URL of a target: `host:port`, or a URL whose path, if it has none, is /metrics. Raises Invalid."""
     url = text if "://" in text else f"http://{text}"
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        is_one = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets that do not close, a port that is no number or too large a one
+        is_one = False
+    if not is_one:
         raise Invalid(f"{text} is not a target: give host:port or http://host:port/metrics")
     return url if parts.path not in ("", "/") else f"{url.rstrip('/')}/metrics"
 

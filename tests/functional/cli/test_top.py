@@ -79,7 +79,9 @@ def test_workers_are_asked_where_they_listen(bind: str, asked: str, tmp_path: Pa
     [
         (["127.0.0.1:1"], "Connection refused"),
         (["ftp://host"], "is not a target"),
-        (["127.0.0.1:port"], "No process answers"),
+        (["127.0.0.1:port"], "is not a target"),
+        (["127.0.0.1:99999"], "is not a target"),
+        (["[::1"], "is not a target"),
         (["--targets", "/nowhere.json"], "/nowhere.json cannot be read"),
         (["--targets", __file__], "is not a list of targets"),
     ],

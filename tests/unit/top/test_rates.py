@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from rich.console import Console
 
 from muster.top.console import drawn
-from muster.top.rates import HostMemory, Picture, compare
+from muster.top.rates import HostMemory, Picture, compare, remembered
 from muster.top.scrape import Scrape, parse
 
 
@@ -101,6 +101,29 @@ def test_a_process_that_is_silent_is_shown_with_its_reason_and_spoils_nothing() 
     picture = compare(before, [worker.look(2.0), Scrape("two", 2.0, error="Connection refused")])
     assert _requests(picture) == 2.0
     assert picture.processes[1].error == "Connection refused"
+
+
+def test_a_process_that_missed_a_look_counts_over_its_own_time() -> None:
+    """All that it had counted in its life was taken for the last two seconds', and named as what is contended most."""
+    missed, other = Worker("one"), Worker("two")
+    for worker in (missed, other):
+        worker.requests.labels("compute", "GET", "200").inc(1_000_000)
+        for _ in range(1_000):
+            worker.lock.labels("subnet").observe(100.0)
+    first = [missed.look(0.0), other.look(0.0)]
+    silent = [Scrape("one", 2.0, error="timed out"), other.look(2.0)]
+    missed.requests.labels("compute", "GET", "200").inc(40)
+    other.requests.labels("compute", "GET", "200").inc(20)
+    picture = compare(remembered(first, silent), [missed.look(4.0), other.look(4.0)])
+    assert [process.requests_per_s for process in picture.processes] == [10.0, 10.0]
+    assert picture.most_contended is None
+
+
+def test_a_process_that_answers_for_the_first_time_counts_from_the_next_look_on() -> None:
+    known, new = Worker("one"), Worker("two")
+    new.states.labels("active").inc(1_000)
+    picture = compare([known.look(0.0), Scrape("two", 0.0, error="refused")], [known.look(2.0), new.look(2.0)])
+    assert picture.active_per_s == 0.0
 
 
 def _requests(picture: Picture) -> float:

@@ -64,7 +64,7 @@ def _muster_host(facts: Facts, _: Plan) -> Iterable[Result]:
         wrong.append("After=network-online.target")
     if "network-online.target" not in unit_settings(text, "Wants"):
         wrong.append("Wants=network-online.target")
-    if unit_settings(text, "KillMode") != ["process"]:
+    if unit_settings(text, "KillMode")[-1:] != ["process"]:
         wrong.append("KillMode=process")
     if wrong:
         found, mend = f"muster-host.service lacks {', '.join(wrong)}", "Take deploy/systemd/muster-host.service"

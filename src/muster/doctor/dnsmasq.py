@@ -25,6 +25,8 @@ def _servers(facts: Facts) -> list[tuple[Process, Options]]:
 
 
 def _unread(facts: Facts) -> list[Result]:
+    if facts.unseen:
+        return not_known(facts.unseen)
     paths = [path for process in facts.named("dnsmasq") for path in dnsmasq_files(process.argv)]
     why = [f"{path}: {facts.reading(path).why}" for path in paths if "denied" in facts.reading(path).why]
     return not_known("; ".join(sorted(set(why)))) if why else []

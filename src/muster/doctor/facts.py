@@ -16,6 +16,8 @@ from muster.doctor.texts import Version, dpkg_versions, first_version, kernel_ve
 _MOST_BYTES = 1 << 20
 _MOST_PACKAGES_BYTES = 1 << 26
 ABSENT = "absent"
+#: Why /dev/kvm does not open in a copy of a machine's files, which says nothing of the machine.
+NOT_COPIED = "there is no /dev in this copy"
 
 _FILES = (
     "/proc/cpuinfo",
@@ -103,10 +105,14 @@ class Process(Struct, frozen=True, kw_only=True):
 
 
 class Facts(Struct, frozen=True, kw_only=True):
-    """All that the checks know. `kvm`: why /dev/kvm does not open, empty if it does; an unknown clock is None."""
+    """All that the checks know. `kvm`: why /dev/kvm does not open, empty if it does; an unknown clock is None.
+
+    `unseen`: why processes of others cannot be seen, so that one which is not here may be there; empty if they can.
+    """
 
     files: dict[str, Reading]
     processes: tuple[Process, ...] = ()
+    unseen: str = ""
     versions: dict[str, Version] = {}
     units: dict[str, str] = {}
     kvm: str = ABSENT
@@ -209,6 +215,7 @@ def read_facts(
     return Facts(
         files=files,
         processes=processes,
+        unseen=_why_unseen(tree),
         versions=_versions(tree, files, run),
         units=_units(tree),
         kvm=tree.why_not_open("/dev/kvm"),
@@ -266,6 +273,8 @@ class _Tree:
             return ""
 
     def why_not_open(self, path: str) -> str:
+        if not os.path.isdir(self._place("/dev")):
+            return NOT_COPIED
         try:
             os.close(os.open(self._place(path), os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK))
         except (FileNotFoundError, NotADirectoryError):
@@ -297,6 +306,12 @@ def _processes(tree: _Tree) -> Iterable[Process]:
                 limits=tree.read(f"/proc/{pid}/limits"),
                 cgroup=tree.read(f"/proc/{pid}/cgroup"),
             )
+
+
+def _why_unseen(tree: _Tree) -> str:
+    """There is always a first process: a kernel that hides it (proc(5), hidepid) hides all others; copies have none."""
+    why = tree.read("/proc/1/comm").why
+    return f"processes cannot be seen here, /proc/1/comm: {why}" if why else ""
 
 
 def _configuration_of_dnsmasq(tree: _Tree, process: Process) -> dict[str, Reading]:
@@ -333,7 +348,8 @@ def _values(argv: tuple[str, ...], long: str, short: str) -> list[str]:
 def cgroup_paths(text: str) -> list[str]:
     """Where the limits of tasks of a process are, by its `/proc/PID/cgroup` (cgroups(7)), its own cgroup first.
 
-    Version 1 has a hierarchy `pids`; where there is none, version 2's applies.
+    Version 1 has a hierarchy `pids`; where there is none, version 2's applies. The topmost has a limit in a container
+    only, to which its own cgroup is the root.
     """
     paths = {}
     for line in text.splitlines():
@@ -343,7 +359,7 @@ def cgroup_paths(text: str) -> list[str]:
             paths["2" if number == "0" and not controllers else controllers] = path
     top, path = ("/sys/fs/cgroup/pids", paths["pids"]) if "pids" in paths else ("/sys/fs/cgroup", paths.get("2", "/"))
     parts = [part for part in path.split("/") if part not in ("", ".", "..")]
-    return ["/".join([top, *parts[:depth], "pids.max"]) for depth in range(len(parts), 0, -1)]
+    return ["/".join([top, *parts[:depth], "pids.max"]) for depth in range(len(parts), -1, -1)]
 
 
 def _cgroup_paths(own: Reading, processes: tuple[Process, ...]) -> list[str]:
@@ -352,14 +368,17 @@ def _cgroup_paths(own: Reading, processes: tuple[Process, ...]) -> list[str]:
 
 
 def _units(tree: _Tree) -> dict[str, str]:
-    """The text of each service that matters, with its drop-ins behind it."""
+    """The text of each service that matters, with its drop-ins behind it; without those that are masked."""
     found: dict[str, str] = {}
+    masked: set[str] = set()
     for folder in UNIT_FOLDERS:
         names = tree.names(folder)
         for name in names if isinstance(names, list) else ():
-            if name.endswith((".service", ".target", ".socket")) and name not in found:
+            if name.endswith((".service", ".target", ".socket")) and name not in found and name not in masked:
                 text = tree.read(f"{folder}/{name}").text
-                if text is not None:
+                if text == "" or tree.link(f"{folder}/{name}") == "/dev/null":
+                    masked.add(name)
+                elif text is not None:
                     found[name] = text
     for folder in UNIT_FOLDERS:
         names = tree.names(folder)

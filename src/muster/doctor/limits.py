@@ -34,7 +34,9 @@ def _neighbours(family: str) -> Run:
         first, second, most = (value or 0 for value in found)
         need = max(_LEAST_NEIGHBOURS, power_of_two(_NEIGHBOURS_PER_GUEST * plan.guests))
         said = f"gc_thresh1-3 = {first}, {second}, {most}; all namespaces share them"
-        sysctls = {f"{prefix}1": need // 4, f"{prefix}2": need // 2, f"{prefix}3": need}
+        sysctls = {
+            f"{prefix}1": max(first, need // 4), f"{prefix}2": max(second, need // 2), f"{prefix}3": max(most, need),
+        }  # fmt: skip
         mend = "sysctl -w " + " ".join(f"{name}={value}" for name, value in sysctls.items())
         if most < plan.guests + _OTHER_NEIGHBOURS:
             return problem(f"{said}; {plan.guests} guests are planned", mend, sysctls)
@@ -56,7 +58,7 @@ def _conntrack(facts: Facts, plan: Plan) -> Iterable[Result]:
     sysctls = {name: need}
     if used is not None and most and used > 0.8 * most:
         return problem(said, f"sysctl -w {name}={max(need, 2 * most)}", {name: max(need, 2 * most)})
-    if most < min(need, _FLOWS_PER_GUEST * plan.guests):
+    if most < _FLOWS_PER_GUEST * plan.guests:
         return advice(
             f"{said}; {_FLOWS_PER_GUEST} for each of {plan.guests} guests are more", f"sysctl -w {name}={need}", sysctls
         )
@@ -91,6 +93,8 @@ def _processes(facts: Facts, plan: Plan) -> Iterable[Result]:
 def _cgroup_tasks(facts: Facts, plan: Plan) -> Iterable[Result]:
     found: list[Result] = []
     owners = [(f"{process.name} {process.pid}", process.cgroup.text) for process in facts.named(*_DAEMONS)]
+    if not owners and facts.unseen:
+        return not_known(facts.unseen)
     for owner, text in owners or [("this process", facts.text("/proc/self/cgroup"))]:
         found += _tasks_of(facts, owner, text, _LEAST_TASKS_PER_GUEST * plan.guests)
     return found
@@ -116,6 +120,8 @@ def _tasks_of(facts: Facts, owner: str, text: str | None, need: int) -> list[Res
 def _daemon_limits(facts: Facts, plan: Plan) -> Iterable[Result]:
     found: list[Result] = []
     owners = [(f"{process.name} {process.pid}", process.limits) for process in facts.named(*_DAEMONS)]
+    if not owners and facts.unseen:
+        return not_known(facts.unseen)
     for owner, reading in owners or [("this process", facts.reading("/proc/self/limits"))]:
         if reading.text is None:
             found += not_known(f"{owner}: {reading.why}")
@@ -148,6 +154,9 @@ def _bridge_filtering(facts: Facts, _: Plan) -> Iterable[Result]:
         for text in facts.below(folder).values():
             driver = oslo_settings(text).get(("securitygroup", "firewall_driver"), driver)
     needs_it = "iptables" in driver
+    unread = facts.unread("/etc/neutron", "/etc/neutron/plugins/ml2")
+    if not driver and unread and value != 1:
+        return not_known("; ".join(unread))
     if value is None:
         why = facts.why_not_sysctl("net.bridge.bridge-nf-call-iptables")
         if needs_it:

@@ -151,6 +151,8 @@ def _reserved(facts: Facts, _: Plan) -> Iterable[Result]:
     value = _number(said if said is not None else "512")
     if value is None:
         return not_known("reserved_host_memory_mb is not a number")
+    if said is None and (unread := facts.unread("/etc/nova")):
+        return not_known("; ".join(unread))
     found = f"reserved_host_memory_mb = {value:.0f}{' (the default)' if said is None else ''}"
     if value < _LEAST_RESERVED_MIB:
         return advice(found, f"reserved_host_memory_mb = {_LEAST_RESERVED_MIB} or more in /etc/nova/nova.conf")
@@ -161,12 +163,13 @@ def _ratios(facts: Facts, _: Plan) -> Iterable[Result]:
     if not facts.below("/etc/nova"):
         return _none_of_nova(facts)
     settings = _nova(facts)
-    found: list[Result] = []
+    unread = facts.unread("/etc/nova")
+    found = not_known("; ".join(unread)) if unread else []
     for name, most in (("ram_allocation_ratio", _RAM_RATIO), ("cpu_allocation_ratio", _CPU_RATIO)):
         said = settings.get(("DEFAULT", name), settings.get(("DEFAULT", f"initial_{name}")))
         value = _number(said)
         if said is None:
-            found += good(f"{name} is not set here")
+            found += [] if unread else good(f"{name} is not set here")
         elif value is None:
             found += not_known(f"{name} is not a number")
         elif value > most:

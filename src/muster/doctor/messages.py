@@ -89,16 +89,16 @@ def _heartbeat(path: str, seconds: int | None, idle_s: int, said: str) -> list[R
 def _rabbitmq(facts: Facts, _: Plan) -> Iterable[Result]:
     folders = ("/etc/rabbitmq", "/etc/rabbitmq/conf.d")
     texts = [text for folder in folders for text in facts.below(folder).values()]
-    if not texts:
-        unread = facts.unread(*folders)
-        return not_known("; ".join(unread)) if unread else good("No RabbitMQ is set up here")
+    unread = facts.unread(*folders)
+    if not texts and not unread:
+        return good("No RabbitMQ is set up here")
     settings: dict[str, str] = {}
     for text in texts:
         settings |= rabbitmq_settings(text)
-    found = []
+    found = not_known("; ".join(unread)) if unread else []
     if settings.get("heartbeat") == "0":
         found += problem("heartbeat = 0: the broker asks for none", "heartbeat = 60 in /etc/rabbitmq/rabbitmq.conf")
-    if settings.get("tcp_listen_options.keepalive") != "true":
+    if settings.get("tcp_listen_options.keepalive", "true" if unread else "") != "true":
         found += advice(
             "The broker's connections have no TCP keepalive",
             "tcp_listen_options.keepalive = true in /etc/rabbitmq/rabbitmq.conf",

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable
 
-from muster.doctor.facts import ABSENT, Facts
+from muster.doctor.facts import ABSENT, NOT_COPIED, Facts
 from muster.doctor.findings import Check, Plan, Result, advice, good, not_known, problem
 
 _CLOCKS = "/sys/devices/system/clocksource/clocksource0"
@@ -17,7 +17,9 @@ def _virtualization(facts: Facts, _: Plan) -> Iterable[Result]:
     words = set(text.split())
     if "flags" not in words:
         return (
-            not_known("/proc/cpuinfo has no flags of an x86 processor") if facts.kvm == ABSENT else good("KVM is here")
+            not_known("/proc/cpuinfo has no flags of an x86 processor")
+            if facts.kvm in (ABSENT, NOT_COPIED)
+            else good("KVM is here")
         )
     loaded = {line.split()[0] for line in (facts.text("/proc/modules") or "").splitlines() if line.split()}
     has_module = "kvm" in loaded or any(
@@ -28,7 +30,7 @@ def _virtualization(facts: Facts, _: Plan) -> Iterable[Result]:
             "The processor has neither vmx nor svm: guests are emulated",
             "Switch virtualization on in the firmware, or in the outer hypervisor",
         )
-    if not has_module and facts.kvm == ABSENT:
+    if not has_module and facts.kvm in (ABSENT, NOT_COPIED):
         return problem(
             "The processor could, and the module kvm is not loaded", "modprobe kvm_intel || modprobe kvm_amd"
         )
@@ -40,7 +42,7 @@ def _kvm(facts: Facts, _: Plan) -> Iterable[Result]:
         return good("/dev/kvm opens")
     if facts.kvm == ABSENT:
         return problem("There is no /dev/kvm", "modprobe kvm_intel || modprobe kvm_amd")
-    if "denied" in facts.kvm and not facts.is_root:
+    if facts.kvm == NOT_COPIED or ("denied" in facts.kvm and not facts.is_root):
         return not_known(f"/dev/kvm: {facts.kvm}")
     return problem(f"/dev/kvm does not open: {facts.kvm}", "ls -l /dev/kvm; usermod -aG kvm NAME for QEMU's user")
 
@@ -102,7 +104,9 @@ def _synchronised(facts: Facts, _: Plan) -> Iterable[Result]:
         return not_known("Whether the clock is synchronised cannot be seen here")
     if not facts.clock_synchronised:
         return problem(
-            "The kernel says that its clock is not synchronised", "apt-get install chrony, or timedatectl set-ntp true"
+            "The kernel says that its clock is not synchronised",
+            "apt-get install chrony, or timedatectl set-ntp true; where chrony runs, it tells the kernel only with "
+            "rtcsync in chrony.conf",
         )
     return good("The clock is synchronised")
 

@@ -13,6 +13,8 @@ _PACKAGES = {
     "dnsmasq-base": "dnsmasq",
 }
 _NUMBERS = re.compile(r"\d{1,9}(?:\.\d{1,9})+")
+# From a # that is in no quotes.
+_COMMENT = re.compile(r"""^\s*#.*$|#[^"']*$""")
 _DEBIAN_KERNEL = re.compile(r"Debian (\d{1,9}\.\d{1,9}\.\d{1,9})")
 
 
@@ -72,9 +74,10 @@ def kernel_version(release: str, banner: str, signature: str) -> Version | None:
 def libvirt_settings(text: str) -> dict[str, str]:
     """`name = value` lines of libvirt's configuration files; quotes are taken off, lists kept as one line."""
     found = {}
-    for line in re.sub(r"\[[^\]]*\]", lambda match: match[0].replace("\n", " "), text).splitlines():
+    said = "\n".join(_COMMENT.sub("", line) for line in text.splitlines())
+    for line in re.sub(r"\[[^\]]*\]", lambda match: match[0].replace("\n", " "), said).splitlines():
         name, equals, value = line.partition("=")
-        if equals and not line.lstrip().startswith("#"):
+        if equals:
             found[name.strip()] = value.strip().strip('"')
     return found
 
@@ -121,12 +124,15 @@ _SHORT = {"-i": "interface", "-z": "bind-interfaces", "-X": "dhcp-lease-max", "-
 
 
 def unit_settings(text: str, name: str) -> list[str]:
-    """The words of one setting of a unit, over all its lines; an empty line takes back what stood before."""
+    """The words of one setting of a unit, over all its lines.
+
+    Dependencies cannot be taken back by an empty line (systemd.unit(5)); of what takes one word the last counts.
+    """
     words: list[str] = []
-    for line in text.splitlines():
+    for line in text.replace("\\\n", " ").splitlines():
         key, equals, value = line.strip().partition("=")
         if equals and key.strip() == name:
-            words = [*words, *value.split()] if value.strip() else []
+            words += value.split()
     return words
 
 

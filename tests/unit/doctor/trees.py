@@ -16,6 +16,7 @@ QUIET = {
     "/proc/pressure/cpu": "some avg10=0.00\n",
     "/proc/pressure/io": "some avg10=0.00\n",
     "/proc/pressure/memory": "some avg10=0.00\n",
+    "/proc/1/comm": "systemd\n",
     "/proc/self/cgroup": "0::/user.slice\n",
     "/proc/self/limits": "Max processes  unlimited unlimited processes\nMax open files  1048576 1048576 files\n",
     "/proc/sys/kernel/osrelease": "6.12.90\n",

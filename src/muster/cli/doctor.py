@@ -70,7 +70,7 @@ def doctor(  # noqa: PLR0913 - one per option
 
 
 def _look(root: Path) -> Facts:
-    if not (root / "proc").is_dir():
+    if not os.path.isdir(root / "proc"):
         raise Invalid(f"{root} has no /proc: this is neither a Linux host nor a copy of one's files")
     is_here = os.path.realpath(root) == "/"
     return read_facts(

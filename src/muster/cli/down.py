@@ -1,5 +1,6 @@
 """`muster down`: what of a cloud's host runs or stands on this machine is removed, after a crash too."""
 
+import os
 from pathlib import Path
 
 import click
@@ -23,7 +24,7 @@ def down(data: Path) -> None:
     """
     configure(level="WARNING")
     data = data.absolute()
-    if not data.is_dir():
+    if not os.path.isdir(data):
         raise click.ClickException(f"There is no folder {data}.")
     try:
         if stop_owner(data, _STOP_TIMEOUT_S):

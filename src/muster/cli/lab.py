@@ -59,10 +59,12 @@ def up(data: Path, as_json: bool, **sizes: Any) -> None:
 
     Interrupted, or when something of it does not start, it is taken down again; its logs stay in DATA/log.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` has it
+            signal.signal(number, signal.default_int_handler)
     data = data.absolute()
     console = Console(stderr=True)
-    with _told():
+    with _told("Interrupted; what was made is gone."):
         try:
             settings = msgspec.convert(sizes, LabSettings)
         except msgspec.ValidationError as error:
@@ -99,7 +101,7 @@ def status(data: Path, as_json: bool) -> None:
 def down(data: Path, keep: bool, as_json: bool) -> None:
     """End and remove all of the lab: processes, namespaces, links, files; also after a crash, and also twice."""
     data = data.absolute()
-    existed = data.is_dir()
+    existed = os.path.isdir(data)
     with _told():
         if existed and stop_owner(data, _STOP_TIMEOUT_S):
             click.echo("Stopped: the `muster lab up` that was building it", err=True)
@@ -183,14 +185,16 @@ def _lab(data: Path) -> Lab:
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[None]:
+def _told(interrupted: str = "Interrupted.") -> Iterator[None]:
     """Errors are told as users want them."""
     try:
         yield
     except MusterError as error:
         raise click.ClickException(error.message) from error
+    except OSError as error:  # a full disk, say
+        raise click.ClickException(f"{error.strerror or error}: {error.filename or 'the lab'}") from error
     except KeyboardInterrupt as error:
-        raise click.ClickException("Interrupted; what was made is gone.") from error
+        raise click.ClickException(interrupted) from error
 
 
 @contextlib.contextmanager
@@ -204,7 +208,7 @@ def _held(data: Path) -> Iterator[None]:
 
 def _remove_empty(data: Path) -> None:
     """A folder in which nothing of a lab is any more goes with the lab."""
-    if data.is_dir() and {entry.name for entry in data.iterdir()} <= {"lock"}:
+    if os.path.isdir(data) and {entry.name for entry in data.iterdir()} <= {"lock"}:
         (data / "lock").unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             data.rmdir()

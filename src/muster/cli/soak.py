@@ -1,6 +1,7 @@
 """`muster soak`: scripted users against any cloud for hours, failures and response times by versions of the hosts."""
 
 import asyncio
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -137,7 +138,7 @@ def clean(*, data: Path | None, cloud: str | None, run_id: str | None, is_all: b
         if sum((data is not None, run_id is not None, is_all)) != 1:
             raise Invalid("say one of --data, --run and --all")
         if data is not None:
-            if not data.is_dir():
+            if not os.path.isdir(data):
                 raise Invalid(f"no soak has been in {data}")
             with opened(data) as folder:
                 left = _clean_folder(folder, cloud)

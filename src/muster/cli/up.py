@@ -142,7 +142,7 @@ def up(  # noqa: PLR0913 - one per option
         overcommit=Overcommit(cpu=cpu_overcommit, ram=ram_overcommit),
     )
     try:
-        if (data / SERVE_LOCK).exists():
+        if os.path.exists(data / SERVE_LOCK):
             raise Conflict(f"{data} is the folder of a cluster's machine (`muster serve`); choose another --data.")
         opened_host = _real_host_opener() if libvirt else None
         with held(data), bound(bind, port, "Choose another --port.") as listener, contextlib.ExitStack() as stack:

@@ -118,18 +118,15 @@ def _resolve(known: ImageInfo | None) -> list[Package]:
 
 @contextmanager
 def _prepared(output: Path, cache_dir: Path) -> Iterator[None]:
-    """The directories, and the right to use them alone."""
+    """The directories, and the right to use them alone. What cannot be written in the block is said, too."""
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
         output.parent.mkdir(parents=True, exist_ok=True)
-        lock = os.open(cache_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        with (cache_dir / "lock").open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
     except OSError as error:
         raise Invalid(f"cannot write there: {error}", code="guest.bad_path") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)
 
 
 def _build(output: Path, debs: dict[str, Path], chosen: list[Package], say: Progress) -> ImageInfo:

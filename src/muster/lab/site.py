@@ -16,7 +16,7 @@ from urllib.parse import quote
 import msgspec
 from msgspec import Struct
 
-from muster.base.errors import Conflict, NotFound
+from muster.base.errors import Conflict, Invalid, NotFound
 from muster.lab.engines import postgresql, rabbitmq
 from muster.lab.network import namespace
 from muster.lab.plan import Kind, Part, Plan
@@ -105,12 +105,16 @@ def make(folder: Path, plan: Plan, environment: Mapping[str, str]) -> Site:
 
 
 def load(folder: Path, environment: Mapping[str, str]) -> Site:
-    """The lab of a folder. Raises NotFound when there is none, Conflict when its records are damaged."""
+    """The lab of a folder. Raises NotFound when there is none, Invalid when its records cannot be read, Conflict when
+    they are damaged.
+    """
     try:
         plan = msgspec.json.decode((folder / _PLAN).read_bytes(), type=Plan)
         found = msgspec.json.decode((folder / _SECRETS).read_bytes(), type=Secrets)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise NotFound(f"there is no lab in {folder}; `muster lab up --data {folder}` makes one") from error
+    except OSError as error:
+        raise Invalid(f"the lab in {folder} cannot be read: {error.strerror}; a lab is root's: use sudo") from error
     except msgspec.MsgspecError as error:
         raise Conflict(f"the records of the lab in {folder} are damaged; `muster lab down` removes it") from error
     return Site(folder=folder, plan=plan, secrets=found, environment=environment)

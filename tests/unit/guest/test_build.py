@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from muster.base.errors import NotFound, Unsupported
+from muster.base.errors import Invalid, NotFound, Unsupported
 from muster.cli.guest import guest
 from muster.guest import build, disk, packages, payload, tools
 from muster.guest.build import ImageInfo, build_image, description_path, recipe
@@ -38,6 +38,18 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 def run(folder: Path) -> ImageInfo:
     return build_image(folder / "out" / "guest.qcow2", folder / "cache")
+
+
+def test_a_disk_that_fills_up_is_said(made: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It came with its stack, as did a directory that is not the user's."""
+
+    def full(output: Path, *_: object) -> None:
+        raise OSError(28, "No space left on device", str(output))
+
+    monkeypatch.setattr(disk, "make", full)
+    with pytest.raises(Invalid, match="No space left on device"):
+        run(tmp_path)
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_second_build_does_nothing(made: list[Path], tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ _LEAST_NEIGHBOURS = 4096
 _OTHER_NEIGHBOURS = 8  # of the host's own
 _FLOWS_PER_GUEST = 512
 _FILES_PER_GUEST = 256
+_MOST_PIDS = 1 << 22  # PID_MAX_LIMIT on 64 bits (proc(5))
 
 
 def power_of_two(number: int) -> int:
@@ -65,14 +66,18 @@ def _conntrack(facts: Facts, plan: Plan) -> Iterable[Result]:
     return good(said)
 
 
-def _at_least(name: str, need_of: int, fixed: int, *, is_bad_below: int = 0) -> Run:
-    """A setting that must be `fixed` and `need_of` for each guest; below `is_bad_below` for each it is a problem."""
+def _at_least(name: str, need_of: int, fixed: int, *, is_bad_below: int = 0, most: int | None = None) -> Run:
+    """A setting that must be `fixed` and `need_of` for each guest; below `is_bad_below` for each it is a problem.
+
+    `most` is what the kernel takes.
+    """
 
     def run(facts: Facts, plan: Plan) -> Iterable[Result]:
         value = facts.sysctl(name)
         if value is None:
             return not_known(facts.why_not_sysctl(name))
         need = fixed + need_of * plan.guests
+        need = need if most is None else min(need, most)
         if value >= need:
             return good(f"{name} = {value}")
         better = power_of_two(need)
@@ -85,8 +90,8 @@ def _at_least(name: str, need_of: int, fixed: int, *, is_bad_below: int = 0) -> 
 
 def _processes(facts: Facts, plan: Plan) -> Iterable[Result]:
     found: list[Result] = []
-    for name in ("kernel.pid_max", "kernel.threads-max"):
-        found += _at_least(name, TASKS_PER_GUEST, 4096, is_bad_below=_LEAST_TASKS_PER_GUEST)(facts, plan)
+    for name, most in (("kernel.pid_max", _MOST_PIDS), ("kernel.threads-max", None)):
+        found += _at_least(name, TASKS_PER_GUEST, 4096, is_bad_below=_LEAST_TASKS_PER_GUEST, most=most)(facts, plan)
     return found
 
 

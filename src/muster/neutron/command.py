@@ -5,6 +5,8 @@ Reads the same neutron.conf as the servers. Exit status: 0, all agrees or was ma
 """
 
 import json
+import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -37,14 +39,21 @@ _INTERNAL = ("subnet_id", "cidr", "known", "lacking", "stale", "pools_differ")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; its exit status."""
-    conf = _configuration(sys.argv[1:] if arguments is None else list(arguments))
+    logging.getLogger("oslo_db").setLevel(logging.CRITICAL)  # it logs with its stack what it raises, and is told here
     try:
-        return _run(conf)
-    except (MusterError, db_exc.DBError, sql_exc.SQLAlchemyError) as error:
-        if isinstance(error, db_exc.DBNonExistentTable) or "muster_ipam" in str(error):
+        return _run(_configuration(sys.argv[1:] if arguments is None else list(arguments)))
+    except (MusterError, cfg.Error, db_exc.DBError, sql_exc.SQLAlchemyError) as error:
+        if _lacks_tables(error):
             sys.stderr.write("The driver's tables are not there: run neutron-db-manage upgrade heads\n")
-        sys.stderr.write(f"muster-ipam: {str(error).splitlines()[0]}\n")
+        sys.stderr.write(f"muster-ipam: {(str(error) or type(error).__name__).splitlines()[0]}\n")
         return 2
+
+
+def _lacks_tables(error: Exception) -> bool:
+    """Whether a table is not there. PostgreSQL says so in the words of any statement that cannot be meant."""
+    cause = error.__cause__ if isinstance(error, MusterError) else error
+    meant = getattr(cause, "inner_exception", cause)
+    return isinstance(cause, db_exc.DBNonExistentTable) or isinstance(meant, sql_exc.ProgrammingError)
 
 
 def _configuration(arguments: Sequence[str]) -> Any:
@@ -59,19 +68,9 @@ def _configuration(arguments: Sequence[str]) -> Any:
             cfg.BoolOpt("dry-run", default=False, help="Change nothing; show what `adopt` or `to-internal` would do."),
         ]
     )
-    conf(arguments, project="neutron", prog="muster-ipam", default_config_files=_existing(_FILES))
+    files = [name for name in _FILES if os.path.lexists(name)]
+    conf(arguments, project="neutron", prog="muster-ipam", default_config_files=files)
     return conf
-
-
-def _existing(files: Sequence[str]) -> list[str]:
-    found = []
-    for name in files:
-        try:
-            with open(name, encoding="utf-8"):
-                found.append(name)
-        except OSError:
-            continue
-    return found
 
 
 def _run(conf: Any) -> int:

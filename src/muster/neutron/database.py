@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from oslo_db import exception as db_exc
 from oslo_db.sqlalchemy import exc_filters
 from sqlalchemy import create_engine, event
+from sqlalchemy import exc as sql_exc
 from sqlalchemy.engine import Connection, Engine
 
 from muster.base.errors import Stale, Transient
@@ -55,7 +56,7 @@ class Database:
                 LOG.debug("Allocation is decided again, %s: %s", attempt + 1, error)
                 trouble = error
                 time.sleep(random.uniform(0, _PAUSE_S * 2**attempt))  # noqa: S311 - not a secret
-            except db_exc.DBError as error:
+            except (db_exc.DBError, sql_exc.TimeoutError) as error:  # the latter: no connection became free
                 raise Transient(f"The database does not answer: {error}") from error
         raise Transient(f"The database does not let an allocation through: {trouble}") from trouble
 

@@ -42,11 +42,14 @@ _RETRY_AFTER_S = 5
 
 
 class AddressesUnavailable(webob.exc.HTTPServiceUnavailable):
-    """503 with Retry-After: the lock service or the database is away. Neutron passes HTTP errors on as they are."""
+    """503 with Retry-After: the lock service or the database is away. Neutron passes HTTP errors on as they are.
 
-    def __init__(self, reason: str) -> None:
+    Why is for the log: it names servers and statements, and who asks for a port is anybody.
+    """
+
+    def __init__(self) -> None:
         headers = [("Retry-After", str(_RETRY_AFTER_S))]
-        super().__init__(detail=f"No IP address can be allocated now. {reason}", headers=headers)
+        super().__init__(detail="No IP address can be allocated now. Try again later.", headers=headers)
 
 
 class AddressRequestFactory(ipam_req.AddressRequestFactory):
@@ -229,7 +232,8 @@ def _as_neutrons(error: MusterError, subnet_id: str, request: Any) -> Any:
     if isinstance(error, NotFound):
         return n_exc.SubnetNotFound(subnet_id=subnet_id)
     if isinstance(error, Transient):
-        return AddressesUnavailable(error.message)
+        LOG.warning("Subnet %s: no IP address can be allocated now: %s", subnet_id, error.message)
+        return AddressesUnavailable()
     return error
 
 

@@ -17,15 +17,16 @@ from typing import Any
 
 import urllib3
 
-from muster.base.errors import Transient
+from muster.base.errors import Invalid, Transient
 from muster.locks.etcd_settings import EtcdSettings
 
 _UNAUTHENTICATED = 401
 _OK = 200
+_UNFIT = 500
 
 
 class EtcdLocks:
-    """See `muster.neutron.locks.Locks`."""
+    """See `muster.neutron.locks.Locks`. Raises Invalid for certificate files that cannot be used."""
 
     def __init__(self, settings: EtcdSettings, lease_s: int, wait_s: float) -> None:
         self._settings = settings
@@ -80,7 +81,7 @@ class EtcdLocks:
                 if timeout_s is not None:
                     raise _TimeOut(f"The lock could not be had: others hold it, or etcd is slow ({what})") from error
                 trouble = error
-            except urllib3.exceptions.HTTPError as error:
+            except (urllib3.exceptions.HTTPError, _Unfit) as error:
                 trouble = error
             with self._guard:  # the next request begins with another member
                 if self._endpoints[0] == endpoint:
@@ -94,6 +95,8 @@ class EtcdLocks:
             status, answer = self._post(endpoint, "auth/authenticate", credentials, timeout_s)
             self._token = answer.get("token")
             status, answer = self._post(endpoint, what, body, timeout_s)
+        if status >= _UNFIT:
+            raise _Unfit(f"{endpoint} cannot serve: {answer.get('message') or answer.get('error') or status}")
         if status != _OK:
             raise Transient(f"etcd refuses {what}: {answer.get('message') or answer.get('error') or status}")
         return answer
@@ -112,6 +115,10 @@ class EtcdLocks:
             return answer.status, {}
 
 
+class _Unfit(Exception):
+    """A member answers that it cannot do it: it is cut off from the others and knows no leader, say."""
+
+
 class _TimeOut(Transient):
     """The lock was not to be had in time."""
 
@@ -119,7 +126,10 @@ class _TimeOut(Transient):
 def _tls(settings: EtcdSettings) -> dict[str, Any]:
     if not settings.tls:
         return {}
-    context = ssl.create_default_context(cafile=settings.ca_file)
-    if settings.cert_file:
-        context.load_cert_chain(settings.cert_file, settings.key_file)
+    try:
+        context = ssl.create_default_context(cafile=settings.ca_file)
+        if settings.cert_file:
+            context.load_cert_chain(settings.cert_file, settings.key_file)
+    except OSError as error:  # ssl.SSLError is one
+        raise Invalid(f"the certificate files of lock_url cannot be used: {error}") from error
     return {"ssl_context": context}

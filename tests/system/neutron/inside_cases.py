@@ -14,10 +14,13 @@ from neutron_lib import exceptions as n_exc
 from neutron_lib.callbacks import events, registry, resources
 from neutron_lib.db import api as db_api
 from neutron_lib.plugins import directory
+from oslo_db import exception as db_exc
 from sqlalchemy import select
+from webob.exc import HTTPServiceUnavailable
 
+from muster.base.errors import Transient
 from muster.domain.addresses import to_key
-from muster.neutron import bulk, driver
+from muster.neutron import bulk, command, driver
 from muster.neutron.driver import MusterPool
 from muster.neutron.tables import State, addresses, ranges
 
@@ -101,6 +104,15 @@ class TestWithinNeutronsTransactions(testlib_api.SqlTestCase, TestNeutronDbIpamM
         with pytest.raises(ipam_exc.IpAddressGenerationFailure):
             self.subnet().allocate(ANY)
 
+    def test_who_asks_for_a_port_is_not_told_of_servers_and_statements(self):
+        away = Transient("The database does not answer: db-7.internal [SQL: SELECT cidr FROM muster_ipam_subnets]")
+        refused = mock.patch.object(driver._allocator(), "claim", side_effect=away)
+        with refused, mock.patch.object(driver.LOG, "warning") as logged, pytest.raises(HTTPServiceUnavailable) as told:
+            self.subnet().allocate(ANY)
+        assert told.value.headers["Retry-After"] == "5"
+        assert not {"db-7", "SELECT"} & set(str(told.value).replace(".", " ").split())
+        assert "db-7.internal" in str(logged.call_args)
+
     def several(self, count):
         """What a request for several ports has come to when it has their addresses, as ML2 goes about it."""
         ports = [{"port": self.port_body(str(index))} for index in range(count)]
@@ -160,3 +172,27 @@ class TestWithinNeutronsTransactions(testlib_api.SqlTestCase, TestNeutronDbIpamM
             session.execute(ranges.update().values(first=to_key(int(netaddr.IPAddress(first)))))
         assert {"10.0.0.11", "10.0.0.12"} == {port("second"), port("third")}
         assert self.states()[first] == State.HELD
+
+
+@pytest.mark.parametrize(
+    "text", [None, "[DEFAULT\n", "[muster_ipam]\nlease = long\n[database]\nconnection = sqlite://\n"]
+)
+def test_a_configuration_that_cannot_be_used_is_told_in_a_line(tmp_path, capsys, text):
+    """It came with its stack."""
+    file = tmp_path / "neutron.conf"
+    if text is not None:
+        file.write_text(text)
+    assert command.main(["--config-file", str(file), "status"]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("muster-ipam: ")
+
+
+def test_a_statement_that_did_not_get_through_says_nothing_of_tables(monkeypatch, capsys):
+    """Whatever named one of the driver's tables was taken for a table that is not there."""
+
+    def contended(_):
+        raise Transient("no way through: UPDATE muster_ipam_addresses") from db_exc.DBDeadlock()
+
+    monkeypatch.setattr(command, "_run", contended)
+    assert command.main(["status"]) == 2
+    assert capsys.readouterr().err == "muster-ipam: no way through: UPDATE muster_ipam_addresses\n"

@@ -44,6 +44,14 @@ def neutron(database: Database) -> Iterator[Neutron]:
         yield cloud
 
 
+def test_where_the_tables_are_not_there_the_command_says_how_to_make_them(database: Database) -> None:
+    with folder("neutron") as path:
+        said = Neutron(path, database.new_database(), "muster", ipam=AGES).command("muster-ipam", "status", check=False)
+    assert said.returncode == 2
+    assert "run neutron-db-manage upgrade heads" in said.stderr
+    assert "Traceback" not in said.stderr
+
+
 def make_port(cloud: Neutron, network_id: str, **fields: Any) -> tuple[int, Any]:
     return cloud.call("POST", "/ports", {"port": {"network_id": network_id, "project_id": PROJECT_ID, **fields}})
 

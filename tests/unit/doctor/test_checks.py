@@ -258,6 +258,13 @@ def test_thresholds_that_are_higher_already_are_not_lowered(tmp_path: Path) -> N
     assert [result.sysctls[f"net.ipv4.neigh.default.gc_thresh{n}"] for n in (1, 2, 3)] == [2000, 3000, 4096]
 
 
+def test_no_more_is_asked_for_than_the_kernel_takes(tmp_path: Path) -> None:
+    """--fix wrote a value into /etc/sysctl.d that no boot could set."""
+    facts = facts_of(tmp_path, QUIET | {SYS + "kernel/pid_max": "32768", SYS + "kernel/threads-max": "99999999"})
+    pids, threads = results("limits.processes", facts, guests=90_000)
+    assert (pids.level, pids.sysctls, threads.level) == (PROBLEM, {"kernel.pid_max": 4_194_304}, GOOD)
+
+
 def test_a_unit_that_is_masked_is_not_there(tmp_path: Path) -> None:
     root = written(tmp_path, QUIET | {"/lib/systemd/system/libvirtd.service": "[Unit]\n"})
     written(root, {"/lib/systemd/system/openvswitch.service": "[Unit]\n"})

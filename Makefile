@@ -3,7 +3,7 @@ TARGETS := install check test test-neutron test-ansible test-tempest test-rally 
 .PHONY: help $(TARGETS)
 
 help: ## say what there is
-	@awk -F ':.*## ' '/^[a-z -]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z -]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: ## install what Muster and its tests need: Debian packages (as root), Python packages in .venv
 	@scripts/install

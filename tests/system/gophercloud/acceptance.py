@@ -76,7 +76,7 @@ def results(
     done = go([*_command(packages), "-json", "-count", "1", "-run", selection], environment, folder, RUN_TIMEOUT_S)
     (folder / "run.json").write_text(done.stdout)
     (folder / "run.log").write_text(done.stderr)
-    return list(_told(done.stdout.splitlines()))
+    return list(told(done.stdout.splitlines()))
 
 
 def _command(packages: Iterable[str]) -> list[str]:
@@ -84,7 +84,8 @@ def _command(packages: Iterable[str]) -> list[str]:
     return ["go", "test", "-tags", "acceptance", "-vet", "off", *limits, *(ACCEPTANCE + one for one in packages)]
 
 
-def _told(lines: Iterable[str]) -> Iterator[Result]:
+def told(lines: Iterable[str]) -> Iterator[Result]:
+    """The results in what `go test -json` writes."""
     said: defaultdict[str, str] = defaultdict(str)
     for line in lines:
         event: dict[str, Any] = json.loads(line)

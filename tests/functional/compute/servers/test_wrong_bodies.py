@@ -49,10 +49,12 @@ async def _samples(scene: Scene, server_id: str) -> list[tuple[str, str, Any]]:
         ],
     }
     newest = {**new, "description": "d", "tags": ["t"], "hostname": "hh", "trusted_image_certificates": None}
+    with_files = {**new, "personality": [{"path": "/etc/motd", "contents": "YQ=="}]}
     rebuild = {"imageRef": image_id, "name": "r", "metadata": {"a": "b"}, "preserve_ephemeral": False}
     server = f"/servers/{server_id}"
     return [
         ("POST", "/servers", {"server": new}),
+        ("POST", "/servers", {"server": with_files}),
         ("POST", "/servers", {"server": newest, "os:scheduler_hints": {"group": None}}),
         ("PUT", server, {"server": {"name": "n", "accessIPv4": "192.0.2.1", "accessIPv6": "::1"}}),
         ("PUT", f"{server}/metadata", {"metadata": {"a": "b"}}),

@@ -52,6 +52,8 @@ def doctor(  # noqa: PLR0913 - one per option
     """
     try:
         facts = _look(root)
+        if guests is None and facts.ram_mib() is None:
+            raise Invalid("How much memory this machine has is not known; say how many guests are planned: --guests N")
         plan = Plan(guests=guests or planned_guests(facts), idle_timeout_s=idle_timeout_s)
         findings = diagnose(facts, plan)
         if not as_json:

@@ -19,6 +19,8 @@ ABSENT = "absent"
 #: Why /dev/kvm does not open in a copy of a machine's files, which says nothing of the machine.
 NOT_COPIED = "there is no /dev in this copy"
 
+_KERNELS_TREES = ("/proc/sys", "/proc", "/sys")
+
 _FILES = (
     "/proc/cpuinfo",
     "/proc/meminfo",
@@ -65,13 +67,22 @@ _SYSCTLS = (
     "vm.overcommit_memory",
     "vm.overcommit_ratio",
 )
+#: OpenStack's services by their folder, with all folders that their settings are in, the last one the strongest.
+OPENSTACK_FOLDERS = {
+    "/etc/nova": ("/etc/nova", "/etc/nova/nova.conf.d", "/etc/nova/nova-compute.conf.d"),
+    "/etc/neutron": (
+        "/etc/neutron",
+        "/etc/neutron/plugins/ml2",
+        "/etc/neutron/neutron.conf.d",
+        "/etc/neutron/server.conf.d",
+        "/etc/neutron/agent.conf.d",
+    ),
+    "/etc/cinder": ("/etc/cinder", "/etc/cinder/cinder.conf.d"),
+}
 #: Folders whose configuration files are read, with the endings that count.
 FOLDERS = {
     "/etc/libvirt": (".conf",),
-    "/etc/nova": (".conf",),
-    "/etc/neutron": (".conf", ".ini"),
-    "/etc/neutron/plugins/ml2": (".ini",),
-    "/etc/cinder": (".conf",),
+    **{folder: (".conf", ".ini") for folders in OPENSTACK_FOLDERS.values() for folder in folders},
     "/etc/rabbitmq": (".conf",),
     "/etc/rabbitmq/conf.d": (".conf",),
     "/etc/muster": (".toml",),
@@ -248,9 +259,16 @@ class _Tree:
             with open(place, "rb") as file:
                 return Reading(file.read(most).decode(errors="replace").replace("\0", "\n"))
         except (FileNotFoundError, NotADirectoryError):
-            return Reading(None, ABSENT)
+            return Reading(None, self._why_gone(path))
         except (OSError, ValueError) as error:
             return Reading(None, _reason(error))
+
+    def _why_gone(self, path: str) -> str:
+        """A file that the kernel would have made says something only where the copy has others of the same tree."""
+        for tree in _KERNELS_TREES:
+            if path.startswith(tree + "/") and not self.names(tree):
+                return f"there is no {tree} in this copy"
+        return ABSENT
 
     def names(self, path: str) -> list[str] | Reading:
         try:

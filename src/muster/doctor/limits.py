@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from muster.doctor.facts import ABSENT, Facts, cgroup_paths
 from muster.doctor.findings import Check, Plan, Result, Run, advice, good, not_known, problem
 from muster.doctor.libvirt import TASKS_PER_GUEST
-from muster.doctor.texts import limit, oslo_settings
+from muster.doctor.openstack import settings_of, unread
+from muster.doctor.texts import limit
 
 _DAEMONS = ("libvirtd", "virtqemud")
 #: libvirt's own units say 8 tasks per guest at least, and at least 1, often 2 files of the daemon.
@@ -154,14 +155,12 @@ def _said(number: float) -> str:
 
 def _bridge_filtering(facts: Facts, _: Plan) -> Iterable[Result]:
     value = facts.sysctl("net.bridge.bridge-nf-call-iptables")
-    driver = ""
-    for folder in ("/etc/neutron", "/etc/neutron/plugins/ml2"):
-        for text in facts.below(folder).values():
-            driver = oslo_settings(text).get(("securitygroup", "firewall_driver"), driver)
+    said = settings_of(facts, "/etc/neutron").get(("securitygroup", "firewall_driver"))
+    driver = "" if said is None else said.value
     needs_it = "iptables" in driver
-    unread = facts.unread("/etc/neutron", "/etc/neutron/plugins/ml2")
-    if not driver and unread and value != 1:
-        return not_known("; ".join(unread))
+    hidden = unread(facts, "/etc/neutron")
+    if not driver and hidden and value != 1:
+        return not_known("; ".join(hidden))
     if value is None:
         why = facts.why_not_sysctl("net.bridge.bridge-nf-call-iptables")
         if needs_it:

@@ -6,10 +6,11 @@ from collections.abc import Iterable
 
 from muster.doctor.facts import Facts, meminfo
 from muster.doctor.findings import Check, Plan, Result, advice, good, not_known, problem
-from muster.doctor.texts import oslo_settings
+from muster.doctor.openstack import is_here, settings_of, unread
 
 _PAGE_KIB = 4
 _KSM = "/sys/kernel/mm/ksm"
+_NOVA = "/etc/nova"
 _SLOW_S = 3600
 _RAM_RATIO, _CPU_RATIO = 1.2, 2.0
 _LEAST_RESERVED_MIB = 2048
@@ -125,16 +126,9 @@ def _swap(facts: Facts, _: Plan) -> Iterable[Result]:
     return good(f"{(total - free) // 1024} of {total // 1024} MiB of swap are used")
 
 
-def _nova(facts: Facts) -> dict[tuple[str, str], str]:
-    settings: dict[tuple[str, str], str] = {}
-    for text in facts.below("/etc/nova").values():
-        settings |= oslo_settings(text)
-    return settings
-
-
 def _none_of_nova(facts: Facts) -> list[Result]:
-    unread = facts.unread("/etc/nova")
-    return not_known("; ".join(unread)) if unread else good("No nova here; Muster reserves memory by itself")
+    hidden = unread(facts, _NOVA)
+    return not_known("; ".join(hidden)) if hidden else good("No nova here; Muster reserves memory by itself")
 
 
 def _number(text: str | None) -> float | None:
@@ -145,14 +139,14 @@ def _number(text: str | None) -> float | None:
 
 
 def _reserved(facts: Facts, _: Plan) -> Iterable[Result]:
-    if not facts.below("/etc/nova"):
+    if not is_here(facts, _NOVA):
         return _none_of_nova(facts)
-    said = _nova(facts).get(("DEFAULT", "reserved_host_memory_mb"))
-    value = _number(said if said is not None else "512")
+    said = settings_of(facts, _NOVA).get(("DEFAULT", "reserved_host_memory_mb"))
+    value = _number(said.value if said is not None else "512")
     if value is None:
         return not_known("reserved_host_memory_mb is not a number")
-    if said is None and (unread := facts.unread("/etc/nova")):
-        return not_known("; ".join(unread))
+    if said is None and (hidden := unread(facts, _NOVA)):
+        return not_known("; ".join(hidden))
     found = f"reserved_host_memory_mb = {value:.0f}{' (the default)' if said is None else ''}"
     if value < _LEAST_RESERVED_MIB:
         return advice(found, f"reserved_host_memory_mb = {_LEAST_RESERVED_MIB} or more in /etc/nova/nova.conf")
@@ -160,16 +154,16 @@ def _reserved(facts: Facts, _: Plan) -> Iterable[Result]:
 
 
 def _ratios(facts: Facts, _: Plan) -> Iterable[Result]:
-    if not facts.below("/etc/nova"):
+    if not is_here(facts, _NOVA):
         return _none_of_nova(facts)
-    settings = _nova(facts)
-    unread = facts.unread("/etc/nova")
-    found = not_known("; ".join(unread)) if unread else []
+    settings = settings_of(facts, _NOVA)
+    hidden = unread(facts, _NOVA)
+    found = not_known("; ".join(hidden)) if hidden else []
     for name, most in (("ram_allocation_ratio", _RAM_RATIO), ("cpu_allocation_ratio", _CPU_RATIO)):
         said = settings.get(("DEFAULT", name), settings.get(("DEFAULT", f"initial_{name}")))
-        value = _number(said)
+        value = None if said is None else _number(said.value)
         if said is None:
-            found += [] if unread else good(f"{name} is not set here")
+            found += [] if hidden else good(f"{name} is not set here")
         elif value is None:
             found += not_known(f"{name} is not a number")
         elif value > most:

@@ -7,7 +7,8 @@ from urllib.parse import parse_qs
 
 from muster.doctor.facts import Facts, whole_number
 from muster.doctor.findings import Check, Plan, Result, advice, good, not_known, problem
-from muster.doctor.texts import oslo_settings, rabbitmq_settings
+from muster.doctor.openstack import settings_of, unread
+from muster.doctor.texts import rabbitmq_settings
 
 #: What is assumed of firewalls when nobody says: an hour is a usual idle time-out of the commercial ones.
 _USUAL_IDLE_S = 3600
@@ -62,16 +63,17 @@ def _own_conntrack(facts: Facts, _: Plan) -> Iterable[Result]:
 def _openstack(facts: Facts, plan: Plan) -> Iterable[Result]:
     idle_s, said = _idle(plan)
     found = []
-    for folder in _OPENSTACK:
-        for path, text in facts.below(folder).items():
-            settings = oslo_settings(text)
-            value = settings.get(("oslo_messaging_rabbit", "heartbeat_timeout_threshold"))
-            if value is None and not any("transport_url" in name for _, name in settings):
-                continue
-            found += _heartbeat(path, _DEFAULT_HEARTBEAT_S if value is None else whole_number(value), idle_s, said)
-    unread = facts.unread(*_OPENSTACK)
-    if unread:
-        found += not_known("; ".join(unread))
+    for service in _OPENSTACK:
+        settings = settings_of(facts, service)
+        threshold = settings.get(("oslo_messaging_rabbit", "heartbeat_timeout_threshold"))
+        broker = next((setting for (_, name), setting in settings.items() if "transport_url" in name), None)
+        if threshold is not None:
+            found += _heartbeat(threshold.path, whole_number(threshold.value), idle_s, said)
+        elif broker is not None:
+            found += _heartbeat(broker.path, _DEFAULT_HEARTBEAT_S, idle_s, said)
+    hidden = unread(facts, *_OPENSTACK)
+    if hidden:
+        found += not_known("; ".join(hidden))
     return found or good("No OpenStack service here says that it uses RabbitMQ")
 
 

@@ -76,7 +76,8 @@ def _nested(facts: Facts, _: Plan) -> Iterable[Result]:
         value = facts.text(f"/sys/module/{module}/parameters/nested")
         if value is not None:
             return good(f"{module}: guests {'can' if value in ('Y', '1') else 'cannot'} have guests")
-    return good("No KVM module with that setting")
+    why = facts.reading("/sys/module/kvm_intel/parameters/nested").why
+    return good("No KVM module with that setting") if why == ABSENT else not_known(why)
 
 
 def _governor(facts: Facts, _: Plan) -> Iterable[Result]:
@@ -92,6 +93,9 @@ def _governor(facts: Facts, _: Plan) -> Iterable[Result]:
 
 def _pressure(facts: Facts, _: Plan) -> Iterable[Result]:
     missing = [name for name in ("cpu", "io", "memory") if facts.text(f"/proc/pressure/{name}") is None]
+    why = {facts.reading(f"/proc/pressure/{name}").why for name in missing} - {ABSENT}
+    if why:
+        return not_known(f"/proc/pressure: {', '.join(sorted(why))}")
     if missing:
         return advice(
             f"No pressure information for {', '.join(missing)}", "Boot with psi=1, or a kernel with CONFIG_PSI"

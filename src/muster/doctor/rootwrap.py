@@ -4,33 +4,30 @@ from collections.abc import Iterable
 
 from muster.doctor.facts import Facts
 from muster.doctor.findings import Check, Plan, Result, good, not_known, problem
-from muster.doctor.texts import oslo_settings
+from muster.doctor.openstack import Setting, is_here, settings_of, unread
 
-_FOLDERS = ("/etc/nova", "/etc/neutron", "/etc/neutron/plugins/ml2", "/etc/cinder")
+_SERVICES = ("/etc/nova", "/etc/neutron", "/etc/cinder")
 
 
 def _check(facts: Facts, _: Plan) -> Iterable[Result]:
     found: list[Result] = []
-    by_service: dict[str, dict[tuple[str, str], str]] = {}
-    for folder in _FOLDERS:
-        for text in facts.below(folder).values():
-            by_service.setdefault("/".join(folder.split("/")[:3]), {}).update(oslo_settings(text))
-    for service, settings in by_service.items():
-        found += _of_service(service, settings)
-    unread = facts.unread(*_FOLDERS)
-    return [*found, *(not_known("; ".join(unread)) if unread else ())] or good(
+    for service in _SERVICES:
+        if is_here(facts, service):
+            found += _of_service(service, settings_of(facts, service))
+    hidden = unread(facts, *_SERVICES)
+    return [*found, *(not_known("; ".join(hidden)) if hidden else ())] or good(
         "No OpenStack service here uses rootwrap"
     )
 
 
-def _of_service(service: str, settings: dict[tuple[str, str], str]) -> list[Result]:
-    helpers = [value for (_, name), value in settings.items() if name == "root_helper" and "rootwrap" in value]
-    daemons = [value for (_, name), value in settings.items() if name == "root_helper_daemon" and value]
-    if settings.get(("DEFAULT", "use_rootwrap_daemon"), "").lower() == "true":
-        daemons.append("use_rootwrap_daemon")
+def _of_service(service: str, settings: dict[tuple[str, str], Setting]) -> list[Result]:
+    values = [(name, setting.value) for (_, name), setting in settings.items()]
+    helpers = [value for name, value in values if name == "root_helper" and "rootwrap" in value]
+    has_daemon = any(name == "root_helper_daemon" and value for name, value in values)
+    by_nova = settings.get(("DEFAULT", "use_rootwrap_daemon"))
     if not helpers:
         return good(f"{service}: no root_helper by rootwrap")
-    if daemons:
+    if has_daemon or (by_nova is not None and by_nova.value.lower() == "true"):
         return good(f"{service}: rootwrap as a daemon")
     name = service.rpartition("/")[2]
     command = f"{name}-rootwrap-daemon {service}/rootwrap.conf"

@@ -35,6 +35,14 @@ def test_what_is_no_host_cannot_be_looked_at(tmp_path: Path) -> None:
     assert run(written(tmp_path, QUIET), "--guests", "0").exit_code == 2
 
 
+def test_of_a_copy_that_does_not_tell_its_memory_somebody_must_say_how_many_guests_are_planned(tmp_path: Path) -> None:
+    root = written(tmp_path, {path: text for path, text in COMPUTE.items() if path != "/proc/meminfo"})
+    result = run(root, "--json")
+    assert result.exit_code == 2
+    assert "--guests" in result.stderr
+    assert json.loads(run(root, "--json", "--guests", "7").stdout)["guests"] == 7
+
+
 def test_json_is_for_scripts(tmp_path: Path) -> None:
     result = run(written(tmp_path, COMPUTE), "--json", "--guests", "200")
     said = json.loads(result.stdout)

@@ -53,6 +53,22 @@ CASES: list[tuple[str, dict[str, str], Level]] = [
     ("memory.reserved", {"/etc/nova/nova.conf": "[DEFAULT]\n"}, ADVICE),
     ("memory.reserved", {"/etc/nova/nova.conf": "[DEFAULT]\nreserved_host_memory_mb = 8192\n"}, GOOD),
     ("memory.reserved", {"/etc/nova/nova.conf": "[DEFAULT]\nreserved_host_memory_mb = much\n"}, NOT_KNOWN),
+    (
+        "memory.reserved",  # the stronger file beside it, and the parts beyond both
+        {
+            "/etc/nova/nova.conf": "[DEFAULT]\nreserved_host_memory_mb = 8192\n",
+            "/etc/nova/nova-compute.conf": "[DEFAULT]\nreserved_host_memory_mb = 256\n",
+        },
+        ADVICE,
+    ),
+    (
+        "memory.reserved",
+        {
+            "/etc/nova/nova-compute.conf": "[DEFAULT]\nreserved_host_memory_mb = 256\n",
+            "/etc/nova/nova.conf.d/50-memory.conf": "[DEFAULT]\nreserved_host_memory_mb = 8192\n",
+        },
+        GOOD,
+    ),
     ("memory.ratios", {"/etc/nova/nova.conf": "[DEFAULT]\nram_allocation_ratio = 1.5\n"}, ADVICE),
     ("memory.ratios", {"/etc/nova/nova.conf": "[DEFAULT]\ninitial_cpu_allocation_ratio = 16\n"}, ADVICE),
     ("memory.ratios", {"/etc/nova/nova.conf": "[DEFAULT]\nram_allocation_ratio = 1.2\n"}, GOOD),
@@ -179,6 +195,22 @@ CASES: list[tuple[str, dict[str, str], Level]] = [
         GOOD,
     ),
     ("openstack.rootwrap", {"/etc/neutron/neutron.conf": "[agent]\nroot_helper = sudo\n"}, GOOD),
+    (
+        "openstack.rootwrap",
+        {
+            "/etc/neutron/neutron.conf": "[agent]\nroot_helper = sudo neutron-rootwrap /x\n",
+            "/etc/neutron/agent.conf.d/daemon.conf": "[agent]\nroot_helper_daemon = sudo neutron-rootwrap-daemon /x\n",
+        },
+        GOOD,
+    ),
+    (
+        "messages.openstack-heartbeat",
+        {
+            "/etc/nova/nova.conf": "[DEFAULT]\ntransport_url = rabbit://\n",
+            "/etc/nova/nova-compute.conf": "[oslo_messaging_rabbit]\nheartbeat_timeout_threshold = 0\n",
+        },
+        PROBLEM,
+    ),
 ]
 
 
@@ -202,10 +234,21 @@ def test_each_check_can_say_something_else_than_good(tmp_path: Path) -> None:
 
 
 def test_of_an_empty_tree_nothing_is_called_good_that_was_not_read(tmp_path: Path) -> None:
+    """Nor absent: a copy without /sys said that the kernel had no KSM, one without /proc/sys that there was no IPv6."""
+    by_others = {"cpu.muster-probe", "memory.reserved", "memory.ratios"}  # what programs left, or not
+    kernels = [
+        check.id for check in CHECKS if check.id.startswith(("cpu.", "clock.", "memory.", "limits.", "dnsmasq."))
+    ]
+    kernels += ["network.bridge-filtering", "messages.own-conntrack", "messages.tcp-keepalive", "versions.known-bad"]
     facts = facts_of(tmp_path, {})
-    for check in ("cpu.virtualization", "limits.processes", "clock.synchronised", "memory.swap", "versions.known-bad"):
-        assert level(check, facts) is NOT_KNOWN
-    assert level("cpu.pressure", facts) is ADVICE
+    assert {check: level(check, facts) for check in kernels if check not in by_others} == {
+        check: NOT_KNOWN for check in kernels if check not in by_others
+    }
+
+
+def test_a_kernel_that_is_there_and_says_nothing_of_pressure_has_none(tmp_path: Path) -> None:
+    without = {path: text for path, text in QUIET.items() if not path.startswith("/proc/pressure")}
+    assert level("cpu.pressure", facts_of(tmp_path, without)) is ADVICE
 
 
 DHCP = ("dnsmasq.bound", "dnsmasq.lease-max", "dnsmasq.lease-script", "dnsmasq.lease-file")

@@ -1,5 +1,7 @@
 """An application on a socket, and how it stops: nobody who has connected is sent away without an answer.
 
+A worker that has its fill closes its copy of the socket for a while: the others of its machine accept meanwhile.
+
 While it drains, nothing new is accepted; what is being answered is answered; a connection that has asked nothing yet,
 or nothing for the moment, still may, and is told to close (`Connection: close`) with the answer. One that stays silent
 is closed after a moment.
@@ -8,6 +10,7 @@ is closed after a moment.
 import asyncio
 import contextlib
 import socket
+import sys
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from typing import Any
@@ -16,6 +19,8 @@ import click
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from muster.cli.intake import REST_S, Intake
 
 BACKLOG = 4096
 # How often the Date of answers is set anew.
@@ -46,16 +51,17 @@ def url_of(listener: socket.socket) -> str:
 
 @contextlib.asynccontextmanager
 async def listening(
-    application: ASGIApp, listener: socket.socket, drain_s: float, keep_alive_s: int = 30
+    application: ASGIApp, listener: socket.socket, drain_s: float, keep_alive_s: int = 30, at_once: int = sys.maxsize
 ) -> AsyncIterator[asyncio.Task[None]]:
     """The application is served meanwhile; at the end, what is being answered gets up to `drain_s`.
 
-    A connection without a request is kept for `keep_alive_s` after its last answer.
+    A connection without a request is kept for `keep_alive_s` after its last answer. While `at_once` connections wait
+    for an answer, no more are accepted (`cli.intake`).
     """
-    draining = asyncio.Event()
+    draining, intake = asyncio.Event(), Intake(at_once)
     config = uvicorn.Config(
         application,
-        http=partial(_Protocol, draining),  # type: ignore[arg-type] # called as a class is
+        http=partial(_Protocol, draining, intake),  # type: ignore[arg-type] # called as a class is
         lifespan="off",
         access_log=False,
         log_level="error",
@@ -64,7 +70,7 @@ async def listening(
         timeout_graceful_shutdown=drain_s,  # type: ignore[arg-type] # handed to asyncio, which takes fractions
     )
     listener.listen(BACKLOG)
-    server = _Server(config, draining)
+    server = _Server(config, draining, intake)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         while not server.started and not serving.done():  # noqa: ASYNC110
@@ -78,21 +84,49 @@ async def listening(
 class _Server(uvicorn.Server):
     """A server that leaves signals to the process: what follows its end must run as well."""
 
-    def __init__(self, config: uvicorn.Config, draining: asyncio.Event) -> None:
+    def __init__(self, config: uvicorn.Config, draining: asyncio.Event, intake: Intake) -> None:
         super().__init__(config)
         self._draining = draining
-        self._leaving = asyncio.Event()
+        self._intake = intake
+        self._listeners: list[socket.socket] = []
 
     def leave(self) -> None:
         """Stop serving."""
         self.should_exit = True
-        self._leaving.set()
+        self._intake.changed.set()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept on copies of these sockets, which are closed to accept no more for a while."""
+        self._listeners = sockets or []
+        await super().startup([listener.dup() for listener in self._listeners])
 
     async def main_loop(self) -> None:
         """As uvicorn's, which looks ten times a second whether it should end: a fifth of what an idle process costs."""
         while not await self.on_tick(0):
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._leaving.wait(), _TICK_S)
+            if self._intake.is_full:
+                await self._rest()
+            else:
+                await self._news(_TICK_S)
+
+    async def _rest(self) -> None:
+        """Accept nothing until enough is answered, for REST_S at most."""
+        for server in self.servers:
+            server.close()
+        self.servers = []
+        if not await self._news(REST_S):
+            self._intake.pass_over()
+        if not self.should_exit:
+            await self.startup(self._listeners)
+
+    async def _news(self, within_s: float) -> bool:
+        """Whether something has changed before so long: whether it is full, or should end."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self._intake.changed.wait()
+        except TimeoutError:
+            return False
+        self._intake.changed.clear()
+        return True
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -106,19 +140,30 @@ class _Server(uvicorn.Server):
 class _Protocol(HttpToolsProtocol):
     """A connection of a server that drains as the module says."""
 
-    def __init__(self, draining: asyncio.Event, *arguments: Any, **named: Any) -> None:
+    def __init__(self, draining: asyncio.Event, intake: Intake, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._draining = draining
+        self._intake = intake
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._intake.begin(self)
         if self._draining.is_set():  # accepted just before
             self.shutdown()
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._intake.end(self)
+
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
+        self._intake.begin(self)
         if self._draining.is_set():
             self.cycle.keep_alive = False
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._intake.end(self)
 
     def shutdown(self) -> None:
         """Called once, when draining begins."""

@@ -34,6 +34,9 @@ from muster.domain.placement import Overcommit
 from muster.services.cluster_secret import ClusterSecret
 from muster.services.image_place import Place
 
+# Connections that one worker takes on before it leaves more of them to the others: enough for batches of a hundred.
+_AT_ONCE = 256
+
 
 @click.command()
 @click.option("--settings", "path", type=click.Path(path_type=Path), required=True)
@@ -104,7 +107,7 @@ async def _serve_until_told(settings: Settings, index: int, listener: socket.soc
         metrics_port = serve.metrics_port + index if serve.metrics_port else 0
         async with (
             metrics_served(serve.metrics_bind, metrics_port),
-            listening(cloud.application, listener, serve.drain_s) as serving,
+            listening(cloud.application, listener, serve.drain_s, at_once=_AT_ONCE) as serving,
         ):
             sys.stdout.write(READY + "\n")
             sys.stdout.flush()

@@ -1,0 +1,109 @@
+"""Workers on one socket: each takes on no more than it should, and leaves the rest to those that answer."""
+
+import asyncio
+import socket
+import sys
+from asyncio.subprocess import PIPE, Process
+
+import pytest
+from starlette.types import Receive, Scope, Send
+
+from muster.cli import listening as module
+
+HANG_S = 120.0
+AT_ONCE = 8
+#: Connections that a worker may accept before it has noticed that it is full.
+MORE = 4
+# Says for each request that it has come, and answers them all once it is told to.
+WORKER = """
+import asyncio, socket, sys
+import uvloop
+from muster.cli import listening as module
+
+module.REST_S = 1e6
+
+async def main(told):
+    async def application(scope, receive, send):
+        print("asked", flush=True)
+        await told.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    with socket.socket(fileno=int(sys.argv[1])) as listener:
+        async with module.listening(application, listener, drain_s=0.0, at_once=int(sys.argv[2])):
+            await asyncio.to_thread(sys.stdin.readline)
+            told.set()
+            await asyncio.Event().wait()
+
+uvloop.run(main(asyncio.Event()))
+"""
+
+
+async def test_a_worker_that_is_killed_takes_few_requests_with_it() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as listener:
+        clients = [await _asking(listener.getsockname()) for _ in range(10 * AT_ONCE)]
+        workers = [await _worker(listener) for _ in range(2)]
+        try:
+            async with asyncio.timeout(HANG_S):
+                for worker in workers:
+                    await _asked(worker, AT_ONCE)
+                workers[0].kill()
+                await workers[0].wait()
+                assert workers[1].stdin is not None
+                workers[1].stdin.write(b"answer\n")
+                answers = await asyncio.gather(*(_answer(reader) for reader, _ in clients))
+        finally:
+            for worker in workers:
+                if worker.returncode is None:
+                    worker.kill()
+                await worker.communicate()
+            for _, writer in clients:
+                writer.close()
+    lost = answers.count("")
+    assert AT_ONCE <= lost <= AT_ONCE + MORE
+    assert answers.count("HTTP/1.1 200 OK") == len(clients) - lost, "the other answers all that waited in the kernel"
+
+
+async def test_silent_clients_shut_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "REST_S", 0.05)
+
+    async def application(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = listener.getsockname()
+        async with module.listening(application, listener, drain_s=0.0, at_once=AT_ONCE), asyncio.timeout(HANG_S):
+            silent = [await asyncio.open_connection(*address) for _ in range(3 * AT_ONCE)]
+            reader, writer = await _asking(address)
+            assert await _answer(reader) == "HTTP/1.1 200 OK"
+            for _, one in [*silent, (reader, writer)]:
+                one.close()
+
+
+async def _worker(listener: socket.socket) -> Process:
+    number = listener.fileno()
+    arguments = (sys.executable, "-c", WORKER, str(number), str(AT_ONCE))
+    return await asyncio.create_subprocess_exec(*arguments, stdin=PIPE, stdout=PIPE, pass_fds=(number,))
+
+
+async def _asking(address: tuple[str, int]) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection on which a request has been sent, though nobody has accepted it."""
+    reader, writer = await asyncio.open_connection(*address)
+    writer.write(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+    await writer.drain()
+    return reader, writer
+
+
+async def _asked(worker: Process, count: int) -> None:
+    assert worker.stdout is not None
+    for _ in range(count):
+        assert await worker.stdout.readline() == b"asked\n"
+
+
+async def _answer(reader: asyncio.StreamReader) -> str:
+    """Its first line; empty for a connection that broke."""
+    try:
+        return (await reader.readline()).decode().strip()
+    except ConnectionError:
+        return ""

@@ -17,6 +17,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from muster.store.json_columns import JSON
+from muster.store.sqlite_trips import opened
 
 _LOOK_EVERY_S = 10.0
 _CACHE, _LOOK_AT = "muster_cache_kib", "muster_look_at"  # in what SQLAlchemy keeps beside a connection
@@ -44,7 +45,8 @@ def sqlite_engine(
     url: URL, *, begin: str, pool_size: int, foreign_keys: bool = True, caching: Caching = READER
 ) -> AsyncEngine:
     """An engine whose transactions begin with the statement `begin`."""
-    engine = create_async_engine(url, pool_size=pool_size, max_overflow=0, pool_timeout=60, **JSON)
+    driver = {"async_creator_fn": opened}
+    engine = create_async_engine(url, pool_size=pool_size, max_overflow=0, pool_timeout=60, connect_args=driver, **JSON)
     file = url.database or ""
 
     def on_connect(dbapi_connection: Any, _record: object) -> None:
@@ -58,16 +60,10 @@ def sqlite_engine(
 
     def on_begin(connection: SyncConnection) -> None:
         _fit_cache(connection, file, caching)
-        connection.exec_driver_sql(begin)
-
-    def on_invalidate(dbapi_connection: Any, _record: object, _error: BaseException | None) -> None:
-        # Whoever was cancelled in the middle of a statement still has its cursor, and SQLite closes a connection, and
-        # lets go of its write lock, with the last of its cursors. That may be long after.
-        dbapi_connection.rollback()
+        connection.connection.driver_connection.begin_with(begin)  # type: ignore[union-attr]
 
     event.listen(engine.sync_engine, "connect", on_connect)
     event.listen(engine.sync_engine, "begin", on_begin)
-    event.listen(engine.sync_engine, "invalidate", on_invalidate)
     return engine
 
 

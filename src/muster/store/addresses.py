@@ -19,7 +19,7 @@ from muster.base.errors import Stale
 from muster.domain.addresses import Range, from_key, to_key, to_text
 from muster.domain.specs import FixedIp
 from muster.store.columns import flag, moment, reference
-from muster.store.dialects import among, chunks, insert_rows, update_rows
+from muster.store.dialects import Keyed, among, chunks, insert_rows, update_rows
 from muster.store.engine import metadata
 from muster.store.references import refer
 
@@ -290,16 +290,21 @@ async def release_some(connection: AsyncConnection, port_id: str, fixed_ips: Seq
         await connection.execute(update(addresses).where(mine).values(port_id=None, free_at=free_at))
 
 
+_OF_PORTS = Keyed(
+    addresses.c.port_id,
+    lambda theirs: (
+        select(addresses.c.port_id, addresses.c.subnet_id, addresses.c.ip_address)
+        .where(theirs)
+        .order_by(addresses.c.address)
+    ),
+)
+
+
 async def read_by_port(connection: AsyncConnection, port_ids: Sequence[str]) -> Mapping[str, tuple[FixedIp, ...]]:
     """The addresses of these ports, in the order of their numbers. One query per chunk."""
     found: dict[str, list[FixedIp]] = {}
     for part in chunks(port_ids):
-        statement = (
-            select(addresses.c.port_id, addresses.c.subnet_id, addresses.c.ip_address)
-            .where(among(addresses.c.port_id, part))
-            .order_by(addresses.c.address)
-        )
-        for port_id, subnet_id, ip_address in await connection.execute(statement):
+        for port_id, subnet_id, ip_address in await connection.execute(*_OF_PORTS(part)):
             found.setdefault(port_id, []).append(FixedIp(subnet_id, ip_address))
     return {port_id: tuple(fixed_ips) for port_id, fixed_ips in found.items()}
 

@@ -1,6 +1,6 @@
 """The few places where SQLite and PostgreSQL need different words for the same statement."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -9,6 +9,7 @@ from sqlalchemy import (
     Boolean,
     ColumnElement,
     Dialect,
+    Executable,
     FromClause,
     Table,
     Text,
@@ -170,7 +171,30 @@ def among(column: ColumnElement[Any], values: Collection[Any]) -> ColumnElement[
         # PostgreSQL keeps the plan of this; of an array so short it makes a new one each time, for 0.1 to 0.3 ms.
         [value] = values
         return column == literal(value, column.type)
-    return _Among(column, bindparam(None, list(values), _Values(_ITEMS[column.type.python_type]), unique=True))
+    return _Among(column, bindparam(None, list(values), _values_of_column(column), unique=True))
+
+
+class Keyed:
+    """A statement about the rows whose `column` has one of some keys, as `among`, but made once, for any keys: putting
+    most statements together costs more than executing them. For those that a cloud executes all the time.
+
+    `statement` makes it of the condition. To be called with the keys, and what else the statement binds by name:
+    `connection.execute(*keyed(keys))`.
+    """
+
+    def __init__(self, column: ColumnElement[Any], statement: Callable[[ColumnElement[bool]], Executable]) -> None:
+        self._of_one = statement(column == bindparam("key", type_=column.type))
+        self._of_many = statement(_Among(column, bindparam("keys", type_=_values_of_column(column))))
+
+    def __call__(self, keys: Collection[Any], **values: Any) -> tuple[Any, dict[str, Any]]:
+        if len(keys) == 1:
+            [key] = keys
+            return self._of_one, {"key": key, **values}
+        return self._of_many, {"keys": list(keys), **values}
+
+
+def _values_of_column(column: ColumnElement[Any]) -> "_Values":
+    return _Values(_ITEMS[column.type.python_type])
 
 
 class _Values(TypeDecorator[list[Any]]):

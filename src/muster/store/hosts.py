@@ -32,7 +32,7 @@ from muster.domain.messages import Beat, Hello, epoch_of_time, next_epoch
 from muster.domain.network_members import tunnel_address
 from muster.domain.placement import Demand, HostPicture, Overcommit, Search, Strategy, servers_limit
 from muster.store.columns import counter, flag, identity_column, integer, moment, text
-from muster.store.dialects import among, chunks, given, upsert
+from muster.store.dialects import Keyed, among, chunks, given, upsert
 from muster.store.engine import metadata
 
 hosts = Table(
@@ -203,19 +203,28 @@ async def begin_epoch_of_all(connection: AsyncConnection, now: float) -> int:
     return (await connection.execute(update(hosts).values(desired_seq=first, desired_at=now))).rowcount
 
 
+_RAISE_REPORT_SEQ = (
+    update(hosts)
+    .where(hosts.c.id == bindparam("host"), hosts.c.report_seq < bindparam("seq"))
+    .values(report_seq=bindparam("seq"))
+)
+
+
 async def raise_report_seqs(connection: AsyncConnection, seqs: Mapping[str, int]) -> None:
     """The newest report written of each host, if it is newer. One statement, executed for many."""
     if seqs:
-        older = (hosts.c.id == bindparam("host")) & (hosts.c.report_seq < bindparam("seq"))
         rows = [{"host": host_id, "seq": seq} for host_id, seq in sorted(seqs.items())]
-        await connection.execute(update(hosts).where(older).values(report_seq=bindparam("seq")), rows)
+        await connection.execute(_RAISE_REPORT_SEQ, rows)
+
+
+_REPORT_SEQS = Keyed(hosts.c.id, lambda theirs: select(hosts.c.id, hosts.c.report_seq).where(theirs))
 
 
 async def read_report_seqs(connection: AsyncConnection, host_ids: Collection[str]) -> dict[str, int]:
     """`report_seq` of these hosts, as far as they are known. One query per chunk."""
     seqs: dict[str, int] = {}
     for part in chunks(sorted(host_ids)):
-        rows = await connection.execute(select(hosts.c.id, hosts.c.report_seq).where(among(hosts.c.id, part)))
+        rows = await connection.execute(*_REPORT_SEQS(part))
         seqs.update((row[0], row[1]) for row in rows)
     return seqs
 

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 
 from msgspec.structs import asdict
-from sqlalchemy import BigInteger, Column, Integer, Table, and_, delete, select, update
+from sqlalchemy import BigInteger, Column, Integer, Table, and_, bindparam, delete, select, update
 from sqlalchemy import insert as insert_into
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.base.errors import NotFound
 from muster.domain.instance_actions import ActionQuery, InstanceAction
 from muster.store.columns import moment, reference, text
-from muster.store.dialects import among, chunks
+from muster.store.dialects import Keyed, among, chunks
 from muster.store.engine import metadata
 
 instance_actions = Table(
@@ -35,14 +35,22 @@ async def insert(connection: AsyncConnection, actions: Sequence[InstanceAction])
         await connection.execute(insert_into(instance_actions), [asdict(action) for action in actions])
 
 
+_FINISH = Keyed(
+    instance_actions.c.server_id,
+    lambda theirs: (
+        update(instance_actions)
+        .where(theirs, instance_actions.c.finished_at.is_(None))
+        .values(finished_at=bindparam("now"), updated_at=bindparam("now"), message=bindparam("what"))
+    ),
+)
+
+
 async def finish(
     connection: AsyncConnection, server_ids: Sequence[str], now: float, message: str | None = None
 ) -> None:
     """The actions under way of these servers are done; `message` says what failed. One statement per chunk."""
     for part in chunks(server_ids):
-        where = among(instance_actions.c.server_id, part) & instance_actions.c.finished_at.is_(None)
-        values = {"finished_at": now, "updated_at": now, "message": message}
-        await connection.execute(update(instance_actions).where(where).values(**values))
+        await connection.execute(*_FINISH(part, now=now, what=message))
 
 
 async def read_due(

@@ -98,6 +98,13 @@ async def insert(connection: AsyncConnection, changes: Collection[Change], seqs:
     await connection.execute(insert_into(outbox), rows)
 
 
+_SOME = exists(select(outbox.c.id))
+_LIMIT = func.set_config("idle_in_transaction_session_timeout", str(int(CLAIM_S * 1_000)), true())
+# CASEs, since of an AND PostgreSQL may look at the right side first.
+_FREE = case((func.pg_try_advisory_xact_lock(_OUTBOX), _LIMIT.is_not(None)), else_=false())
+_CLAIM = {"postgresql": select(case((_SOME, _FREE), else_=false())), "sqlite": select(_SOME)}
+
+
 async def claim(connection: AsyncConnection) -> bool:
     """Whether there are notes and nobody is publishing them: then they are ours until the end of this transaction.
 
@@ -106,13 +113,7 @@ async def claim(connection: AsyncConnection) -> bool:
     been idle for CLAIM_S, so whoever has it says so in time that it lives (`keep`). SQLite has one process, whose
     dispatcher does one thing at a time. One query.
     """
-    free: ColumnElement[bool] = true()
-    if connection.dialect.name == "postgresql":
-        limit = func.set_config("idle_in_transaction_session_timeout", str(int(CLAIM_S * 1_000)), true())
-        # A CASE, since of an AND PostgreSQL may look at the right side first.
-        free = case((func.pg_try_advisory_xact_lock(_OUTBOX), limit.is_not(None)), else_=false())
-    statement = select(case((exists(select(outbox.c.id)), free), else_=false()))
-    return bool((await connection.execute(statement)).scalar_one())
+    return bool((await connection.execute(_CLAIM[connection.dialect.name])).scalar_one())
 
 
 async def keep(connection: AsyncConnection) -> None:

@@ -3,12 +3,12 @@
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from sqlalchemy import case, exists, func, select, update
+from sqlalchemy import bindparam, case, exists, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.domain.network_members import Binding
 from muster.store.addresses import addresses
-from muster.store.dialects import among, chunks
+from muster.store.dialects import Keyed, among, chunks
 from muster.store.ports import ports
 from muster.store.servers import ITS_PORT, servers
 
@@ -113,8 +113,17 @@ async def unbind(connection: AsyncConnection, port_ids: Sequence[str], server_id
         await connection.execute(update(ports).where(mine).values(**values, revision=ports.c.revision + 1))
 
 
+_SET_STATUS = Keyed(
+    ports.c.device_id,
+    lambda theirs: (
+        update(ports)
+        .where(theirs, exists().where(ITS_PORT), ports.c.status != bindparam("new_status"))
+        .values(status=bindparam("new_status"))
+    ),
+)
+
+
 async def set_status(connection: AsyncConnection, server_ids: Sequence[str], status: str) -> None:
     """The ports of these servers are up, or down. One statement per chunk."""
     for part in chunks(server_ids):
-        theirs = among(ports.c.device_id, part) & exists().where(ITS_PORT)
-        await connection.execute(update(ports).where(theirs, ports.c.status != status).values(status=status))
+        await connection.execute(*_SET_STATUS(part, new_status=status))

@@ -27,7 +27,7 @@ from muster.domain.servers import Fault, FlavorPicture, Interface, Server
 from muster.domain.specs import ImageSpec, InjectedFile, Power
 from muster.store.addresses import read_by_port
 from muster.store.columns import counter, document, flag, identity_column, integer, moment, reference, text
-from muster.store.dialects import among, chunks
+from muster.store.dialects import Keyed, among, chunks
 from muster.store.engine import metadata
 from muster.store.hosts import hosts
 from muster.store.networks import networks
@@ -117,15 +117,38 @@ IN_ORDER = (ports.c.device_position, ports.c.created_at, ports.c.id)
 ITS_PORT = and_(servers.c.id == ports.c.device_id, servers.c.project_id == ports.c.project_id)
 
 
-def _base() -> Select[Any]:
-    host = (
-        hosts.c.hostname.label("host_hostname"),
-        hosts.c.availability_zone.label("host_zone"),
-        hosts.c.disabled.label("host_disabled"),
-        hosts.c.forced_down.label("host_forced_down"),
-        hosts.c.last_seen_at.label("host_seen_at"),
-    )
-    return select(servers, *host).join(hosts, hosts.c.id == servers.c.host_id, isouter=True)
+_WITH_HOST: Select[Any] = select(
+    servers,
+    hosts.c.hostname.label("host_hostname"),
+    hosts.c.availability_zone.label("host_zone"),
+    hosts.c.disabled.label("host_disabled"),
+    hosts.c.forced_down.label("host_forced_down"),
+    hosts.c.last_seen_at.label("host_seen_at"),
+).join(hosts, hosts.c.id == servers.c.host_id, isouter=True)
+_BY_IDS = Keyed(servers.c.id, _WITH_HOST.where)
+_BY_IDS_LOCKED = Keyed(
+    servers.c.id, lambda mine: _WITH_HOST.where(mine).order_by(servers.c.id).with_for_update(of=servers)
+)
+_TAGS = Keyed(server_tags.c.server_id, lambda theirs: select(server_tags).where(theirs))
+_INTERFACES = Keyed(
+    ports.c.device_id,
+    lambda theirs: (
+        select(ports.c.id, ports.c.device_id, ports.c.network_id, ports.c.mac_address, ports.c.status, networks.c.name)
+        .join(networks, networks.c.id == ports.c.network_id)
+        .join(servers, ITS_PORT)
+        .where(theirs)
+        .order_by(*IN_ORDER)
+    ),
+)
+_GROUP_NAMES = Keyed(
+    port_security_groups.c.port_id,
+    lambda theirs: (
+        select(port_security_groups.c.port_id, security_groups.c.name)
+        .join(security_groups, security_groups.c.id == port_security_groups.c.security_group_id)
+        .where(theirs)
+        .order_by(port_security_groups.c.position)
+    ),
+)
 
 
 async def insert_servers(connection: AsyncConnection, made: Sequence[Server]) -> None:
@@ -145,17 +168,21 @@ async def write(connection: AsyncConnection, changed: Sequence[Server]) -> None:
         await connection.execute(statement.values(row))
 
 
+_STATE = (
+    *("vm_state", "task_state", "power_state", "power", "generation", "boot_nonce", "boot_hard", "disk_nonce"),
+    *("fault_code", "fault_message", "fault_details", "fault_at", "timeline"),
+    *("updated_at", "launched_at", "terminated_at", "deleted_at"),
+)
+_WRITE_STATE = (
+    update(servers).where(servers.c.id == bindparam("b_id")).values({name: bindparam(f"b_{name}") for name in _STATE})
+)
+
+
 async def write_states(connection: AsyncConnection, changed: Sequence[Server]) -> None:
     """Write the states of many servers: what hosts' reports and power requests change. One statement for all."""
-    from_row = [{"b_" + name: value for name, value in _state_row(server).items()} for server in changed]
-    if from_row:
-        names = [name for name in from_row[0] if name != "b_id"]
-        statement = (
-            update(servers)
-            .where(servers.c.id == bindparam("b_id"))
-            .values({name[2:]: bindparam(name) for name in names})
-        )
-        await connection.execute(statement, from_row)
+    if changed:
+        rows = [{"b_" + name: value for name, value in _state_row(server).items()} for server in changed]
+        await connection.execute(_WRITE_STATE, rows)
 
 
 async def lock(connection: AsyncConnection, server_ids: Collection[str]) -> None:
@@ -177,14 +204,20 @@ async def read_by_ids(
     """
     found: dict[str, Server] = {}
     for part in chunks(sorted(set(server_ids))):
-        statement = _base().where(among(servers.c.id, part))
-        if lock:
-            statement = statement.order_by(servers.c.id).with_for_update(of=servers)
-        for row in await connection.execute(statement):
+        for row in await connection.execute(*(_BY_IDS_LOCKED if lock else _BY_IDS)(part)):
             found[row.id] = _server(row)
     if interfaces:
         return {server.id: server for server in await with_details(connection, list(found.values()))}
     return found
+
+
+_ENDING = _WITH_HOST.where(servers.c.deleted_at.is_(None), servers.c.power == Power.ABSENT.value)
+_ENDING_NOWHERE = _ENDING.where(servers.c.host_id.is_(None))
+_ENDING_WHERE_HOSTS_ARE_DOWN = _ENDING.where(
+    servers.c.host_id.in_(
+        select(hosts.c.id).where(or_(hosts.c.forced_down, hosts.c.last_seen_at < bindparam("seen_after")))
+    )
+)
 
 
 async def read_ending(connection: AsyncConnection, *, seen_after: float) -> list[Server]:
@@ -192,12 +225,9 @@ async def read_ending(connection: AsyncConnection, *, seen_after: float) -> list
 
     They look at the servers without a host and of hosts that are down, whatever else there is.
     """
-    down = select(hosts.c.id).where(or_(hosts.c.forced_down, hosts.c.last_seen_at < seen_after))
-    ending = servers.c.deleted_at.is_(None) & (servers.c.power == Power.ABSENT.value)
-    found: list[Server] = []
-    for nowhere in (servers.c.host_id.is_(None), servers.c.host_id.in_(down)):
-        found += [_server(row) for row in await connection.execute(_base().where(nowhere, ending))]
-    return found
+    found = [_server(row) for row in await connection.execute(_ENDING_NOWHERE)]
+    ended = await connection.execute(_ENDING_WHERE_HOSTS_ARE_DOWN, {"seen_after": seen_after})
+    return found + [_server(row) for row in ended]
 
 
 async def read_of_hosts(connection: AsyncConnection, host_ids: Collection[str]) -> list[Server]:
@@ -205,7 +235,7 @@ async def read_of_hosts(connection: AsyncConnection, host_ids: Collection[str]) 
     found: list[Server] = []
     for part in chunks(sorted(host_ids)):
         where = among(servers.c.host_id, part) & servers.c.deleted_at.is_(None)
-        found += [_server(row) for row in await connection.execute(_base().where(where))]
+        found += [_server(row) for row in await connection.execute(_WITH_HOST.where(where))]
     return found
 
 
@@ -213,7 +243,7 @@ async def read_rows(
     connection: AsyncConnection, conditions: Sequence[Any], *, order: Sequence[Any], limit: int
 ) -> list[Server]:
     """Servers by conditions of the caller's, without tags and interfaces. One query."""
-    statement = _base().where(*conditions).order_by(*order).limit(limit)
+    statement = _WITH_HOST.where(*conditions).order_by(*order).limit(limit)
     return [_server(row) for row in await connection.execute(statement)]
 
 
@@ -223,18 +253,9 @@ async def with_details(connection: AsyncConnection, found: Sequence[Server]) -> 
     tags: dict[str, list[str]] = {}
     interfaces: dict[str, list[Interface]] = {}
     for part in chunks(ids):
-        for row in await connection.execute(select(server_tags).where(among(server_tags.c.server_id, part))):
+        for row in await connection.execute(*_TAGS(part)):
             tags.setdefault(row.server_id, []).append(row.tag)
-        statement = (
-            select(
-                ports.c.id, ports.c.device_id, ports.c.network_id, ports.c.mac_address, ports.c.status, networks.c.name
-            )
-            .join(networks, networks.c.id == ports.c.network_id)
-            .join(servers, ITS_PORT)
-            .where(among(ports.c.device_id, part))
-            .order_by(*IN_ORDER)
-        )
-        rows = (await connection.execute(statement)).all()
+        rows = (await connection.execute(*_INTERFACES(part))).all()
         port_ids = [row.id for row in rows]
         fixed = await read_by_port(connection, port_ids)
         names = await _group_names(connection, port_ids)
@@ -260,13 +281,7 @@ async def with_details(connection: AsyncConnection, found: Sequence[Server]) -> 
 async def _group_names(connection: AsyncConnection, port_ids: Sequence[str]) -> dict[str, list[str]]:
     names: dict[str, list[str]] = {}
     for part in chunks(port_ids):
-        statement = (
-            select(port_security_groups.c.port_id, security_groups.c.name)
-            .join(security_groups, security_groups.c.id == port_security_groups.c.security_group_id)
-            .where(among(port_security_groups.c.port_id, part))
-            .order_by(port_security_groups.c.position)
-        )
-        for port_id, name in await connection.execute(statement):
+        for port_id, name in await connection.execute(*_GROUP_NAMES(part)):
             names.setdefault(port_id, []).append(name)
     return names
 

@@ -1,10 +1,10 @@
 """Rows found by a list of values, which is one bound value: the same rows on every database, by an index."""
 
 import pytest
-from sqlalchemy import BigInteger, Column, String, Table, delete, event, or_, select, update
+from sqlalchemy import BigInteger, Column, String, Table, bindparam, delete, event, or_, select, update
 
 from muster.store.columns import flag
-from muster.store.dialects import among
+from muster.store.dialects import Keyed, among
 from muster.store.engine import metadata
 
 TEXTS = (
@@ -106,3 +106,30 @@ async def test_any_number_of_values_is_one_statement_by_the_index(database, tabl
         bound = '["7", "NULL"]' if database.is_sqlite else ["7", "NULL"]
         plan = str((await connection.exec_driver_sql(explain + statement, (bound,))).all())
     assert ("USING INDEX" if database.is_sqlite else "Index Cond") in plan
+
+
+async def test_a_statement_that_is_made_once_finds_what_is_asked_for_each_time(database, table):
+    names = Keyed(table.c.name, lambda mine: select(table.c.name).where(mine))
+    numbers = Keyed(
+        table.c.number, lambda mine: select(table.c.number).where(mine, table.c.number > bindparam("above"))
+    )
+    async with database.read() as connection:
+        for wanted in ((), ("7",), TEXTS[:2], {"7", "it's"}, TEXTS, ("nobody",)):
+            found = (await connection.execute(*names(wanted))).scalars()
+            assert sorted(found) == sorted(set(wanted) - {"nobody"})
+        for above, expected in ((0, [7]), (7, [])):
+            for wanted in ([7], [7, -7]):
+                assert list((await connection.execute(*numbers(wanted, above=above))).scalars()) == expected
+
+
+async def test_a_statement_that_is_made_once_changes_rows(database, table):
+    rename = Keyed(table.c.name, lambda mine: update(table).where(mine).values(number=bindparam("new")))
+    async with database.write() as connection:
+        for wanted, new in ((["7"], 3), (["null", "NULL"], 4), ([], 5)):
+            assert (await connection.execute(*rename(wanted, new=new))).rowcount == len(wanted)
+        assert await _numbers(connection, table, ["7", "null", "NULL"]) == [3, 4, 4]
+
+
+async def _numbers(connection, table, names):
+    numbers = dict((await connection.execute(select(table.c.name, table.c.number))).all())
+    return [numbers[name] for name in names]

@@ -35,9 +35,9 @@ def trips(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     sent: list[str] = []
     send = aiosqlite.Connection._execute
 
-    async def noted(self, work, *arguments, **named):  # type: ignore[no-untyped-def]
+    async def noted(self, work, *arguments, **named):
         sent.append(work.__name__)
-        return await send(self, work, *arguments, **named)  # type: ignore[no-untyped-call]
+        return await send(self, work, *arguments, **named)
 
     monkeypatch.setattr(aiosqlite.Connection, "_execute", noted)
     return sent
@@ -138,5 +138,5 @@ async def test_who_is_cancelled_leaves_no_lock(sqlite: Database, tmp_path: Path)
         assert await _count(connection) == 0
 
 
-async def _count(connection) -> int:  # type: ignore[no-untyped-def]
+async def _count(connection) -> int:
     return int((await connection.execute(text("SELECT count(*) FROM usages"))).scalar_one())

@@ -62,6 +62,8 @@ _REFRESH_S = 3.0
 _KEYS_S = 20.0
 # How often deletions that a dead process has begun are looked for.
 _FINISH_S = 10.0
+# A process that has its database alone knows what it has revoked and rotated, and looks for what has expired only.
+_ALONE_S = 60.0
 _ROTATE_S = 3_600.0
 _PURGE_S = 3_600.0
 _RECOUNT_S = 3_600.0
@@ -174,16 +176,19 @@ def _assembled(settings: PlaneSettings, engines: Engines, keys: TokenKeys, passw
     identity = assemble_identity(database, authority, revocations, passwords, clock, token_lifetime_s=LIFETIME_S)
     forgotten = DeletedServers(database, clock, settings.keep_deleted_s)
     old_actions = OldActions(database, clock, settings.keep_actions_s)
+    alone = database.is_sqlite
+    refresh_s, keys_s = (_ALONE_S, _ALONE_S) if alone else (_REFRESH_S, _KEYS_S)
     once: dict[str, Work] = {
         "deletions": partial(repeating, compute.orders.finish_left, _FINISH_S),
         "deleted servers": partial(repeating, forgotten.purge, _PURGE_S),
         "old actions": partial(repeating, old_actions.purge, _PURGE_S),
         "users' figures": partial(repeating, compute.user_quotas.recount, _RECOUNT_S),
         **images.once,
-        "seals of token keys": partial(repeating, keys.reseal, _KEYS_S),
+        "seals of token keys": partial(repeating, keys.reseal, keys_s),
         "rotation of token keys": partial(repeating, keys.rotate, _ROTATE_S),
-        "statistics of tables": partial(repeating, Statistics(database).refresh, _STATISTICS_S),
     }
+    if not alone:
+        once["statistics of tables"] = partial(repeating, Statistics(database).refresh, _STATISTICS_S)
     return _Parts(
         makers=Makers(passwords=passwords, quotas=quotas, image=image, network=network, compute=compute),
         images=images,
@@ -199,8 +204,8 @@ def _assembled(settings: PlaneSettings, engines: Engines, keys: TokenKeys, passw
         background={
             "outbox": dispatcher.run,
             "reports": reports.run,
-            "revocations": partial(repeating, revocations.refresh, _REFRESH_S),
-            "token keys": partial(repeating, keys.refresh, _KEYS_S),
+            "revocations": partial(repeating, revocations.refresh, refresh_s),
+            "token keys": partial(repeating, keys.refresh, keys_s),
             "answers of hosts": compute.host_questions.run,
             **images.each,
             "for the cluster": Singleton(engines.locks, "periodic", once).run,

@@ -123,10 +123,13 @@ class RealHost:
         """
         while True:
             await asyncio.sleep(_CARE_S)
-            if not await asyncio.to_thread(self._daemon.is_running):
-                log.error("libvirtd is gone, and all guests with it", action="libvirtd_gone")
-                await asyncio.to_thread(self._daemon.start)
-            await asyncio.to_thread(self._daemon.bound_log)
+            await asyncio.to_thread(self._look_after_libvirtd)
+
+    def _look_after_libvirtd(self) -> None:
+        if not self._daemon.is_running():
+            log.error("libvirtd is gone, and all guests with it", action="libvirtd_gone")
+            self._daemon.start()
+        self._daemon.bound_log()
 
     def _libvirt_settings(self) -> LibvirtSettings:
         return LibvirtSettings(

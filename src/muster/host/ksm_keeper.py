@@ -90,13 +90,12 @@ class KsmKeeper:
         if note is not None and note.folder != str(self._folder) and Path(note.folder).exists():
             self._say(f"the cloud in {note.folder} manages KSM")
             return
+        wanted = tuned(self._tuning, self._mode, knobs, total_mib=memory.total_mib, available_mib=memory.available_mib)
+        if wanted == knobs or not (wanted.run or knobs.run):
+            return  # whoever manages it: finding that out takes a look at each process of the machine
         if note is None and (why := self._managed(knobs)):
             self._say(f"KSM is left alone: {why}")
-            return
-        if note is not None and not self._is_still_ours(note, knobs):
-            return
-        wanted = tuned(self._tuning, self._mode, knobs, total_mib=memory.total_mib, available_mib=memory.available_mib)
-        if wanted != knobs and (wanted.run or knobs.run):
+        elif note is None or self._is_still_ours(note, knobs):
             self._set(note, knobs, wanted)
 
     def _managed(self, knobs: Knobs) -> str | None:

@@ -31,7 +31,7 @@ class Request:
         self.version: tuple[int, int] = (0, 0)  # the microversion, where the API has them
         self.request_id = ""
 
-    @property
+    @cached_property
     def query(self) -> list[tuple[str, str]]:
         """The query's pairs in order, repeated names kept, decoded. Raises Invalid for bytes that are not UTF-8."""
         try:

@@ -51,13 +51,14 @@ class Cloud(msgspec.Struct, frozen=True):
 
 
 class Tokens:
-    """The token of the moment, renewed before it expires, once for all who wait."""
+    """The token of the moment, renewed before it expires, once for all who wait: so is the failure to do so."""
 
     def __init__(self, session: Session, first: str, now: Callable[[], float]) -> None:
         self._session = session
         self._token = first
         self._now = now
         self._checked_at_s = now()
+        self._failure: tuple[float, MusterError] | None = None
         self._lock = asyncio.Lock()
 
     async def current(self) -> str:
@@ -68,11 +69,21 @@ class Tokens:
         """
         if self._now() - self._checked_at_s < TOKEN_CHECK_S:
             return self._token
+        asked_at_s = self._now()
         async with self._lock:
+            if self._failure is not None and self._failure[0] > asked_at_s:
+                raise self._failure[1]
             if self._now() - self._checked_at_s >= TOKEN_CHECK_S:
-                self._token = await asyncio.to_thread(_token, self._session)
-                self._checked_at_s = self._now()
+                await self._renew()
         return self._token
+
+    async def _renew(self) -> None:
+        try:
+            self._token = await asyncio.to_thread(_token, self._session)
+        except MusterError as error:
+            self._failure = self._now(), error
+            raise
+        self._checked_at_s = self._now()
 
     def refused(self, token: str) -> None:
         """The cloud did not accept the token: get another before the next request, if that has not been done yet."""

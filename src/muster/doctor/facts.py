@@ -329,7 +329,11 @@ def _processes(tree: _Tree) -> Iterable[Process]:
 def _why_unseen(tree: _Tree) -> str:
     """There is always a first process: a kernel that hides it (proc(5), hidepid) hides all others; copies have none."""
     why = tree.read("/proc/1/comm").why
-    return f"processes cannot be seen here, /proc/1/comm: {why}" if why else ""
+    return (
+        f"processes of others cannot be seen, /proc/1/comm: {why}; root sees them, and a copy of all of /proc"
+        if why
+        else ""
+    )
 
 
 def _configuration_of_dnsmasq(tree: _Tree, process: Process) -> dict[str, Reading]:

@@ -92,7 +92,7 @@ def _combinations(said: Report) -> list[RenderableType]:
         return []
     table = figures_table("versions of the hosts", "hosts", "ok", "failed", "%", "create p50", "p99")
     for one in said.combinations[:_MOST_COMBINATIONS]:
-        table.add_row(one.name, *_combination(one))
+        table.add_row(Text(one.name), *_combination(one))
     if len(said.combinations) > _MOST_COMBINATIONS:
         table.add_row(f"and {len(said.combinations) - _MOST_COMBINATIONS} more: see the JSON")
     return [table]

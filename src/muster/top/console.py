@@ -44,7 +44,7 @@ def _contended(wait: Wait | None) -> Text:
 def _processes(picture: Picture) -> Table:
     table = figures_table("process", "requests/s", "messages/s", "CPUs", "MiB", "failures")
     for process in picture.processes:
-        table.add_row(process.target, *_process(process))
+        table.add_row(Text(process.target), *_process(process))  # [fd00::1] would be taken for a style
     return table
 
 

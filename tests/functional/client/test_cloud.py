@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from keystoneauth1.exceptions import ConnectFailure
 from keystoneauth1.session import Session
 
 from muster.base.errors import Invalid, Transient
@@ -66,6 +67,25 @@ async def test_a_keystone_that_says_nothing_is_not_waited_for_without_end(
         with pytest.raises(Transient):
             await connect("mine", (str(file),), time.monotonic)
         await ended(server, writers)
+
+
+async def test_a_keystone_that_is_away_is_waited_for_once_by_all_who_wait() -> None:
+    """Each waited for its time-out in turn: a hundred requests for a hundred minutes."""
+    asked: list[None] = []
+
+    def away() -> str:
+        asked.append(None)
+        time.sleep(0.05)
+        raise ConnectFailure("no answer")
+
+    tokens = Tokens(cast(Session, SimpleNamespace(get_token=away, invalidate=lambda: None)), "first", time.monotonic)
+    tokens.refused("first")
+    found = await asyncio.gather(*(tokens.current() for _ in range(20)), return_exceptions=True)
+    assert {type(one) for one in found} == {Transient}
+    assert len(asked) == 1
+    with pytest.raises(Transient):
+        await tokens.current()
+    assert len(asked) == 2
 
 
 async def test_a_refused_token_is_renewed_once_for_all_who_sent_it() -> None:

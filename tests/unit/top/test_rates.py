@@ -130,6 +130,13 @@ def _requests(picture: Picture) -> float:
     return picture.processes[0].requests_per_s
 
 
+def test_an_ipv6_address_is_shown_whole() -> None:
+    look = Worker("[fd00::1]:9100").look(0.0)
+    console = Console(width=80, record=True, file=StringIO())
+    console.print(drawn(compare([look], [look])))
+    assert "[fd00::1]:9100" in console.export_text()
+
+
 def test_phases_are_in_the_order_of_a_servers_life() -> None:
     registry = CollectorRegistry()
     phases = Histogram("muster_phase_seconds", "", ["step"], buckets=(1, 2, 4), registry=registry)

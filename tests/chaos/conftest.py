@@ -10,7 +10,8 @@ import yaml
 
 from muster.lab.build import lab_running
 from muster.lab.cluster import Lab
-from muster.lab.plan import LabSettings
+from muster.lab.parts.control import api_url
+from muster.lab.plan import Kind, LabSettings
 from tests.audit import http
 from tests.chaos.report import Report
 from tests.chaos.sizes import Sizes, sizes
@@ -38,6 +39,8 @@ def report(size: Sizes) -> Report:
 def lab(size: Sizes) -> Iterator[Lab]:
     settings = LabSettings(
         workers=size.workers,
+        machines=min(size.machines, size.workers),
+        own_images=True,
         sim_hosts=size.hosts,
         sim_processes=size.host_processes,
         lock_lease_s=size.lease_s,
@@ -49,6 +52,6 @@ def lab(size: Sizes) -> Iterator[Lab]:
 @pytest.fixture(scope="module")
 def user(lab: Lab) -> User:
     auth = yaml.safe_load(lab.clouds_yaml.read_text())["clouds"]["muster"]["auth"]
-    made = User(auth["auth_url"].removesuffix("/identity/v3"), auth["password"])
+    made = User([api_url(part) for part in lab.site.plan.of(Kind.CONTROL)], auth["password"])
     asyncio.run(made.prepare())
     return made

@@ -13,6 +13,7 @@ from muster.lab.cluster import Lab
 from muster.lab.parts.control import METRICS_PORT
 from muster.lab.plan import Kind
 from tests.audit import ledger, postgresql
+from tests.chaos import images
 from tests.chaos.failures import left_in_etcd
 from tests.chaos.user import Answers, User
 
@@ -74,6 +75,7 @@ async def complaints(lab: Lab, user: User, answers: Answers, scratch: Path) -> l
     given = await asyncio.to_thread(ledger.given_addresses, copy)
     found += ["the API shows other addresses than the database has"] * (dict(shown) != given)
     found += await asyncio.to_thread(_guests, lab, len(servers))
+    found += await asyncio.to_thread(images.untrue, lab, copy)
     wrong = [server["name"] for server in servers if server["metadata"] != {"asked as": server["name"]}]
     return found + [f"{name} has what another was asked with" for name in wrong]
 

@@ -65,9 +65,10 @@ class Report:
             "# Chaos, the last run",
             "",
             f"`make chaos`, {datetime.now(UTC):%Y-%m-%d}: {size.servers:,} single creations at once, each asked for "
-            f"once, on {size.hosts} simulated hosts in {size.host_processes} processes, {size.workers} workers, "
-            f"PostgreSQL, three etcd (leases of {size.lease_s} s), RabbitMQ, client: all on one machine with "
-            f"{os.cpu_count()} processors. The failure strikes when a tenth has been accepted.",
+            f"once, on {size.hosts} simulated hosts in {size.host_processes} processes, {size.workers} workers on "
+            f"{min(size.machines, size.workers)} machines with image folders of their own, PostgreSQL, three etcd "
+            f"(leases of {size.lease_s} s), RabbitMQ, client: all on one machine with {os.cpu_count()} processors. "
+            "The failure strikes when a tenth has been accepted.",
             "",
             *self.lines(),
             "",

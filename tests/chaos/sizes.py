@@ -11,6 +11,7 @@ class Sizes:
     hosts: int = 500
     host_processes: int = 10
     workers: int = 4
+    machines: int = 2  # with an image folder each
     lease_s: int = 10
     output: Path | None = None
 
@@ -27,5 +28,6 @@ def sizes() -> Sizes:
         hosts=number("HOSTS", Sizes.hosts),
         host_processes=number("HOST_PROCESSES", Sizes.host_processes),
         workers=number("WORKERS", Sizes.workers),
+        machines=number("MACHINES", Sizes.machines),
         output=Path(output) if output else None,
     )

@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 from typing import Any
 
 from tests.audit import http
@@ -24,10 +25,11 @@ class Answers:
 
 
 class User:
-    """Logged in as the administrator of a cloud at `base_url`."""
+    """Logged in as the administrator of a cloud: at the first of these URLs; of many requests each takes the next."""
 
-    def __init__(self, base_url: str, password: str) -> None:
-        self.base_url = base_url
+    def __init__(self, base_urls: Sequence[str], password: str) -> None:
+        self.base_url = base_urls[0]
+        self._next = cycle(base_urls)
         self._password = password
         self._token = self._image = self._network = ""
 
@@ -40,8 +42,8 @@ class User:
         networks = await self.ask("GET", "/network/v2.0/networks?name=default")
         self._network = networks.body["networks"][0]["id"]
 
-    async def ask(self, method: str, path: str, body: Any = None) -> Answer:
-        return await http.ask(self.base_url, method, path, body, token=self._token)
+    async def ask(self, method: str, path: str, body: Any = None, *, at: str = "") -> Answer:
+        return await http.ask(at or self.base_url, method, path, body, token=self._token)
 
     async def create(self, names: Iterable[str], answers: Answers) -> None:
         """A request for each, all at once."""
@@ -54,7 +56,8 @@ class User:
                 "networks": [{"uuid": self._network}],
                 "metadata": {"asked as": name},
             }
-            answer = await self._timed(lambda: self.ask("POST", "/compute/v2.1/servers", {"server": server}), answers)
+            path, at = "/compute/v2.1/servers", next(self._next)
+            answer = await self._timed(lambda: self.ask("POST", path, {"server": server}, at=at), answers)
             if answer.status == 202:
                 answers.accepted[name] = answer.body["server"]["id"]
             else:
@@ -66,7 +69,8 @@ class User:
         """A request for each, all at once."""
 
         async def one(server_id: str) -> None:
-            answer = await self._timed(lambda: self.ask("DELETE", f"/compute/v2.1/servers/{server_id}"), answers)
+            path, at = f"/compute/v2.1/servers/{server_id}", next(self._next)
+            answer = await self._timed(lambda: self.ask("DELETE", path, at=at), answers)
             if answer.status in (204, 404):
                 answers.accepted[server_id] = server_id
             else:

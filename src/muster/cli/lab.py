@@ -52,6 +52,7 @@ def lab() -> None:
 @click.option("--sim-processes", default=1, show_default=True, help="Processes that they are spread over.")
 @click.option("--sim-boot-s", default=0.0, show_default=True, help="How long simulated guests boot.")
 @click.option("--real-hosts", default=0, show_default=True, help="Hosts with real guests (libvirt, QEMU).")
+@click.option("--own-images", is_flag=True, help="Each control machine has an image folder of its own.")
 @click.option("--lock-lease-s", default=10, show_default=True, help="A worker silent for so long loses its locks.")
 @_JSON
 def up(data: Path, as_json: bool, **sizes: Any) -> None:

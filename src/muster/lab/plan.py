@@ -38,7 +38,8 @@ class LabSettings(Struct, frozen=True, kw_only=True):
     """How large a lab is: `workers` are spread over `machines`, `sim_hosts` over `sim_processes`.
 
     A simulated guest boots for `sim_boot_s`; a worker that is silent for `lock_lease_s` loses its locks. `guest_image`
-    is the built test guest's file; without one, the image `guest` is an empty disk.
+    is the built test guest's file; without one, the image `guest` is an empty disk. With `own_images` each control
+    machine keeps images of its own and fetches what it lacks from the others; without, all have one folder.
     """
 
     workers: Annotated[int, Meta(ge=1)] = 2
@@ -49,6 +50,7 @@ class LabSettings(Struct, frozen=True, kw_only=True):
     real_hosts: Annotated[int, Meta(ge=0, le=_REAL_HOSTS_MAX)] = 0
     lock_lease_s: Annotated[int, Meta(ge=1)] = 10
     guest_image: str = ""
+    own_images: bool = False
 
 
 class Part(Struct, frozen=True, kw_only=True):

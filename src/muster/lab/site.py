@@ -54,7 +54,7 @@ class Site(Struct, frozen=True, kw_only=True):
 
     @property
     def images(self) -> Path:
-        """What control machines share."""
+        """What control machines share, unless each has images of its own."""
         return self.folder / "shared" / "images"
 
     def log(self, part: Part) -> Path:

@@ -23,7 +23,7 @@ class ControlRunner:
     stop_signal = signal.SIGTERM
 
     def prepare(self, site: Site, part: Part) -> None:
-        """Its settings, and the images, which control machines have on a file system of all of them."""
+        """Its settings, and the images: on a file system of all control machines, or its own."""
         engines = {"database_url": site.database_url, "locks_url": site.locks_url, "bus_url": site.bus_url}
         serve: dict[str, str | int] = {
             "bind": part.address,
@@ -37,7 +37,10 @@ class ControlRunner:
         if site.plan.settings.guest_image:
             serve["guest_image"] = site.plan.settings.guest_image
         folder = site.part_folder(part)
-        (folder / "images").symlink_to(site.images, target_is_directory=True)
+        if site.plan.settings.own_images:
+            serve["image_url"] = api_url(part)
+        else:
+            (folder / "images").symlink_to(site.images, target_is_directory=True)
         top = {"folder": str(folder), "secret": site.secrets.cloud}
         write_settings(folder, top, {"engines": engines, "serve": serve})
 

@@ -1,7 +1,8 @@
 """Two looks at the same processes, compared: what waits, for what, and how long. Pure.
 
 The measure of contention is how many wait at a time on average: seconds waited per second, over all processes. It is
-the same for a lock, a queue and a database, so the largest names what the cluster waits for most.
+the same for a lock, a queue and a database, so the largest names what the cluster waits for most. Batches wait, not
+requests: of a queue it is the first of each batch that counts.
 """
 
 from collections import defaultdict

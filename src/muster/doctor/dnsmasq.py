@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from muster.doctor.facts import Facts, Process, dnsmasq_files, dnsmasq_folders, whole_number
+from muster.doctor.facts import Facts, Process, whole_number
 from muster.doctor.findings import Check, Plan, Result, advice, good, not_known, problem
 from muster.doctor.texts import dnsmasq_options
 
@@ -16,8 +16,7 @@ def _servers(facts: Facts) -> list[tuple[Process, Options]]:
     """Each dnsmasq that gives leases, with all of its options."""
     found = []
     for process in facts.named("dnsmasq"):
-        texts = [facts.text(path) or "" for path in dnsmasq_files(process.argv)]
-        texts += [text for folder in dnsmasq_folders(process.argv) for text in facts.below(folder).values()]
+        texts = [facts.text(path) or "" for path in process.configuration]
         options = dnsmasq_options(process.argv, texts)
         if "dhcp-range" in options:
             found.append((process, options))
@@ -27,7 +26,7 @@ def _servers(facts: Facts) -> list[tuple[Process, Options]]:
 def _unread(facts: Facts) -> list[Result]:
     if facts.unseen:
         return not_known(facts.unseen)
-    paths = [path for process in facts.named("dnsmasq") for path in dnsmasq_files(process.argv)]
+    paths = [path for process in facts.named("dnsmasq") for path in process.configuration]
     why = [f"{path}: {facts.reading(path).why}" for path in paths if "denied" in facts.reading(path).why]
     return not_known("; ".join(sorted(set(why)))) if why else []
 

@@ -105,7 +105,10 @@ class Reading(Struct, frozen=True):
 
 
 class Process(Struct, frozen=True, kw_only=True):
-    """A process that matters here. `network` names its network namespace, empty where that cannot be read."""
+    """A process that matters here. `network` names its network namespace, empty where that cannot be read.
+
+    `configuration`: the files that it was told to read, and those that these name, as far as it is a dnsmasq.
+    """
 
     pid: int
     name: str
@@ -113,6 +116,7 @@ class Process(Struct, frozen=True, kw_only=True):
     network: str
     limits: Reading
     cgroup: Reading
+    configuration: tuple[str, ...] = ()
 
 
 class Facts(Struct, frozen=True, kw_only=True):
@@ -218,9 +222,7 @@ def read_facts(
     files = {path: tree.read(path) for path in (*_FILES, *map(sysctl_path, _SYSCTLS))}
     for folder, endings in FOLDERS.items():
         files.update(tree.folder(folder, endings))
-    processes = tuple(_processes(tree))
-    for process in processes:
-        files.update(_configuration_of_dnsmasq(tree, process))
+    processes = tuple(_processes(tree, files))
     for path in _cgroup_paths(files["/proc/self/cgroup"], processes):
         files[path] = tree.read(path)
     return Facts(
@@ -308,18 +310,22 @@ def _reason(error: OSError | ValueError) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
-def _processes(tree: _Tree) -> Iterable[Process]:
+def _processes(tree: _Tree, files: dict[str, Reading]) -> Iterable[Process]:
+    """The processes that matter; what they were told to read comes to the files."""
     names = tree.names("/proc")
     wanted = {"dnsmasq", "libvirtd", "muster", "virtqemud"}
     digits = [name for name in (names if isinstance(names, list) else ()) if name.isascii() and name.isdigit()]
     for pid in sorted(int(name) for name in digits if len(name) < 10):
         name = (tree.read(f"/proc/{pid}/comm").text or "").strip()
         if name in wanted:
-            argv = (tree.read(f"/proc/{pid}/cmdline").text or "").rstrip("\n").split("\n")
+            argv = tuple((tree.read(f"/proc/{pid}/cmdline").text or "").rstrip("\n").split("\n"))
+            told = _configuration_of_dnsmasq(tree, argv) if name == "dnsmasq" else {}
+            files.update(told)
             yield Process(
                 pid=pid,
                 name=name,
-                argv=tuple(argv),
+                argv=argv,
+                configuration=tuple(told),
                 network=tree.link(f"/proc/{pid}/ns/net"),
                 limits=tree.read(f"/proc/{pid}/limits"),
                 cgroup=tree.read(f"/proc/{pid}/cgroup"),
@@ -336,29 +342,32 @@ def _why_unseen(tree: _Tree) -> str:
     )
 
 
-def _configuration_of_dnsmasq(tree: _Tree, process: Process) -> dict[str, Reading]:
+def _configuration_of_dnsmasq(tree: _Tree, argv: tuple[str, ...]) -> dict[str, Reading]:
+    """The files of a dnsmasq, by its arguments and by one another; the usual one when it was told none (dnsmasq(8))."""
     found: dict[str, Reading] = {}
-    if process.name != "dnsmasq":
-        return found
-    for path in dnsmasq_files(process.argv):
+    waiting = _values(argv, "--conf-file", "-C") or ["/etc/dnsmasq.conf"]
+    waiting += [path for value in _values(argv, "--conf-dir", "-7") for path in _files_of(tree, value)]
+    while waiting:
+        path = waiting.pop(0)
+        if path in found or not path.startswith("/"):
+            continue
         found[path] = tree.read(path)
-    for folder in dnsmasq_folders(process.argv):
-        found.update(tree.folder(folder, ("",)))
+        for line in (found[path].text or "").splitlines():
+            name, _, value = (part.strip() for part in line.partition("="))
+            waiting += [value] if name == "conf-file" else _files_of(tree, value) if name == "conf-dir" else []
     return found
 
 
-def dnsmasq_files(argv: tuple[str, ...]) -> list[str]:
-    """The files that a dnsmasq was told to read; the usual one when it was told none (dnsmasq(8), --conf-file)."""
-    return [path for path in _values(argv, "--conf-file", "-C") if path.startswith("/")] or ["/etc/dnsmasq.conf"]
-
-
-def dnsmasq_folders(argv: tuple[str, ...]) -> list[str]:
-    """The folders it was told to read, without the endings it leaves out."""
-    return [
-        folder.rstrip("/")
-        for value in _values(argv, "--conf-dir", "-7")
-        if (folder := value.split(",")[0]).startswith("/")
-    ]
+def _files_of(tree: _Tree, value: str) -> list[str]:
+    """The files of a folder, which may be followed by the endings that are left out."""
+    folder, *without = value.split(",")
+    folder = folder.rstrip("/")
+    names = tree.names(folder)
+    if isinstance(names, Reading):
+        return [f"{folder}/*"]  # which cannot be read for the same reason
+    # Endings with an asterisk are the only ones that count, and are hardly used (dnsmasq(8), --conf-dir).
+    left_out = ("~", *(ending for ending in without if not ending.startswith("*")))
+    return [f"{folder}/{name}" for name in names if not name.endswith(left_out) and not name.startswith(".")]
 
 
 def _values(argv: tuple[str, ...], long: str, short: str) -> list[str]:

@@ -152,6 +152,17 @@ CASES: list[tuple[str, dict[str, str], Level]] = [
     ("dnsmasq.bound", SECOND, GOOD),
     ("dnsmasq.bound", SERVER | {"/etc/dnsmasq.conf": "bind-interfaces\ninterface=br1 # the bridge\n"}, GOOD),
     ("dnsmasq.bound", {**SERVER, "/proc/7/cmdline": "dnsmasq\0--port=53\0"}, GOOD),
+    (
+        "dnsmasq.lease-max",
+        {
+            **SERVER,
+            "/etc/dnsmasq.conf": "conf-dir=/etc/dnsmasq.d,.rpmsave\n",
+            "/etc/dnsmasq.d/a": "conf-file = /etc/b\nconf-file=/etc/dnsmasq.conf\n",
+            "/etc/dnsmasq.d/c.rpmsave": "dhcp-lease-max=9999\n",
+            "/etc/b": "dhcp-lease-max=99\n",
+        },
+        PROBLEM,
+    ),
     ("dnsmasq.lease-script", {**SERVER, "/etc/dnsmasq.conf": "dhcp-script=/x\n"}, ADVICE),
     ("dnsmasq.lease-script", SERVER, GOOD),
     ("dnsmasq.lease-file", SERVER, GOOD),

@@ -107,12 +107,17 @@ class Guest:
         self.address = self.address or address.split("/", maxsplit=1)[0]
 
     def dhcp(self, timeout_s: float = PATIENCE_S, chaddr: bytes | None = None) -> dict[Any, Any] | None:
-        """A whole lease (DISCOVER, OFFER, REQUEST, ACK) by raw frames; options by number and `ip`, or None."""
+        """A whole lease (DISCOVER, OFFER, REQUEST, ACK) by raw frames; options by number, `ip` and `next`, or None."""
         self.wait_until_joined()
         return self.ns.run(lambda: _dora(self.mac, chaddr or self.mac, timeout_s))
 
     def dhcp6(self, timeout_s: float = PATIENCE_S) -> str | None:
         """An address by DHCPv6 (SOLICIT, ADVERTISE, REQUEST, REPLY), or None."""
+        answer = self.dhcp6_options(timeout_s)
+        return None if answer is None else answer["ip"]
+
+    def dhcp6_options(self, timeout_s: float = PATIENCE_S) -> dict[Any, Any] | None:
+        """The same with the reply's options by number, `ip` among them."""
         self.wait_until_joined()
         return self.ns.run(lambda: _dora6(self.mac, timeout_s))
 
@@ -394,13 +399,13 @@ def _bootp(
         + b"\x63\x82\x53\x63"
         + bytes((53, 1, kind))
         + options
-        + bytes((55, 8, 1, 3, 6, 12, 15, 26, 51, 121))
+        + bytes((55, 11, 1, 3, 6, 12, 15, 26, 51, 66, 67, 121, 150))
         + b"\xff"
     )
 
 
 def _options(payload: bytes) -> dict[Any, Any]:
-    found: dict[Any, Any] = {"ip": socket.inet_ntoa(payload[16:20])}
+    found: dict[Any, Any] = {"ip": socket.inet_ntoa(payload[16:20]), "next": socket.inet_ntoa(payload[20:24])}
     offset = 240
     while offset < len(payload) and payload[offset] != 255:
         if payload[offset] == 0:
@@ -513,17 +518,18 @@ def neighbour_advert(mac: bytes, source: str, target: str) -> bytes:
     return icmp6_frame(mac, source, "ff02::1", 136, body)
 
 
-def _dora6(mac: bytes, timeout_s: float) -> str | None:
+def _dora6(mac: bytes, timeout_s: float) -> dict[Any, Any] | None:
     until = time.monotonic() + timeout_s
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as client:
         client.bind(("::", 546))
         scope = socket.if_nametoindex("eth0")
         duid = b"\x00\x03\x00\x01" + mac
         ia = b"\x00\x03\x00\x0c" + mac[2:] + bytes(8)
+        wanted = struct.pack("!HHHH", 6, 4, 23, 59)
         kind, server = 1, b""
         while time.monotonic() < until:
             number = os.urandom(3)
-            message = bytes((kind,)) + number + b"\x00\x01\x00\x0a" + duid + server + ia
+            message = bytes((kind,)) + number + b"\x00\x01\x00\x0a" + duid + server + ia + wanted
             with contextlib.suppress(OSError):
                 client.settimeout(0.5)
                 client.sendto(message, ("ff02::1:2", 547, 0, scope))
@@ -533,7 +539,7 @@ def _dora6(mac: bytes, timeout_s: float) -> str | None:
                     continue
                 leased = dict(_options6(options[3][12:])).get(5)
                 if data[0] == 7 and leased:
-                    return socket.inet_ntop(socket.AF_INET6, leased[:16])
+                    return {**options, "ip": socket.inet_ntop(socket.AF_INET6, leased[:16])}
                 if data[0] == 2 and leased:
                     kind, server = 3, struct.pack("!HH", 2, len(options[2])) + options[2]
     return None

@@ -44,6 +44,7 @@ SEEN_BY_HOSTS = frozenset(
         "security_group_ids",
         "port_security_enabled",
         "allowed_address_pairs",
+        "extra_dhcp_opts",
         "admin_state_up",
     }
 )

@@ -70,6 +70,14 @@ class AddressPair(Struct, frozen=True):
     mac_address: str
 
 
+class DhcpOption(Struct, frozen=True):
+    """What a port's guest is told by DHCP besides. `name` is dnsmasq's, or a number; the value as users give it."""
+
+    name: str
+    value: str
+    ip_version: int = 4
+
+
 class PortSpec(Struct, frozen=True, kw_only=True):
     """A server's interface."""
 
@@ -80,6 +88,7 @@ class PortSpec(Struct, frozen=True, kw_only=True):
     security_group_ids: tuple[str, ...] = ()
     port_security_enabled: bool = True
     allowed_address_pairs: tuple[AddressPair, ...] = ()
+    dhcp_options: tuple[DhcpOption, ...] = ()
     admin_state_up: bool = True
 
 

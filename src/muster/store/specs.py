@@ -10,6 +10,7 @@ from muster.domain.networks import dhcp_device_id
 from muster.domain.servers import Server
 from muster.domain.specs import (
     AddressPair,
+    DhcpOption,
     HostRoute,
     KeySpec,
     NetworkSpec,
@@ -48,6 +49,7 @@ async def read_ports(connection: AsyncConnection, server_ids: Sequence[str]) -> 
                 security_group_ids=tuple(links.get(row.id, ())),
                 port_security_enabled=row.port_security_enabled,
                 allowed_address_pairs=tuple(AddressPair(**pair) for pair in row.allowed_address_pairs),
+                dhcp_options=tuple(map(_dhcp_option, row.extra_dhcp_opts)),
                 admin_state_up=row.admin_state_up,
             )
             found.setdefault(row.device_id, []).append(spec)
@@ -144,6 +146,10 @@ async def _dhcp_addresses(connection: AsyncConnection, network_ids: Collection[s
         .where(among(ports.c.device_id, [dhcp_device_id(network_id) for network_id in network_ids]), IS_DHCP_PORT)
     )
     return {subnet_id: ip_address for subnet_id, ip_address in await connection.execute(statement)}  # noqa: C416
+
+
+def _dhcp_option(option: dict[str, str]) -> DhcpOption:
+    return DhcpOption(option["opt_name"], option["opt_value"], int(option["ip_version"]))
 
 
 def _subnet(row: Any, dhcp_address: str | None) -> SubnetSpec:

@@ -1,5 +1,7 @@
 """What hosts must hear of is noted, and what they need not is not."""
 
+from muster.domain.specs import DhcpOption
+from muster.store.specs import read_ports
 from tests.conformance.store.compute_cloud import add_server
 
 
@@ -42,6 +44,15 @@ async def test_what_hosts_hear_of(cloud, member):
     assert cloud.outbox.taken() == {about_server, about_members}
     await member.put(path, {"port": {"security_groups": []}})
     assert cloud.outbox.taken() == {about_server, about_members}
+    options = [
+        {"opt_name": "bootfile-name", "opt_value": "x"},
+        {"opt_name": "router", "opt_value": "", "ip_version": 4},
+    ]
+    await member.put(path, {"port": {"extra_dhcp_opts": options}})
+    assert cloud.outbox.taken() == {about_server}
+    async with cloud.database.read() as connection:
+        [told] = (await read_ports(connection, ["server"]))["server"]
+    assert told.dhcp_options == (DhcpOption("bootfile-name", "x"), DhcpOption("router", ""))
     await member.delete(path)
     assert cloud.outbox.taken() == {about_server}
 

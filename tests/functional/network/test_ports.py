@@ -157,6 +157,7 @@ async def test_an_update_of_a_port(member, admin):
     await member.put(path, {"port": {"extra_dhcp_opts": options}})
     changed = (await member.put(path, {"port": {"extra_dhcp_opts": [{"opt_name": "mtu", "opt_value": None}]}}))["port"]
     assert [one["opt_name"] for one in changed["extra_dhcp_opts"]] == ["x"]
+    await member.put(path, {"port": {"extra_dhcp_opts": [{"opt_name": "bootfile-name", "opt_value": " "}]}}, 400)
     await member.put(path, {"port": {"mac_address": "fa:16:3e:00:00:09"}}, 403)
     moved = (await admin.put(path, {"port": {"mac_address": "fa:16:3e:00:00:09", "binding:host_id": "h"}}))["port"]
     assert (moved["mac_address"], moved["binding:vif_type"]) == ("fa:16:3e:00:00:09", "bridge")

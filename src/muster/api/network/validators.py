@@ -209,6 +209,10 @@ def address_pair(value: Any) -> AddressPair:
     return AddressPair(address_or_cidr(found["ip_address"]), "" if mac_address is None else mac(mac_address))
 
 
+#: Extra DHCP options that take away what the subnet says, as in Neutron.
+_MAY_BE_BLANK = ("router", "classless-static-route")
+
+
 def dhcp_option(value: Any) -> dict[str, str]:
     """An extra DHCP option, with its IP version as text."""
     found = _only(value, "opt_name", "opt_value", "ip_version")
@@ -221,6 +225,8 @@ def dhcp_option(value: Any) -> dict[str, str]:
     option = {"opt_name": name, "ip_version": str(version)}
     if found.get("opt_value") is not None:
         option["opt_value"] = text()(found["opt_value"])
+        if not option["opt_value"].strip() and name not in _MAY_BE_BLANK:
+            raise ValueError(f"'{_shown(found['opt_value'])}' Blank strings are not permitted")
     return option
 
 

@@ -14,6 +14,7 @@ from muster.base.log import get_logger
 from muster.domain.specs import NetworkSpec
 from muster.host.names import bridge_name
 from muster.host.network.checks import uuid_of
+from muster.host.network.dhcp_options import left_out, option_lines
 from muster.host.network.dhcp_release import release
 from muster.host.network.dhcp_server import DhcpServer, Entries
 from muster.host.network.dnsmasq_config import (
@@ -28,6 +29,7 @@ from muster.host.ports import PlumbedPort
 
 LogOpened = Callable[[str, int], None]
 LogClosed = Callable[[str], None]
+Options = dict[str, dict[str, tuple[str, ...]]]  # by network and port: lines of the configuration
 
 
 class Dhcp:
@@ -40,6 +42,7 @@ class Dhcp:
         self._folder = settings.state_dir / "dhcp"
         self._servers: dict[str, DhcpServer] = {}
         self._networks: dict[str, NetworkSpec] = {}
+        self._options: Options = {}  # of ports that have some of their own
         self._retired6: dict[str, set[str]] = {}  # DHCPv6 leases cannot be released for others; see _add
         self._loaded = False
         self._log = get_logger(__name__)
@@ -47,13 +50,19 @@ class Dhcp:
     def put(self, networks: Sequence[NetworkSpec], ports: Sequence[PlumbedPort]) -> None:
         """Host entries of these ports are served. `networks` has those of the ports, unless given before.
 
-        Raises Invalid (nothing changes), DhcpFailed, Unsupported. Cost: one file per network with new entries.
+        Raises Invalid (nothing changes), DhcpFailed, Unsupported. Cost: one file per network with new entries; a
+        restart of the server where a port has options of its own, which dnsmasq reads at its start only.
         """
         self._load()
         known = self._networks | {uuid_of(network.id): network for network in networks}
         wanted = self._entries(known, ports)
-        texts = self._texts(known[network_id] for network_id in wanted.keys() | {uuid_of(n.id) for n in networks})
-        self._networks = known
+        options = _merged(self._options, ports)
+        affected = wanted.keys() | {uuid_of(network.id) for network in networks}
+        texts = self._texts([known[network_id] for network_id in affected], options)
+        self._networks, self._options = known, options
+        for port in ports:
+            if names := left_out(port.port):
+                self._log.warning("not given", action="host.dhcp.options_left_out", port=port.port.id, options=names)
         for network_id, text in texts.items():
             self._serve(network_id, text)
             self._add(network_id, wanted.get(network_id, {}))
@@ -65,6 +74,9 @@ class Dhcp:
         """
         self._load()
         gone = {uuid_of(port_id) for port_id in port_ids}
+        for lines in self._options.values():
+            for port_id in gone & lines.keys():
+                del lines[port_id]
         for network_id, server in self._servers.items():
             here = gone & server.entries.keys()
             if here or not server.tidy:
@@ -82,8 +94,9 @@ class Dhcp:
         self._load()
         known = {uuid_of(network.id): network for network in networks}
         wanted = self._entries(known, ports)
-        texts = self._texts(known.values())
-        self._networks = known
+        options = _merged({}, ports)
+        texts = self._texts(known.values(), options)
+        self._networks, self._options = known, options
         for network_id in self._servers.keys() - texts.keys():
             self._end(network_id)
         for network_id, text in texts.items():
@@ -150,14 +163,15 @@ class Dhcp:
             entries.setdefault(uuid_of(network.id), {})[uuid_of(port.port.id)] = host_lines(port, network)
         return entries
 
-    def _texts(self, networks: Iterable[NetworkSpec]) -> dict[str, str]:
+    def _texts(self, networks: Iterable[NetworkSpec], options: dict[str, dict[str, tuple[str, ...]]]) -> dict[str, str]:
         """Configurations of those networks that need a server."""
         texts = {}
         for network in networks:
             if serves(network):
                 network_id = uuid_of(network.id)
                 files = ServerFiles(self._folder / network_id)
-                texts[network_id] = config_text(network, files, self._settings)
+                lines = sorted(options.get(network_id, {}).values())  # not by who came first: it would be a change
+                texts[network_id] = config_text(network, files, self._settings, lines)
         return texts
 
     def _replace(self, network_id: str, entries: Entries) -> None:
@@ -225,3 +239,15 @@ class Dhcp:
         self._closed(network_id)
         server.remove_files()
         self._retired6.pop(network_id, None)
+
+
+def _merged(before: Options, ports: Iterable[PlumbedPort]) -> Options:
+    """The options before, with those of these ports in place of what they had."""
+    new: Options = {}
+    for port in ports:
+        new.setdefault(uuid_of(port.port.network_id), {})[uuid_of(port.port.id)] = option_lines(port.port)
+    merged = dict(before)
+    for network_id, of_ports in new.items():
+        every = before.get(network_id, {}) | of_ports
+        merged[network_id] = {port_id: lines for port_id, lines in every.items() if lines}
+    return merged

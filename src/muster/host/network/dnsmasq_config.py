@@ -5,7 +5,7 @@ served, so that renewals by unicast reach the server of their own network (sever
 Source: dnsmasq(8) 2.90; options by RFC 2132, classless static routes RFC 3442, link MTU option 26.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Network, ip_address
 from pathlib import Path
 
@@ -61,8 +61,10 @@ def served_subnets(network: NetworkSpec) -> dict[str, int]:
     return {s.id: s.ip_version for s in subnets if s.ip_version == 4 or _ra_mode(s) == STATEFUL}
 
 
-def config_text(network: NetworkSpec, files: ServerFiles, settings: NetworkSettings) -> str:
-    """The configuration of a network's server. Raises Invalid."""
+def config_text(
+    network: NetworkSpec, files: ServerFiles, settings: NetworkSettings, options: Iterable[Sequence[str]] = ()
+) -> str:
+    """The configuration of a network's server; `options` are lines of ports (`dhcp_options`). Raises Invalid."""
     bridge = bridge_name(uuid_of(network.id))
     mtu = mtu_of(network, settings.mtu_max)
     lines = [
@@ -92,6 +94,8 @@ def config_text(network: NetworkSpec, files: ServerFiles, settings: NetworkSetti
         lines += ["enable-ra", f"ra-param={bridge},mtu:{mtu:d},600,0"]
     for number, subnet in enumerate(subnets):
         lines += _subnet_lines(subnet, f"s{number}", settings.lease_time_s)
+    for of_port in options:
+        lines += of_port
     return "".join(f"{line}\n" for line in lines)
 
 

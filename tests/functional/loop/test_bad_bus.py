@@ -86,7 +86,11 @@ class Play:
         )
         return HostParts(
             identity=HostIdentity(
-                host_id=f"host-{number}", hostname=f"host-{number}", hypervisor_type="sim", firewall=number % 2 == 0
+                host_id=f"host-{number}",
+                hostname=f"host-{number}",
+                hypervisor_type="sim",
+                firewall=number % 2 == 0,
+                host_ip=_address(number),
             ),
             hypervisor=hypervisor,
             plumbing=self.plumbings[number],
@@ -153,7 +157,7 @@ class Play:
             wanted = {interface.port_id for server in mine.values() for interface in server.interfaces}
             if not plumbing.linked == plumbing.ruled == plumbing.served == wanted:
                 return f"host-{number} has other ports than it should"
-        return await self._members()
+        return await self._members() or self._peers()
 
     async def _members(self) -> str | None:
         async with self.loop.database.write() as connection:
@@ -165,6 +169,25 @@ class Play:
                 if default not in groups or sorted(groups[default].members) != members:
                     return f"host-{number} has other members of the group than it should"
         return None
+
+    def _peers(self) -> str | None:
+        """Hosts with a port of the network know all that have one, and no other knows the network."""
+        real = range(0, N_HOSTS, 2)
+        peers = {_address(number) for number in real if self.plumbings[number].linked}
+        for number in real:
+            known = self.group.agents[f"host-{number}"].reconciler.desired.networks.specs
+            if not self.plumbings[number].linked:
+                if known:
+                    return f"host-{number} knows networks that it has no port of"
+            elif set(known[self.loop.network_id].members) != peers:
+                return f"host-{number} knows other hosts of its network than there are"
+            elif self.plumbings[number].members[self.loop.network_id][1] != peers:
+                return f"host-{number} has tunnels to other hosts of its network than there are"
+        return None
+
+
+def _address(number: int) -> str:
+    return f"192.0.2.{number + 1}"
 
 
 @pytest.mark.timeout(900)

@@ -1,45 +1,108 @@
-"""How many connections a worker takes on before it leaves further ones to the others of its machine.
+"""Accepts connections for one of a machine's workers, and leaves them to the others while it has its fill.
 
-These wait in the kernel, in one queue that all workers take from. So of a burst each worker has what it can answer, and
-one that dies takes with it no more than that. Who is slow, such as a host that fetches an image or a client that asks
-nothing, shuts nobody out: who is still waited for REST_S after the worker had its fill is counted no more.
+What nobody has accepted waits in the kernel, in one queue that all workers take from. So of a burst each worker has
+what it can answer, and one that dies takes with it no more than that. Who is slow, such as a host that fetches an image
+or a client that asks nothing, shuts nobody out: who is still waited for REST_S after the worker had its fill is counted
+no more.
 """
 
 import asyncio
+import errno
+import socket
+from collections.abc import Callable
+
+from muster.base.log import get_logger
+
+log = get_logger(__name__)
 
 #: How long a worker that is full waits for answers of its own, in seconds, before it takes on more.
 REST_S = 2.0
+# Taken in one turn of the event loop: their requests share what is read from the database.
+_AT_A_TIME = 32
+# When the process or the machine has no more files to open: how long until it is tried again.
+_AGAIN_S = 1.0
+_USED_UP = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class Intake:
-    """Counts connections to which an answer is due: full with `at_once` of them, until no more than half are left.
-
-    `changed` is set whenever `is_full` has changed.
-    """
+    """Full with `at_once` connections to which an answer is due, until no more than half of them are left."""
 
     def __init__(self, at_once: int) -> None:
+        self._loop = asyncio.get_running_loop()
         self._at_once = at_once
-        self._due: set[object] = set()
-        self.is_full = False
-        self.changed = asyncio.Event()
+        self._due: set[asyncio.Protocol] = set()
+        self._is_full = False
+        self._listeners: dict[socket.socket, Callable[[], asyncio.Protocol]] = {}
+        self._again: asyncio.TimerHandle | None = None
+        self._connecting: set[asyncio.Task[object]] = set()
 
-    def begin(self, connection: object) -> None:
+    def accept(self, listener: socket.socket, protocol: Callable[[], asyncio.Protocol]) -> None:
+        """Accept from now on, each connection with a protocol of its own."""
+        listener.setblocking(False)
+        self._listeners[listener] = protocol
+        self._go_on()
+
+    def close(self) -> None:
+        """Accept nothing more; the sockets are their owner's to close."""
+        self._stop()
+        self._listeners.clear()
+
+    def begin(self, connection: asyncio.Protocol) -> None:
         """It has been accepted, or asks something."""
         self._due.add(connection)
         self._look()
 
-    def end(self, connection: object) -> None:
+    def end(self, connection: asyncio.Protocol) -> None:
         """It has been answered, or is closed."""
         self._due.discard(connection)
         self._look()
 
-    def pass_over(self) -> None:
-        """Count none of these any more."""
+    def _look(self) -> None:
+        is_full = len(self._due) > (self._at_once // 2 if self._is_full else self._at_once - 1)
+        if is_full is self._is_full:
+            return
+        self._is_full = is_full
+        self._stop()
+        if is_full:
+            self._again = self._loop.call_later(REST_S, self._pass_over)
+        else:
+            self._go_on()
+
+    def _pass_over(self) -> None:
         self._due.clear()
         self._look()
 
-    def _look(self) -> None:
-        is_full = len(self._due) > (self._at_once // 2 if self.is_full else self._at_once - 1)
-        if is_full is not self.is_full:
-            self.is_full = is_full
-            self.changed.set()
+    def _go_on(self) -> None:
+        for listener in self._listeners:
+            self._loop.add_reader(listener.fileno(), self._take, listener)
+
+    def _stop(self) -> None:
+        for listener in self._listeners:
+            self._loop.remove_reader(listener.fileno())
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
+
+    def _take(self, listener: socket.socket) -> None:
+        for _ in range(_AT_A_TIME):
+            if self._is_full:
+                return
+            try:
+                accepted, _ = listener.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                if error.errno in _USED_UP:
+                    log.error("no connection can be accepted", action="accept.delayed", error=error.strerror)
+                    self._stop()
+                    self._again = self._loop.call_later(_AGAIN_S, self._go_on)
+                    return
+                continue  # it was gone again
+            self._connect(accepted, self._listeners[listener]())
+
+    def _connect(self, accepted: socket.socket, protocol: asyncio.Protocol) -> None:
+        accepted.setblocking(False)
+        self.begin(protocol)
+        task = self._loop.create_task(self._loop.connect_accepted_socket(lambda: protocol, accepted))
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)

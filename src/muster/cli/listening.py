@@ -1,7 +1,5 @@
 """An application on a socket, and how it stops: nobody who has connected is sent away without an answer.
 
-A worker that has its fill closes its copy of the socket for a while: the others of its machine accept meanwhile.
-
 While it drains, nothing new is accepted; what is being answered is answered; a connection that has asked nothing yet,
 or nothing for the moment, still may, and is told to close (`Connection: close`) with the answer. One that stays silent
 is closed after a moment.
@@ -23,7 +21,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from muster.cli.intake import REST_S, Intake
+from muster.cli.intake import Intake
 
 BACKLOG = 4096
 # How long a connection that asks nothing stays open while all others are being answered.
@@ -89,45 +87,27 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._draining = draining
         self._intake = intake
-        self._listeners: list[socket.socket] = []
+        self._leaving = asyncio.Event()
 
     def leave(self) -> None:
         """Stop serving."""
         self.should_exit = True
-        self._intake.changed.set()
+        self._leaving.set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept on copies of these sockets, which are closed to accept no more for a while."""
-        self._listeners = sockets or []
-        await super().startup([listener.dup() for listener in self._listeners])
+        """As uvicorn's, but for who accepts."""
+        await super().startup([])
+        for listener in sockets or ():
+            self._intake.accept(listener, self._protocol)
+
+    def _protocol(self) -> asyncio.Protocol:
+        return self.config.http_protocol_class(  # type: ignore[call-arg] # as uvicorn's server calls it
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
 
     async def main_loop(self) -> None:
         """uvicorn's own looks ten times a second whether it should end, and sets the Date of answers meanwhile."""
-        while not self.should_exit:
-            if self._intake.is_full:
-                await self._rest()
-            else:
-                await self._news(None)
-
-    async def _rest(self) -> None:
-        """Accept nothing until enough is answered, for REST_S at most."""
-        for server in self.servers:
-            server.close()
-        self.servers = []
-        if not await self._news(REST_S):
-            self._intake.pass_over()
-        if not self.should_exit:
-            await self.startup(self._listeners)
-
-    async def _news(self, within_s: float | None) -> bool:
-        """Whether something has changed before so long: whether it is full, or should end. None: however long."""
-        try:
-            async with asyncio.timeout(within_s):
-                await self._intake.changed.wait()
-        except TimeoutError:
-            return False
-        self._intake.changed.clear()
-        return True
+        await self._leaving.wait()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -135,6 +115,7 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._draining.set()
+        self._intake.close()
         await super().shutdown(sockets)
 
 

@@ -1,66 +1,128 @@
 """How many connections a worker takes on: it is full until half of them are left; who is slow is not counted."""
 
+import asyncio
+import errno
+import socket
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from muster.cli import intake as module
 from muster.cli.intake import Intake
 
 AT_ONCE = 4
+CLIENTS = 3 * AT_ONCE
 
 
-def begin(intake: Intake, *connections: str) -> None:
-    for connection in connections:
-        intake.begin(connection)
+class Listener(socket.socket):
+    """Refuses to accept with these errors before it accepts."""
+
+    refusals: tuple[int, ...] = ()
+
+    def accept(self) -> tuple[socket.socket, tuple[str, int]]:
+        if self.refusals:
+            first, *rest = self.refusals
+            self.refusals = tuple(rest)
+            raise OSError(first, "refused")
+        return super().accept()
 
 
-def end(intake: Intake, *connections: str) -> None:
-    for connection in connections:
-        intake.end(connection)
+class Worker:
+    """Takes from a socket to which all clients have connected."""
+
+    def __init__(self, listener: Listener) -> None:
+        self.listener = listener
+        self.accepted: list[asyncio.Protocol] = []
+        self.intake = Intake(AT_ONCE)
+
+    async def begin(self) -> None:
+        self.intake.accept(self.listener, self._protocol)
+        await self.turns()
+
+    async def answer(self, *places: int) -> None:
+        for place in places:
+            self.intake.end(self.accepted[place])
+        await self.turns()
+
+    async def turns(self) -> None:
+        """Enough of the event loop for all that can be accepted."""
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    def _protocol(self) -> asyncio.Protocol:
+        self.accepted.append(asyncio.Protocol())
+        return self.accepted[-1]
 
 
-def has_changed(intake: Intake) -> bool:
-    """Whether it has told of a change since it was asked last."""
-    told = intake.changed.is_set()
-    intake.changed.clear()
-    return told
+@pytest_asyncio.fixture
+async def worker() -> AsyncIterator[Worker]:
+    with Listener(socket.AF_INET) as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(CLIENTS)
+        clients = [socket.create_connection(listener.getsockname()) for _ in range(CLIENTS)]
+        worker = Worker(listener)
+        yield worker
+        worker.intake.close()
+        for client in clients:
+            client.close()
+        await asyncio.sleep(0.05)  # the other ends close as well
 
 
-def test_it_is_full_until_half_is_left() -> None:
-    intake = Intake(AT_ONCE)
-    begin(intake, *"abc")
-    assert (intake.is_full, has_changed(intake)) == (False, False)
-    begin(intake, "d")
-    assert (intake.is_full, has_changed(intake)) == (True, True)
-    end(intake, "a")
-    assert (intake.is_full, has_changed(intake)) == (True, False)
-    end(intake, "b")
-    assert (intake.is_full, has_changed(intake)) == (False, True)
+async def test_it_is_full_until_half_is_left(worker: Worker) -> None:
+    await worker.begin()
+    assert len(worker.accepted) == AT_ONCE
+    await worker.answer(0)
+    assert len(worker.accepted) == AT_ONCE
+    await worker.answer(1)
+    assert len(worker.accepted) == AT_ONCE + 2
 
 
-def test_a_connection_that_asks_again_counts_once() -> None:
-    intake = Intake(AT_ONCE)
-    begin(intake, *"aaaa")  # accepted, asked, and asked more before the first answer
-    assert not intake.is_full
-    end(intake, *"aa")
-    begin(intake, *"abcd")
-    assert intake.is_full
+async def test_a_connection_that_asks_more_counts_once(worker: Worker) -> None:
+    await worker.begin()
+    worker.intake.begin(worker.accepted[0])
+    await worker.answer(0, 0, 1)
+    assert len(worker.accepted) == AT_ONCE + 2
 
 
-def test_what_is_slow_is_not_counted() -> None:
-    intake = Intake(AT_ONCE)
-    begin(intake, *"abcd")
-    intake.pass_over()
-    assert not intake.is_full
-    begin(intake, *"efg")
-    assert not intake.is_full
-    end(intake, *"abcd")
-    begin(intake, "h")
-    assert intake.is_full, "an end that was not counted makes no room"
-    begin(intake, "a")
-    end(intake, *"efg")
-    assert not intake.is_full
+async def test_a_kept_connection_counts_when_it_asks(worker: Worker) -> None:
+    await worker.begin()
+    kept = worker.accepted[:2]
+    await worker.answer(2)
+    for one in kept:
+        worker.intake.end(one)
+        worker.intake.begin(one)
+    worker.intake.begin(worker.accepted[2])
+    await worker.turns()
+    assert len(worker.accepted) == AT_ONCE, "they were answered in the same turn as they asked again"
 
 
-def test_one_at_a_time() -> None:
-    intake = Intake(1)
-    begin(intake, "a")
-    assert intake.is_full
-    end(intake, "a")
-    assert not intake.is_full
+async def test_who_is_slow_is_not_counted(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "REST_S", 0.0)
+    await worker.begin()
+    async with asyncio.timeout(60):
+        while len(worker.accepted) < CLIENTS:
+            await worker.turns()
+
+
+async def test_it_accepts_nothing_more_once_it_is_closed(worker: Worker) -> None:
+    await worker.begin()
+    worker.intake.close()
+    await worker.answer(0, 1, 2, 3)
+    assert len(worker.accepted) == AT_ONCE
+
+
+async def test_a_connection_that_was_gone_again_is_passed_over(worker: Worker) -> None:
+    worker.listener.refusals = (errno.ECONNABORTED, errno.EPERM)
+    await worker.begin()
+    assert len(worker.accepted) == AT_ONCE
+
+
+async def test_without_files_to_open_it_tries_again(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_AGAIN_S", 0.05)
+    worker.listener.refusals = (errno.EMFILE,)
+    await worker.begin()
+    assert worker.accepted == []
+    async with asyncio.timeout(60):
+        while len(worker.accepted) < AT_ONCE:
+            await asyncio.sleep(0.01)

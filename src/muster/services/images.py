@@ -27,6 +27,7 @@ from muster.domain.images import (
     check_publishable,
     deactivated,
     image_spec,
+    is_visible,
     reactivated,
 )
 from muster.domain.specs import ImageSpec
@@ -85,7 +86,8 @@ class ImageService:
         return image
 
     async def show(self, context: Context, image_id: str) -> Image:
-        """One image. Raises NotFound. All that are asked for at the same time share four queries."""
+        """One image. Raises NotFound. All that are asked for at the same time share three queries, and one more if some
+        may be seen by their members only."""
         return await self._looks.submit((context, image_id))
 
     async def list(self, context: Context, wanted: ImageFilter, page: ImagePage) -> Sequence[Image]:
@@ -194,10 +196,16 @@ class ImageService:
         return image
 
     async def _look(self, asked: Sequence[tuple[Context, str]]) -> Sequence[Image | BaseException]:
-        pairs = {(image_id, context.project_id) for context, image_id in asked if context.project_id is not None}
         async with self._database.read() as connection:
             found = await store.read(connection, {image_id for _, image_id in asked})
-            members = await member_store.read(connection, {pair for pair in pairs if pair[0] in found})
+            pairs = {
+                (image_id, context.project_id)
+                for context, image_id in asked
+                if context.project_id is not None
+                and image_id in found
+                and not is_visible(found[image_id], context, is_member=False)
+            }
+            members = await member_store.read(connection, pairs)
         outcomes: list[Image | BaseException] = []
         for context, image_id in asked:
             is_member = (image_id, context.project_id or "") in members

@@ -53,9 +53,11 @@ async def insert_flavor(connection: AsyncConnection, flavor: Flavor) -> None:
 
 
 async def read_all(connection: AsyncConnection) -> FlavorTable:
-    """All flavors, and who may use those that are not public. Two queries."""
+    """All flavors, and who may use those that are not public. Two queries, one where all are public."""
     found = {row.id: _flavor(row) for row in await connection.execute(select(flavors))}
     access: dict[str, set[str]] = {}
+    if all(flavor.is_public for flavor in found.values()):
+        return FlavorTable(found, {})
     for flavor_id, project_id in await connection.execute(select(flavor_access)):
         access.setdefault(flavor_id, set()).add(project_id)
     return FlavorTable(found, {flavor_id: frozenset(members) for flavor_id, members in access.items()})

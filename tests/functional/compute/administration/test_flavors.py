@@ -1,9 +1,11 @@
 """Flavors: made, listed, described, given to projects and deleted, as each microversion has it."""
 
 import asyncio
+import re
 from collections import Counter
 
 import pytest
+from sqlalchemy import event
 
 from muster.base.ids import is_uuid
 
@@ -263,6 +265,24 @@ async def test_a_deleted_flavor_serves_its_servers_on_but_no_new_ones(bed, admin
     shown = (await member.get(f"/servers/{server_id}", v="2.47"))["server"]
     assert shown["flavor"]["original_name"] == "once"
     assert (await member.get(f"/servers/{server_id}"))["server"]["flavor"]["id"] == "once"
+
+
+async def test_nobody_asks_who_may_use_what_all_may(bed, admin, member):
+    """A server made alone pays for each query: none is about the members of a public flavor or image."""
+    request = await bed.server_body(flavorRef="1")
+    asked: list[str] = []
+
+    def note(_connection, _cursor, statement, *_rest) -> None:
+        asked.extend(re.findall(r"FROM (flavor_access|image_members)", statement))
+
+    engine = bed.database._reader.sync_engine
+    event.listen(engine, "before_cursor_execute", note)
+    await member.post("/servers", request, status=202)
+    assert asked == []
+    await made(admin, "ours", **{"os-flavor-access:is_public": False})
+    await member.post("/servers", request, status=202)
+    event.remove(engine, "before_cursor_execute", note)
+    assert asked == ["flavor_access"]
 
 
 async def test_only_admins_change_flavors(member):

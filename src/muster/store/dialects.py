@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 import msgspec
 from sqlalchemy import (
     BigInteger,
+    BindParameter,
     Boolean,
     ColumnElement,
     Dialect,
@@ -174,6 +175,11 @@ def among(column: ColumnElement[Any], values: Collection[Any]) -> ColumnElement[
     return _Among(column, bindparam(None, list(values), _values_of_column(column), unique=True))
 
 
+def among_bound(column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
+    """As `among`, of the list that is bound by this name when the statement is executed."""
+    return _Among(column, bindparam(name, type_=_values_of_column(column)))
+
+
 class Keyed:
     """A statement about the rows whose `column` has one of some keys, as `among`, but made once, for any keys: putting
     most statements together costs more than executing them. For those that a cloud executes all the time.
@@ -184,7 +190,7 @@ class Keyed:
 
     def __init__(self, column: ColumnElement[Any], statement: Callable[[ColumnElement[bool]], Executable]) -> None:
         self._of_one = statement(column == bindparam("key", type_=column.type))
-        self._of_many = statement(_Among(column, bindparam("keys", type_=_values_of_column(column))))
+        self._of_many = statement(among_bound(column, "keys"))
 
     def __call__(self, keys: Collection[Any], **values: Any) -> tuple[Any, dict[str, Any]]:
         if len(keys) == 1:
@@ -250,13 +256,13 @@ def given(connection: AsyncConnection, names: Mapping[str, type[Any]], rows: Seq
     return func.unnest(*arrays).table_valued(*names, name="given").render_derived()
 
 
-def finds(column: ColumnElement[str], pattern: str) -> ColumnElement[bool]:
+def finds(column: ColumnElement[str], pattern: str | BindParameter[str]) -> ColumnElement[bool]:
     """The text fits a pattern of LIKE (escape character \\), whatever the case of letters; on SQLite, of ASCII's.
 
     What `column.ilike(pattern)` says. For SQLite SQLAlchemy writes that with `lower` around both sides; LIKE does
     without there, and takes half as long.
     """
-    return _Finds(column, literal(pattern, Text()))
+    return _Finds(column, literal(pattern, Text()) if isinstance(pattern, str) else pattern)
 
 
 class _Finds(FunctionElement[bool]):

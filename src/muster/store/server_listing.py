@@ -5,19 +5,35 @@ those do who meet one condition, if that one has an index.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, String, and_, case, func, literal_column, not_, or_, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Integer,
+    Select,
+    String,
+    Text,
+    and_,
+    bindparam,
+    case,
+    func,
+    literal_column,
+    not_,
+    or_,
+    select,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.base.errors import NotFound
 from muster.domain.server_listing import ServerQuery, like
 from muster.domain.servers import Server
 from muster.store.addresses import addresses
-from muster.store.dialects import among, finds
+from muster.store.dialects import among, among_bound, finds
 from muster.store.hosts import hosts
 from muster.store.ports import ports
-from muster.store.servers import read_rows, server_tags, servers, with_details
+from muster.store.servers import WITH_HOST, read_rows, server_tags, servers, with_details
 from muster.store.tag_filters import tag_conditions
 
 # The columns by which servers can be filtered.
@@ -70,22 +86,67 @@ SORTS: Mapping[str, Any] = {
 _FEW = 1_000
 # SQLite's words for a row's number, which each index has, and for a column that no index shall be used for.
 _ROW = literal_column("servers.rowid", BigInteger)
-_PROJECT_BY_ROW = literal_column("+servers.project_id", String)
+_project_by_row = literal_column("+servers.project_id", String)
+
+
+# The conditions of most lists. What they bind has their name, so a statement of some of them is made once (`_listing`).
+_USUAL: Mapping[str, ColumnElement[bool]] = {
+    "rows": among_bound(_ROW, "rows"),
+    "project_id": servers.c.project_id == bindparam("project_id"),
+    "project_by_row": _project_by_row == bindparam("project_by_row"),
+    "changes_since": servers.c.updated_at >= bindparam("changes_since"),
+    "changes_before": servers.c.updated_at <= bindparam("changes_before"),
+    "name": finds(servers.c.name, bindparam("name", type_=Text())),
+    "there": servers.c.deleted_at.is_(None),
+    "gone": servers.c.deleted_at.is_not(None),
+}
+_CHANGED = select(_ROW).select_from(servers).where(_USUAL["changes_since"]).limit(_FEW + 1)
 
 
 async def read_page(connection: AsyncConnection, query: ServerQuery) -> list[Server]:
-    """A page of servers. Raises NotFound (`compute.marker`) for an unknown marker. One query, two with a marker, five
+    """A page of servers. Raises NotFound (`compute.marker`) for an unknown marker. One query, two with a marker, three
     more with `interfaces`; on SQLite up to two more for `changes_since` and a pattern of names."""
-    keys = [(SORTS[name], descending) for name, descending in query.sort]
+    few = await _few(connection, query) if connection.dialect.name == "sqlite" else None
+    names, values = _usual(query, few)
+    statement = _listing(names, query.sort)
+    conditions = _conditions(query)
+    if query.marker is not None:
+        conditions.append(await _after(connection, query, _keys(query.sort)))
+    if conditions:
+        statement = statement.where(*conditions)
+    found = await read_rows(connection, statement, {**values, "n_rows": query.limit})
+    return await with_details(connection, found) if query.interfaces else found
+
+
+def _usual(query: ServerQuery, few: Sequence[int] | None) -> tuple[tuple[str, ...], dict[str, object]]:
+    """Which of `_USUAL` a query asks for, and what is bound to them."""
+    patterns = like(query.patterns["name"]) if "name" in query.patterns else ()
+    wanted: dict[str, object] = {
+        "rows": few,
+        "project_id" if few is None else "project_by_row": query.project_id,
+        "changes_since": query.changes_since,
+        "changes_before": query.changes_before,
+        "name": patterns[0] if len(patterns) == 1 else None,
+    }
+    values = {name: value for name, value in wanted.items() if value is not None}
+    state = () if query.deleted is None else ("gone",) if query.deleted else ("there",)
+    return (*values, *state), values
+
+
+@lru_cache(maxsize=256)
+def _listing(names: tuple[str, ...], sort: tuple[tuple[str, bool], ...]) -> Select[Any]:
+    """`n_rows` servers at most, by these of `_USUAL`, in an order: made once for each kind of list."""
+    order = [column.desc() if descending else column.asc() for column, descending in _keys(sort)]
+    limit = bindparam("n_rows", type_=Integer())
+    return WITH_HOST.where(*(_USUAL[name] for name in names)).order_by(*order).limit(limit)
+
+
+def _keys(sort: Sequence[tuple[str, bool]]) -> list[tuple[Any, bool]]:
+    """The columns of an order; the id makes it total."""
+    keys = [(SORTS[name], descending) for name, descending in sort]
     if not any(column is servers.c.id for column, _ in keys):
         keys.append((servers.c.id, keys[0][1] if keys else True))
-    few = await _few(connection, query) if connection.dialect.name == "sqlite" else None
-    conditions = _conditions(query) if few is None else [among(_ROW, few), *_conditions(query, _PROJECT_BY_ROW)]
-    if query.marker is not None:
-        conditions.append(await _after(connection, query, keys))
-    order = [column.desc() if descending else column.asc() for column, descending in keys]
-    found = await read_rows(connection, conditions, order=order, limit=query.limit)
-    return await with_details(connection, found) if query.interfaces else found
+    return keys
 
 
 async def _few(connection: AsyncConnection, query: ServerQuery) -> Sequence[int] | None:
@@ -95,15 +156,15 @@ async def _few(connection: AsyncConnection, query: ServerQuery) -> Sequence[int]
     full: all servers of a project, where fewer are wanted. PostgreSQL knows, by its statistics. Each condition is one
     query of an index alone, which ends where too many are found.
     """
-    asked: list[list[ColumnElement[bool]]] = []
+    asked: list[tuple[Select[Any], dict[str, object]]] = []
     if query.changes_since is not None:
-        asked.append([servers.c.updated_at >= query.changes_since])
+        asked.append((_CHANGED, {"changes_since": query.changes_since}))
     if (name := query.patterns.get("name")) is not None:
         project = [] if query.project_id is None else [servers.c.project_id == query.project_id]
-        asked.append([*project, _finds(servers.c.name, name)])
-    for conditions in asked:
-        statement = select(_ROW).select_from(servers).where(*conditions).limit(_FEW + 1)
-        found = (await connection.execute(statement)).scalars().all()
+        named = select(_ROW).select_from(servers).where(*project, _finds(servers.c.name, name)).limit(_FEW + 1)
+        asked.append((named, {}))
+    for statement, values in asked:
+        found: Sequence[int] = (await connection.execute(statement, values)).scalars().all()
         if len(found) <= _FEW:
             return found
     return None
@@ -127,22 +188,17 @@ async def _after(
     return or_(*terms)
 
 
-def _conditions(query: ServerQuery, project: Any = servers.c.project_id) -> list[ColumnElement[bool]]:
+def _conditions(query: ServerQuery) -> list[ColumnElement[bool]]:
+    """Those that are not `_usual`."""
     conditions: list[ColumnElement[bool]] = []
-    if query.project_id is not None:
-        conditions.append(project == query.project_id)
-    if query.changes_since is not None:
-        conditions.append(servers.c.updated_at >= query.changes_since)
-    if query.changes_before is not None:
-        conditions.append(servers.c.updated_at <= query.changes_before)
-    if query.deleted is not None:
-        conditions.append(servers.c.deleted_at.is_not(None) if query.deleted else servers.c.deleted_at.is_(None))
     if query.vm_states:
         conditions.append(among(servers.c.vm_state, query.vm_states))
     if query.task_states:
         conditions.append(among(servers.c.task_state, query.task_states))
     conditions += [among(FILTERS[name], values) for name, values in query.filters.items()]
-    conditions += [_finds(FILTERS[name], text) for name, text in query.patterns.items()]
+    conditions += [
+        _finds(FILTERS[name], text) for name, text in query.patterns.items() if name != "name" or len(like(text)) != 1
+    ]
     for name, moment in query.moments.items():
         conditions += [FILTERS[name] >= moment, FILTERS[name] < moment + 1]
     conditions += [_has_address(text, version) for text, version in ((query.ip, 4), (query.ip6, 6)) if text is not None]

@@ -1,6 +1,6 @@
 """Servers: what was asked, what should be (power, nonces, generation), and what was last seen."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -24,8 +24,8 @@ from sqlalchemy import text as sql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.domain.servers import Fault, FlavorPicture, Interface, Server
-from muster.domain.specs import ImageSpec, InjectedFile, Power
-from muster.store.addresses import read_by_port
+from muster.domain.specs import FixedIp, ImageSpec, InjectedFile, Power
+from muster.store.addresses import addresses
 from muster.store.columns import counter, document, flag, identity_column, integer, moment, reference, text
 from muster.store.dialects import Keyed, among, chunks
 from muster.store.engine import metadata
@@ -117,7 +117,8 @@ IN_ORDER = (ports.c.device_position, ports.c.created_at, ports.c.id)
 ITS_PORT = and_(servers.c.id == ports.c.device_id, servers.c.project_id == ports.c.project_id)
 
 
-_WITH_HOST: Select[Any] = select(
+#: Servers with what their hosts tell of themselves: rows for `read_rows`.
+WITH_HOST: Select[Any] = select(
     servers,
     hosts.c.hostname.label("host_hostname"),
     hosts.c.availability_zone.label("host_zone"),
@@ -125,19 +126,24 @@ _WITH_HOST: Select[Any] = select(
     hosts.c.forced_down.label("host_forced_down"),
     hosts.c.last_seen_at.label("host_seen_at"),
 ).join(hosts, hosts.c.id == servers.c.host_id, isouter=True)
-_BY_IDS = Keyed(servers.c.id, _WITH_HOST.where)
+_BY_IDS = Keyed(servers.c.id, WITH_HOST.where)
 _BY_IDS_LOCKED = Keyed(
-    servers.c.id, lambda mine: _WITH_HOST.where(mine).order_by(servers.c.id).with_for_update(of=servers)
+    servers.c.id, lambda mine: WITH_HOST.where(mine).order_by(servers.c.id).with_for_update(of=servers)
 )
 _TAGS = Keyed(server_tags.c.server_id, lambda theirs: select(server_tags).where(theirs))
+# A row per address, and one of an interface without any.
 _INTERFACES = Keyed(
     ports.c.device_id,
     lambda theirs: (
-        select(ports.c.id, ports.c.device_id, ports.c.network_id, ports.c.mac_address, ports.c.status, networks.c.name)
+        select(
+            *(ports.c.id, ports.c.device_id, ports.c.network_id, ports.c.mac_address, ports.c.status, networks.c.name),
+            *(addresses.c.subnet_id, addresses.c.ip_address),
+        )
         .join(networks, networks.c.id == ports.c.network_id)
         .join(servers, ITS_PORT)
+        .join(addresses, addresses.c.port_id == ports.c.id, isouter=True)
         .where(theirs)
-        .order_by(*IN_ORDER)
+        .order_by(*IN_ORDER, addresses.c.address)
     ),
 )
 _GROUP_NAMES = Keyed(
@@ -198,7 +204,7 @@ async def lock(connection: AsyncConnection, server_ids: Collection[str]) -> None
 async def read_by_ids(
     connection: AsyncConnection, server_ids: Collection[str], *, interfaces: bool = False, lock: bool = False
 ) -> dict[str, Server]:
-    """These servers, deleted ones too; with `interfaces` also their ports. One to six queries per chunk.
+    """These servers, deleted ones too; with `interfaces` also their ports. One to four queries per chunk.
 
     `lock` keeps others from changing them before the transaction ends, in a fixed order.
     """
@@ -211,7 +217,7 @@ async def read_by_ids(
     return found
 
 
-_ENDING = _WITH_HOST.where(servers.c.deleted_at.is_(None), servers.c.power == Power.ABSENT.value)
+_ENDING = WITH_HOST.where(servers.c.deleted_at.is_(None), servers.c.power == Power.ABSENT.value)
 _ENDING_NOWHERE = _ENDING.where(servers.c.host_id.is_(None))
 _ENDING_WHERE_HOSTS_ARE_DOWN = _ENDING.where(
     servers.c.host_id.in_(
@@ -235,38 +241,38 @@ async def read_of_hosts(connection: AsyncConnection, host_ids: Collection[str]) 
     found: list[Server] = []
     for part in chunks(sorted(host_ids)):
         where = among(servers.c.host_id, part) & servers.c.deleted_at.is_(None)
-        found += [_server(row) for row in await connection.execute(_WITH_HOST.where(where))]
+        found += [_server(row) for row in await connection.execute(WITH_HOST.where(where))]
     return found
 
 
-async def read_rows(
-    connection: AsyncConnection, conditions: Sequence[Any], *, order: Sequence[Any], limit: int
-) -> list[Server]:
-    """Servers by conditions of the caller's, without tags and interfaces. One query."""
-    statement = _WITH_HOST.where(*conditions).order_by(*order).limit(limit)
-    return [_server(row) for row in await connection.execute(statement)]
+async def read_rows(connection: AsyncConnection, statement: Select[Any], values: Mapping[str, object]) -> list[Server]:
+    """The servers of a statement made of WITH_HOST, with what it binds, without tags and interfaces. One query."""
+    return [_server(row) for row in await connection.execute(statement, values)]
 
 
 async def with_details(connection: AsyncConnection, found: Sequence[Server]) -> list[Server]:
-    """The servers with their tags and interfaces. Four queries per chunk."""
+    """The servers with their tags and interfaces. Three queries per chunk."""
     ids = [server.id for server in found]
     tags: dict[str, list[str]] = {}
     interfaces: dict[str, list[Interface]] = {}
     for part in chunks(ids):
         for row in await connection.execute(*_TAGS(part)):
             tags.setdefault(row.server_id, []).append(row.tag)
-        rows = (await connection.execute(*_INTERFACES(part))).all()
-        port_ids = [row.id for row in rows]
-        fixed = await read_by_port(connection, port_ids)
-        names = await _group_names(connection, port_ids)
-        for row in rows:
+        rows, fixed = dict[str, Any](), dict[str, list[FixedIp]]()
+        for row in await connection.execute(*_INTERFACES(part)):
+            mine = fixed.setdefault(row.id, [])
+            if row.subnet_id is not None:
+                mine.append(FixedIp(row.subnet_id, row.ip_address))
+            rows[row.id] = row
+        names = await _group_names(connection, list(rows))
+        for row in rows.values():
             interface = Interface(
                 port_id=row.id,
                 network_id=row.network_id,
                 network_name=row.name,
                 mac_address=row.mac_address,
                 status=row.status,
-                fixed_ips=fixed.get(row.id, ()),
+                fixed_ips=tuple(fixed[row.id]),
                 security_group_names=tuple(names.get(row.id, ())),
             )
             interfaces.setdefault(row.device_id, []).append(interface)

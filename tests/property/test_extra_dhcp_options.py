@@ -17,6 +17,7 @@ NAMES = ["router", "mtu", "tftp-server", "domain-search", "static-route", "class
 NAMES += ["server-ip-address", "dns-server", "bootfile-url", "sntp-server", "vendor-class", "249"]
 VALUES = ["", "1", "70000", "10.0.0.1", "10.0.0.1,10.0.0.2", "10.0.0.0/8,10.0.0.1", "aa:bb", "2001:db8::1", "a.b,c.d"]
 VALUES += ["pxelinux.0", "a,b", "a # b", '"', "\\", "\n", "1h", "infinite", "0x10", "[::1]", "10.0.0.1/33", "a" * 256]
+VALUES += ["http://10.0.0.1/wpad.dat", "/boot/10.0.0.1/24,10.0.0.1", "f/129", "a,10.0.0.1/33", "/", "fe80::1/200", " "]
 
 names = st.sampled_from(NAMES) | st.integers(0, 300).map(str) | st.text(max_size=12)
 values = st.sampled_from(VALUES) | st.text(st.characters(max_codepoint=255), max_size=40) | st.ip_addresses().map(str)

@@ -21,7 +21,9 @@ OPTIONS = (
     DhcpOption("server-ip-address", "10.80.0.77"),
     DhcpOption("tftp-server-address", "10.80.0.9,10.80.0.10"),
     DhcpOption("dns-server", "9.9.9.9"),
-    DhcpOption("router", ""),
+    DhcpOption("210", "/boot/10.0.0.1/24,10.0.0.1"),  # RFC 5071
+    DhcpOption("252", "http://10.80.0.9/wpad.dat"),
+    DhcpOption("router", " "),
     # None of these can be given; each of them in dnsmasq's configuration would keep it from starting, or worse.
     DhcpOption("no-such-option", "x"),
     DhcpOption("mtu", "many"),
@@ -46,8 +48,8 @@ async def plumb(plumbing: LinuxPlumbing, net: NetworkSpec, ports: list[PortSpec]
 def told(guest: Guest) -> dict[Any, Any]:
     lease = guest.dhcp()
     assert lease is not None
-    texts = {key: lease[key].rstrip(b"\0") for key in (66, 67) if key in lease}  # dnsmasq ends them as C does
-    keys: tuple[Any, ...] = (3, 6, 66, 67, 150, "next")
+    texts = {key: lease[key].rstrip(b"\0") for key in (66, 67, 210, 252) if key in lease}  # dnsmasq ends them as C does
+    keys: tuple[Any, ...] = (3, 6, 66, 67, 150, 210, 252, "next")
     return {key: texts.get(key, lease.get(key)) for key in keys}
 
 
@@ -62,6 +64,8 @@ def test_options_reach_their_port_alone_and_go_with_it(lab: Lab) -> None:
         66: None,
         67: None,
         150: None,
+        210: None,
+        252: None,
     }
     own: dict[Any, Any] = {
         3: None,
@@ -69,6 +73,8 @@ def test_options_reach_their_port_alone_and_go_with_it(lab: Lab) -> None:
         66: b"10.80.0.9",
         67: b"pxelinux.0, # with a comma",
         150: socket.inet_aton("10.80.0.9") + socket.inet_aton("10.80.0.10"),
+        210: b"/boot/10.0.0.1/24,10.0.0.1",
+        252: b"http://10.80.0.9/wpad.dat",
         "next": "10.80.0.77",
     }
     assert told(one) == own

@@ -120,7 +120,7 @@ def _line(option: DhcpOption, tag: str) -> str | None:
         if option.name == _SERVER and option.ip_version == 4:
             return f"{prefix}option:{_SERVER},{_addresses(option.value, 4)}"
         number, kind = _number_and_kind(option)
-        if not option.value:
+        if not option.value.strip():
             return f"{prefix}{number}" if option.ip_version == 4 and number in _MAY_BE_EMPTY else None
         where = "option6:" if option.ip_version == 6 else ""
         return f"{prefix}{where}{number},{_value(kind, option.value, option.ip_version)}"
@@ -156,14 +156,17 @@ def _value(kind: _Kind, text: str, version: int) -> str:
 
 
 def _anything(text: str) -> str:
-    """Of a site's own option: bytes in hexadecimal, addresses, a number, or text."""
+    """Of a site's own option: bytes in hexadecimal, addresses, a number, or text, such as a path or a URL.
+
+    What dnsmasq makes of it depends on its characters, quotes or not; a letter, or a slash in front, makes it text.
+    """
     if _HEX.fullmatch(text) and len(text) <= 3 * _MOST_BYTES:
         return text
     if text.isascii() and text.isdigit():
         return _number(text, _Kind.LONG.value)
     if text[:1].isdigit():
         return _addresses(text, 4)
-    if text[:1].isalpha() and "/" not in text:
+    if text[:1].isalpha() or text.startswith("/"):
         return _quoted(text)
     raise Invalid(f"{text!r} is neither bytes, addresses, a number nor text")
 

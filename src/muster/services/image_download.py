@@ -18,7 +18,7 @@ from muster.domain.images import Image
 from muster.services.image_incoming import Incoming
 from muster.services.image_tickets import ImageTickets
 
-#: Downloads of a process at a time: each has a thread.
+#: Downloads of a process at a time, which `ImageHolder` sees to: each has a thread.
 AT_ONCE = 4
 SILENCE_S = 10.0
 ANSWER_WITHIN_S = 3.0
@@ -40,8 +40,9 @@ class HolderDownloads:
         self._tickets = tickets
         self._holder = holder
         self._silence_s = silence_s
-        # Not the threads in which files are read for clients: those must not wait for a machine that is silent.
-        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="image-download")
+        # Not the threads in which files are read for clients: those must not wait for a machine that is silent. One
+        # more than there are downloads, which take long: who is at a URL is asked meanwhile.
+        self._threads = ThreadPoolExecutor(AT_ONCE + 1, thread_name_prefix="image-download")
         self._servers: dict[str, ImageServer] = {}
 
     async def fetch(self, url: str, image: Image, incoming: Incoming) -> None:

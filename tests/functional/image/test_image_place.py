@@ -1,5 +1,6 @@
 """A machine asks the URL under which it has images who is there: itself, another, nobody, or none of the cluster."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import cast
@@ -14,9 +15,11 @@ from muster.api.http.responses import Response
 from muster.api.image.host_images import application
 from muster.base.clock import system_clock
 from muster.base.errors import Invalid, NotFound, Transient
+from muster.domain.images import Image
 from muster.services.cluster_secret import ClusterSecret
-from muster.services.image_download import HolderDownloads
+from muster.services.image_download import AT_ONCE, MACHINE, HolderDownloads
 from muster.services.image_files import Reader
+from muster.services.image_incoming import Incoming
 from muster.services.image_place import Place, PlaceWatch
 from muster.services.image_tickets import ImageTickets
 from muster.services.images import ImageService
@@ -122,6 +125,43 @@ async def test_where_nobody_answers_all_stays_as_it_was() -> None:
         there.application = earlier_version
         await watch.look()
         assert watch.is_wrong
+
+
+class Nowhere:
+    """Takes what arrives."""
+
+    def tell(self) -> int:
+        return 0
+
+    def put(self, data: bytes) -> None: ...
+
+    def restart(self) -> None: ...
+
+
+async def test_who_is_there_is_asked_also_while_images_are_on_their_way() -> None:
+    """They may take minutes: here until somebody asks who is there, or they are given up."""
+    asked = asyncio.Event()
+
+    async with watched() as (watch, there, url):
+        machine = a_machine(a_place(url, "control-2"))
+
+        async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["path"].endswith(f"/{MACHINE}"):
+                asked.set()
+            else:
+                await asked.wait()
+            await machine(scope, receive, send)
+
+        there.application = slow
+        downloads, image = watch._downloads, Image(id="3f1c0f3e-0000-4000-8000-000000000001", owner=None, size=1)
+        fetches = [
+            asyncio.create_task(downloads.fetch(url, image, cast("Incoming", Nowhere()))) for _ in range(AT_ONCE)
+        ]
+        await asyncio.sleep(0)
+        await watch.look()
+        assert watch.is_wrong
+        for outcome in await asyncio.gather(*fetches, return_exceptions=True):
+            assert isinstance(outcome, NotFound), "given up before anybody asked who is there"
 
 
 async def test_who_has_no_ticket_is_not_told() -> None:

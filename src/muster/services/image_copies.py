@@ -31,10 +31,11 @@ class ImageCopies:
     async def look(self) -> None:
         """Write down which files are lost and which are there; fetch what too few machines have.
 
-        Nothing when another worker of the machine is at it, or its URL leads elsewhere. Costs a listing of the folder
-        and three queries, and what is done. What goes wrong with an image is told in the log, and tried again the next
-        time. Raises Transient.
+        Nothing when another worker of the machine is at it, or its URL leads elsewhere, which is asked first. Costs
+        that, a listing of the folder and three queries, and what is done. What goes wrong with an image is told in the
+        log, and tried again the next time. Raises Transient.
         """
+        await self._holder.watch.look()
         if self._holder.watch.is_wrong:
             return
         with self._files.copying() as mine:

@@ -62,7 +62,7 @@ class ImageHolder:
         return await self._files.open(image_id)
 
     async def received(self, connection: Connection, image_id: str) -> None:
-        """In the transaction that makes an upload active: this machine has its file. Raises Transient (see `watch`)."""
+        """In a transaction that holds the image: this machine has its file. Raises Transient (see `watch`)."""
         self.watch.require()
         await store.insert(connection, image_id, self.url)
 
@@ -87,7 +87,12 @@ class ImageHolder:
                 await asyncio.shield(incoming.discard())
 
     async def forget(self, image_ids: Collection[str]) -> None:
-        """Of these images there is no file here, if that is still so: a disk was lost, or is not mounted."""
+        """Of these images there is no file here, if that is still so: a disk was lost, or is not mounted.
+
+        Raises Transient when what was written down is another machine's (see `watch`), which is asked first.
+        """
+        await self.watch.look()
+        self.watch.require()
         async with self._database.write() as connection:
             found = await image_store.read(connection, image_ids, lock=True)
             lost = [image_id for image_id in found if not await self._files.exists(image_id)]
@@ -169,7 +174,7 @@ class ImageHolder:
                 now = (await image_store.read(connection, [image.id], lock=True)).get(image.id)
                 if not has_same_content(now, image) or not await self._files.is_still(image.id, reader):
                     return False
-                await store.insert(connection, image.id, self.url)
+                await self.received(connection, image.id)
         finally:
             reader.close()
         IMAGE_COPIES.labels("found").inc()
@@ -216,7 +221,7 @@ class ImageHolder:
             if not has_same_content(now, image):
                 raise missing(image.id)
             await to_its_end(incoming.publish())
-            await store.insert(connection, image.id, self.url)
+            await self.received(connection, image.id)
         await incoming.close()
 
 

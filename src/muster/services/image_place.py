@@ -1,9 +1,10 @@
 """Where this machine has images of its own, and whether the URL under which others know it leads here.
 
-A settings file that was copied, or a load balancer's address, makes two machines one holder: each would remove what the
-other wrote down of its files, and an upload at one would be looked for at the other. So each asks its own URL who is
-there. Invariant: while another machine answers, this one gives out no image, takes none in, writes nothing down of any
-and is not ready; the machine to which the URL does lead notices nothing. Where nobody answers nothing is known, and all
+A settings file that was copied, or a load balancer's address, makes two machines one holder: each would remove what
+the other wrote down of its files, and an upload at one would be looked for at the other. So each asks its own URL who
+is there: regularly, and before it removes what was written down (a process that has just begun knows nothing).
+Invariant: while another machine answers, this one gives out no image, takes none in, writes nothing down of any and
+is not ready; the machine to which the URL does lead notices nothing. Where nobody answers nothing is known, and all
 stays as it was: most likely this machine does not serve yet, or the other is off.
 """
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from muster.base.clock import Clock
-from muster.base.errors import Conflict, Invalid, MusterError, NotFound, TooLarge
+from muster.base.errors import Conflict, Invalid, MusterError, NotFound, TooLarge, Transient
 from muster.base.log import get_logger
 from muster.base.tasks import to_its_end
 from muster.domain.context import Context
@@ -142,7 +142,7 @@ class ImageUploads:
             )
         )
         if image.status in WITH_CONTENT and self._holder is not None:
-            await self._holder.obtain(image_id, own=path)
+            await self._obtain(self._holder, image_id, path)
         if image.status is not Status.QUEUED:
             return image
         try:
@@ -150,6 +150,14 @@ class ImageUploads:
         except Conflict:  # another process registers the same file
             async with self._database.read() as connection:
                 return await read_seen(connection, image_id, _OPERATOR)
+
+    async def _obtain(self, holder: ImageHolder, image_id: str, own: Path) -> None:
+        """Not where others would not find it. That is told in the log, and mended without this process's start."""
+        try:
+            await holder.obtain(image_id, own=own)
+        except Transient:
+            if not holder.watch.is_wrong:
+                raise
 
     async def _check_startable(self, context: Context, image_id: str, declared_size: int | None) -> None:
         async with self._database.read() as connection:

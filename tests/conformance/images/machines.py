@@ -64,12 +64,12 @@ class _Asked:
 class Machine:
     """A control machine: one worker of it. Without a `name` it shares its folder, and says nothing of files."""
 
-    def __init__(self, database: Database, folder: Path, url: str, name: str, host: str) -> None:
+    def __init__(self, database: Database, folder: Path, url: str, name: str, host: str, settings: str) -> None:
         self.database, self.folder, self.url, self.name = database, folder, url, name
         self.order = Order()
         self.files = ImageFiles(folder)
         downloads = HolderDownloads(TICKETS, name, silence_s=20.0)
-        place = Place(url=name, machine=host, folder=str(folder))
+        place = Place(url=name, machine=host, folder=settings)
         self.holder = ImageHolder(place, database, self.files, downloads, self.order)
         self.services = assemble(database, system_clock, self.files, ImageSettings(), self.holder if name else None)
         self.copies = ImageCopies(database, self.files, self.holder, COPIES, self.order)
@@ -127,14 +127,22 @@ class Machines:
         self._stack = stack
 
     async def start(
-        self, folder: str, *, name: str | None = None, behind: Way | None = None, host: str = "control"
+        self,
+        folder: str,
+        *,
+        name: str | None = None,
+        behind: Way | None = None,
+        host: str = "control",
+        settings: str | None = None,
     ) -> Machine:
-        """One with this folder. `name` in place of its URL, empty for one that has none; `behind` a way to it."""
+        """One with this folder of images. `name` in place of its URL, empty for one that has none; `behind` a way to
+        it; `settings` its own folder, by which it is known beside its `host`: by default, that of its images."""
         asked = _Asked()
         url = await self._stack.enter_async_context(serving(asked))
         if behind is not None:
             name = await self._stack.enter_async_context(behind(url))
-        made = Machine(self.database, self._folder / folder, url, url if name is None else name, host)
+        name = url if name is None else name
+        made = Machine(self.database, self._folder / folder, url, name, host, folder if settings is None else settings)
         made.asked, asked.application = asked.paths, made.application
         self._stack.push_async_callback(made.holder.close)
         return made

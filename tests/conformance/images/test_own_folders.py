@@ -206,7 +206,7 @@ async def test_a_rolling_change_from_a_shared_folder(machines: Machines) -> None
             assert (await a.by_user(image_id)).content == CONTENT[index:]
             assert await machines.holders(image_id) == {a.name}
     images.append((await upload).id)
-    b = await machines.start("shared")
+    b = await machines.start("shared", settings="b")
     async with uploading(b, more := await queued(b)):  # and by one that knows its own
         for one in (first, a, b):
             await one.services.uploads.sweep()
@@ -217,7 +217,7 @@ async def test_a_rolling_change_from_a_shared_folder(machines: Machines) -> None
         await one.copies.look()
     for image_id in images:
         assert await machines.holders(image_id) == {a.name, b.name}
-    b = await machines.start("own", name=b.name)  # the folder is b's alone now, and empty
+    b = await machines.start("own", name=b.name, settings="b")  # the folder is b's alone now, and empty
     await b.copies.look()
     assert b.kept() == sorted(images)
     for image_id in images:

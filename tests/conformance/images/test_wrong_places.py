@@ -1,6 +1,7 @@
 """Two machines with one `serve.image_url`: the one to which it does not lead harms nothing, and says what is wrong."""
 
 import os
+from pathlib import Path
 
 import httpx
 import pytest
@@ -50,6 +51,30 @@ async def test_a_machine_with_the_url_of_another_leaves_its_images_alone_and_tak
     assert await readiness(mended) == (200, None)
     assert (await mended.by_user(image_id)).content == CONTENT
     assert await machines.holders(image_id) == {right.name, mended.name}
+
+
+async def test_a_machine_that_has_just_begun_removes_nothing_of_the_others_either(
+    machines: Machines, tmp_path: Path
+) -> None:
+    """A process knows nothing of its URL at first, and looks after images and gives them out from then on."""
+    right = await machines.start("a", host="control-1")
+    image_id = await right.uploaded(CONTENT)
+    path = tmp_path / "guest.raw"
+    path.write_bytes(b"guest" * 200)
+    guest = await right.services.uploads.register_file(path, name="guest", disk_format="raw")
+
+    async def begun() -> Machine:
+        return await machines.start("b", name=right.name, host="control-2")
+
+    await (await begun()).copies.look()
+    assert (await (await begun()).by_user(image_id)).status_code == 503
+    assert await (await begun()).services.uploads.register_file(path, name="guest", disk_format="raw") == guest
+    (tmp_path / "b").mkdir(exist_ok=True)
+    (tmp_path / "b" / image_id).write_bytes(CONTENT)
+    await (await begun()).copies.look()
+    for one in (image_id, guest.id):
+        assert await machines.holders(one) == {right.name}
+    assert right.fetches(image_id) == 0
 
 
 async def test_workers_of_one_machine_are_no_others(machines: Machines) -> None:

@@ -22,6 +22,8 @@ _AT_A_TIME = 32
 # When the process or the machine has no more files to open: how long until it is tried again.
 _AGAIN_S = 1.0
 _USED_UP = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+# More than the kernel keeps of those that nobody has accepted.
+_LONGEST_QUEUE = 65_536
 
 
 class Intake:
@@ -43,9 +45,16 @@ class Intake:
         self._go_on()
 
     def close(self) -> None:
-        """Accept nothing more; the sockets are their owner's to close."""
+        """Accept what waits, full or not: there may be nobody else to take it. Then nothing more.
+
+        The sockets are their owner's to close.
+        """
         self._stop()
-        self._listeners.clear()
+        listeners, self._listeners = self._listeners, {}
+        for listener, protocol in listeners.items():
+            for _ in range(_LONGEST_QUEUE):
+                if not self._accept_one(listener, protocol):
+                    break
 
     def begin(self, connection: asyncio.Protocol) -> None:
         """It has been accepted, or asks something."""
@@ -74,7 +83,7 @@ class Intake:
 
     def _go_on(self) -> None:
         for listener in self._listeners:
-            self._loop.add_reader(listener.fileno(), self._take, listener)
+            self._loop.add_reader(listener.fileno(), self._accept_some, listener)
 
     def _stop(self) -> None:
         for listener in self._listeners:
@@ -83,22 +92,26 @@ class Intake:
             self._again.cancel()
             self._again = None
 
-    def _take(self, listener: socket.socket) -> None:
+    def _accept_some(self, listener: socket.socket) -> None:
         for _ in range(_AT_A_TIME):
-            if self._is_full:
+            if self._is_full or not self._accept_one(listener, self._listeners[listener]):
                 return
-            try:
-                accepted, _ = listener.accept()
-            except (BlockingIOError, InterruptedError):
-                return
-            except OSError as error:
-                if error.errno in _USED_UP:
-                    log.error("no connection can be accepted", action="accept.delayed", error=error.strerror)
-                    self._stop()
-                    self._again = self._loop.call_later(_AGAIN_S, self._go_on)
-                    return
-                continue  # it was gone again
-            self._connect(accepted, self._listeners[listener]())
+
+    def _accept_one(self, listener: socket.socket, protocol: Callable[[], asyncio.Protocol]) -> bool:
+        """Whether there may be more."""
+        try:
+            accepted, _ = listener.accept()
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError as error:
+            if error.errno not in _USED_UP:
+                return True  # it was gone again
+            log.error("no connection can be accepted", action="accept.delayed", error=error.strerror)
+            self._stop()
+            self._again = self._loop.call_later(_AGAIN_S, self._go_on)
+            return False
+        self._connect(accepted, protocol())
+        return True
 
     def _connect(self, accepted: socket.socket, protocol: asyncio.Protocol) -> None:
         accepted.setblocking(False)

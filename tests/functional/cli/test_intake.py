@@ -81,6 +81,34 @@ async def test_silent_clients_shut_nobody_out(monkeypatch: pytest.MonkeyPatch) -
                 one.close()
 
 
+async def test_a_full_worker_that_is_to_end_answers_all_who_have_connected() -> None:
+    asked, told, leaving = 0, asyncio.Event(), asyncio.Event()
+
+    async def application(_scope: Scope, _receive: Receive, send: Send) -> None:
+        nonlocal asked
+        asked += 1
+        await told.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def serve(listener: socket.socket) -> None:
+        async with listening(application, listener, drain_s=HANG_S, at_once=AT_ONCE):
+            await leaving.wait()
+
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as listener:
+        clients = [await _asking(listener.getsockname()) for _ in range(3 * AT_ONCE)]
+        async with asyncio.timeout(HANG_S), asyncio.TaskGroup() as group:
+            group.create_task(serve(listener))
+            while asked < AT_ONCE:
+                await asyncio.sleep(0.01)
+            leaving.set()
+            told.set()
+            answers = await asyncio.gather(*(_answer(reader) for reader, _ in clients))
+    assert answers == ["HTTP/1.1 200 OK"] * len(clients)
+    for _, writer in clients:
+        writer.close()
+
+
 async def _worker(listener: socket.socket) -> Process:
     number = listener.fileno()
     arguments = (sys.executable, "-c", WORKER, str(number), str(AT_ONCE))

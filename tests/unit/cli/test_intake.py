@@ -105,11 +105,13 @@ async def test_who_is_slow_is_not_counted(worker: Worker, monkeypatch: pytest.Mo
             await worker.turns()
 
 
-async def test_it_accepts_nothing_more_once_it_is_closed(worker: Worker) -> None:
+async def test_at_its_end_it_accepts_what_has_connected_and_nothing_more(worker: Worker) -> None:
     await worker.begin()
     worker.intake.close()
-    await worker.answer(0, 1, 2, 3)
-    assert len(worker.accepted) == AT_ONCE
+    assert len(worker.accepted) == CLIENTS
+    with socket.create_connection(worker.listener.getsockname()):
+        await worker.answer(*range(CLIENTS))
+    assert len(worker.accepted) == CLIENTS
 
 
 async def test_a_connection_that_was_gone_again_is_passed_over(worker: Worker) -> None:

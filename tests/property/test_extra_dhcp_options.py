@@ -14,6 +14,7 @@ from muster.host.network.dhcp_options import left_out, option_lines
 pytestmark = pytest.mark.skipif(shutil.which("dnsmasq") is None, reason="dnsmasq is not installed")
 
 NAMES = ["router", "mtu", "tftp-server", "domain-search", "static-route", "classless-static-route", "time-offset", "T1"]
+NAMES += ["sip-server", "sip-server-domain", "nis-domain", "information-refresh-time", "ipv6-only", "tzdb-timezone"]
 NAMES += ["server-ip-address", "dns-server", "bootfile-url", "sntp-server", "vendor-class", "249"]
 VALUES = ["", "1", "70000", "10.0.0.1", "10.0.0.1,10.0.0.2", "10.0.0.0/8,10.0.0.1", "aa:bb", "2001:db8::1", "a.b,c.d"]
 VALUES += ["pxelinux.0", "a,b", "a # b", '"', "\\", "\n", "1h", "infinite", "0x10", "[::1]", "10.0.0.1/33", "a" * 256]

@@ -399,7 +399,7 @@ def _bootp(
         + b"\x63\x82\x53\x63"
         + bytes((53, 1, kind))
         + options
-        + bytes((55, 13, 1, 3, 6, 12, 15, 26, 51, 66, 67, 121, 150, 210, 252))
+        + bytes((55, 16, 1, 3, 6, 12, 15, 26, 51, 66, 67, 101, 108, 120, 121, 150, 210, 252))
         + b"\xff"
     )
 
@@ -525,7 +525,7 @@ def _dora6(mac: bytes, timeout_s: float) -> dict[Any, Any] | None:
         scope = socket.if_nametoindex("eth0")
         duid = b"\x00\x03\x00\x01" + mac
         ia = b"\x00\x03\x00\x0c" + mac[2:] + bytes(8)
-        wanted = struct.pack("!HHHH", 6, 4, 23, 59)
+        wanted = struct.pack("!HHHHH", 6, 6, 23, 42, 59)
         kind, server = 1, b""
         while time.monotonic() < until:
             number = os.urandom(3)

@@ -23,6 +23,9 @@ OPTIONS = (
     DhcpOption("dns-server", "9.9.9.9"),
     DhcpOption("210", "/boot/10.0.0.1/24,10.0.0.1"),  # RFC 5071
     DhcpOption("252", "http://10.80.0.9/wpad.dat"),
+    DhcpOption("tzdb-timezone", "Europe/Berlin"),
+    DhcpOption("ipv6-only", "1800"),
+    DhcpOption("sip-server", "10.80.0.9"),
     DhcpOption("router", " "),
     # None of these can be given; each of them in dnsmasq's configuration would keep it from starting, or worse.
     DhcpOption("no-such-option", "x"),
@@ -48,8 +51,10 @@ async def plumb(plumbing: LinuxPlumbing, net: NetworkSpec, ports: list[PortSpec]
 def told(guest: Guest) -> dict[Any, Any]:
     lease = guest.dhcp()
     assert lease is not None
-    texts = {key: lease[key].rstrip(b"\0") for key in (66, 67, 210, 252) if key in lease}  # dnsmasq ends them as C does
-    keys: tuple[Any, ...] = (3, 6, 66, 67, 150, 210, 252, "next")
+    texts = {
+        key: lease[key].rstrip(b"\0") for key in (66, 67, 101, 210, 252) if key in lease
+    }  # dnsmasq ends them as C does
+    keys: tuple[Any, ...] = (3, 6, 66, 67, 101, 108, 120, 150, 210, 252, "next")
     return {key: texts.get(key, lease.get(key)) for key in keys}
 
 
@@ -59,19 +64,18 @@ def test_options_reach_their_port_alone_and_go_with_it(lab: Lab) -> None:
     one, other = (lab.guest(spec) for spec in ports)
     lab.run(lambda plumbing: plumb(plumbing, net, ports))
     subnets: dict[Any, Any] = {
+        **dict.fromkeys((66, 67, 101, 108, 120, 150, 210, 252)),
         3: socket.inet_aton("10.80.0.1"),
         6: socket.inet_aton("8.8.8.8"),
-        66: None,
-        67: None,
-        150: None,
-        210: None,
-        252: None,
     }
     own: dict[Any, Any] = {
         3: None,
         6: socket.inet_aton("9.9.9.9"),
         66: b"10.80.0.9",
         67: b"pxelinux.0, # with a comma",
+        101: b"Europe/Berlin",
+        108: (1_800).to_bytes(4, "big"),
+        120: b"\x01" + socket.inet_aton("10.80.0.9"),  # RFC 3361: not names but addresses
         150: socket.inet_aton("10.80.0.9") + socket.inet_aton("10.80.0.10"),
         210: b"/boot/10.0.0.1/24,10.0.0.1",
         252: b"http://10.80.0.9/wpad.dat",
@@ -123,7 +127,11 @@ def test_options_of_dhcpv6(lab: Lab) -> None:
         1, "2001:db8::/64", "2001:db8::2", ipv6_address_mode="dhcpv6-stateful", ipv6_ra_mode="dhcpv6-stateful"
     )
     fixed = [(FixedIp(net.subnets[0].id, f"2001:db8::{number}"),) for number in (11, 12)]
-    options = (DhcpOption("dns-server", "2001:db8::53", 6), DhcpOption("bootfile-url", "tftp://[2001:db8::1]/x", 6))
+    options = (
+        DhcpOption("dns-server", "2001:db8::53", 6),
+        DhcpOption("bootfile-url", "tftp://[2001:db8::1]/x", 6),
+        DhcpOption("tzdb-timezone", "Europe/Berlin", 6),
+    )
     ports = [port(net, 11, fixed_ips=fixed[0], dhcp_options=options), port(net, 12, fixed_ips=fixed[1])]
     one, other = (lab.guest(spec) for spec in ports)
     lab.run(lambda plumbing: plumb(plumbing, net, ports))
@@ -132,4 +140,5 @@ def test_options_of_dhcpv6(lab: Lab) -> None:
     assert plain is not None
     assert (answer["ip"], answer.get(23)) == ("2001:db8::11", socket.inet_pton(socket.AF_INET6, "2001:db8::53"))
     assert answer.get(59) == b"tftp://[2001:db8::1]/x"
-    assert (plain.get(23), plain.get(59)) == (None, None)
+    assert answer.get(42) == b"Europe/Berlin"
+    assert (plain.get(23), plain.get(42), plain.get(59)) == (None, None, None)

@@ -3,7 +3,7 @@
 Invariant: dnsmasq takes every line. One that it refused would keep it from starting, and the whole network from DHCP,
 so an option whose name is not known, or whose value does not fit its kind, is left out.
 Names, numbers and kinds are those of `dnsmasq --help dhcp` and `--help dhcp6`, which Neutron's users know (RFC 2132,
-3397, 3442, 5859, 5970).
+3397, 3442, 5859, 5970); not what server and client agree on by themselves, such as the netmask and a client's identity.
 """
 
 import re
@@ -68,6 +68,7 @@ _OPTIONS4: dict[str, tuple[int, _Kind]] = {
     "netbios-ns": (44, _A),
     "netbios-dd": (45, _A),
     "netbios-nodetype": (46, _Kind.BYTE),
+    "netbios-scope": (47, _T),
     "x-windows-fs": (48, _A),
     "x-windows-dm": (49, _A),
     "T1": (58, _Kind.LONG),
@@ -83,15 +84,28 @@ _OPTIONS4: dict[str, tuple[int, _Kind]] = {
     "nntp-server": (71, _A),
     "irc-server": (74, _A),
     "user-class": (77, _T),
+    "posix-timezone": (100, _T),
+    "tzdb-timezone": (101, _T),
+    "ipv6-only": (108, _Kind.LONG),
     "domain-search": (119, _N),
+    "sip-server": (120, _A),
     "classless-static-route": (121, _Kind.ROUTES),
     "tftp-server-address": (150, _A),
     "249": (249, _Kind.ROUTES),  # Microsoft's number for the same
 }
 _OPTIONS6: dict[str, tuple[int, _Kind]] = {
+    "sip-server-domain": (21, _N),
+    "sip-server": (22, _A),
     "dns-server": (23, _A),
     "domain-search": (24, _N),
+    "nis-server": (27, _A),
+    "nis+-server": (28, _A),
+    "nis-domain": (29, _N),
+    "nis+-domain": (30, _N),
     "sntp-server": (31, _A),
+    "information-refresh-time": (32, _Kind.LONG),
+    "posix-timezone": (41, _T),
+    "tzdb-timezone": (42, _T),
     "bootfile-url": (59, _T),
 }
 _BY_NUMBER = {4: dict(_OPTIONS4.values()), 6: dict(_OPTIONS6.values())}

@@ -59,8 +59,8 @@ class MemoryReader:
         stalled = _stalled(self._proc / "pressure" / "memory")
         for folder, names in self._groups():
             stalled = max(stalled, _stalled(folder / "memory.pressure"))
-            found = _group(folder, names)
-            if found is not None and found[0] < whole:
+            found = _group(folder, names, below_mib=whole)
+            if found is not None:
                 total, available = min(total, found[0]), min(available, found[1])
         return Memory(total_mib=total, available_mib=max(0, available), stalled=stalled)
 
@@ -97,11 +97,11 @@ def _is_mount(fields: list[str], *, is_v2: bool) -> bool:
     return kind == "cgroup2" if is_v2 else kind == "cgroup" and "memory" in options
 
 
-def _group(folder: Path, names: _Group) -> tuple[int, int] | None:
-    """A group's limit and what is left of it, in MiB; None without a limit."""
+def _group(folder: Path, names: _Group, *, below_mib: int) -> tuple[int, int] | None:
+    """A group's limit and what is left of it, in MiB; None without a limit below that."""
     try:
         limit = (folder / names.limit).read_text().strip()
-        if limit == "max":
+        if limit == "max" or int(limit) // MIB >= below_mib:
             return None
         used = int((folder / names.usage).read_text())
         cache = _values((folder / "memory.stat").read_text()).get(names.reclaimable, 0)

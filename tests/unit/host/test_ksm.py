@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
+from muster.host import ksm_keeper
 from muster.host.ksm import Knobs, KsmFiles, KsmMode, KsmTuning, tuned
 from muster.host.ksm_keeper import KsmKeeper, read_note, restore
 from muster.host.memory import Memory
@@ -100,6 +101,21 @@ def test_a_host_that_runs_short_gets_it_and_has_it_back_as_it_was(machine: Machi
     assert machine.restore()
     assert (machine.files.knobs(), read_note(machine.runtime)) == (IDLE, None)
     assert not machine.restore()
+
+
+def test_a_look_after_which_nothing_changes_looks_at_no_process(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There may be thousands of them."""
+    looked: list[str] = []
+    monkeypatch.setattr(ksm_keeper, "_runs", lambda name, _proc: bool(looked.append(name)))
+    keeper = machine.keeper()
+    machine.available_mib = PLENTY
+    keeper.look()
+    assert looked == []
+    machine.available_mib = SCARCE
+    keeper.look()
+    assert (machine.run, looked) == (1, ["ksmtuned"])
 
 
 def test_another_agent_of_the_same_cloud_goes_on_and_knows_how_it_was(machine: Machine) -> None:

@@ -27,7 +27,7 @@ class Servers:
         return visible(context, await self._reads.submit(server_id), server_id)
 
     async def page(self, query: ServerQuery) -> list[Server]:
-        """A page of servers. Raises NotFound for an unknown marker. About four queries."""
+        """A page of servers. Raises NotFound for an unknown marker. About three queries."""
         async with self._database.read() as connection:
             return await listing_store.read_page(connection, query)
 

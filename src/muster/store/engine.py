@@ -215,7 +215,10 @@ class Database:
         more: what was to be read is read, what was to be committed is.
         """
         with contextlib.suppress(DBAPIError, OSError):
-            await asyncio.shield(asyncio.create_task(connection.close()))
+            if self.is_sqlite:  # that waits for nothing, so that nobody can be cancelled in it: see `sqlite_trips`
+                await connection.close()
+            else:
+                await asyncio.shield(asyncio.create_task(connection.close()))
 
     async def _look(self) -> None:
         async with self._writer.connect() as connection:

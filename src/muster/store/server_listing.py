@@ -104,7 +104,7 @@ _CHANGED = select(_ROW).select_from(servers).where(_USUAL["changes_since"]).limi
 
 
 async def read_page(connection: AsyncConnection, query: ServerQuery) -> list[Server]:
-    """A page of servers. Raises NotFound (`compute.marker`) for an unknown marker. One query, two with a marker, three
+    """A page of servers. Raises NotFound (`compute.marker`) for an unknown marker. One query, two with a marker, two
     more with `interfaces`; on SQLite up to two more for `changes_since` and a pattern of names."""
     few = await _few(connection, query) if connection.dialect.name == "sqlite" else None
     names, values = _usual(query, few)

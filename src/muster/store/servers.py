@@ -131,28 +131,22 @@ _BY_IDS_LOCKED = Keyed(
     servers.c.id, lambda mine: WITH_HOST.where(mine).order_by(servers.c.id).with_for_update(of=servers)
 )
 _TAGS = Keyed(server_tags.c.server_id, lambda theirs: select(server_tags).where(theirs))
-# A row per address, and one of an interface without any.
+# A row per address and group of an interface, and one of an interface without any.
 _INTERFACES = Keyed(
     ports.c.device_id,
     lambda theirs: (
         select(
             *(ports.c.id, ports.c.device_id, ports.c.network_id, ports.c.mac_address, ports.c.status, networks.c.name),
             *(addresses.c.subnet_id, addresses.c.ip_address),
+            *(security_groups.c.id.label("group_id"), security_groups.c.name.label("group_name")),
         )
         .join(networks, networks.c.id == ports.c.network_id)
         .join(servers, ITS_PORT)
         .join(addresses, addresses.c.port_id == ports.c.id, isouter=True)
+        .join(port_security_groups, port_security_groups.c.port_id == ports.c.id, isouter=True)
+        .join(security_groups, security_groups.c.id == port_security_groups.c.security_group_id, isouter=True)
         .where(theirs)
-        .order_by(*IN_ORDER, addresses.c.address)
-    ),
-)
-_GROUP_NAMES = Keyed(
-    port_security_groups.c.port_id,
-    lambda theirs: (
-        select(port_security_groups.c.port_id, security_groups.c.name)
-        .join(security_groups, security_groups.c.id == port_security_groups.c.security_group_id)
-        .where(theirs)
-        .order_by(port_security_groups.c.position)
+        .order_by(*IN_ORDER, addresses.c.address, port_security_groups.c.position)
     ),
 )
 
@@ -204,7 +198,7 @@ async def lock(connection: AsyncConnection, server_ids: Collection[str]) -> None
 async def read_by_ids(
     connection: AsyncConnection, server_ids: Collection[str], *, interfaces: bool = False, lock: bool = False
 ) -> dict[str, Server]:
-    """These servers, deleted ones too; with `interfaces` also their ports. One to four queries per chunk.
+    """These servers, deleted ones too; with `interfaces` also their ports. One to three queries per chunk.
 
     `lock` keeps others from changing them before the transaction ends, in a fixed order.
     """
@@ -251,29 +245,30 @@ async def read_rows(connection: AsyncConnection, statement: Select[Any], values:
 
 
 async def with_details(connection: AsyncConnection, found: Sequence[Server]) -> list[Server]:
-    """The servers with their tags and interfaces. Three queries per chunk."""
+    """The servers with their tags and interfaces. Two queries per chunk."""
     ids = [server.id for server in found]
     tags: dict[str, list[str]] = {}
     interfaces: dict[str, list[Interface]] = {}
     for part in chunks(ids):
         for row in await connection.execute(*_TAGS(part)):
             tags.setdefault(row.server_id, []).append(row.tag)
-        rows, fixed = dict[str, Any](), dict[str, list[FixedIp]]()
-        for row in await connection.execute(*_INTERFACES(part)):
-            mine = fixed.setdefault(row.id, [])
+        rows = (await connection.execute(*_INTERFACES(part))).all()
+        fixed: dict[str, dict[FixedIp, None]] = {}
+        names: dict[str, dict[str, str]] = {}
+        for row in rows:
             if row.subnet_id is not None:
-                mine.append(FixedIp(row.subnet_id, row.ip_address))
-            rows[row.id] = row
-        names = await _group_names(connection, list(rows))
-        for row in rows.values():
+                fixed.setdefault(row.id, {})[FixedIp(row.subnet_id, row.ip_address)] = None
+            if row.group_id is not None:
+                names.setdefault(row.id, {})[row.group_id] = row.group_name
+        for row in {row.id: row for row in rows}.values():
             interface = Interface(
                 port_id=row.id,
                 network_id=row.network_id,
                 network_name=row.name,
                 mac_address=row.mac_address,
                 status=row.status,
-                fixed_ips=tuple(fixed[row.id]),
-                security_group_names=tuple(names.get(row.id, ())),
+                fixed_ips=tuple(fixed.get(row.id, ())),
+                security_group_names=tuple(names.get(row.id, {}).values()),
             )
             interfaces.setdefault(row.device_id, []).append(interface)
     return [
@@ -282,14 +277,6 @@ async def with_details(connection: AsyncConnection, found: Sequence[Server]) -> 
         )
         for server in found
     ]
-
-
-async def _group_names(connection: AsyncConnection, port_ids: Sequence[str]) -> dict[str, list[str]]:
-    names: dict[str, list[str]] = {}
-    for part in chunks(port_ids):
-        for port_id, name in await connection.execute(*_GROUP_NAMES(part)):
-            names.setdefault(port_id, []).append(name)
-    return names
 
 
 async def set_tags(connection: AsyncConnection, server_id: str, tags: Sequence[str]) -> None:

@@ -48,11 +48,12 @@ class Connection(aiosqlite.Connection):
             self._is_open = False
 
     async def rollback(self) -> None:
-        """End the transaction. No trip if nothing was asked in it."""
+        """End the transaction. No trip if nothing was asked in it, and none is waited for: what is asked next comes
+        behind it. If it fails, so does the next BEGIN."""
         self._begin = None
         if self._is_open:
-            await super().rollback()
             self._is_open = False
+            self._tx.put_nowait((None, self._conn.rollback))
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """The result of `work` in the connection's thread, in the transaction if there is one. One trip."""

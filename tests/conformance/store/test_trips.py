@@ -43,11 +43,18 @@ def trips(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return sent
 
 
-async def test_reading_costs_a_trip_per_statement_and_one_for_the_end(sqlite: Database, trips: list[str]) -> None:
+async def test_reading_costs_a_trip_per_statement_and_its_end_is_not_waited_for(
+    sqlite: Database, trips: list[str]
+) -> None:
     async with sqlite.read() as connection:
         for _ in range(3):
             assert (await connection.execute(text("SELECT 7 UNION SELECT 8"))).scalars().all() == [7, 8]
-    assert trips == ["trip", "trip", "trip", "rollback"]
+        assert (await _driver(connection))._connection.in_transaction
+        driver = await _driver(connection)
+    assert trips == ["trip", "trip", "trip"]
+    async with asyncio.timeout(60):
+        while driver._connection.in_transaction:
+            await asyncio.sleep(0.001)
 
 
 async def test_writing_costs_a_trip_per_statement_and_one_for_the_commit(sqlite: Database, trips: list[str]) -> None:
@@ -136,6 +143,10 @@ async def test_who_is_cancelled_leaves_no_lock(sqlite: Database, tmp_path: Path)
         gc.enable()
     async with sqlite.read() as connection:
         assert await _count(connection) == 0
+
+
+async def _driver(connection):
+    return (await connection.get_raw_connection()).driver_connection
 
 
 async def _count(connection) -> int:

@@ -1,4 +1,4 @@
-"""SQLite's caches follow the size of the file, of connections that live for weeks too."""
+"""SQLite's caches and its log follow the size of the file, of connections that live for weeks too."""
 
 import os
 from pathlib import Path
@@ -32,6 +32,12 @@ def test_a_small_cloud_pays_for_no_large_one() -> None:
     assert (WRITER.kib(260 * MIB), READER.kib(260 * MIB)) == (65_536, 16_384)
 
 
+async def _log(database: Database) -> int:
+    """After how many pages the writer's connection writes the log back."""
+    async with database.write() as connection:
+        return (await connection.execute(text("PRAGMA wal_autocheckpoint"))).scalar_one()
+
+
 async def _caches(database: Database) -> tuple[int, int]:
     """What the writer's and a reader's connection have, in KiB."""
     found = []
@@ -48,11 +54,13 @@ async def test_connections_get_more_as_the_file_grows(tmp_path: Path, monkeypatc
     database = Database(f"sqlite:///{path}")
     try:
         assert await _caches(database) == (WRITER.least_kib, READER.least_kib)
+        assert await _log(database) == 1_000
         size = path.stat().st_size
         os.truncate(path, 260 * MIB)  # takes no room
         assert await _caches(database) == (WRITER.least_kib, READER.least_kib), "looks at the file rarely"
         now += 60.0
         assert await _caches(database) == (WRITER.most_kib, READER.most_kib)
+        assert await _log(database) == 4_096
         os.truncate(path, size)
         now += 60.0
         assert await _caches(database) == (WRITER.least_kib, READER.least_kib)

@@ -256,6 +256,33 @@ def given(connection: AsyncConnection, names: Mapping[str, type[Any]], rows: Seq
     return func.unnest(*arrays).table_valued(*names, name="given").render_derived()
 
 
+def of_row(column: ColumnElement[Item]) -> ColumnElement[Item]:
+    """The column, of rows that are found some other way.
+
+    SQLite, which knows nothing about values, may think of an index that half of the table has one value in as good as
+    any: it is told not to use one.
+    """
+    return _OfRow(column)
+
+
+class _OfRow(FunctionElement[Any]):
+    inherit_cache = True
+
+    def __init__(self, column: ColumnElement[Any]) -> None:
+        super().__init__(column)
+        self.type = column.type
+
+
+@compiles(_OfRow)
+def _column(element: _OfRow, compiler: SQLCompiler, **options: Any) -> str:
+    return compiler.process(element.clauses, **options)
+
+
+@compiles(_OfRow, "sqlite")
+def _without_index(element: _OfRow, compiler: SQLCompiler, **options: Any) -> str:
+    return f"+{compiler.process(element.clauses, **options)}"  # https://www.sqlite.org/optoverview.html
+
+
 def finds(column: ColumnElement[str], pattern: str | BindParameter[str]) -> ColumnElement[bool]:
     """The text fits a pattern of LIKE (escape character \\), whatever the case of letters; on SQLite, of ASCII's.
 

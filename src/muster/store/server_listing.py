@@ -13,7 +13,6 @@ from sqlalchemy import (
     ColumnElement,
     Integer,
     Select,
-    String,
     Text,
     and_,
     bindparam,
@@ -30,7 +29,7 @@ from muster.base.errors import NotFound
 from muster.domain.server_listing import ServerQuery, like
 from muster.domain.servers import Server
 from muster.store.addresses import addresses
-from muster.store.dialects import among, among_bound, finds
+from muster.store.dialects import among, among_bound, finds, of_row
 from muster.store.hosts import hosts
 from muster.store.ports import ports
 from muster.store.servers import WITH_HOST, read_rows, server_tags, servers, with_details
@@ -84,16 +83,14 @@ SORTS: Mapping[str, Any] = {
 
 # How many servers a condition may leave for these to be few.
 _FEW = 1_000
-# SQLite's words for a row's number, which each index has, and for a column that no index shall be used for.
+# SQLite's word for a row's number, which each index has.
 _ROW = literal_column("servers.rowid", BigInteger)
-_project_by_row = literal_column("+servers.project_id", String)
-
 
 # The conditions of most lists. What they bind has their name, so a statement of some of them is made once (`_listing`).
 _USUAL: Mapping[str, ColumnElement[bool]] = {
     "rows": among_bound(_ROW, "rows"),
     "project_id": servers.c.project_id == bindparam("project_id"),
-    "project_by_row": _project_by_row == bindparam("project_by_row"),
+    "project_by_row": of_row(servers.c.project_id) == bindparam("project_by_row"),
     "changes_since": servers.c.updated_at >= bindparam("changes_since"),
     "changes_before": servers.c.updated_at <= bindparam("changes_before"),
     "name": finds(servers.c.name, bindparam("name", type_=Text())),

@@ -27,7 +27,7 @@ from muster.domain.servers import Fault, FlavorPicture, Interface, Server
 from muster.domain.specs import FixedIp, ImageSpec, InjectedFile, Power
 from muster.store.addresses import addresses
 from muster.store.columns import counter, document, flag, identity_column, integer, moment, reference, text
-from muster.store.dialects import Keyed, among, chunks
+from muster.store.dialects import Keyed, among, chunks, of_row
 from muster.store.engine import metadata
 from muster.store.hosts import hosts
 from muster.store.networks import networks
@@ -114,7 +114,7 @@ server_tags = Table(
 #: A server's interfaces in the order in which its user named them: the first is the guest's first card.
 IN_ORDER = (ports.c.device_position, ports.c.created_at, ports.c.id)
 #: A port is a server's if it says so and is of the server's project: anybody may write any device's id into a port.
-ITS_PORT = and_(servers.c.id == ports.c.device_id, servers.c.project_id == ports.c.project_id)
+ITS_PORT = and_(servers.c.id == ports.c.device_id, of_row(servers.c.project_id) == of_row(ports.c.project_id))
 
 
 #: Servers with what their hosts tell of themselves: rows for `read_rows`.

@@ -15,6 +15,8 @@ from muster.base.log import get_logger
 
 log = get_logger(__name__)
 
+# What a machine's workers take on together, and each one at least: enough for batches of a hundred.
+_TOGETHER, _LEAST = 1_024, 256
 #: How long a worker that is full waits for answers of its own, in seconds, before it takes on more.
 REST_S = 2.0
 # Taken in one turn of the event loop: their requests share what is read from the database.
@@ -24,6 +26,11 @@ _AGAIN_S = 1.0
 _USED_UP = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 # More than the kernel keeps of those that nobody has accepted.
 _LONGEST_QUEUE = 65_536
+
+
+def share(workers: int) -> int:
+    """How many connections one of so many workers takes on at once."""
+    return max(_LEAST, _TOGETHER // workers)
 
 
 class Intake:

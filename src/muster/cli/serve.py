@@ -60,7 +60,7 @@ async def _supervise(settings: Settings, path: Path, listener: socket.socket, co
     def command_of(index: int) -> list[str]:
         return [
             *(sys.executable, "-m", "muster.cli.worker", "--settings", str(path), "--index", str(index)),
-            *("--listener", str(listener.fileno()), "--log-level", log_level),
+            *("--listener", str(listener.fileno()), "--workers", str(count), "--log-level", log_level),
         ]
 
     def announce() -> None:

@@ -24,6 +24,7 @@ from muster.cli.engines import EngineSettings, opened_engines
 from muster.cli.first_data import FirstData
 from muster.cli.foreground import spare_the_garbage_collector, until_interrupted
 from muster.cli.images import OwnImages
+from muster.cli.intake import share
 from muster.cli.listening import listening
 from muster.cli.metrics import metrics_served
 from muster.cli.secrets import cluster_password
@@ -34,16 +35,14 @@ from muster.domain.placement import Overcommit
 from muster.services.cluster_secret import ClusterSecret
 from muster.services.image_place import Place
 
-# Connections that one worker takes on before it leaves more of them to the others: enough for batches of a hundred.
-_AT_ONCE = 256
-
 
 @click.command()
 @click.option("--settings", "path", type=click.Path(path_type=Path), required=True)
 @click.option("--index", type=int, required=True, help="Which of this machine's workers it is, from 0.")
 @click.option("--listener", type=int, required=True, help="The number of the inherited socket.")
+@click.option("--workers", type=int, help="How many there are; as the settings say, if it is not told.")
 @click.option("--log-level", default="WARNING")
-def worker(path: Path, index: int, listener: int, log_level: str) -> None:
+def worker(path: Path, index: int, listener: int, workers: int | None, log_level: str) -> None:
     """Serve all APIs on an inherited socket. For `muster serve`, not for people."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the event loop hears of it
     heap.share()
@@ -52,7 +51,8 @@ def worker(path: Path, index: int, listener: int, log_level: str) -> None:
         settings = read_settings(path)
         require_serve(settings, path)
         with socket.socket(fileno=listener) as inherited:
-            uvloop.run(until_interrupted(_serve(settings, index, inherited)))
+            at_once = share(workers or settings.serve.workers)
+            uvloop.run(until_interrupted(_serve(settings, index, inherited, at_once)))
     except KeyboardInterrupt:
         return
     except MusterError as error:
@@ -60,10 +60,10 @@ def worker(path: Path, index: int, listener: int, log_level: str) -> None:
         sys.exit(MISCONFIGURED if isinstance(error, Invalid | Conflict) else 1)
 
 
-async def _serve(settings: Settings, index: int, listener: socket.socket) -> None:
+async def _serve(settings: Settings, index: int, listener: socket.socket, at_once: int) -> None:
     beats = asyncio.create_task(_give_signs_of_life(), name="signs of life")
     try:
-        await _serve_until_told(settings, index, listener)
+        await _serve_until_told(settings, index, listener, at_once)
     finally:
         beats.cancel()
 
@@ -77,7 +77,7 @@ async def _give_signs_of_life() -> None:
         await asyncio.sleep(BEAT_S)
 
 
-async def _serve_until_told(settings: Settings, index: int, listener: socket.socket) -> None:
+async def _serve_until_told(settings: Settings, index: int, listener: socket.socket, at_once: int) -> None:
     serve = settings.serve
     _end_with_parent()
     plane = PlaneSettings(
@@ -107,7 +107,7 @@ async def _serve_until_told(settings: Settings, index: int, listener: socket.soc
         metrics_port = serve.metrics_port + index if serve.metrics_port else 0
         async with (
             metrics_served(serve.metrics_bind, metrics_port),
-            listening(cloud.application, listener, serve.drain_s, at_once=_AT_ONCE) as serving,
+            listening(cloud.application, listener, serve.drain_s, at_once=at_once) as serving,
         ):
             sys.stdout.write(READY + "\n")
             sys.stdout.flush()

@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from muster.cli import intake as module
-from muster.cli.intake import Intake
+from muster.cli.intake import Intake, share
 
 AT_ONCE = 4
 CLIENTS = 3 * AT_ONCE
@@ -67,6 +67,10 @@ async def worker() -> AsyncIterator[Worker]:
         for client in clients:
             client.close()
         await asyncio.sleep(0.05)  # the other ends close as well
+
+
+def test_workers_share_what_a_machine_takes_on() -> None:
+    assert [share(workers) for workers in (1, 2, 4, 8, 256)] == [1024, 512, 256, 256, 256]
 
 
 async def test_it_is_full_until_half_is_left(worker: Worker) -> None:

@@ -237,23 +237,34 @@ def _in_json(element: _Among, compiler: SQLCompiler, **options: Any) -> str:
     return f"{column} IN (SELECT value FROM json_each({values}))"  # noqa: S608 - a placeholder
 
 
-def given(connection: AsyncConnection, names: Mapping[str, type[Any]], rows: Sequence[Any]) -> FromClause:
-    """Rows of the caller's as a table to join with: each a tuple of values for the columns `names`, of these types.
+class GivenRows:
+    """Rows of the caller's as a table to join with: of values for the columns `names`, of these types.
 
     Texts, numbers and truth values. One bound value on SQLite, one per column on PostgreSQL, however many the rows are.
     """
-    if connection.dialect.name == "sqlite":
-        each = func.json_each(literal(msgspec.json.encode(rows).decode())).table_valued("value")
-        columns = [
-            func.json_extract(each.c.value, f"$[{place}]", type_=_ITEMS[kind]()).label(name)
-            for place, (name, kind) in enumerate(names.items())
-        ]
-        return select(*columns).subquery("given")
-    values = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in names]
-    arrays = [
-        literal(items, postgresql.ARRAY(_ITEMS[kind])) for items, kind in zip(values, names.values(), strict=True)
-    ]
-    return func.unnest(*arrays).table_valued(*names, name="given").render_derived()
+
+    def __init__(self, names: Mapping[str, type[Any]]) -> None:
+        self._names = names
+
+    def table(self, dialect: str) -> FromClause:
+        """For a statement of this database's."""
+        kinds = {name: _ITEMS[kind] for name, kind in self._names.items()}
+        if dialect == "sqlite":
+            each = func.json_each(bindparam("given", type_=Text())).table_valued("value")
+            columns = [
+                func.json_extract(each.c.value, f"$[{place}]", type_=kind()).label(name)
+                for place, (name, kind) in enumerate(kinds.items())
+            ]
+            return select(*columns).subquery("given")
+        arrays = [bindparam(f"given_{name}", type_=postgresql.ARRAY(kind)) for name, kind in kinds.items()]
+        return func.unnest(*arrays).table_valued(*kinds, name="given").render_derived()
+
+    def bound(self, dialect: str, rows: Sequence[Any]) -> dict[str, Any]:
+        """What such a statement binds for these rows, each a tuple."""
+        if dialect == "sqlite":
+            return {"given": msgspec.json.encode(rows).decode()}
+        values = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in self._names]
+        return {f"given_{name}": items for name, items in zip(self._names, values, strict=True)}
 
 
 def of_row(column: ColumnElement[Item]) -> ColumnElement[Item]:

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Float,
+    FromClause,
     Index,
     Select,
     String,
@@ -32,7 +33,7 @@ from muster.domain.messages import Beat, Hello, epoch_of_time, next_epoch
 from muster.domain.network_members import tunnel_address
 from muster.domain.placement import Demand, HostPicture, Overcommit, Search, Strategy, servers_limit
 from muster.store.columns import counter, flag, identity_column, integer, moment, text
-from muster.store.dialects import Keyed, among, chunks, given, upsert
+from muster.store.dialects import GivenRows, Keyed, among, chunks, upsert
 from muster.store.engine import metadata
 
 hosts = Table(
@@ -128,8 +129,11 @@ def in_order(host_ids: Collection[str]) -> Select[tuple[str]]:
     Not against those who refer to them: others' new servers on the same hosts are no reason to wait, and whoever has
     written some comes here next.
     """
-    statement = select(hosts.c.id).where(among(hosts.c.id, host_ids)).order_by(hosts.c.id)
-    return statement.with_for_update(key_share=True)
+    return _in_order(among(hosts.c.id, host_ids))
+
+
+def _in_order(theirs: ColumnElement[bool]) -> Select[tuple[str]]:
+    return select(hosts.c.id).where(theirs).order_by(hosts.c.id).with_for_update(key_share=True)
 
 
 async def hold(connection: AsyncConnection, host_ids: Collection[str]) -> None:
@@ -153,6 +157,30 @@ class Progress(Struct, frozen=True):
     last_seen_at: float
 
 
+_SAID = GivenRows({"id": str, "desired_seq": int, "report_seq": int})
+
+
+def _differing(said: FromClause) -> Select[Any]:
+    return (
+        select(hosts.c.id, hosts.c.desired_seq, hosts.c.desired_at, hosts.c.report_seq, hosts.c.last_seen_at)
+        .join(said, said.c.id == hosts.c.id)
+        .where(
+            or_(
+                hosts.c.desired_seq != said.c.desired_seq,
+                hosts.c.report_seq != said.c.report_seq,
+                hosts.c.last_seen_at < bindparam("seen_before"),
+            )
+        )
+    )
+
+
+_DIFFERING = {dialect: _differing(_SAID.table(dialect)) for dialect in ("sqlite", "postgresql")}
+_NOTE_SEEN = Keyed(
+    hosts.c.id,
+    lambda theirs: update(hosts).where(hosts.c.id.in_(_in_order(theirs))).values(last_seen_at=bindparam("now")),
+)
+
+
 async def read_differing(
     connection: AsyncConnection, beats: Collection[Beat], *, seen_before: float
 ) -> dict[str, Progress]:
@@ -160,29 +188,19 @@ async def read_differing(
 
     A beat per host. One query per chunk, which costs per beat a look at the host's row and returns few.
     """
-    names = {"id": str, "desired_seq": int, "report_seq": int}
+    dialect = connection.dialect.name
     found: dict[str, Progress] = {}
     for part in chunks(list(beats)):
-        said = given(connection, names, [(beat.host_id, beat.desired_seq, beat.report_seq) for beat in part])
-        statement = (
-            select(hosts.c.id, hosts.c.desired_seq, hosts.c.desired_at, hosts.c.report_seq, hosts.c.last_seen_at)
-            .join(said, said.c.id == hosts.c.id)
-            .where(
-                or_(
-                    hosts.c.desired_seq != said.c.desired_seq,
-                    hosts.c.report_seq != said.c.report_seq,
-                    hosts.c.last_seen_at < seen_before,
-                )
-            )
-        )
-        found.update({host_id: Progress(*rest) for host_id, *rest in await connection.execute(statement)})
+        said = _SAID.bound(dialect, [(beat.host_id, beat.desired_seq, beat.report_seq) for beat in part])
+        rows = await connection.execute(_DIFFERING[dialect], {**said, "seen_before": seen_before})
+        found.update({host_id: Progress(*rest) for host_id, *rest in rows})
     return found
 
 
 async def note_seen(connection: AsyncConnection, host_ids: Collection[str], now: float) -> None:
     """These hosts are alive. One statement per chunk."""
     for part in chunks(sorted(host_ids)):
-        await connection.execute(update(hosts).where(hosts.c.id.in_(in_order(part))).values(last_seen_at=now))
+        await connection.execute(*_NOTE_SEEN(part, now=now))
 
 
 async def begin_epochs(connection: AsyncConnection, known_seqs: Mapping[str, int], now: float) -> None:

@@ -10,7 +10,9 @@ from muster.store import flavors as store
 from muster.store.engine import Violation
 from muster.store.violations import FOREIGN_KEY
 
-FLAVOR = Flavor(id="f", name="f", vcpus=1, ram_mib=1, extra_specs={"a": "1"}, description="d", rxtx_factor=1.5)
+FLAVOR = Flavor(
+    id="f", name="f", vcpus=1, ram_mib=1, is_public=False, extra_specs={"a": "1"}, description="d", rxtx_factor=1.5
+)
 
 
 async def test_flavors_are_written_read_changed_and_deleted(database):

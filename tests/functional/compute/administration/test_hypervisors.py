@@ -47,13 +47,13 @@ def queries(bed):
 @pytest.fixture
 def silence(bed, monkeypatch) -> Callable[[str], Awaitable[None]]:
     """Nothing was ever heard of the host, and its heartbeats are heard no more."""
-    touch, silent = host_store.touch, set()
+    note_seen, silent = host_store.note_seen, set()
 
-    async def touch_others(connection, host_ids, now):
-        return await touch(connection, set(host_ids) - silent, now)
+    async def note_others(connection, host_ids, now):
+        return await note_seen(connection, set(host_ids) - silent, now)
 
     async def silence(hostname: str) -> None:
-        monkeypatch.setattr(host_store, "touch", touch_others)
+        monkeypatch.setattr(host_store, "note_seen", note_others)
         async with bed.database.write() as connection:
             found = update(hosts).where(hosts.c.hostname == hostname).values(last_seen_at=0.0).returning(hosts.c.id)
             silent.add((await connection.execute(found)).scalar_one())

@@ -159,19 +159,19 @@ def _assembled(settings: PlaneSettings, engines: Engines, keys: TokenKeys, passw
     revocations = Revocations(database, clock, token_lifetime_s=LIFETIME_S)
     authority = TokenAuthority(keys.ring, revocations, clock, cache_size=5000)
     quotas = Quotas({**COMPUTE_DEFAULTS, **NETWORK_DEFAULTS})
-    changes = Outbox(clock)
+    tickets = ImageTickets(settings.secret, clock)
+    dispatcher = Dispatcher(database, engines.bus, clock, tickets=tickets)
+    changes = Outbox(clock, dispatcher.wake)
     ports = PortSettings(rest_s=settings.address_rest_s)
     batch, groups = assemble_batch(
         database, engines.locks, quotas, changes, clock=clock, rng=SystemRandom(), settings=ports
     )
     network = assemble_network(database, batch, groups)
-    tickets = ImageTickets(settings.secret, clock)
-    dispatcher = Dispatcher(database, engines.bus, clock, tickets=tickets)
     images = image_parts(database, clock, image_files(settings.folder), tickets, settings.own_images)
     image = images.services
     neighbours = Neighbours(images=image.images, networks=network.networks, bus=engines.bus)
     placing = ServerSettings(default_availability_zone=settings.default_zone, strategy=settings.placement)
-    compute = assemble_compute(database, batch, dispatcher.wake, neighbours, placing)
+    compute = assemble_compute(database, batch, neighbours, placing)
     reports = HostReports(database, engines.bus, clock, dispatcher, compute.orders, settings.overcommit)
     identity = assemble_identity(database, authority, revocations, passwords, clock, token_lifetime_s=LIFETIME_S)
     forgotten = DeletedServers(database, clock, settings.keep_deleted_s)

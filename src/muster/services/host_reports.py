@@ -74,7 +74,7 @@ class HostReports:
         self._clock = clock
         self._dispatcher = dispatcher
         self._orders = orders
-        self._outbox = Outbox(clock)
+        self._outbox = Outbox(clock, dispatcher.wake)
         self._overcommit = overcommit or Overcommit()
         self._postponed = Postponed()
         self._requests = ReportRequests(bus, clock)
@@ -126,9 +126,8 @@ class HostReports:
                 await host_store.write_hellos(connection, list(hellos.values()), self._overcommit, self._clock())
                 await aggregate_store.apply_zones(connection, hellos)
             # Apart: who holds hosts' rows must not ask for networks', which all others take first.
-            async with self._database.write() as connection, self._outbox.telling(connection) as telling:
+            async with self._outbox.transaction(self._database) as (_, telling):
                 await telling.hosts_introduced(hellos)
-            self._dispatcher.wake()
             nonces = {host_id: hello.nonce for host_id, hello in hellos.items()}
             await self._dispatcher.send_everything(nonces, why="hello")
         await self._take_reports([report for message in messages for report in _reports_in(message)], _EARLY_S)

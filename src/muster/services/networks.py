@@ -87,7 +87,7 @@ class Networks:
             fields["mtu"] = effective_mtu(int(str(fields["mtu"])), self._settings)
 
         async def decide() -> Network:
-            async with self._database.write() as connection, self._batch.changes.telling(connection) as telling:
+            async with self._batch.changes.transaction(self._database) as (connection, telling):
                 await store.lock(connection, [network_id])
                 network = await self._seen(connection, context, network_id)
                 check_owner(context, network.project_id, "update_network")

@@ -4,7 +4,7 @@ It is written at the transaction's end, all of it together: a note raises its ho
 everybody's batches need, are held for as long as a commit takes. All transactions take them last and in one order.
 """
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 
 from muster.base.clock import Clock
@@ -14,13 +14,14 @@ from muster.store import group_members as member_store
 from muster.store import hosts as host_store
 from muster.store import network_members as network_store
 from muster.store import outbox as store
-from muster.store.engine import Connection
+from muster.store.engine import Connection, Database
 from muster.store.network_members import Peer
 from muster.store.outbox import ALL_MEMBERS, Change
 
 
 class Telling:
-    """Of one transaction; whoever opened it calls `settle` at its end (`Outbox.telling` does).
+    """Of one transaction; whoever opened it calls `settle` at its end and `Outbox.committed` after its commit
+    (`Outbox.transaction` does).
 
     What is called costs a handful of statements, whatever the number of ids, and nothing for none.
     """
@@ -29,6 +30,7 @@ class Telling:
         self._connection = connection
         self._clock = clock
         self._changes: list[Change] = []
+        self.has_told = False
         self._real_hosts: bool | None = None
 
     async def hold(self, host_ids: Collection[str]) -> None:
@@ -41,6 +43,7 @@ class Telling:
         """Write what hosts must hear of, raising each one's `desired_seq` once. Two statements, none for nothing."""
         changes, self._changes = self._changes, []
         if changes:
+            self.has_told = True
             now = self._clock()
             seqs = await store.raise_seqs(self._connection, {change.host_id for change in changes}, now)
             await store.insert(self._connection, changes, seqs, now)
@@ -142,21 +145,29 @@ class Telling:
 
 
 class Outbox:
-    """Where services say, within their transaction, what hosts must hear of."""
+    """Where services say, within their transaction, what hosts must hear of; `wake` has it published."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, wake: Callable[[], None] = lambda: None) -> None:
         self._clock = clock
+        self._wake = wake
 
     def begin(self, connection: Connection) -> Telling:
-        """For one transaction; to be settled at its end."""
+        """For one transaction that is open: see `Telling`."""
         return Telling(connection, self._clock)
 
+    def committed(self, telling: Telling) -> None:
+        """Its transaction is committed: hosts need not wait for somebody's next look."""
+        if telling.has_told:
+            self._wake()
+
     @asynccontextmanager
-    async def telling(self, connection: Connection) -> AsyncIterator[Telling]:
-        """For the rest of one transaction: settled at the end of the block, which is at the transaction's end."""
-        telling = self.begin(connection)
-        yield telling
-        await telling.settle()
+    async def transaction(self, database: Database) -> AsyncIterator[tuple[Connection, Telling]]:
+        """A write transaction, and what hosts hear of it. Raises what `Database.write` raises."""
+        async with database.write() as connection:
+            telling = self.begin(connection)
+            yield connection, telling
+            await telling.settle()
+        self.committed(telling)
 
 
 def _step(network_id: str, joined: Sequence[Peer], left: Sequence[Peer]) -> MemberChange:

@@ -111,6 +111,7 @@ class PortBatch:
             work = self._work(connection, networks)
             yield work
             await work.settle()
+        self.changes.committed(work.telling)
 
     def _work(
         self, connection: Connection, networks: Mapping[str, NetworkPicture], holding: Holding | None = None
@@ -134,6 +135,7 @@ class PortBatch:
                 work = self._work(connection, networks)
                 yield work
                 await work.settle()
+        self.changes.committed(work.telling)
 
     @asynccontextmanager
     async def _with_leases(
@@ -150,6 +152,7 @@ class PortBatch:
                 work = self._work(connection, networks, holding)
                 yield work
                 await work.settle()
+        self.changes.committed(work.telling)
 
     async def _claimed(
         self,

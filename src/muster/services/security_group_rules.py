@@ -42,7 +42,7 @@ class SecurityGroupRules:
 
         async def decide() -> list[SecurityGroupRule]:
             try:
-                async with self._database.write() as connection, self._changes.telling(connection) as telling:
+                async with self._changes.transaction(self._database) as (connection, telling):
                     made = await self._insert(connection, context, drafts)
                     await telling.groups_changed({draft.security_group_id for draft in drafts})
                     return made
@@ -70,7 +70,7 @@ class SecurityGroupRules:
         """Delete a rule. Raises NotFound."""
 
         async def decide() -> None:
-            async with self._database.write() as connection, self._changes.telling(connection) as telling:
+            async with self._changes.transaction(self._database) as (connection, telling):
                 rule = await self._seen(connection, context, rule_id)
                 if not await store.remove_rules(connection, [rule_id]):
                     raise network_error("SecurityGroupRuleNotFound", id=rule_id)

@@ -105,7 +105,7 @@ class SecurityGroups:
         fields = changed_fields(changes)
 
         async def decide() -> SecurityGroup:
-            async with self._database.write() as connection, self._changes.telling(connection) as telling:
+            async with self._changes.transaction(self._database) as (connection, telling):
                 group = await self._seen(connection, context, group_id)
                 if group.is_default and "name" in fields:
                     raise network_error("SecurityGroupCannotUpdateDefault")
@@ -122,7 +122,7 @@ class SecurityGroups:
 
         async def decide() -> None:
             try:
-                async with self._database.write() as connection, self._changes.telling(connection) as telling:
+                async with self._changes.transaction(self._database) as (connection, telling):
                     group = await self._seen(connection, context, group_id)
                     if group.is_default and not context.is_admin:
                         raise network_error("SecurityGroupCannotRemoveDefault")

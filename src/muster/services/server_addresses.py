@@ -26,12 +26,11 @@ _Change = Callable[[PortWork, Port], Awaitable[None]]
 
 
 class ServerAddresses:
-    """The use cases. `wake` is called after a commit that left something in the outbox."""
+    """The use cases."""
 
-    def __init__(self, ports: PortBatch, servers: Servers, wake: Callable[[], None]) -> None:
+    def __init__(self, ports: PortBatch, servers: Servers) -> None:
         self._ports = ports
         self._servers = servers
-        self._wake = wake
 
     async def add(self, context: Context, server_id: str, network_id: str) -> None:
         """Give the server's first port on a network any further address of it.
@@ -94,7 +93,6 @@ class ServerAddresses:
                 await self._move(work, server_id, interface.port_id, change)
 
         await redeciding("servers.addresses", once)
-        self._wake()
 
     async def _move(self, work: PortWork, server_id: str, port_id: str, change: _Change) -> None:
         before = (await port_store.read(work.connection, [port_id]))[port_id]

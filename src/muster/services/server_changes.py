@@ -25,13 +25,12 @@ Decide = Callable[[Server], Server]
 
 
 class ServerChanges:
-    """Each change is one transaction in which the server is read, judged and written. `wake` as for `Servers`."""
+    """Each change is one transaction in which the server is read, judged and written."""
 
-    def __init__(self, database: Database, ports: PortBatch, servers: Servers, wake: Callable[[], None]) -> None:
+    def __init__(self, database: Database, ports: PortBatch, servers: Servers) -> None:
         self._database = database
         self._ports = ports
         self._servers = servers
-        self._wake = wake
 
     async def update(self, context: Context, server_id: str, values: Mapping[str, Any]) -> Server:
         """Set fields; the guest's metadata follows. Raises NotFound, Conflict where it is locked."""
@@ -100,13 +99,12 @@ class ServerChanges:
         """
 
         async def once() -> None:
-            async with self._database.write() as connection, self._ports.changes.telling(connection) as telling:
+            async with self._ports.changes.transaction(self._database) as (connection, telling):
                 server = await self._read(connection, context, server_id)
                 if server.vm_state != "error":
                     await telling.servers_changed([server_id])
 
         await redeciding("servers.tell_network", once)
-        self._wake()
 
     async def _change(
         self,
@@ -118,7 +116,7 @@ class ServerChanges:
         action: tuple[str, str] | None = None,
     ) -> Server:
         async def once() -> Server:
-            async with self._database.write() as connection, self._ports.changes.telling(connection) as telling:
+            async with self._ports.changes.transaction(self._database) as (connection, telling):
                 server = await self._read(connection, context, server_id)
                 changed = decide(server)
                 if changed == server and action is None:
@@ -135,9 +133,7 @@ class ServerChanges:
                     await telling.servers_changed([server_id])
             return changed
 
-        changed = await redeciding("servers.change", once)
-        self._wake()
-        return changed
+        return await redeciding("servers.change", once)
 
     async def _read(self, connection: Connection, context: Context, server_id: str) -> Server:
         found = await store.read_by_ids(connection, [server_id], lock=True)

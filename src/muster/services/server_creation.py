@@ -6,7 +6,7 @@ addressed is in ERROR with its fault, as with Nova.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import count
 
 from msgspec.structs import replace
@@ -36,11 +36,10 @@ _CALLERS_FAULT = (NotFound, Invalid)
 
 
 class ServerCreation:
-    """The use case of `POST /servers`. `wake` is called after a commit that left something in the outbox."""
+    """The use case of `POST /servers`."""
 
-    def __init__(self, ports: PortBatch, wake: Callable[[], None], settings: ServerSettings | None = None) -> None:
+    def __init__(self, ports: PortBatch, settings: ServerSettings | None = None) -> None:
         self._ports = ports
-        self._wake = wake
         self._settings = settings or ServerSettings()
         self._creates: Coalescer[Wanted, list[Server]] = Coalescer(self._create, name="servers.create")
 
@@ -55,11 +54,7 @@ class ServerCreation:
     async def _create(self, requests: list[Wanted]) -> list[list[Server] | BaseException]:
         rounds = count()
         # What was decided on a picture that others have changed is decided again with the hosts' rows in hand.
-        outcomes = await redeciding(
-            "servers.create", lambda: self._create_once(requests, claims_first=next(rounds) > 0)
-        )
-        self._wake()
-        return outcomes
+        return await redeciding("servers.create", lambda: self._create_once(requests, claims_first=next(rounds) > 0))
 
     async def _create_once(self, requests: list[Wanted], *, claims_first: bool) -> list[list[Server] | BaseException]:
         network_ids = {nic.network_id for request in requests for nic in request.drafts[0].nics if nic.network_id}

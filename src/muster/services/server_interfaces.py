@@ -1,7 +1,7 @@
 """Interfaces of servers that exist, attached and detached in batches: ports, server and what its host must hear are one
 transaction. A port made for a server goes with its interface; one that was there before is only unbound."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from msgspec.structs import replace
 
@@ -26,13 +26,12 @@ from muster.store.engine import Connection, Database
 
 
 class ServerInterfaces:
-    """The use cases of interfaces. `wake` is called after a commit that left something in the outbox."""
+    """The use cases of interfaces."""
 
-    def __init__(self, database: Database, ports: PortBatch, servers: Servers, wake: Callable[[], None]) -> None:
+    def __init__(self, database: Database, ports: PortBatch, servers: Servers) -> None:
         self._database = database
         self._ports = ports
         self._servers = servers
-        self._wake = wake
         self._attaching: Coalescer[Attach, str] = Coalescer(self._attach, name="servers.attach")
         self._detaching: Coalescer[Detach, None] = Coalescer(self._detach, name="servers.detach")
 
@@ -57,9 +56,7 @@ class ServerInterfaces:
         raise NotFound(f"Instance {server_id} does not have a port with id {port_id}", code="compute.interface")
 
     async def _attach(self, orders: list[Attach]) -> Sequence[str | BaseException]:
-        outcomes = await redeciding("servers.attach", lambda: self._attach_once(orders))
-        self._wake()
-        return outcomes
+        return await redeciding("servers.attach", lambda: self._attach_once(orders))
 
     async def _attach_once(self, orders: Sequence[Attach]) -> list[str | BaseException]:
         wanted = await self._look(orders)
@@ -80,9 +77,7 @@ class ServerInterfaces:
         return [_nic(one, picture) for one in named]
 
     async def _detach(self, orders: list[Detach]) -> Sequence[BaseException | None]:
-        outcomes = await redeciding("servers.detach", lambda: self._detach_once(orders))
-        self._wake()
-        return outcomes
+        return await redeciding("servers.detach", lambda: self._detach_once(orders))
 
     async def _detach_once(self, orders: Sequence[Detach]) -> list[BaseException | None]:
         server_ids = [order.server_id for order in orders]

@@ -3,7 +3,7 @@
 A server that is deleted while its host is down ends here, as with Nova; the host removes the guest when it is back.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from msgspec import Struct
 
@@ -41,12 +41,11 @@ class _Order(Struct, frozen=True):
 
 
 class ServerOrders:
-    """The use cases of servers that exist. `wake` is called after a commit that left something in the outbox."""
+    """The use cases of servers that exist."""
 
-    def __init__(self, database: Database, ports: PortBatch, wake: Callable[[], None]) -> None:
+    def __init__(self, database: Database, ports: PortBatch) -> None:
         self._database = database
         self._ports = ports
-        self._wake = wake
         self._orders: Coalescer[_Order, Server] = Coalescer(self._order, name="servers.order")
 
     async def ask(self, context: Context, server_id: str, asked: Asked, request_id: str) -> Server:
@@ -77,9 +76,7 @@ class ServerOrders:
         """
         if not gone:
             return set()
-        unfinished = await self._finish_apart([server.id for server in gone])
-        self._wake()
-        return unfinished
+        return await self._finish_apart([server.id for server in gone])
 
     async def finish_left(self) -> None:
         """Finish the servers whose end no host will report: those without one, whose deletion was taken by a process
@@ -123,7 +120,6 @@ class ServerOrders:
 
     async def _order(self, orders: list[_Order]) -> list[Server | BaseException]:
         outcomes, ended = await redeciding("servers.order", lambda: self._order_once(orders))
-        self._wake()
         try:
             await self.finish_all(ended)
         except Exception as error:  # what was asked is committed, and must not be answered as a failure

@@ -24,7 +24,7 @@ from muster.store.engine import Connection, Database
 
 
 class ServerSecurityGroups:
-    """The use cases of a server's groups. `wake` is called after a commit that left something in the outbox."""
+    """The use cases of a server's groups."""
 
     def __init__(
         self,
@@ -32,13 +32,11 @@ class ServerSecurityGroups:
         ports: PortBatch,
         servers: Servers,
         lookups: ServerLookups,
-        wake: Callable[[], None],
     ) -> None:
         self._database = database
         self._ports = ports
         self._servers = servers
         self._lookups = lookups
-        self._wake = wake
 
     async def page(self, context: Context, server_id: str) -> list[SecurityGroup]:
         """The groups of a server's ports, by name. Raises NotFound. About eight queries."""
@@ -59,7 +57,7 @@ class ServerSecurityGroups:
 
     async def _change(self, context: Context, server_id: str, name: str, change: "_Change") -> None:
         async def once() -> None:
-            async with self._database.write() as connection, self._ports.changes.telling(connection) as telling:
+            async with self._ports.changes.transaction(self._database) as (connection, telling):
                 found = await store.read_by_ids(connection, [server_id], lock=True)
                 server = visible(context, found.get(server_id), server_id)
                 check_unlocked(context, server)
@@ -70,7 +68,6 @@ class ServerSecurityGroups:
                 await telling.members_changed(before, after)
 
         await redeciding("servers.groups", once)
-        self._wake()
 
     async def _move(
         self, connection: Connection, server: Server, group_id: str, change: "_Change"

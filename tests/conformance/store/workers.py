@@ -67,13 +67,9 @@ def _worker(database: Database, locks: LockService, quotas: Quotas, index: int, 
     return Worker(
         database=database,
         network=assemble(database, batch, groups),
-        creation=ServerCreation(batch, _nothing),
-        orders=ServerOrders(database, batch, _nothing),
+        creation=ServerCreation(batch),
+        orders=ServerOrders(database, batch),
     )
-
-
-def _nothing() -> None:
-    """Nobody publishes the outbox here."""
 
 
 async def a_network(worker: Worker, cidr: str | None = "10.0.0.0/22") -> str:

@@ -48,12 +48,12 @@ class Loop:
     def __init__(self, database: Database, locks: ToozLocks, bus: MemoryBus) -> None:
         self.database, self.bus = database, bus
         quotas = Quotas(dict.fromkeys({**COMPUTE_DEFAULTS, **NETWORK_DEFAULTS}, UNLIMITED))
-        self.changes = Outbox(system_clock)
+        self.dispatcher = Dispatcher(database, bus, system_clock)
+        self.changes = Outbox(system_clock, self.dispatcher.wake)
         self.batch, self.groups = assemble_batch(database, locks, quotas, self.changes, rng=Random(1))
         self.network = assemble_network(database, self.batch, self.groups)
-        self.dispatcher = Dispatcher(database, bus, system_clock)
         neighbours: Any = Neighbours(images=None, networks=self.network.networks, bus=bus)  # type: ignore[arg-type]
-        self.compute = assemble_compute(database, self.batch, self.dispatcher.wake, neighbours)
+        self.compute = assemble_compute(database, self.batch, neighbours)
         self.reports = self.another_reader()
         self.context = Context(user_id="u" * 32, project_id=PROJECT, roles=frozenset({"admin"}))
         self.network_id = ""

@@ -1,9 +1,11 @@
 """Reading what hosts say."""
 
 import asyncio
+from typing import Any
 
 from muster.base.errors import Transient
 from muster.bus.memory import MemoryBus, MemorySubscription
+from muster.services.dispatcher import Dispatcher
 from muster.services.host_reports import HostReports
 
 
@@ -25,7 +27,8 @@ class AwayBus(MemoryBus):
 
 async def test_a_bus_that_is_away_at_the_start_is_waited_for() -> None:
     bus = AwayBus()
-    reports = HostReports(None, bus, lambda: 0.0, None, None)  # type: ignore[arg-type] - none is used before a message
+    nothing: Any = None  # is used before a message
+    reports = HostReports(nothing, bus, lambda: 0.0, Dispatcher(nothing, bus, lambda: 0.0), nothing)
     reading = asyncio.create_task(reports.run())
     await asyncio.wait_for(bus.listened.wait(), 300)
     assert not reading.done()

@@ -21,15 +21,17 @@ async def test_whether_any_host_is_real_is_asked_once_and_nothing_else(monkeypat
         return False
 
     monkeypatch.setattr(host_store, "any_firewall", any_firewall)
-    async with Outbox(lambda: 1.0).telling(NOWHERE) as telling:
-        await telling.members_changed((), [Member(("group",), ("10.0.0.4",))])
-        await telling.bindings_changed(came={Binding("network", "host")})
-        await telling.groups_changed(["group"])
+    telling = Outbox(lambda: 1.0).begin(NOWHERE)
+    await telling.members_changed((), [Member(("group",), ("10.0.0.4",))])
+    await telling.bindings_changed(came={Binding("network", "host")})
+    await telling.groups_changed(["group"])
+    await telling.settle()
     assert asked == 1
 
 
 async def test_where_nothing_changes_nothing_is_asked() -> None:
-    async with Outbox(lambda: 1.0).telling(NOWHERE) as telling:
-        await telling.members_changed((), ())
-        await telling.bindings_changed(came={Binding("network", "")})
-        await telling.groups_changed(())
+    telling = Outbox(lambda: 1.0).begin(NOWHERE)
+    await telling.members_changed((), ())
+    await telling.bindings_changed(came={Binding("network", "")})
+    await telling.groups_changed(())
+    await telling.settle()

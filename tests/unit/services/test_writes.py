@@ -7,9 +7,10 @@ from pathlib import Path
 
 import muster.services
 
-# What takes a function and calls it again; `batch` and `removal` are the write transactions of ports.
+# What takes a function and calls it again; `creation` and `removal` are write transactions of ports, `transaction` of
+# these and of what hosts hear.
 _AGAIN = {"redeciding", "redecided", "redeciding_calls"}
-_WRITES = {"write", "batch", "removal"}
+_WRITES = {"write", "transaction", "creation", "removal"}
 
 # Writes that nobody waits for, or that are begun again elsewhere.
 _OTHERWISE = {
@@ -31,6 +32,7 @@ _OTHERWISE = {
     "host_beats.take",
     "host_reports._take_reports",
     # Transactions for others, who are looked at themselves.
+    "outbox.transaction",
     "port_batch._fenced",
     "port_batch.removal",
     "revocations.write",

@@ -1,7 +1,5 @@
 """The use cases behind the compute API, and how they are put together."""
 
-from collections.abc import Callable
-
 from msgspec import Struct
 
 from muster.base.clock import Clock
@@ -70,25 +68,24 @@ class Neighbours(Struct, frozen=True, kw_only=True):
 def assemble(
     database: Database,
     batch: PortBatch,
-    wake: Callable[[], None],
     neighbours: Neighbours,
     settings: ServerSettings | None = None,
 ) -> Services:
-    """All services over one database and one port batch. `wake` is called when hosts have something to hear."""
+    """All services over one database and one port batch."""
     servers, lookups = Servers(database), ServerLookups(database, batch)
     questions = HostQuestions(neighbours.bus)
     settings = settings or ServerSettings()
     return Services(
         servers=servers,
-        creation=ServerCreation(batch, wake, settings),
-        orders=ServerOrders(database, batch, wake),
-        server_addresses=ServerAddresses(batch, servers, wake),
-        server_changes=ServerChanges(database, batch, servers, wake),
+        creation=ServerCreation(batch, settings),
+        orders=ServerOrders(database, batch),
+        server_addresses=ServerAddresses(batch, servers),
+        server_changes=ServerChanges(database, batch, servers),
         server_consoles=ServerConsoles(servers, questions),
         server_diagnostics=ServerDiagnostics(servers, questions),
-        server_interfaces=ServerInterfaces(database, batch, servers, wake),
+        server_interfaces=ServerInterfaces(database, batch, servers),
         server_lookups=lookups,
-        server_security_groups=ServerSecurityGroups(database, batch, servers, lookups, wake),
+        server_security_groups=ServerSecurityGroups(database, batch, servers, lookups),
         aggregates=Aggregates(database, batch.clock),
         flavors=Flavors(database, batch.clock),
         host_questions=questions,

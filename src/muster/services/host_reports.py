@@ -128,6 +128,7 @@ class HostReports:
             # Apart: who holds hosts' rows must not ask for networks', which all others take first.
             async with self._outbox.transaction(self._database) as (_, telling):
                 await telling.hosts_introduced(hellos)
+            self._dispatcher.wake()  # what waits since the bus was away is not left to the next look
             nonces = {host_id: hello.nonce for host_id, hello in hellos.items()}
             await self._dispatcher.send_everything(nonces, why="hello")
         await self._take_reports([report for message in messages for report in _reports_in(message)], _EARLY_S)

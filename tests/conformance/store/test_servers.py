@@ -217,7 +217,7 @@ async def test_interfaces_come_and_go_in_batches(database: Database, tmp_path: A
             for server_id in ("a", "b"):
                 await add_server(connection, server_id, host_id="h1", project_id="p1")
         servers = Servers(database)
-        interfaces = ServerInterfaces(database, cloud.ports._batch, servers, lambda: None)
+        interfaces = ServerInterfaces(database, cloud.ports._batch, servers)
 
         def attach(server_id: str, **nic: Any) -> Attach:
             return Attach(context=MEMBER, server_id=server_id, nic=NicAsked(**nic), tag="t", request_id="r")

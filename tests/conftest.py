@@ -1,8 +1,10 @@
 """For all tests."""
 
 import gc
+from collections.abc import Iterator
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 # How long an example takes is the machine's affair, not the test's. The same examples each time, so that what passed
@@ -20,3 +22,16 @@ def pytest_collection_finish() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A command that was called in process has set up logging for the process, which here is that of all tests."""
+    before, configure = structlog.get_config(), structlog.configure
+
+    def uncached(**settings: object) -> None:
+        configure(**{**settings, "cache_logger_on_first_use": False})  # type: ignore[arg-type]
+
+    monkeypatch.setattr(structlog, "configure", uncached)
+    yield
+    configure(**before)

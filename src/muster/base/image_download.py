@@ -122,6 +122,8 @@ class Download:
             headers = {**self._headers(), **({"Range": f"bytes={start}-"} if start else {})}
             connection.connect()
             self._socket = connection.sock
+            if self._stopped.is_set():  # `stop` may have found no socket to shut
+                return
             connection.request("GET", self._server.path(self._image_id), headers=headers)
             response = connection.getresponse()
             self._check(response, start)

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import http.client
 import os
 import resource
 import time
@@ -18,9 +19,10 @@ from muster.api.http.mounts import Mounts
 from muster.api.image.host_images import application
 from muster.base.errors import Forbidden, NotFound, Transient
 from muster.base.ids import new_uuid
+from muster.base.image_download import Download, ImageServer
 from muster.domain.messages import Desired
 from muster.domain.specs import ImageSpec, Power, ServerSpec
-from muster.host.image_download import HttpImageSource
+from muster.host.image_download import HttpImageSource, _FileSink
 from muster.host.image_tickets import ImageTickets as HeldTickets
 from muster.host.images import CachedImage, ImageCache
 from muster.services.cluster_secret import ClusterSecret
@@ -218,6 +220,25 @@ async def test_a_cancelled_download_ends_with_its_thread(cloud: Cloud, content: 
         with pytest.raises(asyncio.CancelledError):
             await fetching
         assert time.monotonic() - began < 300
+
+
+async def test_a_download_that_is_stopped_while_it_connects_ends(
+    cloud: Cloud, content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It asked all the same, and waited for a silent server for as long as it may be silent."""
+    image = cloud.add(content)
+    connect = http.client.HTTPConnection.connect
+    async with cutting(cloud.url, lambda _: None) as url:
+        download = Download(ImageServer(url, silence_s=600.0), image.id, image.size_bytes, dict)
+
+        def connect_and_stop(connection: http.client.HTTPConnection) -> None:
+            connect(connection)
+            download.stop()
+
+        monkeypatch.setattr(http.client.HTTPConnection, "connect", connect_and_stop)
+        with (tmp_path / "image").open("wb") as file:
+            await asyncio.wait_for(asyncio.to_thread(download.run, _FileSink(file)), 300)
+        assert (tmp_path / "image").stat().st_size == 0
 
 
 async def test_downloads_that_wait_take_nobodys_thread(cloud: Cloud, content: bytes, tmp_path: Path) -> None:

@@ -125,4 +125,11 @@ class Intake:
         self.begin(protocol)
         task = self._loop.create_task(self._loop.connect_accepted_socket(lambda: protocol, accepted))
         self._connecting.add(task)
-        task.add_done_callback(self._connecting.discard)
+
+        def connected(task: asyncio.Task[object]) -> None:
+            self._connecting.discard(task)
+            if task.cancelled() or task.exception() is not None:  # then nobody else says that it is over
+                accepted.close()
+                self.end(protocol)
+
+        task.add_done_callback(connected)

@@ -132,3 +132,19 @@ async def test_without_files_to_open_it_tries_again(worker: Worker, monkeypatch:
     async with asyncio.timeout(60):
         while len(worker.accepted) < AT_ONCE:
             await asyncio.sleep(0.01)
+
+
+async def test_a_connection_that_cannot_be_taken_over_is_closed_and_counted_no_more(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused: list[socket.socket] = []
+
+    async def refuse(_protocol: object, accepted: socket.socket) -> None:
+        refused.append(accepted)
+        raise OSError(errno.ENOTCONN, "it was gone again")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "connect_accepted_socket", refuse)
+    await worker.begin()
+    await worker.turns()
+    assert len(refused) == CLIENTS, "none of them filled the worker"
+    assert {accepted.fileno() for accepted in refused} == {-1}

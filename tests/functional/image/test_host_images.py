@@ -3,8 +3,12 @@
 import asyncio
 import hashlib
 import http.client
+import itertools
 import os
 import resource
+import socket
+import socketserver
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -93,36 +97,40 @@ def content() -> bytes:
 
 @asynccontextmanager
 async def cutting(url: str, n_bytes: Callable[[int], int | None]) -> AsyncIterator[str]:
-    """A way to `url` that cuts connection i after `n_bytes(i)` from there; None: it falls silent instead, at once."""
+    """A way to `url` that cuts connection i after `n_bytes(i)` from there; None: it falls silent instead, at once.
+
+    It has threads of its own: they end every connection, also one that arrives while this ends (of asyncio's servers
+    such a one outlives `close` on Python 3.11).
+    """
     where = urlsplit(url)
-    count = 0
-    hanging: list[asyncio.StreamWriter] = []
+    indices = itertools.count()
+    ended = threading.Event()
 
-    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal count
-        index, count = count, count + 1
-        limit = n_bytes(index)
-        if limit is None:
-            hanging.append(writer)
-            return
-        upstream, onward = await asyncio.open_connection(where.hostname, where.port)
-        onward.write(await reader.readuntil(b"\r\n\r\n"))
-        sent = 0
-        while sent < limit and (data := await upstream.read(min(65_536, limit - sent))):
-            writer.write(data)
-            await writer.drain()
-            sent += len(data)
-        onward.close()
-        writer.close()
+    class Way(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            limit = n_bytes(next(indices))
+            if limit is None:
+                ended.wait(600)
+                return
+            with socket.create_connection((where.hostname, where.port), timeout=60) as upstream:
+                for line in self.rfile:
+                    upstream.sendall(line)
+                    if line == b"\r\n":
+                        break
+                while limit and (data := upstream.recv(min(65_536, limit))):
+                    self.wfile.write(data)
+                    limit -= len(data)
 
-    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Way)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
     try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        yield f"http://127.0.0.1:{server.server_address[1]}"
     finally:
-        for writer in hanging:
-            writer.close()
-        server.close()
-        await server.wait_closed()
+        ended.set()
+        await asyncio.to_thread(server.shutdown)
+        await asyncio.to_thread(server.server_close)
+        await asyncio.to_thread(thread.join, 60)
 
 
 async def test_a_host_fetches_an_image_with_its_ticket(cloud: Cloud, content: bytes, tmp_path: Path) -> None:

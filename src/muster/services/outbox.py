@@ -4,7 +4,7 @@ It is written at the transaction's end, all of it together: a note raises its ho
 everybody's batches need, are held for as long as a commit takes. All transactions take them last and in one order.
 """
 
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from muster.base.clock import Clock
@@ -43,10 +43,17 @@ class Telling:
         """Write what hosts must hear of, raising each one's `desired_seq` once. Two statements, none for nothing."""
         changes, self._changes = self._changes, []
         if changes:
-            self.has_told = True
-            now = self._clock()
-            seqs = await store.raise_seqs(self._connection, {change.host_id for change in changes}, now)
-            await store.insert(self._connection, changes, seqs, now)
+            seqs = await store.raise_seqs(self._connection, {change.host_id for change in changes}, self._clock())
+            await self.write(changes, seqs)
+
+    async def write(self, changes: Sequence[Change], seqs: Mapping[str, int]) -> None:
+        """Write these at once, with the numbers to which their hosts have been raised already. One statement."""
+        self.has_told = True
+        await store.insert(self._connection, changes, seqs, self._clock())
+
+    def note(self, changes: Sequence[Change]) -> None:
+        """Note these as they are: who calls has made them in this transaction, generations included."""
+        self._changes += changes
 
     async def servers_changed(self, server_ids: Collection[str]) -> None:
         """Raise the servers' generation and note them for their hosts. Servers without a host are left alone."""

@@ -26,7 +26,6 @@ from muster.services.redecide import redeciding
 from muster.services.server_admission import Wanted, admit
 from muster.services.server_placement import Placement, ServerSettings
 from muster.store import instance_actions as action_store
-from muster.store import outbox as outbox_store
 from muster.store import server_ports as port_store
 from muster.store import servers as store
 from muster.store.outbox import Change
@@ -151,7 +150,7 @@ class _Creation:
             placed = [drafts[server.id] for server in made if server.host_id]
             await self._work.telling.hold({change.host_id for change in told})
             seqs = await self._places.settle(placed, self._placed)
-            await outbox_store.insert(self._connection, told, seqs, self._now)
+            await self._work.telling.write(told, seqs)
             await self._places.close_groups({s.server_group_id for s in made if s.server_group_id and s.host_id})
 
     async def _give_up(self, drafts: Sequence[NewServer]) -> None:

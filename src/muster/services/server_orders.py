@@ -16,6 +16,7 @@ from muster.domain.server_changes import check_unlocked
 from muster.domain.server_shares import ask_of, by_host, total_of
 from muster.domain.servers import HOST_TIMEOUT_S, Asked, Server, Verb, ask, deleted, host_is_down
 from muster.domain.specs import Power
+from muster.services.outbox import Telling
 from muster.services.port_batch import PortBatch
 from muster.services.port_work import PortWork
 from muster.services.redecide import redeciding
@@ -132,7 +133,7 @@ class ServerOrders:
         changed: dict[str, Server] = {}
         ended: dict[str, Server] = {}
         noted: list[tuple[_Order, Server]] = []
-        async with self._database.write() as connection:
+        async with self._ports.changes.transaction(self._database) as (connection, telling):
             found = await store.read_by_ids(connection, [order.server_id for order in orders], lock=True)
             for order in orders:
                 try:
@@ -154,11 +155,15 @@ class ServerOrders:
                     noted.append((order, after))
                     if after.power is Power.ABSENT and _nobody_is_at(after, now):
                         ended[after.id] = after
-            await self._write_orders(connection, list(changed.values()), noted)
+            await self._write_orders(connection, telling, list(changed.values()), noted)
         return outcomes, list(ended.values())
 
     async def _write_orders(
-        self, connection: Connection, changed: Sequence[Server], noted: Sequence[tuple[_Order, Server]]
+        self,
+        connection: Connection,
+        telling: Telling,
+        changed: Sequence[Server],
+        noted: Sequence[tuple[_Order, Server]],
     ) -> None:
         rebuilt = {server.id for order, server in noted if order.asked.verb is Verb.REBUILD}
         await store.write(connection, [server for server in changed if server.id in rebuilt])
@@ -179,10 +184,7 @@ class ServerOrders:
                 for order, server in noted
             ],
         )
-        told = [Change(host_id=server.host_id, server_id=server.id) for server in changed if server.host_id]
-        if told:
-            seqs = await outbox_store.raise_seqs(connection, {change.host_id for change in told}, now)
-            await outbox_store.insert(connection, told, seqs, now)
+        telling.note([Change(host_id=server.host_id, server_id=server.id) for server in changed if server.host_id])
 
 
 def _nobody_is_at(server: Server, now: float) -> bool:

@@ -161,6 +161,13 @@ class Ear:
             pass
         return await self.read()
 
+    async def heard(self) -> list[Message]:
+        """What it is told next, when others publish. Raises TimeoutError when that is nothing."""
+        async with asyncio.timeout(DEADLINE_S):
+            while not (found := await self.read()):
+                await asyncio.sleep(0.01)
+        return found
+
     async def read(self) -> list[Message]:
         """As `hear`, without publishing the outbox before."""
         topic = self.loop.bus._topics[host_topic(self.id)]
@@ -168,6 +175,27 @@ class Ear:
         topic.messages.clear()
         self.bytes += sum(map(len, bodies))
         return [decode(body) for body in bodies]
+
+
+@asynccontextmanager
+async def only_woken(loop: Loop) -> AsyncIterator[None]:
+    """Who publishes runs, and looks once only: what nobody wakes it for after that is not published in time."""
+    publish, looked = loop.dispatcher.publish, asyncio.Event()
+
+    async def look() -> int:
+        published = await publish()
+        looked.set()
+        return published
+
+    loop.dispatcher.publish = look  # type: ignore[method-assign]
+    loop.dispatcher._sweep_s = 2 * DEADLINE_S
+    publishing = asyncio.create_task(loop.dispatcher.run())
+    try:
+        await looked.wait()
+        yield
+    finally:
+        publishing.cancel()
+        await asyncio.gather(publishing, return_exceptions=True)
 
 
 class Kept(Postponed):
@@ -181,4 +209,4 @@ class Kept(Postponed):
         self.kept.append(work)
 
 
-__all__ = ["CONTROL_TOPIC", "Ear", "Kept", "Loop", "a_loop", "encode"]
+__all__ = ["CONTROL_TOPIC", "Ear", "Kept", "Loop", "a_loop", "encode", "only_woken"]

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from muster.base.errors import Transient
-from muster.domain.messages import Beat, Heartbeat, Report, ReportEverything
+from muster.domain.messages import Beat, Desired, Heartbeat, Message, Report, ReportEverything
 from muster.domain.reports import GuestState, ServerReport
 from muster.domain.servers import Server, Verb
+from muster.domain.specs import Power
 from muster.services import server_orders
 from muster.store import hosts as host_store
 
-from .loop import Ear, Kept, a_loop
+from .loop import Ear, Kept, a_loop, only_woken
 
 
 async def test_an_end_that_fails_fails_nobodys_order_and_is_made_up_for(
@@ -40,6 +41,26 @@ async def test_an_end_that_fails_fails_nobodys_order_and_is_made_up_for(
         assert tasks == {runs.id: "powering-off", nowhere.id: "deleting"}
         await orders.finish_left()
         assert [server.id for server in await loop.servers()] == [runs.id]
+
+
+async def test_what_is_asked_is_published_as_soon_as_it_is_committed(tmp_path: Path) -> None:
+    """Creations and orders wrote their notes past what wakes who publishes, and waited for its next look, up to 5 s."""
+    async with a_loop(tmp_path) as loop:
+        host = Ear(loop, "a", firewall=False)
+        await host.say_hello()
+        await host.hear()
+        async with only_woken(loop):
+            server = await loop.create("a")
+            assert _told(await host.heard()) == {server.id: Power.RUNNING}
+            report = ServerReport(server_id=server.id, generation=server.generation, state=GuestState.RUNNING)
+            await loop.reports.take([Report(host_id=host.id, from_seq=0, to_seq=1, servers=(report,))])
+            for verb, power in ((Verb.STOP, Power.STOPPED), (Verb.DELETE, Power.ABSENT)):
+                await loop.ask(server.id, verb)
+                assert _told(await host.heard()) == {server.id: power}, verb
+
+
+def _told(messages: Sequence[Message]) -> dict[str, Power]:
+    return {spec.id: spec.power for message in messages if isinstance(message, Desired) for spec in message.servers}
 
 
 @contextmanager

@@ -54,6 +54,11 @@ class Family:
         self.read()
         return Started(self._forks[root], dict(self._programs.get(root, {})))
 
+    def programs(self) -> Counter[str]:
+        """What all children of this process and their descendants have started so far, as in `Started`."""
+        self.read()
+        return sum(self._programs.values(), Counter())
+
     def read(self) -> None:
         """Take in what has happened."""
         while True:

@@ -757,6 +757,7 @@ def test_a_tap_is_what_a_hypervisor_expects(lab: Lab) -> None:
         "tun type tap pi off vnet_hdr on persist on user 12345",
         f"master {bridge_name(net.id)}",
         "mtu 1300",
+        "qdisc noqueue",
         "addrgenmode none",
         f"alias muster:port:{spec.id}",
     ):

@@ -24,6 +24,7 @@ pytest.importorskip("libvirt")
 from namespaces import inside
 from tiny_guest import tiny_disk
 
+from benchmarks.family import watched_family
 from muster.base.errors import Conflict, NotFound, Transient
 from muster.cli.guest import default_cache_dir
 from muster.cli.main import main
@@ -197,6 +198,28 @@ async def test_what_a_guest_takes(host: Host, opened: Open) -> None:
     done(await hypervisor.stop([server.id], hard=True))
     with pytest.raises(Conflict):
         await hypervisor.diagnostics(server.id)
+
+
+async def test_a_guests_start_starts_qemu_and_nothing_else(opened: Open) -> None:
+    """libvirt 9 ran `tc` for each of its network cards."""
+    with watched_family() as family, tempfile.TemporaryDirectory(prefix="mlv-", dir="/tmp") as directory:
+        if family is None:
+            pytest.skip("the kernel does not tell here who starts what")
+        host = Host(Path(directory))
+        try:
+            await asyncio.to_thread(host.start)
+            hypervisor = opened(uri=host.daemon.uri)
+            first, second = host.server(), host.server(n_ports=2)
+            await run(hypervisor, first)  # of which the daemon learns what QEMU and the machine can do
+            before = family.programs()
+            await run(hypervisor, second)
+            started = family.programs() - before
+            assert not family.lost
+            by_libvirt = {name: number for name, number in started.items() if name.startswith("libvirtd: ")}
+            assert by_libvirt == {"libvirtd: qemu-system-x86_64": 1}
+            done(await hypervisor.remove([first.id, second.id]))
+        finally:
+            await asyncio.to_thread(host.remove)
 
 
 async def test_a_guests_whole_life(host: Host, opened: Open, tmp_path: Path) -> None:

@@ -15,11 +15,12 @@ from typing import Any, TypeAlias
 from msgspec import Struct
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+from pyroute2.netlink.rtnl.tcmsg import tcmsg
 
 from muster.base.errors import Transient, Unsupported
 from muster.base.metrics import NETLINK_SENDS
 
-RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_NEWADDR = 16, 17, 18, 20
+RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_NEWADDR, RTM_NEWQDISC = 16, 17, 18, 20, 36
 CREATE, APPEND = 0x400, 0x800
 _REQUEST, _MULTI, _ACK, _EXCL, _DUMP, _REPLACE = 0x1, 0x2, 0x4, 0x200, 0x300, 0x100
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
@@ -27,6 +28,7 @@ _HEADER = struct.Struct("=IHHII")
 _IFINFO = struct.Struct("=BxHiII")
 _ATTRIBUTE = struct.Struct("=HH")
 _IFLA_IFNAME, _IFLA_MASTER, _IFLA_IFALIAS, _IFLA_GROUP, _IFLA_CARRIER = 3, 10, 20, 27, 33
+_ROOT = 0xFFFFFFFF  # TC_H_ROOT of linux/pkt_sched.h
 _SOL_NETLINK, _NETLINK_CAP_ACK = 270, 10
 _BATCH = 128  # requests per send: their answers fit the receive buffer
 _TIMEOUT_S = 30
@@ -203,6 +205,17 @@ def address_message(index: int, address: str, prefixlen: int, *, version: int) -
         message["flags"] = 0x02  # IFA_F_NODAD
         message["attrs"] = [("IFA_ADDRESS", address), ("IFA_FLAGS", 0x02)]
     message["header"]["type"] = RTM_NEWADDR
+    message["header"]["flags"] = CREATE | _REPLACE
+    return message
+
+
+def no_queue(index: int) -> tcmsg:
+    """What a link is given to send waits nowhere: a tap has a queue of its own already, from which the guest reads."""
+    message = tcmsg()
+    message["index"] = index
+    message["parent"] = _ROOT
+    message["attrs"] = [("TCA_KIND", "noqueue")]
+    message["header"]["type"] = RTM_NEWQDISC
     message["header"]["flags"] = CREATE | _REPLACE
     return message
 

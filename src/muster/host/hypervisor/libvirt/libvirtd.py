@@ -37,6 +37,9 @@ _PROGRAMS = {
     "setsid": "util-linux",
     "mount": "mount",
 }
+# What the daemon finds on its path, besides itself the emulator: it would run `tc` for each network card of a guest, to
+# set the queueing discipline that taps have already, and goes on without.
+_FOUND = ("libvirtd", "qemu-system-x86_64")
 _DRIVERS = ("libvirt_driver_qemu.so", "libvirt_driver_secret.so")
 _DRIVER_DIRS = ("/usr/lib/x86_64-linux-gnu/libvirt/connection-driver", "/usr/lib64/libvirt/connection-driver")
 _DRIVER_PACKAGE = "libvirt-daemon-driver-qemu"
@@ -86,7 +89,7 @@ finish() {
 trap finish TERM
 while :; do
     rm -f "$1/libvirtd.pid"
-    libvirtd --config "$1/etc/libvirtd.conf" --pid-file "$1/libvirtd.pid" &
+    PATH="$1/programs" libvirtd --config "$1/etc/libvirtd.conf" --pid-file "$1/libvirtd.pid" &
     wait $!
     sleep 1 &
     wait $!
@@ -213,7 +216,7 @@ class PrivateLibvirtd:
             for name, mount_point in _MOUNTS.items():
                 (self._directory / name).mkdir(exist_ok=True)
                 Path(mount_point).mkdir(parents=True, exist_ok=True)
-            for name in ("drivers", "users"):
+            for name in ("drivers", "programs", "users"):
                 (self._directory / name).mkdir(exist_ok=True)
         except PermissionError as error:
             raise Unsupported(f"a private libvirtd needs root: {error}") from error
@@ -229,9 +232,10 @@ class PrivateLibvirtd:
         _write(self._directory / "users" / "group", _with_user(Path("/etc/group"), f"{_USER}:x:{_USER_ID}:\n"))
         if (installed := _driver_dir()) is not None:
             for driver in _DRIVERS:
-                link = self._directory / "drivers" / driver
-                link.unlink(missing_ok=True)
-                link.symlink_to(installed / driver)
+                _link(self._directory / "drivers" / driver, installed / driver)
+        for program in _FOUND:
+            if (path := shutil.which(program)) is not None:
+                _link(self._directory / "programs" / program, Path(path))
 
     def _libvirtd_conf(self, host_uuid: str) -> str:
         return (
@@ -339,6 +343,11 @@ def _quoted(value: object) -> str:
 
 def _write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8", errors="surrogateescape")
+
+
+def _link(link: Path, target: Path) -> None:
+    link.unlink(missing_ok=True)
+    link.symlink_to(target)
 
 
 def _answers(path: Path) -> bool:

@@ -53,7 +53,11 @@ async def run(teller: Teller, quick: bool) -> Outcome:
         aims=[
             Aim(what="phases that a guest did not go through, with admission", value=missed[0], at_most=0, exact=True),
             Aim(what="total time, of that without", value=admitted.total_s / unlimited.total_s, at_most=1.0),
-            Aim(what="until the slowest guest is ready, of that without", value=slowest[0] / slowest[1], at_most=1.0),
+            Aim(
+                what="until the slowest guest is ready, of that without",
+                value=slowest[0] / max(1e-3, slowest[1]),  # 0: none became ready
+                at_most=1.0,
+            ),
             Aim(
                 what="memory at its worst, of that without",
                 value=admitted.peak_mib[0] / max(1.0, unlimited.peak_mib[0]),

@@ -10,6 +10,7 @@ process of the version before counts no users; what it changes meanwhile is put 
 
 from collections.abc import Mapping
 
+from muster.base.errors import Invalid
 from muster.base.log import get_logger
 from muster.domain.context import Context
 from muster.domain.quotas import COUNTED_BY_USER
@@ -20,6 +21,7 @@ from muster.services.quotas import Quotas, reset_user_limits
 from muster.services.redecide import redeciding_calls
 from muster.store import usages as usage_store
 from muster.store import user_quotas as store
+from muster.store import users as user_store
 from muster.store.engine import Connection, Database
 
 log = get_logger(__name__)
@@ -53,12 +55,13 @@ class UserQuotas:
     async def update(self, project_id: str, user_id: str, limits: Mapping[str, int], *, force: bool) -> None:
         """Set limits of a user in a project.
 
-        Raises Invalid for no project; without `force` also for a limit below what is in use, or beyond what the
-        project's limit leaves beside those of its other users.
+        Raises Invalid for no project and no user; without `force` also for a limit below what is in use, or beyond what
+        the project's limit leaves beside those of its other users.
         """
         own = {name: limit for name, limit in limits.items() if name not in OF_PROJECT}
         async with self._database.write() as connection:
             await check_project(connection, project_id, lock=True)
+            await _check_user(connection, user_id)
             if own:
                 await usage_store.hold(connection, project_id, COUNTED_BY_USER, by_user=True)
             in_use = await store.count(connection, project_id, user_id)
@@ -115,3 +118,9 @@ class UserQuotas:
         for name, limit in limits.items():
             others = granted(users, name, but=user_id)
             check(name, limit, of_user(of_project[project_id, name], others, in_use[name]))
+
+
+async def _check_user(connection: Connection, user_id: str) -> None:
+    """It is a user, and stays one until the transaction ends: who deletes it finds what is set here. Raises Invalid."""
+    if user_id not in await user_store.read(connection, [user_id], lock=True):
+        raise Invalid(f"User ID {user_id} is not a valid user.", code="compute.user")

@@ -1,7 +1,7 @@
 """Limits go with the project or the user whose they are, and with a domain those of all that is in it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 
 import pytest
 from sqlalchemy import insert, select
@@ -100,7 +100,8 @@ async def test_with_a_domain_go_the_limits_of_all_that_is_in_it(database, revoca
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)  # SQLite has one writer
-async def test_a_limit_that_is_being_set_does_not_outlive_the_project(database, revocations):
+@pytest.mark.parametrize("user_id", [None, "ann"])
+async def test_a_limit_that_is_being_set_does_not_outlive_the_project_or_the_user(database, revocations, user_id):
     seen, go = asyncio.Event(), asyncio.Event()
 
     class Slow(Quotas):
@@ -109,18 +110,37 @@ async def test_a_limit_that_is_being_set_does_not_outlive_the_project(database, 
             await go.wait()
             await super().set_limits(connection, project_id, limits)
 
+    def setting(quotas: Quotas) -> Coroutine[None, None, None]:
+        if user_id is None:
+            return ComputeQuotas(database, quotas).update("d2", {"ram": 1}, force=False)
+        return UserQuotas(database, quotas).update("d2", user_id, {"ram": 1}, force=False)
+
+    def deletion() -> Coroutine[None, None, None]:
+        if user_id is None:
+            return Projects(database, revocations).delete("d2")
+        return Users(database, revocations, Passwords(), system_clock).delete(user_id)
+
     async with asyncio.timeout(HANG_S):
-        setting = asyncio.create_task(
-            ComputeQuotas(database, Slow(COMPUTE_DEFAULTS)).update("d2", {"ram": 1}, force=False)
-        )
+        being_set = asyncio.create_task(setting(Slow(COMPUTE_DEFAULTS)))
         await seen.wait()
-        deleting = asyncio.create_task(Projects(database, revocations).delete("d2"))
+        deleting = asyncio.create_task(deletion())
         await asyncio.wait([deleting], timeout=0.5)
         go.set()
-        await asyncio.gather(setting, deleting)
-    assert (await _left(database))[0] == {EVERYBODY, "d1", "e1"}
+        await asyncio.gather(being_set, deleting)
+    of_projects, of_users, _ = await _left(database)
+    assert (of_projects, of_users) == (
+        ({EVERYBODY, "d1", "e1"}, _in("d1", "ann", "ben", "eve") | _in("e1", "ann", "ben", "eve"))
+        if user_id is None
+        else ({EVERYBODY, "d1", "d2", "e1"}, _in("d1", "ben", "eve") | _in("e1", "ben", "eve"))
+    )
     with pytest.raises(Invalid):
-        await ComputeQuotas(database, QUOTAS).update("d2", {"ram": 1}, force=False)
+        await setting(QUOTAS)
+
+
+async def test_nobody_sets_a_limit_of_a_user_who_is_deleted(database, revocations):
+    await Users(database, revocations, Passwords(), system_clock).delete("ann")
+    with pytest.raises(Invalid, match="User ID ann is not a valid user"):
+        await UserQuotas(database, QUOTAS).update("d1", "ann", {"cores": 1}, force=False)
 
 
 @pytest.fixture

@@ -17,11 +17,13 @@ from muster.base.errors import Forbidden, Invalid, NotFound, Stale
 from muster.domain.quotas import Ask, Refusal
 from muster.domain.server_groups import ServerGroup
 from muster.domain.servers import Asked, Server, Verb
+from muster.domain.users import Login, User
 from muster.services.quotas import Quotas
 from muster.services.server_groups import ServerGroups
 from muster.services.tally import Tally
 from muster.services.user_quotas import UserQuotas
 from muster.store import user_quotas as store
+from muster.store import users as user_store
 from muster.store.engine import Database
 from muster.store.projects import projects
 
@@ -36,9 +38,11 @@ A_GROUP = {"project_id": P, "name": "g", "policy": "affinity", "created_at": 1.0
 
 @pytest.fixture
 async def users(database: Database) -> UserQuotas:
-    """Of a project in which nobody has a limit of his own."""
+    """Of a project in which nobody has a limit of his own, not `ann` and not `ben`."""
     async with database.write() as connection:
         await connection.execute(insert(projects).values(id=P, name=P, domain_id=None, parent_id=None))
+        people = [Login(User(id=name, name=name, domain_id=P), None) for name in ("ann", "ben")]
+        await user_store.insert(connection, people)
     return UserQuotas(database, Quotas(LIMITS))
 
 

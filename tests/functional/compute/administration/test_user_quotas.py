@@ -2,10 +2,20 @@
 
 import pytest
 
+from muster.domain.users import Login, User
+from muster.store import users as store
+
 P1, P2 = "a" * 32, "b" * 32
 PATH = f"/os-quota-sets/{P1}"
 ANN, BEN = f"{PATH}?user_id=ann", f"{PATH}?user_id=ben"
 OF_ANN = f"{PATH}/detail?user_id=ann"
+
+
+@pytest.fixture(autouse=True)
+async def people(bed):
+    async with bed.database.write() as connection:
+        found = [Login(User(id=name, name=name, domain_id="default"), None) for name in ("ann", "ben")]
+        await store.insert(connection, found)
 
 
 @pytest.fixture
@@ -92,6 +102,8 @@ async def test_who_may(admin, ann, other, reader):
         body = {"quota_set": {"instances": 1}}
         refusal = await admin.refusal(method, f"/os-quota-sets/{nobody}{path}?user_id=ann", body)
         assert refusal == (400, "badRequest", f"Project ID {nobody} is not a valid project.")
+    refusal = await admin.refusal("PUT", f"{PATH}?user_id=nobody", {"quota_set": {"instances": 1}})
+    assert refusal == (400, "badRequest", "User ID nobody is not a valid user.")
 
 
 async def test_what_is_no_limit_of_a_user_is_refused(admin, ann):

@@ -43,6 +43,8 @@ class Intake:
         self._is_full = False
         self._listeners: dict[socket.socket, Callable[[], asyncio.Protocol]] = {}
         self._again: asyncio.TimerHandle | None = None
+        self._is_closing = False
+        self._emptied = asyncio.Event()
         self._connecting: set[asyncio.Task[object]] = set()
 
     def accept(self, listener: socket.socket, protocol: Callable[[], asyncio.Protocol]) -> None:
@@ -52,16 +54,22 @@ class Intake:
         self._go_on()
 
     def close(self) -> None:
-        """Accept what waits, full or not: there may be nobody else to take it. Then nothing more.
+        """Accept what waits, full or not: there may be nobody else to take it. Then the sockets are closed.
 
-        The sockets are their owner's to close.
+        Where there are no more files to open, it goes on once there are: others close theirs meanwhile.
         """
         self._stop()
-        listeners, self._listeners = self._listeners, {}
-        for listener, protocol in listeners.items():
-            for _ in range(_LONGEST_QUEUE):
-                if not self._accept_one(listener, protocol):
-                    break
+        self._is_closing = True
+        self._go_on()
+
+    async def emptied(self) -> None:
+        """After `close`: until all that waited is accepted. Who is cancelled meanwhile gives up the rest."""
+        try:
+            await self._emptied.wait()
+            if self._connecting:
+                await asyncio.wait(self._connecting)
+        finally:
+            self._stop()
 
     def begin(self, connection: asyncio.Protocol) -> None:
         """It has been accepted, or asks something."""
@@ -74,6 +82,8 @@ class Intake:
         self._look()
 
     def _look(self) -> None:
+        if self._is_closing:
+            return
         is_full = len(self._due) > (self._at_once // 2 if self._is_full else self._at_once - 1)
         if is_full is self._is_full:
             return
@@ -89,6 +99,9 @@ class Intake:
         self._look()
 
     def _go_on(self) -> None:
+        if self._is_closing:
+            self._accept_all()
+            return
         for listener in self._listeners:
             self._loop.add_reader(listener.fileno(), self._accept_some, listener)
 
@@ -104,6 +117,18 @@ class Intake:
             if self._is_full or not self._accept_one(listener, self._listeners[listener]):
                 return
 
+    def _accept_all(self) -> None:
+        for listener, protocol in self._listeners.items():
+            for _ in range(_LONGEST_QUEUE):
+                if not self._accept_one(listener, protocol):
+                    break
+            if self._again is not None:
+                return
+        for listener in self._listeners:
+            listener.close()
+        self._listeners.clear()
+        self._emptied.set()
+
     def _accept_one(self, listener: socket.socket, protocol: Callable[[], asyncio.Protocol]) -> bool:
         """Whether there may be more."""
         try:
@@ -115,10 +140,14 @@ class Intake:
                 return True  # it was gone again
             log.error("no connection can be accepted", action="accept.delayed", error=error.strerror)
             self._stop()
-            self._again = self._loop.call_later(_AGAIN_S, self._go_on)
+            self._again = self._loop.call_later(_AGAIN_S, self._try_again)
             return False
         self._connect(accepted, protocol())
         return True
+
+    def _try_again(self) -> None:
+        self._again = None
+        self._go_on()
 
     def _connect(self, accepted: socket.socket, protocol: asyncio.Protocol) -> None:
         accepted.setblocking(False)

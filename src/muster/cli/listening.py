@@ -116,7 +116,12 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._draining.set()
         self._intake.close()
-        await super().shutdown(sockets)
+        await super().shutdown([])
+
+    async def _wait_tasks_to_complete(self) -> None:
+        """As uvicorn's, for all who had connected: where files run out, some wait for what others close."""
+        await self._intake.emptied()
+        await super()._wait_tasks_to_complete()
 
 
 class _Dating:

@@ -1,6 +1,7 @@
 """Workers on one socket: each takes on no more than it should, and leaves the rest to those that answer."""
 
 import asyncio
+import errno
 import socket
 import sys
 from asyncio.subprocess import PIPE, Process
@@ -103,6 +104,53 @@ async def test_a_full_worker_that_is_to_end_answers_all_who_have_connected() -> 
                 await asyncio.sleep(0.01)
             leaving.set()
             told.set()
+            answers = await asyncio.gather(*(_answer(reader) for reader, _ in clients))
+    assert answers == ["HTTP/1.1 200 OK"] * len(clients)
+    for _, writer in clients:
+        writer.close()
+
+
+class Short(socket.socket):
+    """There is no file to be opened for who connects, while `is_short`."""
+
+    is_short = False
+    refused = 0
+
+    def accept(self) -> tuple[socket.socket, tuple[str, int]]:
+        if self.is_short:
+            self.refused += 1
+            raise OSError(errno.EMFILE, "Too many open files")
+        return super().accept()
+
+
+async def test_a_worker_without_files_to_open_that_is_to_end_answers_all_who_have_connected(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(intake, "_AGAIN_S", 0.05)
+    leaving = asyncio.Event()
+
+    async def application(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def serve(listener: socket.socket) -> None:
+        async with listening(application, listener, drain_s=HANG_S, at_once=AT_ONCE):
+            await leaving.wait()
+
+    with Short(socket.AF_INET) as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(100)
+        listener.is_short = True
+        clients = [await _asking(listener.getsockname()) for _ in range(3 * AT_ONCE)]
+        async with asyncio.timeout(HANG_S), asyncio.TaskGroup() as group:
+            serving = group.create_task(serve(listener))
+            while not listener.refused:
+                await asyncio.sleep(0.01)
+            leaving.set()
+            before = listener.refused
+            while listener.refused < before + 5 and not serving.done():
+                await asyncio.sleep(0.01)
+            listener.is_short = False
             answers = await asyncio.gather(*(_answer(reader) for reader, _ in clients))
     assert answers == ["HTTP/1.1 200 OK"] * len(clients)
     for _, writer in clients:

@@ -111,10 +111,12 @@ async def test_who_is_slow_is_not_counted(worker: Worker, monkeypatch: pytest.Mo
 
 async def test_at_its_end_it_accepts_what_has_connected_and_nothing_more(worker: Worker) -> None:
     await worker.begin()
+    address = worker.listener.getsockname()
     worker.intake.close()
     assert len(worker.accepted) == CLIENTS
-    with socket.create_connection(worker.listener.getsockname()):
-        await worker.answer(*range(CLIENTS))
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address)
+    await worker.answer(*range(CLIENTS))
     assert len(worker.accepted) == CLIENTS
 
 
@@ -132,6 +134,37 @@ async def test_without_files_to_open_it_tries_again(worker: Worker, monkeypatch:
     async with asyncio.timeout(60):
         while len(worker.accepted) < AT_ONCE:
             await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("is_full", [True, False])
+async def test_at_its_end_without_files_to_open_it_goes_on_once_there_are_some(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, is_full: bool
+) -> None:
+    monkeypatch.setattr(module, "_AGAIN_S", 0.05)
+    worker.listener.refusals = () if is_full else (errno.EMFILE,)
+    await worker.begin()
+    before = len(worker.accepted)
+    worker.listener.refusals = (errno.EMFILE, errno.ENFILE)
+    worker.intake.close()
+    assert len(worker.accepted) == before
+    await worker.answer(*range(before))
+    async with asyncio.timeout(60):
+        await worker.intake.emptied()
+    assert len(worker.accepted) == CLIENTS
+
+
+async def test_who_does_not_wait_for_its_end_accepts_nothing_more(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_AGAIN_S", 0.05)
+    await worker.begin()
+    worker.listener.refusals = (errno.EMFILE,)
+    worker.intake.close()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await worker.intake.emptied()
+    await asyncio.sleep(0.2)
+    assert len(worker.accepted) == AT_ONCE
 
 
 async def test_a_connection_that_cannot_be_taken_over_is_closed_and_counted_no_more(

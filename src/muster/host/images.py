@@ -17,6 +17,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from muster.base.durable import sync_directory
 from muster.base.errors import Invalid, MusterError, Transient
 from muster.base.log import get_logger
 from muster.domain.specs import ImageSpec
@@ -204,15 +205,6 @@ def _described(path: Path, disk_format: str) -> CachedImage:
     header = read_header(path)
     require_self_contained(header)
     return CachedImage(path, disk_format, header.virtual_size)
-
-
-def sync_directory(path: Path) -> None:
-    """Make the names in a directory durable."""
-    file = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
 
 
 def _unlink(paths: Iterable[Path]) -> int:

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from muster.base.durable import replace_file, sync_directory
 from muster.base.errors import Conflict, Invalid
 from muster.base.file_lock import take_lock
 from muster.base.ids import new_uuid
@@ -93,7 +94,8 @@ def this_machine(layout: Layout) -> Machine:
     known = known_machine(layout)
     machine = Machine(host_id=known.host_id if known else new_uuid(), namespace=own_namespace())
     if machine != known:
-        _write(layout.root / _IDENTITY, msgspec.json.encode(machine))
+        replace_file(layout.root / _IDENTITY, msgspec.json.encode(machine))
+        sync_directory(layout.root)
     return machine
 
 
@@ -162,12 +164,3 @@ def _bridges_stand() -> bool:
         return bool(links.bridges())
     finally:
         links.close()
-
-
-def _write(path: Path, content: bytes) -> None:
-    new = path.with_name(path.name + ".new")
-    with new.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)

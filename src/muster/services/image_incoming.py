@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from msgspec import Struct
 
+from muster.base.durable import sync_directory
 from muster.base.errors import Bug, MusterError, NotFound, TooLarge, Transient
 from muster.domain.image_formats import HEAD_BYTES
 
@@ -120,7 +121,7 @@ class Incoming:
             self._open_descriptor()
             self._partial.rename(self._final)
             self._is_published = True
-            _sync_directory(self._final.parent)
+            sync_directory(self._final.parent)
 
     def _discard(self) -> None:
         with self._turn:
@@ -139,14 +140,6 @@ class Incoming:
         if self._descriptor is None:
             raise Bug("a file that is closed was written to")
         return self._descriptor
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 async def in_thread(work: Callable[[], Result]) -> Result:

@@ -1,7 +1,8 @@
 """A soak's folder: what it has counted, so that it goes on after an interruption, `kill -9` included.
 
 Invariants: an event that was noted is counted once, whatever moment the process died at: the counters are replaced as a
-whole, and know the last event of the journal that is in them. One process at a time uses a folder.
+whole, and know the last event of the journal that is in them. A loss of power takes at most what is in the journal
+alone, which is not synced. One process at a time uses a folder.
 """
 
 import contextlib
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from muster.base.durable import replace_file, sync_directory
 from muster.base.errors import Conflict, Invalid
 from muster.soak.scenario import Scenario
 from muster.soak.statistics import Event, Statistics
@@ -81,11 +83,10 @@ class Folder:
         return load(self.path)
 
     def save(self, saved: Saved) -> None:
-        """Replace what was saved; the journal begins anew. Raises Invalid when it cannot be written."""
-        new = self.path / (STATE + ".new")
+        """Replace what was saved, durably; the journal begins anew. Raises Invalid when it cannot be written."""
         with self._written():
-            new.write_bytes(msgspec.json.encode(saved))
-            new.replace(self.path / STATE)
+            replace_file(self.path / STATE, msgspec.json.encode(saved))
+            sync_directory(self.path)  # before the journal, of which it has all
             self.close()
             self._journal = (self.path / JOURNAL).open("wb", buffering=0)
 

@@ -1,5 +1,7 @@
 """What was counted outlives the process, once, whatever moment it died at."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -68,6 +70,24 @@ def test_going_on_goes_on_with_the_numbers(tmp_path: Path) -> None:
     assert operations(load(tmp_path)) == 2
 
 
+def test_what_was_saved_outlives_a_loss_of_power(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is on the disk before it takes the place of what was saved before, and the journal is kept until then."""
+    one, synced = saved(), []
+
+    def sync(file: int) -> None:
+        state, journal = tmp_path / STATE, tmp_path / JOURNAL
+        sizes = [path.stat().st_size if path.exists() else 0 for path in (state, journal)]
+        synced.append((os.readlink(f"/proc/self/fd/{file}"), *(size > 0 for size in sizes)))
+
+    with opened(tmp_path) as folder:
+        monkeypatch.setattr(os, "fsync", sync)
+        folder.save(one)
+        folder.note(one, Done(3.0, "create", "a", 1.0))
+        folder.save(one)
+    new, here = str(tmp_path / (STATE + ".new")), str(tmp_path)
+    assert synced == [(new, False, False), (here, True, False), (new, True, True), (here, True, True)]
+
+
 def test_one_process_at_a_time(tmp_path: Path) -> None:
     with opened(tmp_path), pytest.raises(Conflict, match="another"), opened(tmp_path):
         pass
@@ -83,14 +103,18 @@ def test_what_is_no_soaks_is_refused(tmp_path: Path, content: bytes) -> None:
         Folder(tmp_path).load()
 
 
-def test_a_full_disk_is_said(tmp_path: Path) -> None:
+def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = saved()
     with opened(tmp_path) as folder:
         (tmp_path / JOURNAL).symlink_to("/dev/full")
         folder.save(one)
         with pytest.raises(Invalid, match="No space left on device"):
             folder.note(one, Life(4.5, "begun"))
-        (tmp_path / (STATE + ".new")).symlink_to("/dev/full")
+
+        def full(_file: int) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(os, "fsync", full)
         with pytest.raises(Invalid, match="No space left on device"):
             folder.save(one)
 

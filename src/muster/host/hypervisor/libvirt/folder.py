@@ -12,9 +12,9 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from muster.base.durable import replace_file, sync_directory
 from muster.base.errors import Conflict, Invalid
 from muster.base.ids import is_uuid
-from muster.host.images import sync_directory
 
 _RECORD = "record.json"
 _MODE = 0o711
@@ -68,12 +68,12 @@ class Folder:
 
     def write(self, record: Record) -> None:
         """Replace the record, durably. Two fsyncs."""
-        self._replace(self.path / _RECORD, msgspec.json.encode(record))
+        replace_file(self.path / _RECORD, msgspec.json.encode(record))
         sync_directory(self.path)
 
     def write_config_drive(self, image: bytes) -> None:
         """Replace the config drive; durable with the next `write`."""
-        self._replace(self.config_drive, image)
+        replace_file(self.config_drive, image)
 
     def clear_disk(self) -> None:
         """Nothing of an earlier disk is left, and no record that says so. Durable with the next `write`."""
@@ -85,18 +85,6 @@ class Folder:
         (self.path / _RECORD).unlink(missing_ok=True)
         if self.path.exists():
             shutil.rmtree(self.path)
-
-    def _replace(self, target: Path, content: bytes) -> None:
-        new = target.with_name(target.name + ".new")
-        file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            view = memoryview(content)
-            while view:
-                view = view[os.write(file, view) :]
-            os.fsync(file)
-        finally:
-            os.close(file)
-        new.replace(target)
 
 
 def folders(instances_dir: Path) -> Iterator[Folder]:

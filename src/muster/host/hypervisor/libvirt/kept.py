@@ -11,9 +11,9 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from muster.base.durable import sync_directory
 from muster.domain.specs import ServerSpec
 from muster.host.hypervisor.libvirt.folder import Folder, folders
-from muster.host.images import sync_directory
 
 _ABOUT = "kept.json"
 _GOING = ".removed-"

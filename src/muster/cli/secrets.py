@@ -1,10 +1,10 @@
 """A cloud's secret, the administrator's password and clouds.yaml: made once, readable by their owner only."""
 
-import os
 from pathlib import Path
 
 import yaml
 
+from muster.base.durable import replace_file, sync_directory
 from muster.base.ids import new_secret
 from muster.cli.settings import Settings
 from muster.services.cluster_secret import ClusterSecret
@@ -46,20 +46,12 @@ def write_clouds_yaml(folder: Path, base_url: str, password: str) -> Path:
         "identity_api_version": "3",
     }
     path = folder / "clouds.yaml"
-    _write_private(path, yaml.safe_dump({"clouds": {"muster": cloud}}, sort_keys=False))
+    replace_file(path, yaml.safe_dump({"clouds": {"muster": cloud}}, sort_keys=False).encode())
     return path
 
 
 def _kept(path: Path, n_bytes: int) -> str:
     if not path.exists():
-        _write_private(path, new_secret(n_bytes) + "\n")
+        replace_file(path, f"{new_secret(n_bytes)}\n".encode())
+        sync_directory(path.parent)  # what it is for is in the database from now on
     return path.read_text().strip()
-
-
-def _write_private(path: Path, text: str) -> None:
-    scratch = path.with_name(path.name + ".new")
-    scratch.unlink(missing_ok=True)
-    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-    scratch.replace(path)

@@ -25,6 +25,8 @@ from muster.store.engine import Database
 _LOOK_S = 60.0
 # How often a machine asks its own URL who is there.
 _WATCH_S = 20.0
+# Drawn by each kernel when it starts.
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 Work = Callable[[], Coroutine[Any, Any, None]]
 
@@ -72,6 +74,14 @@ def image_parts(
         "where image_url leads": partial(repeating, holder.watch.look, _WATCH_S),
     }
     return ImageParts(services=services, holder=holder, once={}, each=each, checks={"images": holder.watch.check})
+
+
+def folder_mark(folder: Path, boot: Path = _BOOT_ID) -> str:
+    """What tells a machine by its folder from any other that runs: a container with the same names on the same kernel
+    has another folder, and a copy of the machine another kernel. The same for all workers, until the kernel ends.
+    """
+    status = folder.stat()
+    return f"{boot.read_text(encoding='ascii').strip() if boot.exists() else ''}/{status.st_dev:x}/{status.st_ino:x}"
 
 
 def image_files(folder: Path) -> ImageFiles:

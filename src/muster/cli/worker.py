@@ -23,7 +23,7 @@ from muster.cli.control_plane import PlaneSettings, control_plane
 from muster.cli.engines import EngineSettings, opened_engines
 from muster.cli.first_data import FirstData
 from muster.cli.foreground import spare_the_garbage_collector, until_interrupted
-from muster.cli.images import OwnImages
+from muster.cli.images import OwnImages, folder_mark
 from muster.cli.intake import share
 from muster.cli.listening import listening
 from muster.cli.metrics import metrics_served
@@ -119,7 +119,12 @@ def own_images(settings: Settings) -> OwnImages | None:
     serve = settings.serve
     if not serve.image_url:
         return None
-    place = Place(url=serve.image_url.rstrip("/"), machine=socket.gethostname(), folder=str(settings.folder))
+    place = Place(
+        url=serve.image_url.rstrip("/"),
+        machine=socket.gethostname(),
+        folder=str(settings.folder),
+        mark=folder_mark(settings.folder),
+    )
     return OwnImages(place=place, copies=serve.image_copies)
 
 

@@ -28,9 +28,15 @@ _ANSWER_MAX = 10_000
 
 
 class Identity(Struct, frozen=True, kw_only=True):
-    """Who answers at a URL; "" for a machine without images of its own."""
+    """Who answers at a URL: a machine's name, "" for one without images of its own, and what tells it from others of
+    that name; "" from a worker of the version before."""
 
     machine: str
+    mark: str = ""
+
+    def is_other(self, mine: "Identity") -> bool:
+        """Whether it is another machine than `mine`."""
+        return self.machine != mine.machine or ("" not in (self.mark, mine.mark) and self.mark != mine.mark)
 
 
 class HolderDownloads:
@@ -58,8 +64,8 @@ class HolderDownloads:
         except Refused as error:
             raise Transient("The ticket was refused: is it the same secret, and the same time?") from error
 
-    async def identity_at(self, url: str) -> str:
-        """What the machine to which `url` leads says of itself; "" for one without images of its own.
+    async def identity_at(self, url: str) -> Identity:
+        """What the machine to which `url` leads says of itself.
 
         Raises Transient (nobody answers, or a worker of an earlier version), Invalid (not a URL). Ends within
         `ANSWER_WITHIN_S` or so.
@@ -76,7 +82,7 @@ class HolderDownloads:
         return {TICKET: self._tickets.issue(image_id), HOLDER: self._holder}
 
 
-def _ask_identity(server: ImageServer, headers: Mapping[str, str]) -> str:
+def _ask_identity(server: ImageServer, headers: Mapping[str, str]) -> Identity:
     connection = server.connection()
     try:
         connection.request("GET", server.path(MACHINE), headers=dict(headers))
@@ -88,15 +94,15 @@ def _ask_identity(server: ImageServer, headers: Mapping[str, str]) -> str:
         connection.close()
     match response.status:
         case http.client.OK:
-            return _machine_of(body)
+            return _identity_of(body)
         case http.client.FORBIDDEN:
-            return "a machine of another cluster"
+            return Identity(machine="a machine of another cluster")
         case status:
             raise Transient(f"status {status}")
 
 
-def _machine_of(body: bytes) -> str:
+def _identity_of(body: bytes) -> Identity:
     try:
-        return msgspec.json.decode(body, type=Identity).machine
+        return msgspec.json.decode(body, type=Identity)
     except (msgspec.DecodeError, msgspec.ValidationError):
-        return "something that is no control machine"
+        return Identity(machine="something that is no control machine")

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from muster.base.errors import Invalid, MusterError, Transient
 from muster.base.log import get_logger
-from muster.services.image_download import HolderDownloads
+from muster.services.image_download import HolderDownloads, Identity
 
 log = get_logger(__name__)
 
@@ -21,12 +21,14 @@ _WRONG = "serve.image_url leads to another machine"
 
 class Place(Struct, frozen=True, kw_only=True):
     """An image folder that is one machine's own. `url` is where other control machines reach this one's workers, and
-    its name as a holder; `machine` is its host's name, `folder` that of the settings.
+    its name as a holder; `machine` is its host's name, `folder` that of the settings, and `mark` what no other machine
+    has at the same time, were both names the same.
     """
 
     url: str
     machine: str
     folder: str = ""
+    mark: str = ""
 
     @property
     def receiver(self) -> str:
@@ -34,9 +36,9 @@ class Place(Struct, frozen=True, kw_only=True):
         return f"{self.url} {self.machine}"
 
     @property
-    def identity(self) -> str:
+    def identity(self) -> Identity:
         """What all workers of the machine say of themselves, and those of no other."""
-        return f"{self.machine}:{self.folder}"
+        return Identity(machine=f"{self.machine}:{self.folder}", mark=self.mark)
 
 
 class PlaceWatch:
@@ -54,11 +56,12 @@ class PlaceWatch:
             there = await self._downloads.identity_at(url)
         except MusterError:
             return
-        if (there != mine) == self.is_wrong:
+        if there.is_other(mine) == self.is_wrong:
             return
-        self.is_wrong = there != mine
+        self.is_wrong = not self.is_wrong
         if self.is_wrong:
-            log.error(_WRONG, action="image_url.wrong", url=url, leads_to=there or "one without", machine=mine)
+            name = "another of this name" if there.machine == mine.machine else there.machine or "one without"
+            log.error(_WRONG, action="image_url.wrong", url=url, leads_to=name, machine=mine.machine)
         else:
             log.warning("serve.image_url leads here again", action="image_url.right", url=url)
 

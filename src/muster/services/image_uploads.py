@@ -101,7 +101,8 @@ class ImageUploads:
         """Remove files that no record wants, let images whose upload died wait for content again; how many ids.
 
         To be called at the start of each process; harmless at any time. Of machines with folders of their own each
-        has to do it. Two or three queries, and one transaction if there is anything to do.
+        has to do it, and one whose URL leads to another does nothing: both may have the name by which uploads are
+        theirs. Two or three queries; if there is anything to do, it asks its URL, and one transaction.
         """
         whole, partial = await self._files.ids()
         async with self._database.read() as connection:
@@ -110,6 +111,10 @@ class ImageUploads:
         suspects = partial | dead | {image_id for image_id in whole if statuses.get(image_id) not in WITH_CONTENT}
         if not suspects:
             return 0
+        if self._holder is not None:
+            await self._holder.watch.look()
+            if self._holder.watch.is_wrong:
+                return 0
         async with self._database.write() as connection:
             return len(await self._clear(connection, suspects))
 

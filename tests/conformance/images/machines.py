@@ -64,12 +64,11 @@ class _Asked:
 class Machine:
     """A control machine: one worker of it. Without a `name` it shares its folder, and says nothing of files."""
 
-    def __init__(self, database: Database, folder: Path, url: str, name: str, host: str, settings: str) -> None:
+    def __init__(self, database: Database, folder: Path, url: str, name: str, place: Place) -> None:
         self.database, self.folder, self.url, self.name = database, folder, url, name
         self.order = Order()
         self.files = ImageFiles(folder)
         downloads = HolderDownloads(TICKETS, name, silence_s=20.0)
-        place = Place(url=name, machine=host, folder=settings)
         self.holder = ImageHolder(place, database, self.files, downloads, self.order)
         self.services = assemble(database, system_clock, self.files, ImageSettings(), self.holder if name else None)
         self.copies = ImageCopies(database, self.files, self.holder, COPIES, self.order)
@@ -134,15 +133,18 @@ class Machines:
         behind: Way | None = None,
         host: str = "control",
         settings: str | None = None,
+        mark: str = "",
     ) -> Machine:
         """One with this folder of images. `name` in place of its URL, empty for one that has none; `behind` a way to
-        it; `settings` its own folder, by which it is known beside its `host`: by default, that of its images."""
+        it; `settings` its own folder, by which it is known beside its `host`: by default, that of its images; and its
+        `mark`."""
         asked = _Asked()
         url = await self._stack.enter_async_context(serving(asked))
         if behind is not None:
             name = await self._stack.enter_async_context(behind(url))
         name = url if name is None else name
-        made = Machine(self.database, self._folder / folder, url, name, host, folder if settings is None else settings)
+        place = Place(url=name, machine=host, folder=folder if settings is None else settings, mark=mark)
+        made = Machine(self.database, self._folder / folder, url, name, place)
         made.asked, asked.application = asked.paths, made.application
         self._stack.push_async_callback(made.holder.close)
         return made

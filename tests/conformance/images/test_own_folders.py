@@ -104,9 +104,13 @@ async def test_each_sweeps_its_own_dead_uploads(machines: Machines) -> None:
     assert (await a.by_user(image_id)).content == CONTENT
 
 
-async def test_two_machines_with_the_same_url_by_mistake_lose_no_upload(machines: Machines) -> None:
-    a = await machines.start("a", host="control-1")
-    b = await machines.start("b", name=a.name, host="control-2")
+@pytest.mark.parametrize(("host", "mark"), [("control-2", "one"), ("control-1", "two")])
+async def test_two_machines_with_the_same_url_by_mistake_lose_no_upload(
+    machines: Machines, host: str, mark: str
+) -> None:
+    """Also where all else is the same as well, as it may be for containers."""
+    a = await machines.start("a", host="control-1", settings="/var/lib/muster", mark="one")
+    b = await machines.start("b", name=a.name, host=host, settings="/var/lib/muster", mark=mark)
     image_id = await queued(a)
     async with uploading(a, image_id) as upload:
         await b.services.uploads.sweep()

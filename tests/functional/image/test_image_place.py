@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -15,6 +16,7 @@ from muster.api.http.responses import Response
 from muster.api.image.host_images import application
 from muster.base.clock import system_clock
 from muster.base.errors import Invalid, NotFound, Transient
+from muster.cli.images import folder_mark
 from muster.domain.images import Image
 from muster.services.cluster_secret import ClusterSecret
 from muster.services.image_download import AT_ONCE, MACHINE, HolderDownloads
@@ -39,8 +41,8 @@ def a_machine(place: Place | None, secret: ClusterSecret = SECRET) -> ASGIApp:
     return Mounts({"hosts": application(cast("ImageService", NoImages()), tickets, place)})
 
 
-def a_place(url: str, machine: str = "control-1") -> Place:
-    return Place(url=url, machine=machine, folder="/var/lib/muster")
+def a_place(url: str, machine: str = "control-1", mark: str = "boot/1/2") -> Place:
+    return Place(url=url, machine=machine, folder="/var/lib/muster", mark=mark)
 
 
 class Anything:
@@ -93,6 +95,40 @@ async def test_another_machine_is_found_told_once_and_over_when_the_url_leads_he
         await watch.look()
         watch.require()
         await watch.check()
+
+
+async def test_another_machine_of_the_same_name_is_found_too() -> None:
+    """Such as a container of the same settings, whose kernel may even be the same."""
+    async with watched() as (watch, there, url):
+        there.application = a_machine(a_place(url, mark="boot/1/3"))
+        with capture_logs() as lines:
+            await watch.look()
+        assert watch.is_wrong
+        assert [line["leads_to"] for line in lines] == ["another of this name"]
+
+
+async def test_workers_of_the_version_before_are_no_other_machine() -> None:
+    """They tell no mark, and read past it."""
+    async with watched() as (watch, there, url):
+        there.application = a_machine(a_place(url, mark=""))
+        await watch.look()
+        assert not watch.is_wrong
+        there.application = a_machine(a_place(url, "control-2", mark=""))
+        await watch.look()
+        assert watch.is_wrong
+
+
+def test_a_folder_has_a_mark_that_no_other_has_at_the_same_time(tmp_path: Path) -> None:
+    one, other, boots = tmp_path / "one", tmp_path / "other", [tmp_path / "boot-1", tmp_path / "boot-2"]
+    for folder in (one, other):
+        folder.mkdir()
+    for boot in boots:
+        boot.write_text(f"{boot.name}\n")
+    marks = {folder_mark(folder, boot) for folder in (one, other) for boot in (*boots, tmp_path / "none")}
+    assert len(marks) == 6
+    assert folder_mark(one) == folder_mark(one) != folder_mark(other)
+    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    assert folder_mark(one).startswith(f"{boot_id}/")
 
 
 async def test_what_else_answers_is_not_this_machine_either() -> None:
@@ -169,6 +205,6 @@ async def test_who_has_no_ticket_is_not_told() -> None:
         there.application = a_machine(a_place(url))
         downloads = HolderDownloads(ImageTickets(ClusterSecret("t" * 32), system_clock), url)
         try:
-            assert HERE not in await downloads.identity_at(url)
+            assert HERE not in (await downloads.identity_at(url)).machine
         finally:
             downloads.close()

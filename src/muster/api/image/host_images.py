@@ -56,7 +56,7 @@ class _Nobody:
 
 def application(images: ImageService, tickets: ImageTickets, place: Place | None = None) -> Application:
     """What hosts fetch, as an application of its own. `place`: where this machine has images of its own."""
-    handlers = HostImages(images, tickets, Identity(machine=place.identity if place else ""))
+    handlers = HostImages(images, tickets, place.identity if place else Identity(machine=""))
     return Application(
         "hosts",
         {

@@ -72,8 +72,8 @@ def fit(
     takes on an ssh connection that is open already. When the bound breaks, it searches down to the number that holds.
     The load must go on for as long as the run does. Set the cloud's overcommit high before, or it gives no more guests.
 
-    Everything that was made is removed again, also after an interruption. Exit status 0 means that some number of
-    guests kept to the bound, and that nothing is left behind.
+    Everything that was made is removed again, also after an interruption. Exit status 0 means that the run came to its
+    end, that some number of guests kept to the bound, and that nothing is left behind.
     """
     try:
         wanted = FitOptions(
@@ -94,7 +94,7 @@ def fit(
     except (KeyboardInterrupt, asyncio.CancelledError):
         click.echo("interrupted", err=True)
         sys.exit(_INTERRUPTED)
-    sys.exit(0 if result.advice.guests and not result.leftovers else 1)
+    sys.exit(0 if result.advice.guests and result.failure is None and not result.leftovers else 1)
 
 
 def _savings(targets: tuple[str, ...]) -> Callable[[], float | None]:

@@ -90,6 +90,8 @@ def step_line(step: Step) -> Text:
 def report(result: FitResult) -> RenderableType:
     """Everything a person wants to know after a run."""
     parts: list[RenderableType] = [_title(result), _table(result), _advice(result)]
+    if result.failure is not None:
+        parts.append(_failure(result.failure, result.advice.guests or result.options.start))
     parts += [Text(f"not removed: {what}", style="bold red") for what in result.leftovers]
     return Group(*parts)
 
@@ -133,6 +135,8 @@ def _row(step: Step) -> tuple[str | Text, ...]:
 
 def _advice(result: FitResult) -> Text:
     advice, room = result.advice, result.room
+    if not advice.guests and result.failure is not None:
+        return Text("No number of guests is known to keep to the bound.", style="bold red")
     if not advice.guests:
         return Text("Not even the fewest guests that were tried kept to the bound.", style="bold red")
     said = Text(f"Up to {in_words(advice.guests)}{_at(advice)}: ", style="bold green").append(
@@ -153,9 +157,16 @@ def _advice(result: FitResult) -> Text:
     return said
 
 
+def _failure(failure: str, start: int) -> Text:
+    """Why it ended early, and how to go on from there."""
+    said = Text(f"The run ended early, with {failure}", style="bold red")
+    return said.append(f"\nOnce the cloud does it, run it again with --start {start}.", style="default")
+
+
 _LIMITS = {
     "bound": "beyond it the bound breaks.",
     "cloud": "the cloud gave no more, and the bound still held; raise its overcommit to look further.",
+    "failure": "what held until the run ended.",
     "most": "nobody looked further; raise --max-guests to do so.",
 }
 

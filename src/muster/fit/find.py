@@ -1,9 +1,9 @@
 """The way to the knee: so many guests, how they answer, what to try next. Whose guests they are is not known here."""
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from muster.base.errors import Exhausted
-from muster.fit.observer import Observer
+from muster.base.errors import Exhausted, MusterError
+from muster.fit.observer import Observer, in_words
 from muster.fit.options import FitOptions
 from muster.fit.records import Answers, Room, Step, measured, refused
 from muster.fit.search import Search
@@ -28,19 +28,35 @@ class Crowd(Protocol):
         """How they answer, for a while."""
 
 
-async def find(crowd: Crowd, room: Room, options: FitOptions, observer: Observer) -> tuple[list[Step], Search]:
-    """Try numbers of guests until the search has ended. Every try is in the steps, in order."""
+class Found(NamedTuple):
+    """Every try, in order, what follows from them, and what kept the search from its end."""
+
+    steps: list[Step]
+    search: Search
+    failure: str | None = None
+
+
+async def find(crowd: Crowd, room: Room, options: FitOptions, observer: Observer) -> Found:
+    """Try numbers of guests until the search has ended, or one of them fails.
+
+    Raises what the first one fails of: then nothing was measured.
+    """
     search, steps = Search(options.start, options.step, options.most), list[Step]()
     while (guests := search.next()) is not None:
         observer.tries(guests)
-        step = await _try(crowd, guests, room, options)
+        try:
+            step = await _try(crowd, guests, room, options)
+        except MusterError as error:
+            if not steps:
+                raise
+            return Found(steps, search, f"{in_words(guests)}: {error.message}")
         if step.reason is None:
             search.add(guests, within=step.within)
         else:
             search.rule_out(guests)
         steps.append(step)
         observer.found(step)
-    return steps, search
+    return Found(steps, search)
 
 
 async def _try(crowd: Crowd, guests: int, room: Room, options: FitOptions) -> Step:

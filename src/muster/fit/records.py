@@ -59,7 +59,8 @@ class Advice(msgspec.Struct, frozen=True, kw_only=True):
 
     `ram_overcommit` and `cpu_overcommit` are the lowest settings with which the cloud accepts that many: memory's is of
     what is left beside what hosts keep for themselves. `limited_by`: `bound`, `cloud` (it gave no more) or `most`
-    (nobody looked further); `nothing`: not even one guest kept to the bound.
+    (nobody looked further); `nothing`: not even one guest kept to the bound; `failure`: the run ended early, and this
+    is what held until then, if anything did.
     """
 
     guests: int
@@ -71,7 +72,9 @@ class Advice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FitResult(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole run. `leftovers` is what could not be removed. The load is left out of `options`: it may hold secrets."""
+    """A whole run, or one up to a `failure`, such as of the API. `leftovers` is what could not be removed. The load is
+    left out of `options`: it may hold secrets.
+    """
 
     schema: str = SCHEMA
     cloud: str
@@ -80,6 +83,7 @@ class FitResult(msgspec.Struct, frozen=True, kw_only=True):
     room: Room
     steps: list[Step]
     advice: Advice
+    failure: str | None = None
     leftovers: list[str] = []
     duration_s: float = 0.0
 
@@ -113,14 +117,15 @@ def refused(guests: int, reason: str, room: Room) -> Step:
     )
 
 
-def advise(best: int, room: Room, steps: Sequence[Step], *, hit_most: bool) -> Advice:
-    """What follows from the steps."""
+def advise(best: int, room: Room, steps: Sequence[Step], *, hit_most: bool, failed: bool = False) -> Advice:
+    """What follows from the steps, also where they `failed` to come to an end."""
     left_mib = room.ram_mib - room.reserved_mib if room.ram_mib is not None else None
     next_up = min((step.guests for step in steps if step.guests > best), default=None)
     given_no_more = any(step.reason for step in steps if step.guests == next_up)
+    limits = {"failure": failed, "nothing": not best, "most": hit_most, "cloud": given_no_more}
     return Advice(
         guests=best,
-        limited_by="nothing" if not best else "most" if hit_most else "cloud" if given_no_more else "bound",
+        limited_by=next((limit for limit, holds in limits.items() if holds), "bound"),
         ram_ratio=ratio(best * room.guest_ram_mib, room.ram_mib),
         cpu_ratio=ratio(best * room.guest_vcpus, room.vcpus),
         ram_overcommit=_upwards(ratio(best * room.guest_ram_mib, left_mib)),

@@ -29,13 +29,12 @@ from muster.client.resolve import Ingredients, resolve
 from muster.client.ssh import SshTarget, ensure_ssh
 from muster.client.sweep import Sweep
 from muster.fit.crowd import CloudCrowd, ReadSavings, Surroundings
-from muster.fit.find import find
+from muster.fit.find import Found, find
 from muster.fit.guest import Recipe, template
 from muster.fit.hosts import room_on
 from muster.fit.observer import Observer, SilentObserver
 from muster.fit.options import FitOptions
-from muster.fit.records import FitResult, Room, Step, advise
-from muster.fit.search import Search
+from muster.fit.records import FitResult, Room, advise
 
 # Of an ssh process three pipes each, and some for connections and the program itself.
 FILES_PER_GUEST, SPARE_FILES = 4, 256
@@ -48,9 +47,9 @@ async def run_fit(
 ) -> FitResult:
     """Find how many guests `options` allows on the cloud that it names.
 
-    Raises Invalid, NotFound, Unauthenticated, Forbidden, Conflict or Transient when the run cannot begin or go on. When
-    cancelled, also during the clean-up, removes what was made, tells the observer what is left, and goes on as a
-    cancellation; a second cancellation ends at once.
+    Raises Invalid, NotFound, Unauthenticated, Forbidden, Conflict or Transient when it fails before anything was
+    measured; later that is the result's `failure`. When cancelled, also during the clean-up, removes what was made,
+    tells the observer what is left, and goes on as a cancellation; a second cancellation ends at once.
     """
     ensure_ssh()
     ensure_open_files(options.most * FILES_PER_GUEST + SPARE_FILES)
@@ -78,26 +77,27 @@ class _Run:
         ingredients = await resolve(self._api, self._options.wanted)
         room = await room_on(self._api, self._options, ingredients.flavor_id)
         async with self._prepared(ingredients) as recipe:
-            steps, search = await self._find(recipe, room, savings)
+            steps, search, failure = await self._find(recipe, room, savings)
         return FitResult(
             cloud=self._cloud.name,
             started_at=started_at,
             options=msgspec.structs.replace(self._options, user_data=None, script=None),
             room=room,
             steps=steps,
-            advice=advise(search.best, room, steps, hit_most=search.hit_most),
+            advice=advise(search.best, room, steps, hit_most=search.hit_most, failed=failure is not None),
+            failure=failure,
             leftovers=self._leftovers,
             duration_s=time.monotonic() - began_s,
         )
 
-    async def _find(self, recipe: Recipe, room: Room, savings: ReadSavings | None) -> tuple[list[Step], Search]:
+    async def _find(self, recipe: Recipe, room: Room, savings: ReadSavings | None) -> Found:
         dice = Random()  # noqa: S311 - the moments of probes
         around = Surroundings(self._api, f"{self._name}-", self._observer, time.monotonic, dice, savings)
         crowd = CloudCrowd(around, recipe)
         try:
-            steps, search = await find(crowd, room, self._options, self._observer)
-            self._whole = not any(step.reason for step in steps)
-            return steps, search
+            found = await find(crowd, room, self._options, self._observer)
+            self._whole = found.failure is None and not any(step.reason for step in found.steps)
+            return found
         finally:
             await crowd.close()
 

@@ -76,8 +76,20 @@ async def test_a_cloud_that_gives_no_more_is_the_limit(guests: Make) -> None:
 
 
 @pytest.mark.parametrize("fault", [{"refuse": {2: 503}}, {"lose": {2}}])
-async def test_a_cloud_that_does_not_answer_is_no_limit(guests: Make, fault: dict[str, object]) -> None:
-    """It was taken for one that gives no more, and the advice was what had held until then."""
+async def test_a_cloud_that_does_not_answer_is_no_limit_and_what_was_measured_is_told(
+    guests: Make, fault: dict[str, object]
+) -> None:
+    """It was taken for one that gives no more, later for the end of all that had been found out."""
+    found = await guests(**fault)
+    result = await run_fit(found.options(start=1, step=1, most=3))
+    assert [(step.guests, step.within) for step in result.steps] == [(1, True)]
+    assert (result.advice.guests, result.advice.limited_by) == (1, "failure")
+    assert (result.failure or "").startswith("2 guests: ")
+    assert nothing_left(found)
+
+
+@pytest.mark.parametrize("fault", [{"refuse": {1: 503}}, {"lose": {1}}])
+async def test_a_cloud_that_fails_at_once_has_no_result(guests: Make, fault: dict[str, object]) -> None:
     found = await guests(**fault)
     with pytest.raises(Transient):
         await run_fit(found.options(start=1, step=1, most=3))
@@ -167,6 +179,22 @@ async def test_the_command_ends_with_a_table_and_advice(guests: Make, tmp_path: 
     written = json.loads(file.read_text())
     assert written["schema"] == "muster.fit/1"
     assert [step["guests"] for step in written["steps"]] == [1, 2]
+
+
+async def test_the_command_shows_what_was_measured_when_the_cloud_fails(guests: Make, tmp_path: Path) -> None:
+    found = await guests(refuse={2: 503})
+    file = tmp_path / "fit.json"
+    process = await start(found, "--max-guests", "3", "--step", "1", "--json", str(file), "--bound-ms", "20000")
+    async with asyncio.timeout(300):
+        out, err = await process.communicate()
+    assert process.returncode == 1, err
+    text = " ".join(out.decode().split())
+    assert [line.split()[0] for line in out.decode().splitlines() if "within" in line] == ["1"]
+    assert "Up to 1 guest, memory 0.12 and CPU 0.25 times what there is: what held until the run ended." in text
+    assert "The run ended early, with 2 guests: " in text
+    assert "run it again with --start 1" in text
+    assert json.loads(file.read_text())["failure"].startswith("2 guests: ")
+    assert nothing_left(found)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

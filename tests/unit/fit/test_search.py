@@ -40,7 +40,9 @@ class FakeCloud:
 
 
 async def run(cloud: FakeCloud, **more: object) -> tuple[list[Step], Search]:
-    return await find(cloud, ROOM, FitOptions(**more), SilentObserver())
+    steps, search, failure = await find(cloud, ROOM, FitOptions(**more), SilentObserver())
+    assert failure is None
+    return steps, search
 
 
 @pytest.mark.parametrize("knee", [1, 2, 3, 10, 17, 39])

@@ -129,13 +129,19 @@ def running(server: Server, number: int) -> Report:
     return Report(host_id=server.host_id, from_seq=number, to_seq=number + 1, everything=True, servers=(seen,))
 
 
-async def test_no_table_that_grows_is_read_whole(database: Database, tmp_path: Path) -> None:
+async def asked_in_a_life(database: Database, folder: Path) -> Executed:
+    """The statements of `a_life` on five hosts."""
     async with database.write() as connection:
         await add_hosts(connection, *(f"h{number}" for number in range(5)), now=time.time(), firewall=False)
-    async with workers(database, tmp_path, count=1) as [worker]:
+    async with workers(database, folder, count=1) as [worker]:
         network_id = await a_network(worker)
         with executed() as found:
             await a_life(worker, network_id, MemoryBus())
+    return found
+
+
+async def test_no_table_that_grows_is_read_whole(database: Database, tmp_path: Path) -> None:
+    found = await asked_in_a_life(database, tmp_path)
     asked = [sum(f" {table}" in statement for statement in found.statements) for table in GROWING]
     assert min(asked) > 0, "each of these tables was asked"
     assert await read_whole(database, found) == []
@@ -143,12 +149,7 @@ async def test_no_table_that_grows_is_read_whole(database: Database, tmp_path: P
 
 async def test_what_is_of_a_server_is_not_looked_for_in_all_of_its_project(database: Database, tmp_path: Path) -> None:
     """SQLite knows nothing about values: an index by project is as good for it as one by server. PostgreSQL knows."""
-    async with database.write() as connection:
-        await add_hosts(connection, *(f"h{number}" for number in range(5)), now=time.time(), firewall=False)
-    async with workers(database, tmp_path, count=1) as [worker]:
-        network_id = await a_network(worker)
-        with executed() as found:
-            await a_life(worker, network_id, MemoryBus())
+    found = await asked_in_a_life(database, tmp_path)
     async with database.hold() as connection:
         for statement, values in found.statements.items():
             said = await plan(connection, statement, values)

@@ -1,6 +1,7 @@
 """What a heartbeat tells the control plane: that a message to its host is lost, or only on its way."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,15 @@ class Refusing(MemoryBus):
         await super().publish(messages)
 
 
+@asynccontextmanager
+async def a_loop_with_a_host(folder: Path) -> AsyncIterator[tuple[Loop, Ear]]:
+    """The host has said hello."""
+    async with a_loop(folder) as loop:
+        host = Ear(loop, "a", firewall=False)
+        await host.say_hello()
+        yield loop, host
+
+
 async def beat(loop: Loop, host: Ear, desired_seq: int, *, later_s: float) -> list[Desired]:
     """What the host hears when its heartbeat, sent `later_s` from now, says how far it is."""
     told = Beat(host_id=host.id, desired_seq=desired_seq, report_seq=0)
@@ -73,9 +83,7 @@ async def test_every_second_beat_of_a_host_is_noted_whoever_reads_it(tmp_path: P
 async def test_a_beat_of_a_host_that_was_silent_is_noted_at_once_and_the_next_writes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with a_loop(tmp_path) as loop:
-        host = Ear(loop, "a", firewall=False)
-        await host.say_hello()
+    async with a_loop_with_a_host(tmp_path) as (loop, host):
         async with loop.database.write() as connection:
             await connection.execute(update(hosts).values(last_seen_at=1.0))
         await beat(loop, host, 0, later_s=0.0)
@@ -87,9 +95,7 @@ async def test_a_beat_of_a_host_that_was_silent_is_noted_at_once_and_the_next_wr
 
 
 async def test_a_lost_message_is_noticed_at_the_first_beat_and_a_lost_answer_at_the_next(tmp_path: Path) -> None:
-    async with a_loop(tmp_path) as loop:
-        host = Ear(loop, "a", firewall=False)
-        await host.say_hello()
+    async with a_loop_with_a_host(tmp_path) as (loop, host):
         await loop.create()
         [lost] = [message for message in await host.hear() if isinstance(message, Desired) and not message.everything]
         for _ in range(2):
@@ -100,9 +106,7 @@ async def test_a_lost_message_is_noticed_at_the_first_beat_and_a_lost_answer_at_
 
 
 async def test_a_message_on_its_way_is_not_sent_again_until_the_second_beat_without_it(tmp_path: Path) -> None:
-    async with a_loop(tmp_path) as loop:
-        host = Ear(loop, "a", firewall=False)
-        await host.say_hello()
+    async with a_loop_with_a_host(tmp_path) as (loop, host):
         await loop.create()
         await host.hear()
         assert await beat(loop, host, 0, later_s=-60.0) == []  # sent before the message was due, however slow we are
@@ -111,9 +115,7 @@ async def test_a_message_on_its_way_is_not_sent_again_until_the_second_beat_with
 
 
 async def test_what_waits_in_the_outbox_is_not_lost(tmp_path: Path) -> None:
-    async with a_loop(tmp_path) as loop:
-        host = Ear(loop, "a", firewall=False)
-        await host.say_hello()
+    async with a_loop_with_a_host(tmp_path) as (loop, host):
         await host.hear()
         await loop.create()
         assert await beat(loop, host, 0, later_s=5.0) == []
@@ -123,9 +125,7 @@ async def test_what_waits_in_the_outbox_is_not_lost(tmp_path: Path) -> None:
 
 async def test_a_host_that_knows_of_more_than_the_database_is_told_of_everything_in_a_new_epoch(tmp_path: Path) -> None:
     """The database was restored, or a standby that lagged took over; twice."""
-    async with a_loop(tmp_path) as loop:
-        host = Ear(loop, "a", firewall=False)
-        await host.say_hello()
+    async with a_loop_with_a_host(tmp_path) as (loop, host):
         await loop.create()
         await host.hear()
         known = 1_000
@@ -140,9 +140,7 @@ async def test_a_host_that_knows_of_more_than_the_database_is_told_of_everything
 
 async def test_a_restored_database_that_gives_out_numbers_again_is_told_apart(tmp_path: Path) -> None:
     """A host knows of five changes more; as many come before it is heard. Its heartbeat shows nothing of that."""
-    async with a_loop(tmp_path) as loop:
-        host = Ear(loop, "a", firewall=False)
-        await host.say_hello()
+    async with a_loop_with_a_host(tmp_path) as (loop, host):
         await loop.create()
         await host.hear()
         known = 6

@@ -4,7 +4,21 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import asdict
-from sqlalchemy import Column, ForeignKey, Index, String, Table, UniqueConstraint, delete, insert, or_, select, update
+from sqlalchemy import (
+    Column,
+    ForeignKey,
+    Index,
+    String,
+    Table,
+    UniqueConstraint,
+    delete,
+    false,
+    insert,
+    or_,
+    select,
+    true,
+    update,
+)
 from sqlalchemy import text as sql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -63,7 +77,8 @@ security_group_rules = Table(
 
 RULE_TAKEN = "uq_security_group_rules_security_group_id_fingerprint"
 
-_groups = Listable(security_groups)
+# A group is its project's own: none is shared.
+_groups = Listable(security_groups, {"shared": lambda values: true() if False in values else false()})
 _rules = Listable(
     security_group_rules,
     {

@@ -3,9 +3,9 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from msgspec import to_builtins
+from msgspec import json, to_builtins
 from msgspec.structs import asdict
-from sqlalchemy import ColumnElement, ForeignKey, Table, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, ForeignKey, String, Table, cast, delete, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.domain.network_listing import ListQuery
@@ -51,7 +51,13 @@ def _shared(values: Sequence[Any]) -> ColumnElement[bool]:
     return subnets.c.network_id.in_(select(networks.c.id).where(one_of(networks.c.shared, values)))
 
 
-_listable = Listable(subnets, {"shared": _shared})
+def _serving(values: Sequence[Any]) -> ColumnElement[bool]:
+    """Those that name one of these service types."""
+    written = cast(subnets.c.service_types, String)
+    return or_(*(written.contains(json.encode(value).decode(), autoescape=True) for value in values))
+
+
+_listable = Listable(subnets, {"shared": _shared, "service_types": _serving})
 
 
 async def insert_all(connection: AsyncConnection, made: Sequence[Subnet]) -> None:

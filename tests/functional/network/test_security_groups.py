@@ -168,3 +168,11 @@ async def test_a_rule_about_an_unknown_group_is_not_found(member, name, unknown)
     rule = {"security_group_id": group["id"], "direction": "ingress", name: unknown}
     response = await member.call("POST", "/v2.0/security-group-rules", {"security_group_rule": rule})
     assert (response.status_code, error(response)) == (404, "SecurityGroupNotFound")
+
+
+async def test_no_group_is_shared(member):
+    group = (await member.post("/v2.0/security-groups", {"security_group": {"name": "g"}}))["security_group"]
+    assert (await member.get("/v2.0/security-groups?shared=true"))["security_groups"] == []
+    own = (await member.get("/v2.0/security-groups?shared=false"))["security_groups"]
+    assert {one["name"] for one in own} == {"default", "g"}
+    assert group["shared"] is False

@@ -254,3 +254,20 @@ async def test_ipv6_needs_its_least_mtu(member):
     response = await member.call("PUT", path, {"network": {"mtu": 1279}})
     assert (response.status_code, error(response)) == (409, "NetworkMTUSubnetConflict")
     assert (await member.get(path))["network"]["mtu"] == 1280
+
+
+async def test_subnets_are_listed_by_service_type(member):
+    network = await member.network()
+    made = {}
+    for third, types in ((1, ["compute:nova"]), (2, ["network:dhcp", "compute:nova"]), (3, ["network:dhcp"]), (4, [])):
+        subnet = await member.subnet(network, cidr=f"10.{third}.0.0/24", service_types=types)
+        made[subnet["id"]] = types
+
+    async def listed(query: str) -> list[list[str]]:
+        found = (await member.get(f"/v2.0/subnets?{query}"))["subnets"]
+        return sorted(made[one["id"]] for one in found)
+
+    assert await listed("service_types=network:dhcp") == [["network:dhcp"], ["network:dhcp", "compute:nova"]]
+    assert len(await listed("service_types=network:dhcp&service_types=compute:nova")) == 3
+    assert await listed("service_types=compute") == []
+    assert await listed("service_types=%25") == []

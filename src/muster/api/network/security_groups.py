@@ -35,7 +35,7 @@ SECURITY_GROUP = Resource(
 
 LISTING = Listing(
     collection="security_groups",
-    filters={**COMMON_FILTERS, "stateful": FLAG},
+    filters={**COMMON_FILTERS, "stateful": FLAG, "shared": FLAG},
     sorts={**COMMON_SORTS, "stateful": "stateful"},
 )
 

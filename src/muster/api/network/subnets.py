@@ -72,6 +72,7 @@ LISTING = Listing(
         "ipv6_ra_mode": NULLABLE,
         "dns_publish_fixed_ip": FLAG,
         "shared": FLAG,
+        "service_types": TEXT,
     },
     sorts={
         **COMMON_SORTS,

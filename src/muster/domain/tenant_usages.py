@@ -55,6 +55,11 @@ def usages_of(servers: Sequence[UsedServer], period: Period) -> list[Usage]:
     return [_usage(project_id, tuple(mine), period) for project_id, mine in members.items()]
 
 
+def no_usage(project_id: str) -> Usage:
+    """What a project used that had no servers."""
+    return _usage(project_id, (), Period(0.0, 0.0))
+
+
 def _usage(project_id: str, servers: tuple[UsedServer, ...], period: Period) -> Usage:
     hours = [period.hours_of(server) for server in servers]
     return Usage(

@@ -59,11 +59,15 @@ class Views:
         return {"count": all_hosts.count, **_figures(all_hosts)}
 
     def uptime(self, host: Hypervisor) -> str:
-        """For how long the host's agent has been there, in the words of `uptime`."""
+        """For how long the host's agent has been there, in the words of `uptime`.
+
+        Clients take them apart and show nothing of a sentence that says less: what is not known is `n/a`.
+        """
         now = self._hypervisors.now()
         minutes = int(max(0.0, now - host.updated_at)) // 60
         days, hours = minutes // 1440, minutes // 60 % 24
-        return f"{datetime.fromtimestamp(now, UTC):%H:%M:%S} up {days} days, {hours:2}:{minutes % 60:02}"
+        up = f"{days} days, {hours:2}:{minutes % 60:02}"
+        return f"{datetime.fromtimestamp(now, UTC):%H:%M:%S} up {up},  n/a users,  load average: n/a"
 
 
 def _figures(has: Hypervisor | Statistics) -> dict[str, int]:

@@ -11,7 +11,7 @@ from muster.api.http.responses import Response
 from muster.api.http.routing import Route, Routes
 from muster.base.errors import Invalid
 from muster.domain.policies import Rule
-from muster.domain.tenant_usages import Period, Usage, UsedServer, usages_of
+from muster.domain.tenant_usages import Period, Usage, UsedServer, no_usage, usages_of
 from muster.services.tenant_usages import TenantUsages
 
 _PAGES = (2, 40)
@@ -34,10 +34,15 @@ class TenantUsageHandlers:
         return Response({"tenant_usages": shown, **_named("tenant_usages_links", links)})
 
     async def show(self, request: Request) -> Response:
-        """One project's, with its servers; nothing if it had none."""
-        period, found, links = await self._read(request, request.parameters["project_id"])
-        shown = [self._view(one, period, detailed=True) for one in usages_of(found, period)]
-        return Response({"tenant_usage": shown[0] if shown else {}, **_named("tenant_usage_links", links)})
+        """One project's, with its servers.
+
+        Of a project that had none it is zeros, where Nova leaves them out: `openstack usage show` fails at that.
+        """
+        project_id = request.parameters["project_id"]
+        period, found, links = await self._read(request, project_id)
+        [usage] = usages_of(found, period) or [no_usage(project_id)]
+        shown = self._view(usage, period, detailed=True)
+        return Response({"tenant_usage": shown, **_named("tenant_usage_links", links)})
 
     async def _read(self, request: Request, project_id: str | None) -> tuple[Period, list[UsedServer], list[Any]]:
         query = asked(request, *_NAMES)

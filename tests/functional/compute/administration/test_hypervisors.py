@@ -1,6 +1,7 @@
 """Hypervisors, compute services and availability zones, by microversion; a disabled or silent host gets no servers."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from contextlib import contextmanager
 from typing import Any
@@ -177,6 +178,8 @@ async def test_uptime(bed, admin, silence):
     shown = (await admin.get(f"{path}/uptime", v="2.53"))["hypervisor"]
     assert set(shown) == BRIEF | {"uptime"}
     assert " up 0 days,  0:0" in shown["uptime"]
+    # As the `openstack` command takes it apart.
+    assert re.match(r"\s*(.+)\sup\s+(.+),\s+(.+)\susers?,\s+load average:\s(.+)", shown["uptime"])
     assert " up 0 days" in (await admin.get(path, v="2.88"))["hypervisor"]["uptime"]
     assert (await admin.refusal("GET", f"{path}/uptime", v="2.88"))[0] == 404
     await silence("sim-0000")

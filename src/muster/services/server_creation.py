@@ -101,10 +101,9 @@ class _Creation:
     async def make(self, drafts: Sequence[NewServer]) -> tuple[dict[str, Server], dict[str, MusterError]]:
         """The servers as they will be written, by id, and those whose request is to blame for an error."""
         placed = self._placed = await self._places.place(drafts)
+        refusals = await self._places.refusals([draft for draft in drafts if draft.id not in placed])
         failed: dict[str, MusterError] = {
-            draft.id: Exhausted("No valid host was found. There are not enough hosts available.")
-            for draft in drafts
-            if draft.id not in placed
+            server_id: Exhausted(refused.message, explained=refused.details) for server_id, refused in refusals.items()
         }
         errors = await self._plug([draft for draft in drafts if draft.id in placed], placed)
         blamed: dict[str, MusterError] = {
@@ -248,7 +247,7 @@ class _Creation:
             boot_nonce=0,
             boot_hard=False,
             disk_nonce=0,
-            fault=None if error is None else Fault(500, error.message, "", self._now),
+            fault=None if error is None else self._fault(error),
             timeline=timeline,
             created_at=draft.accepted_at,
             updated_at=self._now,
@@ -259,6 +258,9 @@ class _Creation:
             interface_tags=draft.interface_tags,
             tags=draft.tags,
         )
+
+    def _fault(self, error: MusterError) -> Fault:
+        return Fault(500, error.message, str(error.details.get("explained", "")), self._now)
 
 
 def _port_of(draft: NewServer, nic: WantedNic) -> NewPort:

@@ -14,12 +14,14 @@ from msgspec.structs import replace
 
 from muster.base.errors import Stale
 from muster.domain.placement import Demand, GroupRule, HostPicture, Request, Search, Strategy, place, searches
+from muster.domain.placement_refusals import Refusal, Room, refusal
 from muster.domain.server_shares import demand
 from muster.domain.servers import NewServer
 from muster.store import hosts as host_store
 from muster.store import outbox as outbox_store
 from muster.store import server_groups as group_store
 from muster.store.engine import Connection
+from muster.store.host_room import read_room
 
 _ROUNDS = 10
 
@@ -79,6 +81,22 @@ class Placement:
                 return placed
             all_seen = len(mine) < len(requests)
         raise Stale("Hosts' capacity changes faster than servers can be placed")
+
+    async def refusals(self, drafts: Sequence[NewServer]) -> dict[str, Refusal]:
+        """Why these servers, which `place` placed nowhere, have no host. A query per zone or host that they name."""
+        rooms: dict[tuple[str | None, str | None], Room] = {}
+        found = {}
+        for draft in drafts:
+            request = self._request(draft)
+            where = (request.availability_zone, request.hostname)
+            if where not in rooms:
+                zone, hostname = where
+                seen_after = self._now - self._settings.host_timeout_s
+                rooms[where] = await read_room(
+                    self._connection, seen_after=seen_after, availability_zone=zone, hostname=hostname
+                )
+            found[draft.id] = refusal(request, rooms[where])
+        return found
 
     async def release(self, drafts: Collection[NewServer], placed: Mapping[str, str]) -> None:
         """Give the claims of these servers back, if there are any. One statement for hosts that get the same."""

@@ -278,6 +278,11 @@ async def search(
     return [_picture(row) for row in await connection.execute(statement)]
 
 
+def usable(seen_after: float) -> tuple[ColumnElement[bool], ...]:
+    """What is true of hosts that may be given servers: enabled, and heard of since `seen_after`."""
+    return hosts.c.disabled.is_(False), hosts.c.forced_down.is_(False), hosts.c.last_seen_at >= seen_after
+
+
 def _pictures(seen_after: float) -> Select[Any]:
     return select(
         hosts.c.id,
@@ -289,7 +294,7 @@ def _pictures(seen_after: float) -> Select[Any]:
         _vcpus_left.label("vcpus"),
         _ram_left.label("ram_mib"),
         _disk_left.label("disk_gib"),
-    ).where(hosts.c.disabled.is_(False), hosts.c.forced_down.is_(False), hosts.c.last_seen_at >= seen_after)
+    ).where(*usable(seen_after))
 
 
 def _picture(row: Any) -> HostPicture:

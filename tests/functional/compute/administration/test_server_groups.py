@@ -133,7 +133,8 @@ async def test_anti_affinity_puts_each_on_a_host_of_its_own_and_what_is_too_many
     assert sorted(one["status"] for one in found) == ["ACTIVE", "ACTIVE", "ERROR"]
     assert len({one["OS-EXT-SRV-ATTR:host"] for one in found if one["status"] == "ACTIVE"}) == 2
     [failed] = [one for one in found if one["status"] == "ERROR"]
-    assert failed["fault"]["message"].startswith("No valid host was found.")
+    words = "No valid host was found. No host has room that the policy anti-affinity of its server group allows."
+    assert failed["fault"]["message"] == words
     assert {one["id"] for one in found} == set(
         (await admin.get(f"/os-server-groups/{group_id}"))["server_group"]["members"]
     )

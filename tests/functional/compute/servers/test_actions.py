@@ -220,7 +220,9 @@ async def test_a_server_without_a_host_has_no_console(scene: Scene) -> None:
     body = await scene.bed.server_body(flavorRef="huge", name="homeless")
     made = await scene.admin.post("/servers", body, status=202)
     path = f"/servers/{made['server']['id']}"
-    await scene.until(made["server"]["id"], "ERROR")
+    fault = (await scene.until(made["server"]["id"], "ERROR"))["fault"]
+    assert fault["message"] == "No valid host was found. No host has enough processors left for this flavor."
+    assert "processors 1000 of " in fault["details"]
     status, name, message = await scene.admin.refusal("POST", f"{path}/action", {"os-getConsoleOutput": {}})
     assert (status, name, "is not ready" in message) == (409, "conflictingRequest", True)
     assert (await scene.admin.refusal("GET", f"{path}/diagnostics"))[0] == 409

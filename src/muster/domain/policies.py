@@ -63,3 +63,20 @@ CHECKS: Mapping[Rule, Callable[[Context], bool]] = {
 def allows(rule: Rule, context: Context) -> bool:
     """Whether the caller passes the check."""
     return CHECKS[rule](context)
+
+
+_NEEDS: Mapping[Rule, str] = {
+    Rule.PROJECT: "a role in a project",
+    Rule.PROJECT_READER: "the role reader or member in a project",
+    Rule.PROJECT_MEMBER: "the role member in a project",
+    Rule.SYSTEM_READER: "the role admin, or reader of the whole system",
+    Rule.ADMIN: "the role admin",
+}
+_IN_PROJECT = frozenset({Rule.PROJECT, Rule.PROJECT_READER, Rule.PROJECT_MEMBER})
+
+
+def lack(rule: Rule, context: Context) -> str:
+    """What a caller who does not pass the check lacks, in words for people."""
+    if rule in _IN_PROJECT and context.project_id is None:
+        return "the token is not scoped to a project"
+    return f"it needs {_NEEDS[rule]}"

@@ -28,7 +28,13 @@ async def test_extensions(member):
 async def test_what_is_not_offered_is_not_found(member):
     for path in ("routers", "floatingips", "subnetpools", "service-providers", "trunks", "qos/policies"):
         response = await member.call("GET", f"/v2.0/{path}")
-        assert (response.status_code, response.json()["NeutronError"]["type"]) == (404, "HTTPNotFound")
+        error = response.json()["NeutronError"]
+        assert (response.status_code, error["type"]) == (404, "HTTPNotFound")
+        assert "this cloud has no" in error["message"]
+    for path in ("routers/x", "routers/x/add_router_interface"):
+        error = (await member.get(f"/v2.0/{path}", 404))["NeutronError"]
+        assert "at the addresses of their networks" in error["message"]
+    assert (await member.get("/v2.0/nothing", 404))["NeutronError"]["message"] == "The resource could not be found."
     await member.put("/v2.0/networks", {}, 405)
 
 

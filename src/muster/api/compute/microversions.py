@@ -8,10 +8,11 @@ import re
 from collections.abc import Mapping
 
 from muster.api.compute import versions
+from muster.api.compute.absences import ABSENCES
 from muster.api.http.application import Hooks
 from muster.api.http.requests import Request
 from muster.api.http.responses import Response
-from muster.base.errors import Invalid, NotFound, Unsupported
+from muster.base.errors import Invalid, Unsupported
 
 LOWEST, HIGHEST = versions.LOWEST, versions.HIGHEST
 
@@ -22,6 +23,8 @@ _VERSION = re.compile(r"([1-9]\d{0,5})\.(0|[1-9]\d{0,5})")
 
 class Microversions(Hooks):
     """Sets `request.version` from the headers, and tells it in each response."""
+
+    absences = ABSENCES
 
     def prepare(self, request: Request) -> None:
         """Raises Invalid for what is no version, Unsupported (406) for one that is not offered, NotFound."""
@@ -49,7 +52,7 @@ class Microversions(Hooks):
     async def elsewhere(self, request: Request) -> Response:
         """Outside of any version: which ones there are (300). Raises NotFound inside of one."""
         if request.path.startswith("/v2.1/"):
-            raise NotFound("The resource could not be found.", code="http.path")
+            return await super().elsewhere(request)
         return await versions.choices(request)
 
 

@@ -5,10 +5,11 @@ Nothing gets past this: an error that nobody expected is logged in full and answ
 
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from starlette.types import Receive, Scope, Send
 
+from muster.api.http.absences import NO_RESOURCE, Absences, not_found
 from muster.api.http.errors import status_of
 from muster.api.http.requests import Request
 from muster.api.http.responses import Response
@@ -18,14 +19,13 @@ from muster.base.ids import new_request_id
 from muster.base.log import get_logger
 from muster.base.metrics import REQUESTS
 from muster.domain.context import Context
-from muster.domain.policies import Rule, allows
+from muster.domain.policies import Rule, allows, lack
 from muster.services.redecide import redeciding
 
 log = get_logger(__name__)
 
 ANONYMOUS = Context(user_id="")
 _READING = frozenset({"GET", "HEAD"})
-NO_RESOURCE = "The resource could not be found."
 
 ErrorBody = Callable[[MusterError, HTTPStatus], Any]
 
@@ -39,11 +39,13 @@ class Authenticator(Protocol):
 
 
 class Hooks:
-    """What an API adds around its handlers; the defaults add nothing."""
+    """What an API adds around its handlers; the defaults add nothing. `absences` is what it has not, by path."""
+
+    absences: ClassVar[Absences] = {}
 
     async def elsewhere(self, request: Request) -> Response:
         """The answer on a path that no route has."""
-        raise NotFound(NO_RESOURCE, code="http.path")
+        raise not_found(request.path, self.absences)
 
     def prepare(self, request: Request) -> None:
         """Before the handler, once the caller is known: negotiate the microversion. May raise."""
@@ -113,7 +115,8 @@ class Application:
         if not route.offered(request.version):
             raise NotFound(NO_RESOURCE, code="http.version")
         if not allows(route.rule, request.context):
-            raise Forbidden("You are not authorized to perform the requested action.", code="http.policy")
+            lacking = lack(route.rule, request.context)
+            raise Forbidden(f"You are not authorized to perform the requested action: {lacking}.", code="http.policy")
         return route.handler
 
     def _authenticate(self, request: Request) -> Context:

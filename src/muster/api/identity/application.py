@@ -5,6 +5,7 @@ from typing import Any
 
 from muster.api.http.application import Application, Authenticator, Hooks
 from muster.api.http.requests import Request
+from muster.api.identity.absences import ABSENCES
 from muster.api.identity.bodies import check_text
 from muster.api.identity.routes import Services, routes
 from muster.base.clock import Clock
@@ -26,6 +27,8 @@ from muster.store.engine import Database
 
 class IdentityHooks(Hooks):
     """Refuses text in the path and the query that no database could hold."""
+
+    absences = ABSENCES
 
     def prepare(self, request: Request) -> None:
         """Raises NotFound for such a path, Invalid for such a query."""

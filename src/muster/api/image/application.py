@@ -6,6 +6,7 @@ from typing import Any
 
 from muster.api.http.application import Application, Authenticator, Hooks
 from muster.api.http.requests import Request
+from muster.api.image.absences import ABSENCES
 from muster.api.image.images import PATCH_TYPES
 from muster.api.image.routes import Services, routes
 from muster.base.clock import Clock
@@ -22,6 +23,8 @@ from muster.store.engine import Database
 
 class ImageHooks(Hooks):
     """Refuses text in the path that no database could hold, and says which patches are understood."""
+
+    absences = ABSENCES
 
     def prepare(self, request: Request) -> None:
         """Raises NotFound for such a path."""

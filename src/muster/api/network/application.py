@@ -2,6 +2,7 @@
 
 from muster.api.http.application import Application, Authenticator, Hooks
 from muster.api.http.requests import Request
+from muster.api.network.absences import ABSENCES
 from muster.api.network.errors import error_body
 from muster.api.network.routes import routes
 from muster.api.network.services import Services
@@ -10,6 +11,8 @@ from muster.base.errors import NotFound
 
 class NetworkHooks(Hooks):
     """A path with a NUL character names nothing, and no database must be asked for it."""
+
+    absences = ABSENCES
 
     def prepare(self, request: Request) -> None:
         if "\x00" in request.path:

@@ -74,6 +74,8 @@ class ImageService:
         now = self._clock()
         fields = {"owner": context.project_id, **draft.fields}
         image = Image(id=draft.id or new_uuid(), **fields, properties=draft.properties, created_at=now, updated_at=now)
+        if image.owner is None and context.project_id is None:
+            raise Forbidden("The token is not scoped to a project: the image needs an owner.")
         if image.owner != context.project_id and not context.is_admin:
             raise Forbidden(f"You are not permitted to create images owned by '{image.owner}'.")
         check_publishable(context, image.visibility)

@@ -1,5 +1,6 @@
 """`GET /limits`: what a project may have and what it has, in one short list."""
 
+from muster.api.compute.projects import own_project
 from muster.api.compute.queries import asked
 from muster.api.http.requests import Request
 from muster.api.http.responses import Response
@@ -48,7 +49,7 @@ class LimitHandlers:
         if "tenant_id" in query and not request.context.is_admin:
             message = "Policy doesn't allow os_compute_api:limits:other_project to be performed."
             raise Forbidden(message, code="http.policy")
-        project_id = query.get("tenant_id", request.context.project_id or "")
+        project_id = query.get("tenant_id") or own_project(request)
         details = await self._quotas.details(request.context, project_id, "limits")
         limits = {name: details[of].limit for name, of, end in _LIMITS if request.version < end}
         uses = {name: details[of].in_use for name, of, end in _USES if request.version < end}

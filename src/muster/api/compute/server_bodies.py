@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from muster.api.compute.bodies import parse
 from muster.api.compute.fields import boolean
+from muster.api.compute.projects import own_project
 from muster.api.compute.scheduler_hints import group_of
 from muster.api.compute.server_schemas import CreateBody, NicBody, ServerBody, check_create, injected_files
 from muster.api.compute.services import Services
@@ -55,6 +56,7 @@ class Lookups:
         """The servers that the request asks for."""
         accepted_at = self._clock()
         document = await parse(request, CreateBody)
+        own_project(request)
         body, context = document.server, request.context
         check_create(body, request.version)
         least, count = _counts(body)
@@ -132,7 +134,7 @@ def _draft(body: ServerBody, request: Request, named: Named, resolved: Resolved)
     nics = tuple(_wanted_nic(nic) for nic in resolved.nics)
     return NewServer(
         id="",
-        project_id=context.project_id or "",
+        project_id=own_project(request),
         user_id=context.user_id,
         name=body.name,
         hostname=body.hostname if isinstance(body.hostname, str) else hostname_of(body.name),

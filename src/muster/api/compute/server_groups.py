@@ -7,6 +7,7 @@ from msgspec import Struct
 from muster.api.compute.bodies import parse
 from muster.api.compute.fields import check_name, check_range, refused
 from muster.api.compute.paging import PAGE_LIMIT
+from muster.api.compute.projects import own_project
 from muster.api.compute.queries import asked, number
 from muster.api.http.requests import Request
 from muster.api.http.responses import Response
@@ -65,7 +66,7 @@ class ServerGroupHandlers:
         if "all_projects" in query and not request.context.is_admin:
             message = "Policy doesn't allow os_compute_api:os-server-groups:index:all_projects to be performed."
             raise Forbidden(message, code="http.policy")
-        project_id = None if "all_projects" in query else request.context.project_id or ""
+        project_id = None if "all_projects" in query else own_project(request)
         limit = min(number(query, "limit") or PAGE_LIMIT, PAGE_LIMIT)
         found = await self._groups.page(project_id, limit=limit, offset=number(query, "offset") or 0)
         return Response({"server_groups": [view(request, group) for group in found]})
@@ -90,7 +91,7 @@ class ServerGroupHandlers:
         name, policy, max_per_host = await _old(request) if request.version < _RULES else await _new(request)
         return ServerGroup(
             id=new_uuid(),
-            project_id=request.context.project_id or "",
+            project_id=own_project(request),
             user_id=request.context.user_id,
             name=check_name(name),
             policy=policy,

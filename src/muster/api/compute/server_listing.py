@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from muster.api.compute.fields import lenient_boolean
 from muster.api.compute.paging import page_asked
+from muster.api.compute.projects import own_project
 from muster.api.compute.queries import asked, check_known, check_pattern, moment, moments, truth
 from muster.api.http.requests import Request
 from muster.base.errors import Forbidden, Invalid
@@ -181,7 +182,7 @@ def _pattern(values: Mapping[str, str], name: str) -> str | None:
 def _project(request: Request, values: Mapping[str, str]) -> str | None:
     """The project whose servers are listed; None for those of all projects."""
     if values.get("all_tenants") != "" and not truth(values, "all_tenants"):
-        return request.context.project_id or ""
+        return own_project(request)
     if not request.context.is_admin:
         raise Forbidden(
             f"Policy doesn't allow os_compute_api:servers:{_kind(request)}:get_all_tenants to be performed."

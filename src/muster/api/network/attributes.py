@@ -149,7 +149,7 @@ def _project(item: dict[str, Any], fields: dict[str, Any], context: Context) -> 
         raise bad_request("'project_id' and 'tenant_id' do not match")
     project_id = fields.get("project_id", context.project_id)
     if not project_id:
-        raise bad_request("Running without keystone AuthN requires that tenant_id is specified")
+        raise bad_request("The token is not scoped to a project: project_id must be given")
     if project_id != context.project_id and not context.is_admin:
         raise bad_request(
             "Specifying 'project_id' or 'tenant_id' other than the authenticated project in request requires admin "

@@ -23,7 +23,7 @@ from muster.domain.servers import Asked, Verb
 
 # Nova's actions that this cloud does not offer, each with the reason.
 _NOT_OFFERED: Mapping[str, str] = {
-    "resize": "a server keeps its flavor",
+    "resize": "a server keeps its flavor; make another of the other flavor",
     **dict.fromkeys(("migrate", "os-migrateLive", "evacuate"), "a server stays on its host"),
     **dict.fromkeys(("pause", "suspend", "shelve", "shelveOffload"), "a server runs or is stopped"),
     "rescue": "rebuild the server instead",
@@ -33,7 +33,7 @@ _NOT_OFFERED: Mapping[str, str] = {
         ("os-getVNCConsole", "os-getSPICEConsole", "os-getRDPConsole", "os-getSerialConsole", "os-getMKSConsole"),
         "consoles are read with os-getConsoleOutput",
     ),
-    "changePassword": "passwords are the guest's",
+    "changePassword": "passwords are set within the guest; give a new server a key pair or user data",
     "trigger_crash_dump": "guests have no crash dumps",
 }
 # What ends a state that no server here is ever in.

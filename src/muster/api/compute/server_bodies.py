@@ -283,6 +283,9 @@ def _check_single(body: ServerBody, named: Named, count: int) -> None:
         raise Invalid("Unable to allocate a single hostname to multiple instances")
 
 
+_NO_VOLUMES = "Block Device Mapping is Invalid: this cloud has no volumes, only the image's local disk."
+
+
 def _check_devices(body: ServerBody) -> None:
     """Raises Invalid for what this cloud does not offer: block devices but the image's disk, certificates."""
     if body.trusted_image_certificates:
@@ -290,16 +293,22 @@ def _check_devices(body: ServerBody) -> None:
     devices = [] if body.block_device_mapping_v2 is UNSET else body.block_device_mapping_v2
     if body.block_device_mapping and devices:
         raise Invalid("Using different block_device_mapping syntaxes is not allowed in the same request.")
-    if body.block_device_mapping or len(devices) > 1:
-        raise Invalid("Block Device Mapping is Invalid: this cloud has no volumes, only the image's local disk.")
+    if body.block_device_mapping:
+        raise Invalid(_NO_VOLUMES)
     for device in devices:
+        if device.source_type == "blank" and device.destination_type == "local":
+            raise Invalid(
+                "Block Device Mapping is Invalid: a server has its image's disk, no swap and no further ones."
+            )
         if device.source_type != "image" or device.destination_type == "volume":
-            raise Invalid("Block Device Mapping is Invalid: this cloud has no volumes, only the image's local disk.")
+            raise Invalid(_NO_VOLUMES)
         if not (device.uuid or device.image_id):
             raise Invalid("Block Device Mapping is Invalid: Missing device UUID.")
         is_boot = device.boot_index not in (UNSET, None) and int(str(device.boot_index)) == 0
         if not (body.imageRef and is_boot and (device.uuid or device.image_id) == body.imageRef):
             raise Invalid("Block Device Mapping is Invalid: Mapping image to local is not supported.")
+    if len(devices) > 1:
+        raise Invalid(_NO_VOLUMES)
 
 
 def _image_refusal(image: Image, spec: ImageSpec, flavor: FlavorPicture) -> MusterError | None:

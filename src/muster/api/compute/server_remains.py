@@ -37,7 +37,7 @@ class ServerRemainHandlers:
     async def no_consoles(self, request: Request) -> Response:
         """Open a graphical or serial console. Raises Invalid."""
         await self._server(request)
-        raise Invalid("This cloud has no remote consoles; read the log with os-getConsoleOutput.")
+        raise Invalid("This cloud has no remote consoles; read the console's log (openstack console log show).")
 
     async def migrations(self, request: Request) -> Response:
         """The migrations under way: a server stays on its host."""

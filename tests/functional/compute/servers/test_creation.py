@@ -233,7 +233,7 @@ async def test_block_devices(scene: Scene) -> None:
     for changes, words in (
         ({"destination_type": "volume"}, "no volumes"),
         ({"source_type": "volume"}, "no volumes"),
-        ({"source_type": "blank"}, "no volumes"),
+        ({"source_type": "blank"}, "no swap and no further ones"),
         ({"boot_index": 1}, "Mapping image to local"),
         ({"boot_index": None}, "Mapping image to local"),
         ({"uuid": NOWHERE}, "Mapping image to local"),
@@ -252,6 +252,8 @@ async def test_block_devices(scene: Scene) -> None:
 
 async def test_what_is_not_offered(scene: Scene) -> None:
     await scene.refused(400, "certificates", v="2.63", trusted_image_certificates=["x"])
+    swap = {"source_type": "blank", "destination_type": "local", "guest_format": "swap", "boot_index": -1}
+    await scene.refused(400, "no swap", block_device_mapping_v2=[local, swap])
 
 
 async def test_files_come_to_the_guest_on_its_config_drive(scene: Scene) -> None:

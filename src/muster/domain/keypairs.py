@@ -17,6 +17,7 @@ PUBLIC_KEY_LIMIT = 16_384
 
 # What Nova allows below 2.92.
 _NAME = re.compile(r"[A-Za-z0-9_-](?:[A-Za-z0-9_ -]{0,253}[A-Za-z0-9_-])?")
+_WIDER_NAME = re.compile(r"[A-Za-z0-9_@.-](?:[A-Za-z0-9_ @.-]{0,253}[A-Za-z0-9_@.-])?")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -31,11 +32,11 @@ class Keypair(Struct, frozen=True, kw_only=True):
     created_at: float
 
 
-def check_name(name: str) -> None:
-    """Raises Invalid for a name that Nova would refuse."""
+def check_name(name: str, *, with_addresses: bool = False) -> None:
+    """Raises Invalid for a name that Nova would refuse; `with_addresses` takes what mail addresses are made of, too."""
     if not 1 <= len(name) <= 255:
         raise _invalid("Keypair name must be string and between 1 and 255 characters long")
-    if _NAME.fullmatch(name) is None:
+    if (_WIDER_NAME if with_addresses else _NAME).fullmatch(name) is None:
         raise _invalid("Keypair name contains unsafe characters")
 
 

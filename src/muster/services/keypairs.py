@@ -8,7 +8,7 @@ from muster.base.clock import Clock
 from muster.base.coalescer import Coalescer
 from muster.base.errors import Conflict, Forbidden, Invalid, NotFound
 from muster.domain.context import Context
-from muster.domain.keypairs import SSH, X509, Keypair, certificate_fingerprint, check_name, fingerprint_of
+from muster.domain.keypairs import SSH, X509, Keypair, certificate_fingerprint, fingerprint_of
 from muster.domain.quotas import UNLIMITED, limit_of_user
 from muster.services.new_keys import certificate_pair, ssh_pair
 from muster.services.quotas import Quotas
@@ -45,10 +45,10 @@ class Keypairs:
     ) -> NewKeypair:
         """Keep a public key, or make a pair (in a thread: 50 ms) if none is given.
 
-        Raises Invalid for a bad name or key, Conflict for a name that is taken, Forbidden beyond the quota.
+        The name was checked (`domain.keypairs.check_name`). Raises Invalid for a bad key, Conflict for a name that is
+        taken, Forbidden beyond the quota.
         """
         _check_own(context, user_id, "create")
-        check_name(name)
         private_key, kept_key = (None, public_key) if public_key is not None else await self._make(kind, user_id)
         keypair = Keypair(
             user_id=user_id,

@@ -204,7 +204,7 @@ class _Creation:
             device_position=place,
             device_owner=f"compute:{host.availability_zone}",
             binding_host_id=host.hostname,
-            dns_name=draft.hostname,
+            dns_name=draft.hostname.partition(".")[0],
         )
 
     def _server(self, draft: NewServer, host_id: str | None, error: MusterError | None) -> Server:

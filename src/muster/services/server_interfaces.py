@@ -228,7 +228,7 @@ def _new_port(server: Server, nic: NicAsked) -> NewPort:
         device_id=server.id,
         device_owner=f"compute:{server.zone_of_host}",
         binding_host_id=server.hostname_of_host,
-        dns_name=server.hostname,
+        dns_name=server.hostname.partition(".")[0],
     )
 
 

@@ -28,7 +28,7 @@ from .mutations import mutations
 ADMIN_PASSWORD = "an admin's password"
 SEED = 20261126
 N_BODIES = 600
-VERSIONS = ("2.1", "2.37", "2.60", "2.90")
+VERSIONS = ("2.1", "2.37", "2.60", "2.90", "2.96")
 PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"
 N_QUERIES = 800
 # Of how many requests one is looked at for what it changed.

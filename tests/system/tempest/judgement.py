@@ -17,7 +17,7 @@ PASSED, SKIPPED, FAILED = "passed", "skipped", "failed"
 # Tempest's words for one reason are many: of a class, of a feature. What they have in common is what is counted.
 REASONS = (
     (re.compile(r"Skipped until bug|^Neutron (does not|allows)|nova-network"), "Tempest's own: bugs and nova-network"),
-    (re.compile(r"microversion range\[2"), "compute microversions above 2.90"),
+    (re.compile(r"microversion range\[2"), "compute microversions above 2.96"),
     (re.compile(r"[Mm]igrat"), "migration"),
     (re.compile(r"Cinder|[Vv]olume|microversion range\[3"), "volumes"),
     (re.compile(r"[Ff]loating|public_network_id|router|DVR"), "routers, floating addresses"),

@@ -28,7 +28,7 @@ Metadata = dict[
     Annotated[str, Meta(min_length=1, max_length=255, pattern=r"\A[a-zA-Z0-9_:. -]+\Z")],
     Annotated[str, Meta(max_length=255)],
 ]
-Hostname = Annotated[str, Meta(min_length=2, max_length=63, pattern=r"\A[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9]\Z")]
+Hostname = Annotated[str, Meta(min_length=2, max_length=255, pattern=r"\A[a-zA-Z0-9][a-zA-Z0-9.-]*[a-zA-Z0-9]\Z")]
 HostLabel = Annotated[str, Meta(min_length=1, max_length=255, pattern=r"\A[a-zA-Z0-9._-]+\Z")]
 DiskConfig = Literal["AUTO", "MANUAL"]
 Count = Annotated[int, Meta(ge=1)] | Annotated[str, Meta(pattern=r"\A[0-9]{1,9}\Z")]

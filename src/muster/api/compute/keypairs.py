@@ -12,11 +12,11 @@ from muster.api.http.responses import Response
 from muster.api.http.routing import Route, Routes
 from muster.base.errors import Invalid
 from muster.base.units import iso_plain
-from muster.domain.keypairs import SSH, Keypair
+from muster.domain.keypairs import SSH, Keypair, check_name
 from muster.domain.policies import Rule
 from muster.services.keypairs import Keypairs
 
-_TYPES, _USERS, _PAGES = (2, 2), (2, 10), (2, 35)
+_TYPES, _USERS, _PAGES, _IMPORTED = (2, 2), (2, 10), (2, 35), (2, 92)
 
 
 class KeypairBody(Struct, forbid_unknown_fields=True):
@@ -68,6 +68,7 @@ class KeypairHandlers:
         _check(request, body)
         user_id = body.user_id or request.context.user_id
         kind = body.type or SSH
+        check_name(body.name, with_addresses=request.version >= _IMPORTED)
         made = await self._keypairs.create(request.context, user_id, body.name, body.public_key, kind)
         shown = {**_brief(request, made.keypair), "user_id": made.keypair.user_id}
         if made.private_key is not None:
@@ -106,5 +107,7 @@ def _check(request: Request, body: KeypairBody) -> None:
     for name, since in (("type", _TYPES), ("user_id", _USERS)):
         if getattr(body, name) is not None and request.version < since:
             raise unexpected(name)
+    if body.public_key is None and request.version >= _IMPORTED:
+        raise Invalid("Invalid input for field/attribute keypair. 'public_key' is a required property")
     if body.user_id is not None and not (0 < len(body.user_id) <= 64 and body.user_id.isprintable()):
         raise Invalid("Invalid input for field/attribute user_id: it is no user's id.")

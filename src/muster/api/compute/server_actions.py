@@ -8,9 +8,9 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from muster.api.compute.bodies import Uuid, check_any_address, check_versions, decode, parse
+from muster.api.compute.bodies import Uuid, check_any_address, decode, parse
 from muster.api.compute.server_bodies import Lookups, new_password
-from muster.api.compute.server_schemas import REBUILD_SPANS, RebuildBody, injected_files
+from muster.api.compute.server_schemas import REBUILD_SPANS, RebuildBody, check_fields, injected_files
 from muster.api.compute.server_views import rebuilt
 from muster.api.compute.servers import changes_of
 from muster.api.compute.services import Services
@@ -27,11 +27,13 @@ _NOT_OFFERED: Mapping[str, str] = {
     **dict.fromkeys(("migrate", "os-migrateLive", "evacuate"), "a server stays on its host"),
     **dict.fromkeys(("pause", "suspend", "shelve", "shelveOffload"), "a server runs or is stopped"),
     "rescue": "rebuild the server instead",
-    **dict.fromkeys(("createImage", "createBackup"), "images are uploaded"),
-    **dict.fromkeys(("addFloatingIp", "removeFloatingIp"), "there are no floating addresses"),
+    **dict.fromkeys(("createImage", "createBackup"), "images are uploaded, and not made of servers"),
+    **dict.fromkeys(
+        ("addFloatingIp", "removeFloatingIp"), "there are none; servers are reached at the addresses of their networks"
+    ),
     **dict.fromkeys(
         ("os-getVNCConsole", "os-getSPICEConsole", "os-getRDPConsole", "os-getSerialConsole", "os-getMKSConsole"),
-        "consoles are read with os-getConsoleOutput",
+        "read the console's log (openstack console log show)",
     ),
     "changePassword": "passwords are set within the guest; give a new server a key pair or user data",
     "trigger_crash_dump": "guests have no crash dumps",
@@ -147,7 +149,7 @@ class ServerActionHandlers:
 
     async def _rebuild(self, request: Request, details: msgspec.Raw) -> Response:
         body = decode(bytes(details), RebuildBody)
-        check_versions(body, REBUILD_SPANS, request.version)
+        check_fields(body, REBUILD_SPANS, request.version)
         if body.trusted_image_certificates:
             raise Invalid("Trusted image certificates are not offered: images are verified by their hash.")
         server = await self._servers.get(request.context, request.parameters["server_id"])

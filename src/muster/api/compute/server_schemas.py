@@ -24,7 +24,7 @@ from muster.api.compute.bodies import (
     check_versions,
     unexpected,
 )
-from muster.api.compute.fields import check_name, check_printable
+from muster.api.compute.fields import check_name, check_printable, refused
 from muster.base.errors import Invalid
 from muster.domain.specs import InjectedFile
 
@@ -198,6 +198,17 @@ SPANS: Spans = {
 REBUILD_SPANS: Spans = {**SPANS, "key_name": ((2, 54), None), "user_data": ((2, 57), None)}
 
 
+_LABEL_LIMIT, _WITH_DOMAIN = 63, (2, 94)
+
+
+def check_fields(body: ServerBody | ChangedServerBody | RebuildBody, spans: Spans, version: Version) -> None:
+    """Raises Invalid for fields that this microversion does not know, and for a host name with a domain before 2.94."""
+    check_versions(body, spans, version)
+    name = body.hostname
+    if isinstance(name, str) and version < _WITH_DOMAIN and ("." in name or len(name) > _LABEL_LIMIT):
+        raise refused("hostname", name, f"it may have {_LABEL_LIMIT} characters, and dots from microversion 2.94 on")
+
+
 def injected_files(bodies: list[FileBody] | UnsetType) -> tuple[InjectedFile, ...]:
     """The files of a request."""
     return () if bodies is UNSET else tuple(InjectedFile(body.path, "".join(body.contents.split())) for body in bodies)
@@ -205,7 +216,7 @@ def injected_files(bodies: list[FileBody] | UnsetType) -> tuple[InjectedFile, ..
 
 def check_create(body: ServerBody, version: Version) -> None:
     """Raises Invalid for what this microversion does not know in a new server."""
-    check_versions(body, SPANS, version)
+    check_fields(body, SPANS, version)
     if version >= (2, 37):
         if body.networks is UNSET:
             raise Invalid("'networks' is a required property")

@@ -169,6 +169,7 @@ def _newer(request: Request, server: Server) -> dict[str, Any]:
         ((2, 63), "trusted_image_certificates", None),
         ((2, 73), "locked_reason", server.locked_reason),
         ((2, 90), "OS-EXT-SRV-ATTR:hostname", server.hostname),
+        ((2, 96), "pinned_availability_zone", server.availability_zone),
     ]
     return {name: value for version, name, value in fields if request.version >= version}
 

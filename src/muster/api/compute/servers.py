@@ -4,11 +4,11 @@ from typing import Any
 
 from msgspec import UNSET
 
-from muster.api.compute.bodies import check_versions, parse
+from muster.api.compute.bodies import parse
 from muster.api.compute.paging import PageAsked, next_link
 from muster.api.compute.server_bodies import Lookups, canonical
 from muster.api.compute.server_listing import query_of
-from muster.api.compute.server_schemas import SPANS, ChangedServerBody, RebuildBody, UpdateBody
+from muster.api.compute.server_schemas import SPANS, ChangedServerBody, RebuildBody, UpdateBody, check_fields
 from muster.api.compute.server_views import alone, brief, changed, full, links
 from muster.api.compute.services import Services
 from muster.api.http.requests import Request
@@ -74,7 +74,7 @@ class ServerHandlers:
     async def update(self, request: Request) -> Response:
         """Change what a server is called and how it is described."""
         body = (await parse(request, UpdateBody)).server
-        check_versions(body, SPANS, request.version)
+        check_fields(body, SPANS, request.version)
         server_id = request.parameters["server_id"]
         server = await self._changes.update(request.context, server_id, changes_of(body))
         return Response({"server": changed(request, server, self._clock())})

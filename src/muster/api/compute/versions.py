@@ -8,7 +8,7 @@ from muster.api.http.requests import Request
 from muster.api.http.responses import Response
 
 LOWEST = (2, 1)
-HIGHEST = (2, 90)
+HIGHEST = (2, 96)
 
 _GUIDE = {"rel": "describedby", "type": "text/html", "href": "http://docs.openstack.org/"}
 _LEGACY, _CURRENT = "v2.0", "v2.1"

@@ -56,7 +56,9 @@ def user_data_of(server: ServerSpec) -> bytes | None:
 
 
 def hostname_of(server: ServerSpec, domain: str) -> str:
-    """The server's name in DNS: its host name, and the domain if there is one."""
+    """The server's name in DNS: its host name, and the domain if there is one and the name has none itself."""
+    if "." in server.hostname:
+        return server.hostname
     return f"{server.hostname}.{domain.strip('.')}" if domain.strip(".") else server.hostname
 
 

@@ -165,6 +165,15 @@ async def test_what_is_no_key_is_refused(shared_bed, wrong):
     assert (await alice.get("/os-keypairs"))["keypairs"] == []
 
 
+async def test_from_2_92_on_keys_are_imported_and_their_names_may_be_addresses(member):
+    refusal = await member.refusal("POST", "/os-keypairs", {"keypair": {"name": "made"}}, v="2.92")
+    assert refusal[0] == 400
+    assert "public_key" in refusal[2]
+    await member.post("/os-keypairs", body("k@host.example"), v="2.92", status=201)
+    assert (await member.get("/os-keypairs/k@host.example"))["keypair"]["name"] == "k@host.example"
+    assert (await member.refusal("POST", "/os-keypairs", body("k@other"), v="2.91"))[0] == 400
+
+
 async def test_a_trailing_newline_as_files_have_it_is_no_harm(member):
     await member.post("/os-keypairs", body(public_key=ED25519 + "\n"))
 

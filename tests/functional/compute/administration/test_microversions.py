@@ -12,7 +12,7 @@ async def test_the_version_documents_need_no_token(bed):
     assert root.status_code == 200
     [old, version] = root.json()["versions"]
     assert (old["id"], old["min_version"], old["version"], old["status"]) == ("v2.0", "", "", "SUPPORTED")
-    assert (version["id"], version["min_version"], version["version"]) == ("v2.1", "2.1", "2.90")
+    assert (version["id"], version["min_version"], version["version"]) == ("v2.1", "2.1", "2.96")
     assert version["links"] == [{"rel": "self", "href": "http://cloud/v2.1/"}]
     for path in ("/v2.1", "/v2.1/"):
         shown = (await http.get(path)).json()["version"]
@@ -55,13 +55,13 @@ SPOKEN = [
     ({"OpenStack-API-Version": "volume 3.1, compute 2.7"}, "2.7"),
     ({"OpenStack-API-Version": "compute 2.7, compute 2.8"}, "2.8"),
     ({"OpenStack-API-Version": "volume 3.1"}, "2.1"),
-    ({"OpenStack-API-Version": "compute latest"}, "2.90"),
+    ({"OpenStack-API-Version": "compute latest"}, "2.96"),
     ({"X-OpenStack-Nova-API-Version": "2.60"}, "2.60"),
-    ({"X-OpenStack-Nova-API-Version": "latest"}, "2.90"),
+    ({"X-OpenStack-Nova-API-Version": "latest"}, "2.96"),
     ({"X-OpenStack-Nova-API-Version": "2.60", "OpenStack-API-Version": "compute 2.61"}, "2.61"),
     ({"X-OpenStack-Nova-API-Version": "2.60", "OpenStack-API-Version": "volume 3.1"}, "2.60"),
 ]
-NOT_OFFERED = ["2.91", "2.0", "1.9", "3.1", "2.999", "99.99"]
+NOT_OFFERED = ["2.97", "2.0", "1.9", "3.1", "2.999", "99.99"]
 NO_VERSIONS = ["2", "two", "2.", "2.01", "02.1", "2.1.1", "2.-1", "v2.1", "LATEST", "2.1 x"]
 
 
@@ -77,7 +77,7 @@ async def test_what_is_asked_for_is_spoken(member):
 async def test_what_is_not_offered_is_406_and_what_is_no_version_is_400(member):
     for version in NOT_OFFERED:
         response = await member.call("GET", "/flavors", v=version)
-        text = f"Version {version} is not supported by the API. Minimum is 2.1 and maximum is 2.90."
+        text = f"Version {version} is not supported by the API. Minimum is 2.1 and maximum is 2.96."
         assert response.status_code == 406
         assert response.json() == {"computeFault": {"code": 406, "message": text}}
         assert response.headers["OpenStack-API-Version"] == f"compute {version}"

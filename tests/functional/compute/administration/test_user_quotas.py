@@ -29,7 +29,7 @@ def ben(bed):
 
 
 async def test_a_users_limits_are_the_projects_until_they_are_set_and_after_they_are_reset(admin, ann, member):
-    for version in ("2.1", "2.36", "2.57", "2.90"):
+    for version in ("2.1", "2.36", "2.57", "2.96"):
         whole = (await member.get(PATH, v=version))["quota_set"]
         assert (await ann.get(ANN, v=version))["quota_set"] == whole
         changed = (await admin.put(ANN, {"quota_set": {"instances": 4, "ram": "2048"}}, v=version))["quota_set"]

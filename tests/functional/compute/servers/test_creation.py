@@ -89,6 +89,14 @@ async def test_everything_that_can_be_asked_for(scene: Scene) -> None:
     assert "tag" not in (await scene.member.get(f"/servers/{made['id']}/os-interface"))["interfaceAttachments"][0]
 
 
+async def test_a_host_name_with_a_domain(scene: Scene) -> None:
+    server_id = await scene.server("2.94", name="db", hostname="db.internal.example")
+    shown = await scene.show(server_id, v="2.96")
+    assert (shown["OS-EXT-SRV-ATTR:hostname"], shown["pinned_availability_zone"]) == ("db.internal.example", None)
+    [attached] = (await scene.member.get(f"/servers/{server_id}/os-interface"))["interfaceAttachments"]
+    assert (await scene.port_row(attached["port_id"])).dns_name == "db"
+
+
 async def test_many_at_once(scene: Scene) -> None:
     body = await scene.bed.server_body(name="many", min_count="2", max_count=3, return_reservation_id="True")
     answer = await scene.member.post("/servers", body, status=202)
@@ -244,6 +252,8 @@ async def test_block_devices(scene: Scene) -> None:
     ):
         await scene.refused(400, words, block_device_mapping_v2=[local | changes])
     await scene.refused(400, "no volumes", block_device_mapping_v2=[local, local])
+    swap = {"source_type": "blank", "destination_type": "local", "guest_format": "swap", "boot_index": -1}
+    await scene.refused(400, "no swap", block_device_mapping_v2=[local, swap])
     await scene.refused(400, "no volumes", block_device_mapping=[{"volume_id": NOWHERE}])
     await scene.refused(
         400, "different block_device_mapping", block_device_mapping=[{}], block_device_mapping_v2=[local]
@@ -252,8 +262,6 @@ async def test_block_devices(scene: Scene) -> None:
 
 async def test_what_is_not_offered(scene: Scene) -> None:
     await scene.refused(400, "certificates", v="2.63", trusted_image_certificates=["x"])
-    swap = {"source_type": "blank", "destination_type": "local", "guest_format": "swap", "boot_index": -1}
-    await scene.refused(400, "no swap", block_device_mapping_v2=[local, swap])
 
 
 async def test_files_come_to_the_guest_on_its_config_drive(scene: Scene) -> None:
@@ -354,6 +362,8 @@ BAD_FIELDS: list[tuple[str, dict[str, object], str]] = [
     ("2.52", {"tags": [str(n) for n in range(51)]}, "tags"),
     ("2.90", {"hostname": "a_b"}, "hostname"),
     ("2.90", {"hostname": "two", "max_count": 2}, "single hostname"),
+    ("2.93", {"hostname": "a.example"}, "from microversion 2.94 on"),
+    ("2.94", {"hostname": "a..b."}, "hostname"),
 ]
 
 

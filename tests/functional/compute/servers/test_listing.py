@@ -221,6 +221,7 @@ async def test_what_a_server_shows_by_microversion(scene: Scene, three: dict[str
         "2.71": "server_groups",
         "2.73": "locked_reason",
         "2.90": "OS-EXT-SRV-ATTR:hostname",
+        "2.96": "pinned_availability_zone",
     }
     known = set(lowest)
     for version, field in news.items():
@@ -230,9 +231,9 @@ async def test_what_a_server_shows_by_microversion(scene: Scene, three: dict[str
         known.add(field)
         assert set(shown) == known, version
     assert (await scene.member.get(path, v="2.47"))["server"]["flavor"]["original_name"] == "m1.tiny"
-    [detail] = (await scene.member.get("/servers/detail?name=db_1", v="2.90"))["servers"]
+    [detail] = (await scene.member.get("/servers/detail?name=db_1", v="2.96"))["servers"]
     assert set(detail) == known - {"server_groups"}
-    for_admins = set((await scene.admin.get(path, v="2.90"))["server"]) - known
+    for_admins = set((await scene.admin.get(path, v="2.96"))["server"]) - known
     assert for_admins == {
         "host_status",
         *(f"OS-EXT-SRV-ATTR:{name}" for name in ("host", "hypervisor_hostname", "instance_name", "kernel_id")),

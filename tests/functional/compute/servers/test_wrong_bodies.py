@@ -21,7 +21,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SEED = 20261127
 N_BODIES = 900
-VERSIONS = ("2.1", "2.37", "2.52", "2.74", "2.90")
+VERSIONS = ("2.1", "2.37", "2.52", "2.74", "2.90", "2.96")
 
 
 async def _samples(scene: Scene, server_id: str) -> list[tuple[str, str, Any]]:

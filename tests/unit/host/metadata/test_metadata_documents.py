@@ -62,6 +62,11 @@ BARE = msgspec.structs.replace(SERVER, key=None, user_data=None, metadata={}, po
 DESCRIPTION = Description(server=SERVER, networks={"net": NETWORK}, random_seed=b"\0\1", domain="example.org.")
 
 
+def test_a_host_name_that_has_a_domain_keeps_it() -> None:
+    server = msgspec.structs.replace(SERVER, hostname="db.internal")
+    assert openstack.hostname_of(server, "example.org.") == "db.internal"
+
+
 def test_meta_data_is_novas() -> None:
     assert openstack.meta_data(DESCRIPTION) == {
         "uuid": SERVER.id,

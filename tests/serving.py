@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from asyncio.trsock import TransportSocket
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
@@ -9,14 +10,26 @@ import uvicorn
 from starlette.types import ASGIApp
 
 
+async def accepting_no_more(*listeners: socket.socket | TransportSocket) -> None:
+    """Nothing more is accepted from these, and what was accepted has come to be a connection of its server.
+
+    A server that is closed in between forgets it: nobody closes its socket, until the collector finds it and complains
+    in the middle of another test.
+    """
+    loop = asyncio.get_running_loop()
+    for listener in listeners:
+        loop.remove_reader(listener.fileno())
+    for _ in range(5):  # it does so in the loop's next turns
+        await asyncio.sleep(0)
+
+
 async def ended(server: asyncio.Server, writers: Iterable[asyncio.StreamWriter]) -> None:
     """The server is closed and none of its connections is open any more, those among them that nobody has seen yet.
 
     `writers`: of the connections that are known; it may grow meanwhile.
     """
+    await accepting_no_more(*server.sockets)
     server.close()
-    for _ in range(5):  # what was accepted comes to be a connection in the loop's next turns
-        await asyncio.sleep(0)
     async with asyncio.timeout(300):
         while _open(server):
             for writer in writers:
@@ -47,5 +60,6 @@ async def serving(application: ASGIApp) -> AsyncIterator[str]:
         try:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         finally:
+            await accepting_no_more(listener)
             server.should_exit = True
             await task

@@ -6,7 +6,7 @@ from enum import Enum
 from pathlib import Path
 
 from benchmarks.free_ports import free_port
-from tests.serving import ended
+from tests.serving import accepting_no_more, ended
 
 # A query of the simple protocol: type, length, text, zero byte (PostgreSQL's documentation, "Message Formats").
 _COMMIT = b"Q\x00\x00\x00\x0cCOMMIT;\x00"
@@ -42,7 +42,7 @@ class CommitProxy:
     async def close(self) -> None:
         self._closed = True
         if self._server is not None:
-            self._server.close()
+            await accepting_no_more(*self._server.sockets)
         tasks = list(self._links)
         for task in tasks:
             task.cancel()
@@ -72,45 +72,50 @@ class CommitProxy:
             writer.transport.abort()
             there[1].transport.abort()
             return
-        dead = asyncio.Event()
-        for work in (self._to_server(reader, there[1], writer, dead), self._to_client(there[0], writer, dead)):
+        link = _Link(client=writer, server=there[1])
+        for work in (self._to_server(reader, link), self._to_client(there[0], link)):
             task = asyncio.create_task(work)
             self._links.add(task)
             task.add_done_callback(self._links.discard)
 
-    async def _to_server(
-        self,
-        reader: asyncio.StreamReader,
-        server: asyncio.StreamWriter,
-        client: asyncio.StreamWriter,
-        dead: asyncio.Event,
-    ) -> None:
+    async def _to_server(self, reader: asyncio.StreamReader, link: "_Link") -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(65_536):
                 at = self.at if data.endswith(_COMMIT) else At.NOWHERE
-                if dead.is_set():
+                if link.dead.is_set():
                     continue
                 self.broken += at is not At.NOWHERE
                 if at in (At.AFTER_COMMIT, At.SILENT_BEFORE, At.SILENT_AFTER):
-                    dead.set()  # nothing comes back
+                    link.dead.set()  # nothing comes back
                 if at not in (At.BEFORE_COMMIT, At.SILENT_BEFORE):
-                    server.write(data)
-                    await server.drain()
+                    link.server.write(data)
+                    await link.server.drain()
                 if at is At.AFTER_COMMIT:
-                    await asyncio.sleep(0.05)  # it has answered by now; if not, the test is as good
+                    await link.answered.wait()
                 if at in (At.BEFORE_COMMIT, At.AFTER_COMMIT, At.WITH_COMMIT):
                     break
             else:
-                if dead.is_set():
+                if link.dead.is_set():
                     return  # the client has gone, and the server does not hear of it
-        client.transport.abort()
-        server.transport.abort()
+        link.client.transport.abort()
+        link.server.transport.abort()
 
-    async def _to_client(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter, dead: asyncio.Event) -> None:
+    async def _to_client(self, reader: asyncio.StreamReader, link: "_Link") -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(65_536):
-                if not dead.is_set():
-                    client.write(data)
-                    await client.drain()
-        if not dead.is_set():
-            client.transport.abort()
+                if link.dead.is_set():
+                    link.answered.set()
+                else:
+                    link.client.write(data)
+                    await link.client.drain()
+        link.answered.set()  # nothing more comes
+        if not link.dead.is_set():
+            link.client.transport.abort()
+
+
+class _Link:
+    """One connection's two ends. `dead`: nothing comes back to the client; `answered`: the server has, since then."""
+
+    def __init__(self, client: asyncio.StreamWriter, server: asyncio.StreamWriter) -> None:
+        self.client, self.server = client, server
+        self.dead, self.answered = asyncio.Event(), asyncio.Event()

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 
 from benchmarks.free_ports import free_port
-from tests.serving import ended
+from tests.serving import accepting_no_more, ended
 
 
 class Proxy:
@@ -42,7 +42,7 @@ class Proxy:
 
     async def close(self) -> None:
         if self._server is not None:
-            self._server.close()
+            await accepting_no_more(*self._server.sockets)
         tasks = [*self._links, *self._coming]
         for task in tasks:
             task.cancel()

@@ -40,8 +40,10 @@ async def greeting(lines: bytes, port: int | None = None) -> AsyncIterator[int]:
             await reader.read()
 
     chosen = port or free_port()
-    async with await asyncio.start_server(greet, HOSTS, chosen) as server:
+    server = await asyncio.start_server(greet, HOSTS, chosen)
+    try:
         yield chosen
+    finally:
         await ended(server, open_writers)
 
 
@@ -171,7 +173,7 @@ async def test_all_four_phases(lab: Lab, fake_ssh: Path) -> None:
 @pytest.mark.usefixtures("icmp")
 async def test_a_server_that_does_not_answer_fails_in_that_phase_only(lab: Lab) -> None:
     await lab.cloud(addresses=[HOSTS[0], NOBODY])
-    result = await run_servers(lab.options(count=2, phases=(Phase.CREATE, Phase.PING, Phase.DELETE), timeout_s=6.0))
+    result = await run_servers(lab.options(count=2, phases=(Phase.CREATE, Phase.PING, Phase.DELETE), timeout_s=8.0))
     assert {figure.name: (figure.ok, figure.total) for figure in result.figures} == {
         "POST accepted": (2, 2),
         "create": (2, 2),

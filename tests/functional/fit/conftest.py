@@ -14,6 +14,7 @@ from muster.fit import crowd
 from muster.fit.options import FitOptions
 from tests.functional.bench.conftest import Lab, lab
 from tests.functional.bench.fake_cloud import FakeCloud
+from tests.serving import ended
 
 __all__ = ["Guests", "guests", "lab"]
 
@@ -28,6 +29,7 @@ class Guests:
         self.port = free_port()
         self.cloud: FakeCloud
         self.ssh_log = folder / "ssh.log"
+        self.open_writers: set[asyncio.StreamWriter] = set()
 
     def probe(self, knee: int, slow_s: float) -> str:
         """What a guest runs when it is probed."""
@@ -56,6 +58,7 @@ class Guests:
             await asyncio.sleep(0.02)
 
     async def greet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.open_writers.add(writer)
         with contextlib.suppress(OSError):
             writer.write(b"SSH-2.0-test\r\n")
             await reader.read()
@@ -82,9 +85,10 @@ async def guests(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> A
         found = Guests(lab, tmp_path)
         found.cloud = await lab.cloud(addresses=HOSTS, **behaviour)
         counting = asyncio.create_task(found.count())
+        stack.push_async_callback(asyncio.gather, counting, return_exceptions=True)
         stack.callback(counting.cancel)
         server = await asyncio.start_server(found.greet, HOSTS, found.port)
-        await stack.enter_async_context(server)
+        stack.push_async_callback(ended, server, found.open_writers)
         return found
 
     async with stack:

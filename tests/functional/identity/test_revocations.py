@@ -99,9 +99,8 @@ async def test_ends_the_tokens_of_the_project(world: World, setting: Setting, de
 
 
 async def test_a_token_got_right_after_is_valid_however_close(world: World, setting: Setting) -> None:
+    """All in one moment: the world's clock stands still."""
     alice, project = setting.alice, setting.project
-    frozen = world.clock()
-    world.services.tokens._clock = world.revocations._clock = lambda: frozen  # the clock stands still
 
     for _ in range(3):
         old = await alice.token(project)

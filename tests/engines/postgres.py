@@ -15,6 +15,9 @@ import asyncpg
 from muster.lab.engines.postgresql import ACCOUNT, PORT, initdb_command, server_command, tool
 from tests.engines.processes import START_TIMEOUT_S, STOP_TIMEOUT_S
 
+#: Options of a URL for who waits longer than a busy machine takes for anything, where that is not what is tested.
+PATIENT = "patience_s=240&queue_s=240&connect_s=60&doubt_s=240"
+
 _names = count()
 
 

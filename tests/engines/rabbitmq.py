@@ -10,6 +10,9 @@ from muster.lab.engines.rabbitmq import Broker, ctl_command, server_command, wri
 from tests.engines.certificates import Authority
 from tests.engines.processes import Server, answers
 
+#: Options of a URL for who waits longer than a busy machine takes for anything, where that is not what is tested.
+PATIENT = "connect_s=60&publish_s=30"
+
 USER = "muster"
 PASSWORD = "a:secret/of@tests"
 

@@ -17,9 +17,9 @@ from tests.engines.etcd import Etcd
 from tests.engines.postgres import Postgres
 from tests.engines.rabbitmq import RabbitMq
 
-READY_S = 150.0
-END_S = 90.0
-WAIT_S = 150.0
+READY_S = 300.0
+END_S = 300.0
+WAIT_S = 300.0
 
 SECRET = "s" * 40
 
@@ -141,7 +141,7 @@ async def cluster_of(folder: Path, postgres: Postgres, etcd: Etcd, rabbitmq: Rab
     name = f"serve{os.getpid()}x{next(_names)}"
     engines = {
         "database_url": await postgres.create_database(),
-        "locks_url": f"etcd://{etcd.endpoints}/{name}?lease_s=3",
+        "locks_url": f"etcd://{etcd.endpoints}/{name}?lease_s=10",
         "bus_url": f"{rabbitmq.url}?prefix={name}.",
     }
     cluster = Cluster(folder, engines)

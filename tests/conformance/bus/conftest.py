@@ -10,6 +10,7 @@ import pytest
 from muster.bus.memory import BATCH_LIMIT, MemoryBus
 from muster.bus.open import open_bus
 from muster.bus.protocol import Bus
+from tests.engines.rabbitmq import PATIENT
 
 PREFETCH = 400
 
@@ -48,7 +49,7 @@ class Buses:
 async def buses(request: pytest.FixtureRequest, prefix: str) -> AsyncIterator[Buses]:
     url = None
     if request.param == "rabbitmq":
-        url = f"{request.getfixturevalue('rabbitmq').url}?prefix={prefix}&prefetch={PREFETCH}"
+        url = f"{request.getfixturevalue('rabbitmq').url}?prefix={prefix}&prefetch={PREFETCH}&{PATIENT}"
     opened = Buses(url)
     try:
         yield opened

@@ -23,7 +23,7 @@ from muster.bus.rabbitmq_settings import SINGLE_READER, RabbitSettings, from_url
 from muster.domain.messages import CONTROL_TOPIC
 from tests.conformance.bus.test_buses import HANG_S, numbered, read
 from tests.engines.proxy import Proxy
-from tests.engines.rabbitmq import PASSWORD, RabbitMq
+from tests.engines.rabbitmq import PASSWORD, PATIENT, RabbitMq
 
 
 @asynccontextmanager
@@ -60,7 +60,7 @@ async def publish(bus: RabbitBus, topic: str, bodies: list[bytes]) -> int:
 
 
 async def test_what_a_reader_was_not_done_with_goes_to_another(rabbitmq: RabbitMq, prefix: str) -> None:
-    async with opened(f"{rabbitmq.url}?prefix={prefix}", 2) as [one, two]:
+    async with opened(f"{rabbitmq.url}?prefix={prefix}&{PATIENT}", 2) as [one, two]:
         first = await one.subscribe(CONTROL_TOPIC)
         await one.publish([(CONTROL_TOPIC, body) for body in numbered(5)])
         begun = await first.next_batch()  # asking for another would acknowledge this one
@@ -74,7 +74,7 @@ async def test_a_connection_has_so_many_readers_and_more_have_another(
 ) -> None:
     """RabbitMQ lets a connection have 2,047 channels; a process may have thousands of simulated hosts."""
     monkeypatch.setattr("muster.bus.rabbitmq.READERS_PER_LINK", 2)
-    async with opened(f"{rabbitmq.url}?prefix={prefix}") as [bus]:
+    async with opened(f"{rabbitmq.url}?prefix={prefix}&{PATIENT}") as [bus]:
         listening = [await bus.subscribe(f"host.{index}") for index in range(5)]
         assert [len(readers) for readers in bus._readers.values()] == [2, 2, 1]
         await bus.publish([(f"host.{index}", f"{index}".encode()) for index in range(5)])
@@ -85,7 +85,7 @@ async def test_a_connection_has_so_many_readers_and_more_have_another(
 
 
 async def test_a_broker_that_is_killed_and_comes_back(rabbitmq: RabbitMq, prefix: str) -> None:
-    async with opened(f"{rabbitmq.url}?prefix={prefix}&connect_s=5&stuck_s=5", 2) as [writer, reader]:
+    async with opened(f"{rabbitmq.url}?prefix={prefix}&connect_s=5&stuck_s=10&publish_s=20", 2) as [writer, reader]:
         listening = await reader.subscribe("host.a")
         # RabbitMQ 3.10 forgets the leader of the queue that it made last before it was killed: not one of ours.
         await writer.publish([("host.a", b"before"), ("host.unread", b"kept"), ("host.last", b"")])
@@ -131,12 +131,12 @@ async def test_a_queue_that_is_stuck_holds_nobody_up_and_is_made_anew(
         removed.set()
         return answer
 
-    url = f"{rabbitmq.url}?prefix={prefix}&publish_s=5&stuck_s=5"
+    url = f"{rabbitmq.url}?prefix={prefix}&publish_s=10&stuck_s=5"
     monkeypatch.setattr(Channel, "basic_publish", publish_or_hang)
     monkeypatch.setattr(Channel, "basic_consume", consume_or_hang)
     monkeypatch.setattr(Channel, "queue_delete", delete)
     async with opened(url, 2) as [writer, reader]:
-        well = await reader.subscribe("host.well")
+        well = await _subscribed(reader, "host.well")
         with pytest.raises(Transient):
             await writer.publish([("host.stuck", b"alone: as if nothing answered")])
         for number in numbered(20):  # waits once, and then no more
@@ -159,7 +159,7 @@ async def _subscribed(bus: RabbitBus, topic: str):
 
 async def test_connections_that_are_cut_all_the_time_lose_nothing(rabbitmq: RabbitMq, prefix: str) -> None:
     async with proxied(rabbitmq) as proxy:
-        url = f"{rabbitmq.url_at(proxy.port)}?prefix={prefix}&backoff_s=0.2"
+        url = f"{rabbitmq.url_at(proxy.port)}?prefix={prefix}&{PATIENT}&backoff_s=0.2"
         async with opened(url, 2) as [writer, reader]:
             listening = await reader.subscribe("host.a")
             found: list[bytes] = []
@@ -196,7 +196,7 @@ async def test_a_firewall_that_forgets_the_connection(rabbitmq: RabbitMq, prefix
         async with opened(url, 2) as [writer, reader]:
             listening = await reader.subscribe("host.a")
             await publish(writer, "host.a", [b"1"])
-            assert await read(listening, 1) == [b"1"]
+            assert set(await read(listening, 1)) == {b"1"}  # once, or again if its confirmation was late
 
             async def heard_again() -> bytes:
                 while (found := (await read(listening, 1))[-1]) == b"1":
@@ -214,7 +214,7 @@ async def test_a_firewall_that_forgets_the_connection(rabbitmq: RabbitMq, prefix
 
 
 async def test_tcp_looks_after_the_connections(rabbitmq: RabbitMq, prefix: str) -> None:
-    async with opened(f"{rabbitmq.url}?prefix={prefix}&silence_s=4000") as [bus]:
+    async with opened(f"{rabbitmq.url}?prefix={prefix}&{PATIENT}&silence_s=4000") as [bus]:
         await bus.subscribe("host.a")
         await bus.publish([("host.a", b"1")])
         ours = ["ss", "-tnoH", "state", "established", f"( dport = :{rabbitmq.port} )"]
@@ -227,7 +227,7 @@ async def test_tcp_looks_after_the_connections(rabbitmq: RabbitMq, prefix: str) 
 
 
 async def test_a_queue_that_someone_deletes_is_made_again(rabbitmq: RabbitMq, prefix: str) -> None:
-    async with opened(f"{rabbitmq.url}?prefix={prefix}&check_s=1", 2) as [writer, reader]:
+    async with opened(f"{rabbitmq.url}?prefix={prefix}&{PATIENT}&check_s=1", 2) as [writer, reader]:
         listening = await reader.subscribe("host.a")
         for body in (b"1", b"2", b"3"):
             await asyncio.to_thread(rabbitmq.control, "delete_queue", f"{prefix}host.a")
@@ -237,7 +237,7 @@ async def test_a_queue_that_someone_deletes_is_made_again(rabbitmq: RabbitMq, pr
 
 
 async def test_how_long_messages_take_is_counted(rabbitmq: RabbitMq, prefix: str) -> None:
-    async with opened(f"{rabbitmq.url}?prefix={prefix}", 2) as [writer, reader]:
+    async with opened(f"{rabbitmq.url}?prefix={prefix}&{PATIENT}", 2) as [writer, reader]:
         published, delivered = counted(PUBLISH_SECONDS), counted(DELIVERY_SECONDS)
         took_s, began = counted(DELIVERY_SECONDS, "_sum"), time.time()
         listening = await reader.subscribe("host.a")
@@ -255,7 +255,7 @@ def counted(histogram: Histogram, what: str = "_count") -> float:
 
 
 async def test_a_queue_with_other_limits_is_used_as_it_is(rabbitmq: RabbitMq, prefix: str) -> None:
-    url = f"{rabbitmq.url}?prefix={prefix}"
+    url = f"{rabbitmq.url}?prefix={prefix}&{PATIENT}"
     async with opened(url + "&max_messages=7") as [older]:
         await older.publish([("host.a", b"1")])
     async with opened(url) as [newer]:
@@ -277,7 +277,7 @@ def _shared(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_the_control_queue_of_an_earlier_version_is_made_anew_when_nobody_reads_it(
     rabbitmq: RabbitMq, prefix: str
 ) -> None:
-    url = f"{rabbitmq.url}?prefix={prefix}"
+    url = f"{rabbitmq.url}?prefix={prefix}&{PATIENT}"
 
     async def has_one_reader() -> bool:
         listed = await asyncio.to_thread(rabbitmq.control, "list_queues", "name", "arguments")
@@ -338,7 +338,7 @@ async def test_who_is_cancelled_while_making_the_control_queue_anew_holds_nobody
 
 
 async def test_a_broker_that_is_away_is_left_for_the_next(rabbitmq: RabbitMq, prefix: str) -> None:
-    url = rabbitmq.url.replace("@", f"@127.0.0.1:{free_port()},") + f"?prefix={prefix}"
+    url = rabbitmq.url.replace("@", f"@127.0.0.1:{free_port()},") + f"?prefix={prefix}&{PATIENT}"
     async with opened(url, 4) as buses:  # each begins with one or the other
         for bus in buses:
             await publish(bus, "host.a", [b"1"])
@@ -358,7 +358,7 @@ async def test_with_tls(rabbitmq: RabbitMq, prefix: str) -> None:
 async def test_a_vhost_of_ones_own(rabbitmq: RabbitMq, prefix: str) -> None:
     await asyncio.to_thread(rabbitmq.control, "add_vhost", "clouds/one")
     await asyncio.to_thread(rabbitmq.control, "set_permissions", "-p", "clouds/one", "muster", ".*", ".*", ".*")
-    async with opened(f"{rabbitmq.url}/clouds%2Fone?prefix={prefix}") as [bus]:
+    async with opened(f"{rabbitmq.url}/clouds%2Fone?prefix={prefix}&{PATIENT}") as [bus]:
         await bus.publish([("host.a", b"1")])
     assert f"{prefix}host.a" in await asyncio.to_thread(rabbitmq.control, "list_queues", "-p", "clouds/one", "name")
 
@@ -368,7 +368,7 @@ async def test_credentials_are_in_no_log_and_no_error(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     wrong = "quite:wrong/secret"
-    async with opened(f"{rabbitmq.url}?prefix={prefix}") as [bus]:
+    async with opened(f"{rabbitmq.url}?prefix={prefix}&{PATIENT}") as [bus]:
         await bus.publish([("host.a", b"1")])
     refused = rabbitmq.url.replace(rabbitmq.url.split(":")[2].split("@")[0], "quite%3Awrong%2Fsecret")
     async with opened(f"{refused}?connect_s=1") as [stranger]:
@@ -382,7 +382,7 @@ async def test_credentials_are_in_no_log_and_no_error(
 
 
 async def test_the_queues_are_of_the_kind_that_survives(rabbitmq: RabbitMq, prefix: str) -> None:
-    async with opened(f"{rabbitmq.url}?prefix={prefix}") as [bus]:
+    async with opened(f"{rabbitmq.url}?prefix={prefix}&{PATIENT}") as [bus]:
         await bus.publish([("host.a", b"1"), (CONTROL_TOPIC, b"1")])
     listed = await asyncio.to_thread(rabbitmq.control, "list_queues", "name", "type", "durable", "arguments")
     mine = {line.split("\t")[0]: line for line in listed.splitlines() if line.startswith(prefix)}

@@ -19,7 +19,7 @@ from muster.store.servers import servers
 from tests.audit import http, ledger
 from tests.audit.postgresql import copied
 from tests.conformance.cluster.test_two_workers import hosts_there
-from tests.engines.postgres import Postgres
+from tests.engines.postgres import PATIENT, Postgres
 from tests.serving import serving
 
 SERVERS = int(os.environ.get("MUSTER_RESTART_SERVERS", "200"))
@@ -97,9 +97,11 @@ async def test_users_wait_and_see_no_error(
 ) -> None:
     rng = Random(3)
     database_url = await postgres.create_database()
-    # Longer than a busy machine takes for a restart: what happens after that is tested elsewhere.
-    patient = f"{database_url}&patience_s=240&queue_s=240&connect_s=60&doubt_s=240"
-    async with a_cloud(patient, tmp_path) as cloud, serving(cloud.application) as url, asyncio.timeout(HANG_S):
+    async with (
+        a_cloud(f"{database_url}&{PATIENT}", tmp_path) as cloud,
+        serving(cloud.application) as url,
+        asyncio.timeout(HANG_S),
+    ):
         user = User(url, await http.log_in(url, PASSWORD))
         await user.prepare()
 

@@ -23,9 +23,11 @@ from muster.store.hosts import hosts
 from muster.store.servers import servers
 from muster.store.usages import usages
 from tests.conformance.cluster.worker import ANSWER, Done, Engines, Order, a_worker, carry_out
+from tests.conformance.locks.conftest import PATIENT as PATIENT_WITH_ETCD
 from tests.conformance.locks.test_etcd import no_leases
 from tests.engines.etcd import Etcd
-from tests.engines.postgres import Postgres
+from tests.engines.postgres import PATIENT, Postgres
+from tests.engines.rabbitmq import PATIENT as PATIENT_WITH_RABBITMQ
 from tests.engines.rabbitmq import RabbitMq
 from tests.functional.compute.beds import TINY, Bed, bed_in
 
@@ -89,8 +91,9 @@ async def hosts_there(cloud: Cloud, count: int) -> None:
 async def engines(postgres: Postgres, etcd: Etcd, rabbitmq: RabbitMq) -> Engines:
     """Shared by two workers; whoever dies is noticed within ten seconds."""
     name = f"cluster{next(_names)}"
-    database = await postgres.create_database()
-    return Engines(database, f"etcd://{etcd.endpoints}/{name}?lease_s=10", f"{rabbitmq.url}?prefix={name}.")
+    database = f"{await postgres.create_database()}&{PATIENT}"
+    locks = f"etcd://{etcd.endpoints}/{name}?lease_s=10&{PATIENT_WITH_ETCD}"
+    return Engines(database, locks, f"{rabbitmq.url}?prefix={name}.&{PATIENT_WITH_RABBITMQ}")
 
 
 @asynccontextmanager

@@ -68,7 +68,7 @@ class Machine:
         self.database, self.folder, self.url, self.name = database, folder, url, name
         self.order = Order()
         self.files = ImageFiles(folder)
-        downloads = HolderDownloads(TICKETS, name, silence_s=20.0)
+        downloads = HolderDownloads(TICKETS, name, silence_s=60.0)
         self.holder = ImageHolder(place, database, self.files, downloads, self.order)
         self.services = assemble(database, system_clock, self.files, ImageSettings(), self.holder if name else None)
         self.copies = ImageCopies(database, self.files, self.holder, COPIES, self.order)

@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from muster.services import image_holders
+from muster.services import image_download, image_holders
 
 from .machines import Machine, Machines
 
@@ -15,7 +15,9 @@ CONTENT = os.urandom(300_000)
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everybody waits as long as it takes, on however slow a machine."""
     monkeypatch.setattr(image_holders, "PATIENCE_S", 300.0)
+    monkeypatch.setattr(image_download, "ANSWER_WITHIN_S", 60.0)
 
 
 async def readiness(machine: Machine) -> tuple[int, object]:

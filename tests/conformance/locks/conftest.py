@@ -13,23 +13,30 @@ from muster.locks.protocol import LockService
 LEASE_S = 2
 #: A lease that does not run out, however busy the machine, where that is not what is tested.
 LONG_S = 60
+#: How long etcd may be away before it is told, where that is not what is tested.
+PATIENT = "away_s=240"
 
 _names = count()
 
 
 class Backend:
-    """One engine. `locks` opens a service as another process would; `url` and `tokens` say how."""
+    """One engine. `locks` opens a service as another process would; `url_for` and `tokens` say how."""
 
     def __init__(self, url: str, tokens: Path) -> None:
-        self.url = url
+        self._url = url
+        self.has_leases = not url.startswith("file:")
         self.tokens = tokens
         self._opened: list[LockService] = []
 
-    async def locks(self, lease_s: int = LONG_S) -> LockService:
-        url = self.url
+    def url_for(self, lease_s: int) -> str:
+        """With leases of this length, if it has any."""
+        url = self._url
         for option in ("lease_s", "lock_timeout", "membership_timeout"):
             url = url.replace(f"{option}={LEASE_S}", f"{option}={lease_s}")
-        service = await open_locks(url, f"member-{next(_names)}", self.tokens)
+        return url
+
+    async def locks(self, lease_s: int = LONG_S) -> LockService:
+        service = await open_locks(self.url_for(lease_s), f"member-{next(_names)}", self.tokens)
         self._opened.append(service)
         return service
 
@@ -51,11 +58,11 @@ def _tooz_etcd(request: pytest.FixtureRequest, _tmp_path: Path) -> str:
 
 
 def _etcd(request: pytest.FixtureRequest, _tmp_path: Path) -> str:
-    return f"etcd://{request.getfixturevalue('etcd').endpoints}?lease_s={LEASE_S}"
+    return f"etcd://{request.getfixturevalue('etcd').endpoints}?lease_s={LEASE_S}&{PATIENT}"
 
 
 def _three(request: pytest.FixtureRequest, _tmp_path: Path) -> str:
-    return f"etcd://{request.getfixturevalue('three_etcd').endpoints}?lease_s={LEASE_S}"
+    return f"etcd://{request.getfixturevalue('three_etcd').endpoints}?lease_s={LEASE_S}&{PATIENT}"
 
 
 BACKENDS: dict[str, Callable[[pytest.FixtureRequest, Path], str]] = {

@@ -17,7 +17,7 @@ from muster.locks.open import open_locks
 from muster.store.addresses import addresses
 from muster.store.engine import Database
 from muster.store.subnets import subnets
-from tests.conformance.locks.conftest import LEASE_S
+from tests.conformance.locks.conftest import LEASE_S, PATIENT
 from tests.conformance.locks.lying import UNDER_LOCKS, LyingLocks, Outcome
 from tests.conformance.store.network_cloud import ADMIN, Services, network_cloud
 from tests.databases import make_tables
@@ -88,7 +88,7 @@ async def test_a_lock_service_that_gives_the_lock_to_two_at_once(
 async def test_a_process_that_was_stopped_beyond_its_lease_cannot_overwrite(
     postgres: Postgres, etcd: Etcd, tmp_path: Path
 ) -> None:
-    url, locks_url = await postgres.create_database(), f"etcd://{etcd.endpoints}?lease_s={LEASE_S}"
+    url, locks_url = await postgres.create_database(), f"etcd://{etcd.endpoints}?lease_s={LEASE_S}&{PATIENT}"
     database = Database(url)
     await make_tables(database)
     locks = await open_locks(locks_url, "awake", tmp_path)
@@ -114,7 +114,7 @@ async def test_a_process_that_was_stopped_beyond_its_lease_cannot_overwrite(
                 if child.returncode is None:
                     child.kill()
                 await child.wait()
-        assert outcome.decided_again == 1  # the database knew of a later holder, though the process did not
+        assert outcome.decided_again >= 1  # the database knew of a later holder, though the process did not
         assert outcome.address not in {port.fixed_ips[0].ip_address for port in mine}
         assert await _fence(database) > fence
     finally:

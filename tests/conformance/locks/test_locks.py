@@ -165,11 +165,11 @@ async def test_cancelled_at_any_moment_leaves_the_lock_free(backend: Backend, na
 
 
 async def test_a_lock_is_kept_beyond_its_lease(backend: Backend, name: str) -> None:
-    lease_s = 3 * LEASE_S  # renewed in time on a busy machine too
+    lease_s = 4 * LEASE_S  # renewed in time on a busy machine too
     mine, other = await backend.locks(lease_s), await backend.locks(lease_s)
     task, release = await held(mine, name)
     waiter = asyncio.create_task(held(other, name))
-    await asyncio.sleep(0.5 if backend.url.startswith("file:") else 1.7 * lease_s)  # a file has no lease
+    await asyncio.sleep(1.3 * lease_s if backend.has_leases else 0.5)
     assert not waiter.done()
     release.set()
     first = await asyncio.wait_for(task, HANG_S)
@@ -194,12 +194,13 @@ asyncio.run(main())
 
 
 async def test_the_lock_of_a_process_that_is_killed_comes_free(backend: Backend, name: str) -> None:
+    """After its lease; on a busy machine before its death, if it could not renew that in time."""
     locks = await backend.locks()
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
         _HOLDER,
-        backend.url,
+        backend.url_for(LEASE_S),
         str(backend.tokens),
         name,
         stdout=asyncio.subprocess.PIPE,
@@ -209,8 +210,7 @@ async def test_the_lock_of_a_process_that_is_killed_comes_free(backend: Backend,
         assert process.stdout is not None
         first = int(await asyncio.wait_for(process.stdout.readline(), HANG_S))
         waiter = asyncio.create_task(held(locks, name))
-        await asyncio.sleep(0.5)
-        assert not waiter.done()
+        await asyncio.sleep(0.5)  # it waits
         process.send_signal(signal.SIGKILL)
         task, release = await asyncio.wait_for(waiter, HANG_S)
         release.set()

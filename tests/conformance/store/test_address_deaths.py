@@ -18,6 +18,7 @@ from muster.domain.subnets import NewSubnet, Pool
 from muster.store import addresses as store
 from muster.store import ports as port_store
 from muster.store.engine import Database
+from tests.conformance.locks.conftest import PATIENT
 
 from .address_worker import Task, services, work
 from .workers import ADMIN
@@ -96,7 +97,7 @@ async def task(database: Database, tmp_path: Path, request: pytest.FixtureReques
     """A network with a small pool, which runs dry all the time."""
     locks_url = f"file://{tmp_path}/locks"
     if not database.is_sqlite:
-        locks_url = f"etcd://{request.getfixturevalue('etcd').endpoints}/deaths?lease_s=2"
+        locks_url = f"etcd://{request.getfixturevalue('etcd').endpoints}/deaths?lease_s=2&{PATIENT}"
     cloud, locks = await services(database, locks_url, tmp_path, 1_000)
     [network] = await cloud.networks.create(ADMIN, [NewNetwork(id=new_uuid(), project_id="adm")])
     draft = NewSubnet(

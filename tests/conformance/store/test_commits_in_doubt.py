@@ -17,7 +17,7 @@ from muster.store.engine import Database
 from muster.store.servers import servers
 from tests.conformance.store.workers import ADMIN, a_network, a_server, workers
 from tests.databases import make_tables
-from tests.engines.postgres import Postgres
+from tests.engines.postgres import PATIENT, Postgres
 from tests.engines.postgres_proxy import At, CommitProxy
 
 HANG_S = 300.0
@@ -43,7 +43,7 @@ async def direct(postgres: Postgres) -> AsyncIterator[Database]:
 
 def _through(proxy: CommitProxy, direct: Database, **settings: float) -> Database:
     name = direct.url.partition("/muster_")[2].partition("?")[0]
-    return Database(proxy.url(f"muster_{name}"), **settings)
+    return Database(f"{proxy.url(f'muster_{name}')}?{PATIENT}", **settings)
 
 
 async def _there(database: Database, key: str) -> bool:
@@ -140,8 +140,11 @@ class Breaks:
         self._proxy.at = At.NOWHERE
 
 
-async def test_no_server_is_lost_or_doubled(proxy: CommitProxy, direct: Database, tmp_path: Path) -> None:
+async def test_no_server_is_lost_or_doubled(
+    proxy: CommitProxy, direct: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every request is answered well, although many a COMMIT of theirs breaks; each made one server."""
+    monkeypatch.setattr("muster.services.redecide._PATIENCE_S", HANG_S)  # however often one breaks, it ends well
     rng = Random(2)
     through = _through(proxy, direct)
     async with workers(through, tmp_path) as both, asyncio.timeout(HANG_S):

@@ -12,7 +12,7 @@ from muster.store import usages
 from muster.store.engine import Database
 from tests.databases import make_tables
 from tests.engines.fixtures import folder
-from tests.engines.postgres import Postgres
+from tests.engines.postgres import PATIENT, Postgres
 
 HANG_S = 300.0
 CHANGES = 60
@@ -40,7 +40,7 @@ async def test_the_standby_takes_over_in_the_middle_of_changes(pair: tuple[Postg
     await outside.close()
     url = await primary.create_database()
     # The standby is named first: it answers, and takes no writes.
-    database = Database(url.replace(f":{primary.port}/", f":{standby.port},127.0.0.1:{primary.port}/"))
+    database = Database(url.replace(f":{primary.port}/", f":{standby.port},127.0.0.1:{primary.port}/") + f"?{PATIENT}")
     await make_tables(database)
 
     async def change() -> None:

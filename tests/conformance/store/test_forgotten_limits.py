@@ -29,7 +29,7 @@ from muster.store.quotas import quotas
 from muster.store.schema import bring_to_head
 from muster.store.user_quotas import user_quotas
 
-HANG_S = 60.0
+HANG_S = 300.0
 QUOTAS = Quotas(COMPUTE_DEFAULTS)
 
 

@@ -32,7 +32,7 @@ from muster.store.engine import Database
 # SQLite has one writer: there transactions follow each other.
 pytestmark = pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 
-HANG_S = 60.0
+HANG_S = 300.0
 
 
 @pytest.fixture

@@ -59,25 +59,25 @@ async def test_whoever_sees_a_number_sees_all_below_it(database: Database) -> No
     """A first transaction lingers between its number and its commit; a second one must not overtake it."""
     await record(database, "user/0")
     numbered = asyncio.Event()
-    committed: list[str] = []
+    ended: list[str] = []
 
     async def lingering() -> None:
         async with database.write() as connection:
             await store.record(connection, ["user/first"], NOW, KEEP)
             numbered.set()
             await asyncio.sleep(0.3)
-        committed.append("first")
+            ended.append("first")
 
     async def hasty() -> None:
         await numbered.wait()
         await record(database, "user/second")
-        committed.append("second")
+        ended.append("second")
         async with database.read() as connection:
             seen = [one.subject for one in await store.read_since(connection, 0, NOW)]
         assert seen == ["user/0", "user/first", "user/second"]
 
     await asyncio.gather(lingering(), hasty())
-    assert committed == ["first", "second"]
+    assert ended == ["first", "second"]
 
 
 async def test_many_at_once_get_numbers_of_their_own(database: Database) -> None:

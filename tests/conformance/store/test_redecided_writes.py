@@ -48,7 +48,7 @@ from .workers import ADMIN
 # SQLite has one writer: there transactions follow each other.
 pytestmark = pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 
-HANG_S = 60.0
+HANG_S = 300.0
 _WAITING = text(
     "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database"
     " WHERE d.datname = current_database() AND NOT l.granted"

@@ -138,6 +138,7 @@ async def test_a_migration_that_waits_for_a_table_keeps_others_waiting_for_a_mom
 ) -> None:
     old, new = two
     monkeypatch.setattr(schema, "_LOCK_MS", 300)
+    monkeypatch.setattr(schema, "_TURNS", 1_000)
     async with asyncio.timeout(HANG_S):
         async with old.hold() as connection:
             await connection.execute(select(networks.c.id))  # and it goes on for long

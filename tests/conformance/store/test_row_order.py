@@ -31,7 +31,7 @@ from .workers import ADMIN, Worker, a_network, a_server, workers
 # SQLite has one writer: there transactions follow each other.
 pytestmark = pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 
-HANG_S = 60.0
+HANG_S = 300.0
 #: Hosts that were heard of as late as that are there however long a test takes.
 HOUR_S = 3_600.0
 

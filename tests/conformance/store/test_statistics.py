@@ -20,7 +20,7 @@ async def grow(database: Database, kind: str, count: int) -> None:
 
 async def refreshed(statistics: Statistics) -> list[str]:
     """What is refreshed in the end: the database counts what was committed a moment later."""
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(300):
         while not (found := await statistics.refresh()):
             await asyncio.sleep(0.1)
     return found

@@ -16,9 +16,9 @@ counters = Table("counters", MetaData(), Column("id", Integer, primary_key=True)
 
 @pytest.fixture
 async def two(postgres: Postgres) -> AsyncIterator[tuple[Database, Database]]:
-    """The same database as two processes see it; the first is taken for stopped after a second."""
+    """The same database as two processes see it; the first is taken for stopped after some seconds."""
     url = await postgres.create_database()
-    opened = Database(url, stopped_s=1.0), Database(url)
+    opened = Database(url, stopped_s=4.0), Database(url)
     await make_tables(opened[1])
     async with opened[1].write() as connection:
         await connection.run_sync(counters.metadata.create_all)

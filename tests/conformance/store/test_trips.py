@@ -52,7 +52,7 @@ async def test_reading_costs_a_trip_per_statement_and_its_end_is_not_waited_for(
         assert (await _driver(connection))._connection.in_transaction
         driver = await _driver(connection)
     assert trips == ["trip", "trip", "trip"]
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(300):
         while driver._connection.in_transaction:
             await asyncio.sleep(0.001)
 
@@ -136,7 +136,7 @@ async def test_who_is_cancelled_leaves_no_lock(sqlite: Database, tmp_path: Path)
     assert isinstance(error, asyncio.CancelledError)
     gc.disable()  # nothing is to depend on it
     try:
-        with sqlite3.connect(tmp_path / "muster.db", timeout=60.0) as other:
+        with sqlite3.connect(tmp_path / "muster.db", timeout=300.0) as other:
             other.execute("DELETE FROM usages")
         other.close()
     finally:

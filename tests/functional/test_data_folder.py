@@ -29,20 +29,20 @@ from pathlib import Path
 from muster.cli.data_folder import held
 with held(Path(sys.argv[1])):
     print("held", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 
 def test_the_process_that_has_a_folder_can_be_ended(tmp_path: Path) -> None:
-    assert not stop_owner(tmp_path, 30)
+    assert not stop_owner(tmp_path, 300)
     with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"held\n"
         with pytest.raises(Conflict, match=f"process {process.pid}"), held(tmp_path):
             pass
-        assert stop_owner(tmp_path, 30)
-        assert process.wait(30) == -signal.SIGTERM
-    assert not stop_owner(tmp_path, 30)
+        assert stop_owner(tmp_path, 300)
+        assert process.wait(300) == -signal.SIGTERM
+    assert not stop_owner(tmp_path, 300)
     with held(tmp_path):
         pass
 
@@ -87,7 +87,7 @@ def test_a_cloud_in_a_folder_that_was_open_to_all_keeps_its_secrets(tmp_path: Pa
             assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         finally:
             process.terminate()
-            process.wait(60)
+            process.wait(300)
 
 
 def _open_to_others(folder: Path) -> set[Path]:

@@ -54,7 +54,7 @@ class Machine:
             "POLICY_RC_D": str(self.state / "policy"),
         }
         done = subprocess.run(
-            [self.tree / "scripts/install"], env=environment, capture_output=True, text=True, timeout=60, check=False
+            [self.tree / "scripts/install"], env=environment, capture_output=True, text=True, timeout=300, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
         assert not (self.state / "policy").exists(), "services would stay forbidden"

@@ -5,6 +5,7 @@ Time passes for real, but nothing is built: a server's status follows from when 
 
 import asyncio
 import itertools
+import math
 import time
 import uuid
 from collections import Counter
@@ -42,7 +43,8 @@ class Behaviour:
     error_every: int = 0  # every so many servers end in ERROR with a fault
     refuse: dict[int, int] = field(default_factory=dict)  # request number -> HTTP status
     lose: set[int] = field(default_factory=set)  # the server is made, the connection is cut before the answer
-    hang: set[int] = field(default_factory=set)  # the server is made, the answer comes after 30 s
+    hang: set[int] = field(default_factory=set)  # the server is made, and nothing is answered
+    together: int = 0  # none is built before so many have been asked for
     immortal: int = 0  # so many servers refuse to be deleted (HTTP 500)
     failing_polls: int = 0
     lose_groups: bool = False  # a security group is made, the connection is cut before the answer
@@ -228,7 +230,7 @@ class FakeCloud:
         names = [body["name"]] if count == 1 else [f"{body['name']}-{one}" for one in range(1, count + 1)]
         made = [self._make(name) for name in names]
         if number in self.behaviour.hang:
-            await asyncio.sleep(30)
+            await asyncio.Event().wait()
         if number in self.behaviour.lose:
             return CutOff()
         return JSONResponse({"server": {"id": made[0].id, "links": [], "adminPass": "secret"}}, 202)
@@ -241,6 +243,11 @@ class FakeCloud:
         address = addresses[(number - 1) % len(addresses)]
         server = FakeServer(str(uuid.uuid4()), name, now_s, settles_s, error, address, number <= how.immortal)
         self.servers[server.id] = server
+        if len(self.servers) < how.together:
+            server.settles_s = math.inf
+        elif len(self.servers) == how.together:
+            for one in self.servers.values():
+                one.settles_s = now_s
         if len(self.servers) <= COUNTED:
             self.most_alive = max(self.most_alive, len(self.alive()))
             self.most_building = max(self.most_building, sum(one.status(now_s) == "BUILD" for one in self.alive()))

@@ -66,7 +66,8 @@ async def test_one_that_was_killed_is_no_trouble(tmp_path: Path) -> None:
     assert not alive(process.pid)
 
 
-async def test_a_second_cancellation_kills_what_does_not_want_to_end(tmp_path: Path) -> None:
+async def test_who_cancels_again_and_again_does_not_wait_for_what_does_not_want_to_end(tmp_path: Path) -> None:
+    """The first ends the block, the second is for those who are impatient, the third means it (`base.tasks`)."""
     deaf = script(tmp_path, "signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True)")
     pids: list[int] = []
 
@@ -80,7 +81,7 @@ async def test_a_second_cancellation_kills_what_does_not_want_to_end(tmp_path: P
     async with asyncio.timeout(300):
         while not pids:
             await asyncio.sleep(0.05)
-        for _ in range(2):
+        for _ in range(3):
             task.cancel()
             await asyncio.sleep(0.2)
         with pytest.raises(asyncio.CancelledError):

@@ -18,7 +18,7 @@ async def test_every_program_is_counted_with_its_starter() -> None:
     with watched_family() as family:
         if family is None:
             pytest.skip("the kernel's process connector is for root in the machine's first namespaces")
-        one = await ended(family, "/bin/sh", "-c", "sleep 1 & true; /bin/true; (exit 0); wait")
+        one = await ended(family, "/bin/sh", "-c", "sleep 5 & true; /bin/true; (exit 0); wait")
         other = await ended(family, "/bin/sh", "-c", ":")
         found, nothing = family.started(one), family.started(other)
     assert not family.lost

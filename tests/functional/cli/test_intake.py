@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from muster.cli import intake
 from muster.cli.listening import listening
 
-HANG_S = 120.0
+HANG_S = 300.0
 AT_ONCE = 8
 # Says for each request that it has come, and answers them all once it is told to.
 WORKER = """

@@ -9,6 +9,13 @@ from click.testing import CliRunner, Result
 from prometheus_client import CollectorRegistry, Histogram, start_http_server
 
 from muster.cli.top import top
+from muster.top import scrape
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who answers does so in time, on however slow a machine."""
+    monkeypatch.setattr(scrape, "TIMEOUT_S", 300.0)
 
 
 @pytest.fixture
@@ -30,7 +37,7 @@ def target() -> Iterator[str]:
     finally:
         server.shutdown()
         server.server_close()
-        thread.join(10)
+        thread.join(300)
 
 
 def run(*arguments: str) -> Result:

@@ -30,6 +30,7 @@ from muster.services.host_reports import HostReports
 from muster.store.engine import Database, Violation
 from muster.store.hosts import hosts
 from tests.databases import make_tables
+from tests.functional.loop.loop import Kept
 
 WAIT_S = 300.0
 
@@ -160,15 +161,21 @@ async def test_a_report_that_another_worker_is_still_writing_is_waited_for(tmp_p
     async with running(tmp_path) as bed:
         dispatcher = Dispatcher(bed.database, bed.bus, bed.clock)
         other = HostReports(bed.database, bed.bus, bed.clock, dispatcher, None)  # type: ignore[arg-type]
+        other._postponed = other._beats._postponed = later = Kept()
         await bed.say(hello())
         await bed.until(lambda: _is(bed, 100))
         await other.take([report(101, 102), report(102, 103)])
-        assert await bed.seq() == 100  # an older state, written later, would be the last word
         await other.take([Heartbeat(beats=(Beat(host_id="h", desired_seq=0, report_seq=103),))])
+        [again, look] = later.kept
+        await again()
+        assert await bed.seq() == 100  # an older state, written later, would be the last word
         await bed.say(report(100, 101))
-        await bed.until(lambda: _is(bed, 103))
-        await asyncio.sleep(2.5)
+        await bed.until(lambda: _is(bed, 101))
+        await later.kept[-1]()  # waits longer than before
+        assert await bed.seq() == 103
+        await look()
         assert await bed.asked() == 0
+        assert len(later.kept) == 3
 
 
 async def test_a_new_agent_begins_anew(tmp_path: Path) -> None:

@@ -104,9 +104,11 @@ async def test_guests_that_do_not_come_up_in_time_cannot_be_had(guests: Make) ->
     assert nothing_left(found)
 
 
-async def test_probes_that_get_no_answer_count_as_long_as_was_waited(guests: Make) -> None:
+async def test_probes_that_get_no_answer_count_as_long_as_was_waited(guests: Make, tmp_path: Path) -> None:
     found = await guests()
-    options = found.options(start=1, most=1, probe="sleep 5", probe_timeout_s=0.6, bound_ms=500.0, measure_s=1.5)
+    os.mkfifo(tmp_path / "nobody")  # whoever opens it to read waits for one who writes
+    probe = f": < {tmp_path}/nobody"
+    options = found.options(start=1, most=1, probe=probe, probe_timeout_s=0.6, bound_ms=500.0, measure_s=1.5)
     result = await run_fit(options)
     for step in result.steps:
         assert step.failed == step.probes > 0
@@ -119,9 +121,8 @@ async def test_a_connection_that_breaks_is_opened_anew(guests: Make, tmp_path: P
     once = tmp_path / "once"
     probe = f"test -e {once} || {{ touch {once}; kill -9 $$; }}"
     result = await run_fit(found.options(start=1, most=1, measure_s=6.0, probe=probe))
-    [step] = result.steps
-    assert step.failed == 1
-    assert step.probes > 1
+    first, *_ = result.steps
+    assert 0 < first.failed < first.probes, "one, and as many as were due until it was open again"
 
 
 async def test_which_hosts(guests: Make) -> None:

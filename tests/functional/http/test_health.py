@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import httpx
+import pytest
 
 from muster.api.http.mounts import Mounts
 from muster.base.errors import Transient
@@ -69,7 +70,8 @@ async def test_an_engine_that_hangs_is_told_in_time() -> None:
         assert answer.json()["reasons"] == {"locks": "no answer within 3 s"}
 
 
-async def test_many_that_ask_at_once_share_one_look() -> None:
+async def test_many_that_ask_at_once_share_one_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("muster.services.readiness._GOOD_FOR_S", 600.0)
     engine = Engine()
     async with asking(Readiness({"database": engine.check})) as http:
         answers = await asyncio.gather(*(http.get("/healthcheck/ready") for _ in range(50)))

@@ -25,7 +25,6 @@ SETTINGS = ImageSettings(
     property_limit=5,
     tag_limit=4,
     member_limit=2,
-    idle_timeout_s=4.0,
 )
 
 

@@ -7,6 +7,7 @@ import os
 import struct
 
 import pytest
+from msgspec.structs import replace
 
 from muster.base.errors import Conflict, NotFound, Transient
 from muster.domain.context import Context
@@ -17,7 +18,7 @@ from muster.services.image_files import ImageFiles
 from muster.services.image_source import LocalImageSource
 from muster.store import images as store
 
-from .conftest import OCTETS, Client, Cloud
+from .conftest import OCTETS, SETTINGS, Client, Cloud
 
 MEMBER = Context(user_id="u", project_id="p1", roles=frozenset({"member"}))
 
@@ -265,10 +266,11 @@ async def test_a_client_that_goes_away(member, cloud):
 
 async def test_a_client_that_stalls(member, cloud):
     image = await member.image()
+    cloud.services.uploads._settings = replace(SETTINGS, idle_timeout_s=0.3)
 
     async def parts():
         yield bytes(100)
-        await asyncio.sleep(30)
+        await asyncio.Event().wait()
         yield b""
 
     body = await member.upload(image, parts(), 400)
@@ -283,7 +285,7 @@ async def test_an_upload_that_is_cancelled(member, cloud):
     async def parts():
         yield bytes(1_100_000)
         started.set()
-        await asyncio.sleep(30)
+        await asyncio.Event().wait()
 
     task = asyncio.create_task(cloud.services.uploads.upload(MEMBER, image["id"], parts()))
     await started.wait()

@@ -18,6 +18,7 @@ from muster.base.clock import system_clock
 from muster.base.errors import Invalid, NotFound, Transient
 from muster.cli.images import folder_mark
 from muster.domain.images import Image
+from muster.services import image_download
 from muster.services.cluster_secret import ClusterSecret
 from muster.services.image_download import AT_ONCE, MACHINE, HolderDownloads
 from muster.services.image_files import Reader
@@ -29,6 +30,12 @@ from tests.serving import serving
 
 SECRET = ClusterSecret("s" * 32)
 HERE = "control-1:/var/lib/muster"
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who answers does so in time, on however slow a machine."""
+    monkeypatch.setattr(image_download, "ANSWER_WITHIN_S", 60.0)
 
 
 class NoImages:
@@ -62,7 +69,7 @@ async def watched(url: str | None = None) -> AsyncIterator[tuple[PlaceWatch, Any
     there = Anything()
     async with AsyncExitStack() as stack:
         url = url or await stack.enter_async_context(serving(there))
-        downloads = HolderDownloads(ImageTickets(SECRET, system_clock), url)
+        downloads = HolderDownloads(ImageTickets(SECRET, system_clock), url, silence_s=60.0)
         stack.callback(downloads.close)
         yield PlaceWatch(a_place(url), downloads), there, url
 

@@ -15,9 +15,9 @@ if "share" in sys.argv:
     assert heap.share()
 together = threading.Barrier(4)
 def allocate():
-    together.wait(30)
+    together.wait(250)
     kept = [bytes(2_000) for _ in range(1_000)]
-    together.wait(30)
+    together.wait(250)
 threads = [threading.Thread(target=allocate) for _ in range(4)]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
@@ -27,7 +27,7 @@ ctypes.CDLL(None).malloc_stats()
 
 def heaps(*arguments: str) -> int:
     run = subprocess.run(
-        [sys.executable, "-c", _ALLOCATE, *arguments], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", _ALLOCATE, *arguments], capture_output=True, text=True, check=True, timeout=300
     )
     return run.stderr.count("Arena ")
 

@@ -28,12 +28,24 @@ class Listener(socket.socket):
         return super().accept()
 
 
+class Accepted(asyncio.Protocol):
+    """A connection that the worker has taken."""
+
+    transport: asyncio.BaseTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.transport = None
+
+
 class Worker:
     """Takes from a socket to which all clients have connected."""
 
     def __init__(self, listener: Listener) -> None:
         self.listener = listener
-        self.accepted: list[asyncio.Protocol] = []
+        self.accepted: list[Accepted] = []
         self.intake = Intake(AT_ONCE)
 
     async def begin(self) -> None:
@@ -50,8 +62,18 @@ class Worker:
         for _ in range(10):
             await asyncio.sleep(0)
 
+    async def close(self) -> None:
+        """No connection is open any more."""
+        self.intake.close()
+        async with asyncio.timeout(300):
+            while self.intake._connecting or any(one.transport for one in self.accepted):
+                for one in self.accepted:
+                    if one.transport is not None:
+                        one.transport.close()
+                await self.turns()
+
     def _protocol(self) -> asyncio.Protocol:
-        self.accepted.append(asyncio.Protocol())
+        self.accepted.append(Accepted())
         return self.accepted[-1]
 
 
@@ -63,10 +85,9 @@ async def worker() -> AsyncIterator[Worker]:
         clients = [socket.create_connection(listener.getsockname()) for _ in range(CLIENTS)]
         worker = Worker(listener)
         yield worker
-        worker.intake.close()
+        await worker.close()
         for client in clients:
             client.close()
-        await asyncio.sleep(0.05)  # the other ends close as well
 
 
 def test_workers_share_what_a_machine_takes_on() -> None:
@@ -104,7 +125,7 @@ async def test_a_kept_connection_counts_when_it_asks(worker: Worker) -> None:
 async def test_who_is_slow_is_not_counted(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "REST_S", 0.0)
     await worker.begin()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(300):
         while len(worker.accepted) < CLIENTS:
             await worker.turns()
 
@@ -131,7 +152,7 @@ async def test_without_files_to_open_it_tries_again(worker: Worker, monkeypatch:
     worker.listener.refusals = (errno.EMFILE,)
     await worker.begin()
     assert worker.accepted == []
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(300):
         while len(worker.accepted) < AT_ONCE:
             await asyncio.sleep(0.01)
 

@@ -23,7 +23,7 @@ def look(content: bytes, disk_format: str = "qcow2", limit: int = LIMIT) -> int:
 def qemu_img(*arguments: str) -> None:
     program = shutil.which("qemu-img")
     assert program, "qemu-img is not installed (apt-get install qemu-utils)"
-    subprocess.run([program, *arguments], check=True, capture_output=True, timeout=60)
+    subprocess.run([program, *arguments], check=True, capture_output=True, timeout=300)
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ needs_qemu_img = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="qe
 
 def qemu_img(*words: object) -> str:
     command = ["qemu-img", *map(str, words)]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout
 
 
 @needs_qemu_img

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="qemu-i
 
 def qemu_img(*words: object) -> str:
     command = ["qemu-img", *map(str, words)]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout
 
 
 def some_disk() -> bytes:

@@ -10,7 +10,14 @@ import pytest
 
 from muster.base.errors import Transient
 from muster.lab.api import HostList
+from muster.lab.parts import runner
 from muster.lab.parts.runner import gets
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who answers does so in time, on however slow a machine."""
+    monkeypatch.setattr(runner, "_PROBE_S", 300.0)
 
 
 @pytest.fixture

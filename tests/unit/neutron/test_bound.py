@@ -8,7 +8,7 @@ import pytest
 from muster.base.errors import Transient
 from muster.neutron.bound import Bound
 
-WAIT_S = 60.0
+WAIT_S = 300.0
 
 
 def test_what_a_call_returns_or_raises() -> None:

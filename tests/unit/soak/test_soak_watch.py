@@ -99,13 +99,13 @@ def test_who_has_no_owner_is_offered_once_and_again_later() -> None:
 async def test_an_outage_counts_once_and_holds_users_back() -> None:
     cloud = Cloud()
     cloud.error = Transient("no connection")
-    async with alongside(cloud.watcher.run()):
-        await asyncio.sleep(0.1)
+    async with alongside(cloud.watcher.run()), asyncio.timeout(300):
+        while cloud.presence.away_since_s is None:
+            await asyncio.sleep(0)
         assert cloud.presence.away_since_s == 0.0
         waiting = asyncio.ensure_future(cloud.presence.here())
         cloud.now_s, cloud.error = 90.0, None
-        async with asyncio.timeout(300):
-            await waiting
+        await waiting
     assert [(one.at_s, one.lasted_s, one.reason) for one in cloud.outages] == [(0.0, 90.0, "no connection")]
     cloud.presence.close()
     assert len(cloud.outages) == 1

@@ -198,7 +198,7 @@ def test_the_probes_code_is_what_its_comments_say(tmp_path: Path) -> None:
     """The 16-bit start, disassembled; the rest is run by the system tests."""
     (tmp_path / "code").write_bytes(boot_probe.boot_disk()[:69])
     command = ["objdump", "-D", "-b", "binary", "-m", "i8086", "--no-show-raw-insn", str(tmp_path / "code")]
-    text = subprocess.run(command, check=True, capture_output=True, text=True, timeout=20).stdout
+    text = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout
     told = re.findall(r"^ +[0-9a-f]+:\t(\w+)", text, re.MULTILINE)
     listed = [line.partition("#")[2].replace("1: ", "").split()[0] for line in _code_lines()]
     assert len(told) > 15

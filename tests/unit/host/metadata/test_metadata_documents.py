@@ -236,7 +236,7 @@ def test_config_drive_is_read_by_another_program(tmp_path: Path) -> None:
         check=True,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert "Volume Id    : config-2" in told.stdout
     found = {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()}

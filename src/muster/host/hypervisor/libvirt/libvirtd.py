@@ -120,6 +120,9 @@ namespaces = [ ]
 stdio_handler = "file"
 """
 
+# How long what was killed may take to be no more, its guests' memory included.
+_GONE_S = 60.0
+
 log = get_logger(__name__)
 
 
@@ -127,7 +130,7 @@ class LibvirtdSettings(Struct, frozen=True, kw_only=True):
     """Where the daemon lives and how long it may take. Guests run as root: the machine is theirs and Muster's alone."""
 
     directory: Path
-    start_timeout_s: float = 30.0
+    start_timeout_s: float = 120.0
     stop_timeout_s: float = 15.0
 
 
@@ -189,15 +192,15 @@ class PrivateLibvirtd:
 
     def stop(self) -> None:
         """It has ended, and its guests with it (as when their power fails). Raises Transient when it will not end."""
-        until = time.monotonic() + self._settings.stop_timeout_s
         process = self._process()
         if process is not None:
             try:
                 end_process(process, self._settings.stop_timeout_s)
             finally:
                 os.close(process)
+        until = time.monotonic() + _GONE_S
         while self.is_running():
-            if time.monotonic() > until + 5:
+            if time.monotonic() > until:
                 raise Transient(f"the libvirtd of {self._directory} does not end")
             time.sleep(0.02)
 

@@ -54,7 +54,7 @@ def given_addresses(path: Path) -> dict[str, str]:
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30, isolation_level=None)
+    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=300, isolation_level=None)
     connection.row_factory = sqlite3.Row
     return connection
 

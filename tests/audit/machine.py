@@ -102,4 +102,4 @@ def _ruleset(namespace: str) -> str:
 
 def _inside(namespace: str, *command: str) -> str:
     line = ["ip", "netns", "exec", namespace, *command]
-    return subprocess.run(line, capture_output=True, text=True, timeout=60, check=True).stdout
+    return subprocess.run(line, capture_output=True, text=True, timeout=300, check=True).stdout

@@ -8,7 +8,7 @@ from typing import Any
 
 import asyncpg
 
-_CONNECT_S = 10.0
+_CONNECT_S = 30.0
 _TABLES = (
     "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'public' "
     "ORDER BY table_name, ordinal_position"

@@ -33,6 +33,8 @@ BROADCAST = b"\xff" * 6
 PATIENCE_S = 300.0
 #: For what must not come.
 MOMENT_S = 0.8
+#: Whoever gets no answer for so long asks again.
+AGAIN_S = 5.0
 
 
 def sh(command: str) -> str:
@@ -125,8 +127,8 @@ class Guest:
         """A renewal by unicast from the configured address; the answer's message type."""
         return self.ns.run(lambda: _renew(self.mac, address, server))
 
-    def ping(self, address: str, timeout_s: float = PATIENCE_S) -> bool:
-        return self.ns.run(lambda: ping(address, timeout_s))
+    def ping(self, address: str, timeout_s: float = PATIENCE_S, again_s: float = AGAIN_S) -> bool:
+        return self.ns.run(lambda: ping(address, timeout_s, again_s))
 
     def connect(self, address: str, port: int, timeout_s: float = PATIENCE_S) -> socket.socket | None:
         """A TCP connection, or None."""
@@ -292,7 +294,7 @@ class Lab:
     """One host and its guests."""
 
     def __init__(self, state_dir: Path) -> None:
-        self.settings = NetworkSettings(state_dir=state_dir, lease_time_s=3600)
+        self.settings = NetworkSettings(state_dir=state_dir, lease_time_s=3600, dhcp_timeout_s=200.0)
         self.host = Namespace("host")
         self.guests: list[Guest] = []
 
@@ -416,7 +418,8 @@ def _options(payload: bytes) -> dict[Any, Any]:
     return found
 
 
-def _answer(raw: socket.socket, transaction: int, until: float) -> dict[Any, Any] | None:
+def _answer(raw: socket.socket, transaction: int, kinds: bytes, until: float) -> dict[Any, Any] | None:
+    """The first answer of one of these kinds."""
     while (left := until - time.monotonic()) > 0:
         raw.settimeout(left)
         try:
@@ -425,7 +428,9 @@ def _answer(raw: socket.socket, transaction: int, until: float) -> dict[Any, Any
             return None
         is_answer = frame[12:14] == b"\x08\x00" and frame[23] == 17 and frame[36:38] == b"\x00\x44"
         if is_answer and address[2] != 4 and frame[46:50] == struct.pack("!I", transaction):
-            return _options(frame[42:])
+            options = _options(frame[42:])
+            if options[53] in kinds:
+                return options
     return None
 
 
@@ -434,30 +439,22 @@ def _dora(mac: bytes, chaddr: bytes, timeout_s: float) -> dict[Any, Any] | None:
     transaction = uuid.uuid4().int & 0xFFFFFFFF
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)) as raw:
         raw.bind(("eth0", 3))
-        raw.send(
-            udp_frame(
-                mac,
-                "0.0.0.0",
-                "255.255.255.255",
-                (68, 67),
-                _bootp(1, chaddr, transaction, b"", broadcast=chaddr != mac),
-            )
-        )
-        offer = _answer(raw, transaction, until)
-        if offer is None or offer[53] != b"\x02":
+
+        def ask(kind: int, options: bytes, answers: bytes) -> dict[Any, Any] | None:
+            """As guests do, again and again: on a busy machine a datagram may be dropped."""
+            body = _bootp(kind, chaddr, transaction, options, broadcast=chaddr != mac)
+            answer = None
+            while answer is None and (now := time.monotonic()) < until:
+                raw.send(udp_frame(mac, "0.0.0.0", "255.255.255.255", (68, 67), body))
+                answer = _answer(raw, transaction, answers, min(until, now + AGAIN_S))
+            return answer
+
+        offer = ask(1, b"", b"\x02")
+        if offer is None:
             return None
-        options = b"\x32\x04" + socket.inet_aton(offer["ip"]) + b"\x36\x04" + offer[54]
-        raw.send(
-            udp_frame(
-                mac,
-                "0.0.0.0",
-                "255.255.255.255",
-                (68, 67),
-                _bootp(3, chaddr, transaction, options, broadcast=chaddr != mac),
-            )
-        )
-        ack = _answer(raw, transaction, until)
-        return ack if ack is not None and ack[53] == b"\x05" else None
+        wanted = b"\x32\x04" + socket.inet_aton(offer["ip"]) + b"\x36\x04" + offer[54]
+        answer = ask(3, wanted, b"\x05\x06")
+        return answer if answer is not None and answer[53] == b"\x05" else None
 
 
 def _renew(mac: bytes, address: str, server: str) -> int | None:
@@ -471,23 +468,28 @@ def _renew(mac: bytes, address: str, server: str) -> int | None:
     return None
 
 
-def ping(address: str, timeout_s: float = PATIENCE_S) -> bool:
+def ping(address: str, timeout_s: float = PATIENCE_S, again_s: float = AGAIN_S) -> bool:
     family, protocol, kind = (
         (socket.AF_INET6, socket.IPPROTO_ICMPV6, 128) if ":" in address else (socket.AF_INET, socket.IPPROTO_ICMP, 8)
     )
     identity = os.getpid() & 0xFFFF
     body = struct.pack("!BBHHH", kind, 0, 0, identity, 1) + uuid.uuid4().bytes
     body = body[:2] + struct.pack("!H", checksum(body)) + body[4:]
-    with socket.socket(family, socket.SOCK_RAW, protocol) as raw:
-        try:
+    until = time.monotonic() + timeout_s
+    with socket.socket(family, socket.SOCK_RAW, protocol) as raw, contextlib.suppress(OSError):
+        while (now := time.monotonic()) < until:
             raw.sendto(body, (address, 0))
-            until = time.monotonic() + timeout_s
-            while (left := until - time.monotonic()) > 0:
-                raw.settimeout(left)
-                if body[8:] in raw.recv(4096)[4:]:
-                    return True
-        except OSError:
-            return False
+            if _returns(raw, body[8:], min(until, now + again_s)):
+                return True
+    return False
+
+
+def _returns(raw: socket.socket, payload: bytes, until: float) -> bool:
+    with contextlib.suppress(TimeoutError):
+        while (left := until - time.monotonic()) > 0:
+            raw.settimeout(left)
+            if payload in raw.recv(4096)[4:]:
+                return True
     return False
 
 

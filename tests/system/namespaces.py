@@ -31,7 +31,7 @@ def inside(namespace: str, work: Callable[[], T]) -> T:
 
     thread = threading.Thread(target=run)
     thread.start()
-    thread.join(60)
+    thread.join(300)
     assert not thread.is_alive()
     if errors:
         raise errors[0]

@@ -108,14 +108,14 @@ def cloud_init(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cache, folder = default_cache_dir(), tmp_path_factory.mktemp("cloud-init")
     cache.mkdir(parents=True, exist_ok=True)
     for deb in packages.fetch(packages.named(NEEDED), cache, lambda step: None).values():
-        subprocess.run(["dpkg-deb", "-x", deb, folder], check=True, timeout=60)
+        subprocess.run(["dpkg-deb", "-x", deb, folder], check=True, timeout=300)
     return folder / "usr/lib/python3/dist-packages"
 
 
 def understood(cloud_init: Path, kind: str, source: str) -> dict[str, Any]:
     reader = Path(__file__).with_name("cloud_init_reader.py")
     command = [PYTHON, "-I", "-W", "ignore", reader, cloud_init, kind, source, json.dumps(MACS)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     result: dict[str, Any] = json.loads(done.stdout)
     return result
@@ -126,7 +126,7 @@ def from_drive(cloud_init: Path, tmp_path: Path, described: Description) -> dict
     image, folder = tmp_path / "config.iso", tmp_path / "drive"
     image.write_bytes(config_drive(described))
     unpack = ["xorriso", "-osirrox", "on", "-indev", image, "-extract", "/", folder]
-    subprocess.run(unpack, check=True, capture_output=True, timeout=60)
+    subprocess.run(unpack, check=True, capture_output=True, timeout=300)
     return understood(cloud_init, "drive", str(folder))
 
 
@@ -228,7 +228,7 @@ def test_drive_is_found_by_its_label(tmp_path: Path) -> None:
     image = tmp_path / "config.iso"
     image.write_bytes(config_drive(description()))
     told = subprocess.run(
-        ["blkid", "-p", "-o", "export", image], check=True, capture_output=True, text=True, timeout=60
+        ["blkid", "-p", "-o", "export", image], check=True, capture_output=True, text=True, timeout=300
     )
     assert {"LABEL=config-2", "TYPE=iso9660"} <= set(told.stdout.split())
 

@@ -27,7 +27,7 @@ def test_the_simulated_half_runs_and_what_is_left_out_is_said(tmp_path: Path) ->
         env={**os.environ, "HOME": str(home), "TMPDIR": str(scratch)},
         capture_output=True,
         text=True,
-        timeout=250,
+        timeout=500,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

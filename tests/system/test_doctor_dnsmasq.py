@@ -34,7 +34,7 @@ def dnsmasq(folder: Path, *options: str) -> Iterator[int]:
         yield process.pid
     finally:
         process.kill()
-        process.wait(30)
+        process.wait(300)
 
 
 def wait_for(process: "subprocess.Popen[bytes]") -> None:

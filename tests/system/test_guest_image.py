@@ -58,7 +58,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ImageInfo]:
 @pytest.fixture
 def key(tmp_path: Path) -> Path:
     path = tmp_path / "key"
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True, timeout=30)
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True, timeout=300)
     return path
 
 
@@ -124,7 +124,7 @@ class Guest:
 
     def ssh(self, command: str, *options: str) -> subprocess.CompletedProcess[str]:
         fixed = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "BatchMode=yes"]
-        flags = [word for option in [*fixed, "ConnectTimeout=30", *options] for word in ("-o", option)]
+        flags = [word for option in [*fixed, "ConnectTimeout=250", *options] for word in ("-o", option)]
         line = ["ssh", "-F", "none", "-i", str(self.key), "-p", str(self.port), *flags, "root@127.0.0.1", command]
         return subprocess.run(line, capture_output=True, text=True, timeout=300, check=False)
 
@@ -147,14 +147,14 @@ class Guest:
 
     def wait_for_power_off(self) -> None:
         try:
-            assert self.process.wait(60) == 0
+            assert self.process.wait(BOOT_LIMIT_S) == 0
         except subprocess.TimeoutExpired:
             pytest.fail(f"still running; console:\n{self.transcript()}")
 
     def close(self) -> None:
         if self.process.poll() is None:
             self.process.kill()
-        self.process.wait(30)
+        self.process.wait(300)
         assert self.process.stderr is not None
         self.process.stderr.close()
 
@@ -177,7 +177,7 @@ def iso_drive(folder: Path, work: Path) -> list[str]:
     _needs("xorriso")
     target = work / "config.iso"
     make = ["xorriso", "-as", "mkisofs", "-quiet", "-J", "-r", "-V", "config-2", "-o", target, folder]
-    subprocess.run(make, check=True, timeout=60, capture_output=True)
+    subprocess.run(make, check=True, timeout=300, capture_output=True)
     return ["-drive", f"file={target},if=ide,media=cdrom,format=raw,readonly=on"]
 
 

@@ -30,7 +30,7 @@ from muster.domain.specs import (
 )
 from muster.host.desired import DesiredState
 from muster.host.names import bridge_name, tap_name
-from muster.host.network import Conntrack, LinuxPlumbing, NetworkSettings, dhcp_server
+from muster.host.network import Conntrack, LinuxPlumbing, dhcp_server
 from muster.host.network.nft import NftFailed
 
 pytestmark = [pytest.mark.system, pytest.mark.root]
@@ -531,7 +531,7 @@ def test_guests_reach_few_things_of_the_host(lab: Lab) -> None:
         assert not one.reaches("169.254.169.254", 22, MOMENT_S)
         assert not one.reaches("192.0.2.1", 22, MOMENT_S)
         assert one.ping("10.80.0.2")
-        opened = NetworkSettings(state_dir=lab.settings.state_dir, open_tcp_ports=(22,))
+        opened = structs.replace(lab.settings, open_tcp_ports=(22,))
         ports = [plumbed(guest.port) for guest in lab.guests]
         lab.run(lambda plumbing: plumbing.sweep([net], ports), opened)
         assert one.reaches("10.80.0.2", 22)
@@ -552,7 +552,7 @@ def test_guests_are_not_routed_even_on_a_host_that_forwards(lab: Lab) -> None:
     two.ns.sh("ip route add default via 10.81.0.2")
     assert not one.ping(two.address, MOMENT_S)
     # The routes are good: an operator who wants routing gets it.
-    routed = NetworkSettings(state_dir=lab.settings.state_dir, guests_may_route=True)
+    routed = structs.replace(lab.settings, guests_may_route=True)
     lab.run(lambda plumbing: plumbing.sweep(nets, [plumbed(spec) for spec in ports]), routed)
     assert one.ping(two.address)
 
@@ -737,7 +737,7 @@ def test_the_rules_for_kernels_that_track_bridged_connections_are_well_formed(la
     """This kernel may lack the option; then it is the kernel that refuses the rules, not nft's parser."""
     net = network()
     specs = [port(net, number, groups=(GROUP,)) for number in (11, 12)]
-    settings = NetworkSettings(state_dir=lab.settings.state_dir, conntrack=Conntrack.BRIDGE)
+    settings = structs.replace(lab.settings, conntrack=Conntrack.BRIDGE)
     try:
         lab.run(lambda plumbing: plumb(plumbing, [net], specs, [OPEN]), settings)
     except NftFailed as failure:
@@ -750,7 +750,7 @@ def test_the_rules_for_kernels_that_track_bridged_connections_are_well_formed(la
 def test_a_tap_is_what_a_hypervisor_expects(lab: Lab) -> None:
     net = network()
     spec = port(net, 11)
-    settings = NetworkSettings(state_dir=lab.settings.state_dir, mtu_max=1300, tap_uid=12345)
+    settings = structs.replace(lab.settings, mtu_max=1300, tap_uid=12345)
     lab.run(lambda plumbing: plumbing.links([net], [plumbed(spec)]), settings)
     shown = lab.host.sh(f"ip -d link show {tap_name(spec.id)}")
     for expected in (

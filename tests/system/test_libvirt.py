@@ -391,7 +391,7 @@ async def test_who_has_left_libvirt_takes_no_place_of_it(host: Host, opened: Ope
     """The daemon here has room for 20."""
     for _ in range(25):
         hypervisor = opened()
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(300):
             assert await hypervisor.observe() == {}
         await hypervisor.close()
 

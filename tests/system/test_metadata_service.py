@@ -55,7 +55,7 @@ def description(name: str, network: str) -> Description:
 
 def hostname_in(guest: str) -> str:
     def ask() -> str:
-        connection = http.client.HTTPConnection("169.254.169.254", timeout=50)
+        connection = http.client.HTTPConnection("169.254.169.254", timeout=250)
         try:
             connection.request("GET", "/latest/meta-data/hostname")
             return connection.getresponse().read().decode()

@@ -185,7 +185,6 @@ def served_document(cloud: RealCloud, address: str, server_id: str) -> bool:
     said = eventually(
         "the metadata service answers",
         lambda: cloud.ssh(address, "wget -qO- http://169.254.169.254/openstack/latest/meta_data.json"),
-        60,
     )
     return server_id in said
 

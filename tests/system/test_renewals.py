@@ -90,5 +90,5 @@ def test_a_dhcp_server_in_a_guest_reaches_nobody_unless_its_port_is_trusted(lab:
             assert heard(frames(0.1, heard)), "the rogue heard the request"
     finally:
         server.kill()
-        server.communicate(timeout=10)
+        server.communicate(timeout=300)
     assert (lease is not None) is trusted

@@ -4,7 +4,7 @@ A page costs what it returns where an index has its order and most servers are w
 those do who meet one condition, if that one has an index.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -32,10 +32,11 @@ from muster.store.addresses import addresses
 from muster.store.dialects import among, among_bound, finds, of_row
 from muster.store.hosts import hosts
 from muster.store.ports import ports
-from muster.store.servers import WITH_HOST, read_rows, server_tags, servers, with_details
+from muster.store.servers import UNUSUAL, WITH_HOST, read_rows, server_tags, servers, with_details
 from muster.store.tag_filters import tag_conditions
 
-# The columns by which servers can be filtered.
+# The columns by which servers can be filtered. Of some an index finds who are few (`_looks`), but in no order: a page
+# is not read by these.
 FILTERS: Mapping[str, Any] = {
     "access_ip_v4": servers.c.access_ip_v4,
     "access_ip_v6": servers.c.access_ip_v6,
@@ -47,7 +48,7 @@ FILTERS: Mapping[str, Any] = {
     "flavor_id": servers.c.flavor_id,
     "host": hosts.c.hostname,
     "hostname": servers.c.hostname,
-    "image_id": servers.c.image_id,
+    "image_id": of_row(servers.c.image_id),
     "key_name": servers.c.key_name,
     "launch_index": servers.c.launch_index,
     "launched_at": servers.c.launched_at,
@@ -61,7 +62,7 @@ FILTERS: Mapping[str, Any] = {
     "terminated_at": servers.c.terminated_at,
     "user_id": servers.c.user_id,
     "uuid": servers.c.id,
-    "vm_state": servers.c.vm_state,
+    "vm_state": of_row(servers.c.vm_state),
 }
 # What servers can be sorted by: never NULL, so that a marker has a place in every order on every database.
 SORTS: Mapping[str, Any] = {
@@ -97,18 +98,24 @@ _USUAL: Mapping[str, ColumnElement[bool]] = {
     "there": servers.c.deleted_at.is_(None),
     "gone": servers.c.deleted_at.is_not(None),
 }
-_CHANGED = select(_ROW).select_from(servers).where(_USUAL["changes_since"]).limit(_FEW + 1)
+_IS_UNUSUAL: ColumnElement[bool] = literal_column(UNUSUAL)
+
+# What finds few by an index.
+_SOME = select(_ROW).select_from(servers).limit(_FEW + 1)
+_CHANGED = _SOME.where(_USUAL["changes_since"])
 
 
 async def read_page(connection: AsyncConnection, query: ServerQuery) -> list[Server]:
     """A page of servers. Raises NotFound (`compute.marker`) for an unknown marker. One query, two with a marker, two
-    more with `interfaces`; on SQLite up to two more for `changes_since` and a pattern of names."""
+    more with `interfaces`; on SQLite one more for each of `_looks`, until one finds few."""
     few = await _few(connection, query) if connection.dialect.name == "sqlite" else None
     names, values = _usual(query, few)
     statement = _listing(names, query.sort)
     conditions = _conditions(query)
     if query.marker is not None:
         conditions.append(await _after(connection, query, _keys(query.sort)))
+    if connection.dialect.name != "sqlite" and _are_unusual(query):
+        conditions.append(_IS_UNUSUAL)
     if conditions:
         statement = statement.where(*conditions)
     found = await read_rows(connection, statement, {**values, "n_rows": query.limit})
@@ -150,21 +157,35 @@ async def _few(connection: AsyncConnection, query: ServerQuery) -> Sequence[int]
     """The rows that a condition leaves which few servers meet, some of which are those of the page; None: no such one.
 
     SQLite knows nothing about the values in a column. It takes the index that has the order and reads until the page is
-    full: all servers of a project, where fewer are wanted. PostgreSQL knows, by its statistics. Each condition is one
-    query of an index alone, which ends where too many are found.
+    full: all servers of a project, where fewer are wanted. PostgreSQL knows, by its statistics.
     """
-    asked: list[tuple[Select[Any], dict[str, object]]] = []
-    if query.changes_since is not None:
-        asked.append((_CHANGED, {"changes_since": query.changes_since}))
-    if (name := query.patterns.get("name")) is not None:
-        project = [] if query.project_id is None else [servers.c.project_id == query.project_id]
-        named = select(_ROW).select_from(servers).where(*project, _finds(servers.c.name, name)).limit(_FEW + 1)
-        asked.append((named, {}))
-    for statement, values in asked:
+    for statement, values in _looks(query):
         found: Sequence[int] = (await connection.execute(statement, values)).scalars().all()
         if len(found) <= _FEW:
             return found
     return None
+
+
+def _looks(query: ServerQuery) -> Iterator[tuple[Select[Any], dict[str, object]]]:
+    """What finds those who meet conditions of the query that few may meet. Each ends where too many are found, but for
+    the last, which goes over the names of a whole project. All but hosts' are of an index alone."""
+    project = [] if query.project_id is None else [servers.c.project_id == query.project_id]
+    if query.changes_since is not None:
+        yield _CHANGED, {"changes_since": query.changes_since}
+    if _are_unusual(query):
+        yield _SOME.where(among(servers.c.vm_state, query.vm_states), *project, _USUAL["there"], _IS_UNUSUAL), {}
+    if "host" in query.filters and query.deleted is False:
+        named = select(hosts.c.id).where(among(hosts.c.hostname, query.filters["host"]))
+        yield _SOME.where(servers.c.host_id.in_(named), _USUAL["there"]), {}
+    if "image_id" in query.filters:
+        yield _SOME.where(among(servers.c.image_id, query.filters["image_id"])), {}
+    if "name" in query.patterns:
+        yield _SOME.where(*project, _finds(servers.c.name, query.patterns["name"])), {}
+
+
+def _are_unusual(query: ServerQuery) -> bool:
+    """Whether all that are asked for are `UNUSUAL` and there."""
+    return query.deleted is False and bool(query.vm_states) and {"active", "building"}.isdisjoint(query.vm_states)
 
 
 async def _after(
@@ -189,7 +210,7 @@ def _conditions(query: ServerQuery) -> list[ColumnElement[bool]]:
     """Those that are not `_usual`."""
     conditions: list[ColumnElement[bool]] = []
     if query.vm_states:
-        conditions.append(among(servers.c.vm_state, query.vm_states))
+        conditions.append(among(FILTERS["vm_state"], query.vm_states))
     if query.task_states:
         conditions.append(among(servers.c.task_state, query.task_states))
     conditions += [among(FILTERS[name], values) for name, values in query.filters.items()]

@@ -18,6 +18,7 @@ from muster.domain.server_interfaces import Attach, Detach
 from muster.domain.server_listing import ServerQuery
 from muster.domain.server_lookups import Named, NicAsked
 from muster.domain.servers import Fault
+from muster.domain.specs import ImageSpec
 from muster.domain.subnets import NewSubnet
 from muster.services.server_interfaces import ServerInterfaces
 from muster.services.servers import Servers
@@ -32,6 +33,8 @@ from muster.store.instance_actions import read as read_actions
 from .compute_cloud import add_hosts, add_server
 from .network_cloud import ADMIN, MEMBER, network_cloud
 
+IMAGE = ImageSpec(id="i", size_bytes=1, sha512="0" * 128, disk_format="raw")
+
 
 async def _servers(database: Database) -> None:
     """Servers `a` to `d`, that differ in everything that can be sorted by or filtered."""
@@ -40,7 +43,14 @@ async def _servers(database: Database) -> None:
         await add_server(connection, "a", name="web-1", host_id="h1", task_state="deleting", tags=("x", "y"))
         await add_server(connection, "b", name="web_2", host_id="h2", locked=True, locked_by="owner", tags=("x",))
         await add_server(
-            connection, "c", name="DB", vm_state="stopped", launched_at=5.0, config_drive=True, created_at=2.0
+            connection,
+            "c",
+            name="DB",
+            vm_state="stopped",
+            launched_at=5.0,
+            config_drive=True,
+            created_at=2.0,
+            image=IMAGE,
         )
         fault = Fault(500, "m", "d", 3.0)
         await add_server(connection, "d", name="100%", vm_state="error", fault=fault, key_name="k", description="words")
@@ -61,6 +71,12 @@ FILTERS: list[tuple[dict[str, Any], str]] = [
     ({"patterns": {"availability_zone": "nova"}}, "ba"),
     ({"patterns": {"host": "h"}}, "ba"),
     ({"filters": {"host": ("h1",)}}, "a"),
+    ({"filters": {"host": ("h1", "h2", "h3")}, "project_id": "x"}, "ba"),
+    ({"filters": {"host": ("h1",)}, "project_id": "nobody"}, ""),
+    ({"filters": {"host": ("h1",)}, "deleted": None, "vm_states": ("error",)}, ""),
+    ({"filters": {"image_id": ("i", "j")}}, "c"),
+    ({"filters": {"image_id": ("i",)}, "project_id": "nobody"}, ""),
+    ({"filters": {"image_id": ("j",)}, "patterns": {"name": "db"}}, ""),
     ({"filters": {"locked": (True,)}}, "b"),
     ({"filters": {"config_drive": (False,)}}, "dba"),
     ({"filters": {"power_state": (0,), "launch_index": (0,)}}, "dbac"),
@@ -70,6 +86,12 @@ FILTERS: list[tuple[dict[str, Any], str]] = [
     ({"moments": {"created_at": 4.5}}, ""),
     ({"vm_states": ("error", "stopped")}, "dc"),
     ({"task_states": ("deleting",)}, "a"),
+    ({"vm_states": ("active", "error"), "task_states": ("deleting",)}, "a"),
+    ({"vm_states": ("error", "stopped"), "project_id": "x"}, "dc"),
+    ({"vm_states": ("error", "stopped"), "project_id": "nobody"}, ""),
+    ({"vm_states": ("active", "error"), "project_id": "x"}, "dba"),
+    ({"vm_states": ("deleted",), "deleted": True}, "e"),
+    ({"vm_states": ("deleted", "error"), "deleted": None}, "ed"),
     ({"changes_since": 5.0, "deleted": None}, "e"),
     ({"changes_before": 5.0, "deleted": None}, "dbac"),
     ({"changes_since": 5.0, "deleted": None, "project_id": "x", "patterns": {"name": "o"}}, "e"),

@@ -56,9 +56,9 @@ def _keypairs(openstack: OpenStack, folder: Path) -> None:
     assert openstack("keypair show --public-key kept").split()[:2] == PUBLIC_KEY.split()[:2]
     assert openstack.json("keypair show kept")["fingerprint"] == kept["fingerprint"]
     assert "already exists" in openstack(f"keypair create --public-key {folder}/key.pub kept", status=1)
-    # By itself the command asks in 2.10, where no cloud knows pages.
-    paged = openstack.json("--os-compute-api-version 2.35 keypair list --limit 1 --marker kept")
-    assert [row["Name"] for row in paged] == ["made", "saved"]
+    for version in ("", "--os-compute-api-version 2.35"):  # by itself the command asks in 2.10
+        paged = openstack.json(f"{version} keypair list --limit 1 --marker kept")
+        assert [row["Name"] for row in paged] == ["made", "saved"]
     openstack("keypair list --user admin")
     openstack("keypair delete kept made")
     openstack("keypair show kept", status=1)
@@ -97,6 +97,7 @@ def _server_groups(openstack: OpenStack, folder: Path) -> None:
     assert openstack.json("server group show g")["members"] == [server["id"]]
     assert [row["Name"] for row in openstack.json("server group list --all-projects --long")] == ["g"]
     openstack("server group create --policy soft-affinity soft")
+    assert [row["Name"] for row in openstack.json("server group list --limit 1")] == ["g", "soft"]
     openstack("server group delete g soft")
     assert openstack.json("server group list") == []
 
@@ -136,6 +137,7 @@ def _hosts(openstack: OpenStack, _folder: Path) -> None:
     assert len(openstack.json("hypervisor list --matching 0001")) == 1
     shown = openstack.json("hypervisor show sim-0001")
     assert (shown["hypervisor_type"], shown["status"], shown["aggregates"]) == ("sim", "enabled", [])
+    assert "uptime" in shown  # told apart from words, so the host's answer must have their form
     stats = openstack("hypervisor stats show -f json")
     assert json.loads(stats[stats.index("{") :])["count"] == 3  # behind a word on the command's own age
     assert len(openstack.json("compute service list --long")) == 3
@@ -176,6 +178,8 @@ def _the_rest(openstack: OpenStack, _folder: Path) -> None:
     [usage] = openstack.json("usage list --start 2020-01-01")
     assert sorted(server["name"] for server in usage["Servers"]) == ["many-1", "many-2", "many-3", "vm"]
     assert len(openstack.json("usage show")["Servers"]) == 4
+    openstack("project create idle")
+    assert openstack.json("usage show --project idle")["Servers"] == []
     versions = openstack.json("versions show --service compute")
     spoken = {(row["Version"], row["Min Microversion"], row["Max Microversion"]) for row in versions}
     assert spoken == {("2.1", "2.1", "2.96"), ("2.0", None, None)}

@@ -139,6 +139,19 @@ def test_interfaces_and_groups(stack: OpenStack) -> None:
     stack("network delete blue")
 
 
+def test_a_project_is_cleaned_up(stack: OpenStack) -> None:
+    stack("project create tidy")
+    stack("role add --user admin --project tidy admin")
+    stack("network create --project tidy shed")
+    stack("subnet create --project tidy --network shed --subnet-range 10.51.0.0/24 shed")
+    stack("port create --project tidy --network shed shed")
+    stack("security group create --project tidy shed")
+    stack("project cleanup --project tidy --auto-approve --skip-resource network.floating_ip")
+    for kind in ("network", "subnet", "port", "security group"):
+        assert "shed" not in _rows(stack, f"{kind} list"), kind
+    stack("project delete tidy")
+
+
 def test_a_failed_server_says_why(stack: OpenStack) -> None:
     """No host has room for it: nothing was injected."""
     stack("flavor create --vcpus 1 --ram 64 --disk 1000000 huge")

@@ -51,10 +51,18 @@ class ServerGroups:
                 raise Forbidden("Quota exceeded, too many server groups.", code="compute.quota")
             await store.insert_group(connection, group)
 
-    async def page(self, project_id: str | None, *, limit: int, offset: int = 0) -> list[ServerGroup]:
-        """A project's groups with their members; None for everybody's. Two queries."""
+    async def page(
+        self, project_id: str | None, *, limit: int, offset: int = 0, marker: str | None = None
+    ) -> list[ServerGroup]:
+        """A project's groups with their members; None for everybody's. Raises Invalid for an unknown marker.
+
+        Two queries, three with a marker.
+        """
         async with self._database.read() as connection:
-            found = await store.read_page(connection, project_id, limit=limit, offset=offset)
+            after = None if marker is None else (await store.read(connection, [marker])).get(marker)
+            if marker is not None and (after is None or project_id not in (None, after.project_id)):
+                raise Invalid(f"Marker {marker} could not be found.")
+            found = await store.read_page(connection, project_id, limit=limit, offset=offset, after=after)
             return await store.with_members(connection, found)
 
     async def get(self, context: Context, group_id: str) -> ServerGroup:

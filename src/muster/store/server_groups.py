@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from msgspec.structs import replace
-from sqlalchemy import Table, delete, func, insert, select, update
+from sqlalchemy import Table, delete, func, insert, literal, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.base.errors import Stale
@@ -57,13 +57,24 @@ async def read(connection: AsyncConnection, group_ids: Collection[str]) -> dict[
 
 
 async def read_page(
-    connection: AsyncConnection, project_id: str | None, *, limit: int, offset: int = 0
+    connection: AsyncConnection,
+    project_id: str | None,
+    *,
+    limit: int,
+    offset: int = 0,
+    after: ServerGroup | None = None,
 ) -> list[ServerGroup]:
-    """A project's groups (None: everybody's), oldest first, without their members. One query."""
-    statement = select(server_groups).order_by(server_groups.c.created_at, server_groups.c.id)
+    """A project's groups (None: everybody's), oldest first, without their members: those behind one of them, or those
+    behind the first `offset`. One query."""
+    order = server_groups.c.created_at, server_groups.c.id
+    statement = select(server_groups).order_by(*order).limit(limit)
     if project_id is not None:
         statement = statement.where(server_groups.c.project_id == project_id)
-    return [_group(row) for row in await connection.execute(statement.limit(limit).offset(offset))]
+    if after is None:
+        statement = statement.offset(offset)
+    else:
+        statement = statement.where(tuple_(*order) > tuple_(literal(after.created_at), literal(after.id)))
+    return [_group(row) for row in await connection.execute(statement)]
 
 
 async def with_members(connection: AsyncConnection, groups: Sequence[ServerGroup]) -> list[ServerGroup]:

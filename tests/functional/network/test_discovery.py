@@ -26,7 +26,7 @@ async def test_extensions(member):
 
 
 async def test_what_is_not_offered_is_not_found(member):
-    for path in ("routers", "floatingips", "subnetpools", "service-providers", "trunks", "qos/policies"):
+    for path in ("routers", "floatingips", "subnetpools", "trunks", "qos/policies"):
         response = await member.call("GET", f"/v2.0/{path}")
         error = response.json()["NeutronError"]
         assert (response.status_code, error["type"]) == (404, "HTTPNotFound")
@@ -36,6 +36,11 @@ async def test_what_is_not_offered_is_not_found(member):
         assert "at the addresses of their networks" in error["message"]
     assert (await member.get("/v2.0/nothing", 404))["NeutronError"]["message"] == "The resource could not be found."
     await member.put("/v2.0/networks", {}, 405)
+
+
+async def test_nobody_provides_further_services(member):
+    assert await member.get("/v2.0/service-providers?service_type=VPN&fields=name") == {"service_providers": []}
+    await member.get("/v2.0/service-providers?nothing=1", 400)
 
 
 async def test_agents_are_the_hosts(cloud, admin, member):

@@ -34,7 +34,7 @@ def test_nothing_that_is_offered_is_said_to_be_absent(api: str) -> None:
 
 def test_the_words() -> None:
     error = not_found("/v2.0/routers/x/add_router_interface", NETWORK)
-    assert error.message.startswith("The resource could not be found: this cloud has no routers and floating ")
+    assert error.message.startswith("The resource could not be found: this cloud has no routers and no floating ")
     assert error.code == "http.path"
     assert not_found("/v2.0/floatingips", NETWORK).message == error.message
     assert not_found("/v2.0/routersx", NETWORK).message == NO_RESOURCE

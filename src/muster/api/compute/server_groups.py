@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from muster.api.compute.bodies import parse
 from muster.api.compute.fields import check_name, check_range, refused
-from muster.api.compute.paging import PAGE_LIMIT
+from muster.api.compute.paging import page_asked
 from muster.api.compute.projects import own_project
 from muster.api.compute.queries import asked, number
 from muster.api.http.requests import Request
@@ -61,14 +61,15 @@ class ServerGroupHandlers:
         self._groups = groups
 
     async def index(self, request: Request) -> Response:
-        """The project's groups, or everybody's."""
+        """The project's groups, or everybody's. As openstacksdk goes from page to page by a marker here too, and keeps
+        the offset meanwhile, a marker wins over it."""
         query = asked(request)
         if "all_projects" in query and not request.context.is_admin:
             message = "Policy doesn't allow os_compute_api:os-server-groups:index:all_projects to be performed."
             raise Forbidden(message, code="http.policy")
         project_id = None if "all_projects" in query else own_project(request)
-        limit = min(number(query, "limit") or PAGE_LIMIT, PAGE_LIMIT)
-        found = await self._groups.page(project_id, limit=limit, offset=number(query, "offset") or 0)
+        page, offset = page_asked(query), number(query, "offset") or 0
+        found = await self._groups.page(project_id, limit=page.limit, offset=offset, marker=page.marker)
         return Response({"server_groups": [view(request, group) for group in found]})
 
     async def show(self, request: Request) -> Response:

@@ -2,7 +2,7 @@
 
 from muster.api.http.absences import Absences
 
-_ROUTERS = "routers and floating addresses; servers are reached at the addresses of their networks"
+_ROUTERS = "routers and no floating addresses; servers are reached at the addresses of their networks"
 _SCHEDULING = "scheduling of agents; each host serves its own servers"
 
 ABSENCES: Absences = {
@@ -25,7 +25,6 @@ ABSENCES: Absences = {
     "/v2.0/metering": "metering",
     "/v2.0/flavors": "flavors of network services",
     "/v2.0/service_profiles": "flavors of network services",
-    "/v2.0/service-providers": "further network services",
     "/v2.0/local_ips": "local addresses",
     "/v2.0/log": "logging of rules",
     "/v2.0/lbaas": "load balancers",

@@ -8,7 +8,7 @@ from typing import Any
 
 from muster.api.http.requests import Request
 from muster.api.http.responses import Response
-from muster.api.network.listing import chosen
+from muster.api.network.listing import FLAG, TEXT, Listing, chosen, list_response, read_query
 from muster.base.errors import NotFound
 from muster.domain.network_errors import CODE_PREFIX
 
@@ -41,6 +41,7 @@ EXTENSIONS: Mapping[str, tuple[str, str]] = {
         "Security group rules belongs to default SG",
         "Flag to determine if the security group rule belongs to the default security group.",
     ),
+    "service-type": ("Neutron Service Type Management", "API for retrieving service providers for services."),
     "sorting": ("Sorting support", "Extension that indicates that sorting is enabled."),
     "standard-attr-description": ("standard-attr-description", "Extension to add descriptions to standard attributes"),
     "standard-attr-revisions": ("Resource revision numbers", "Displays the revision number of resources."),
@@ -51,6 +52,13 @@ EXTENSIONS: Mapping[str, tuple[str, str]] = {
     "subnet-service-types": ("Subnet service types", "Provides ability to set the subnet service_types field"),
     "tag-ports-during-bulk-creation": ("Tag Ports During Bulk Creation", "Allow to tag ports during bulk creation."),
 }
+PROVIDERS = Listing(
+    collection="service_providers",
+    filters={"service_type": TEXT, "name": TEXT, "default": FLAG},
+    sorts={},
+    has_tags=False,
+    key="name",
+)
 
 
 class Extensions:
@@ -64,6 +72,10 @@ class Extensions:
         if alias not in EXTENSIONS:
             raise NotFound(f"Extension with alias {alias[:80]} does not exist", code=CODE_PREFIX + "HTTPNotFound")
         return Response({"extension": chosen(request, _view(alias))})
+
+    async def providers(self, request: Request) -> Response:
+        """Who provides further network services: nobody. Clients ask before they clean a project up."""
+        return list_response(request, PROVIDERS, read_query(request, PROVIDERS), [])
 
 
 def _view(alias: str) -> dict[str, Any]:

@@ -50,6 +50,7 @@ def _discovery() -> Routes:
         ("GET", "/v2.0"): Route(versions.show, Rule.PUBLIC),
         ("GET", "/v2.0/extensions"): Route(extensions.list, READER),
         ("GET", "/v2.0/extensions/{alias}"): Route(extensions.show, READER),
+        ("GET", "/v2.0/service-providers"): Route(extensions.providers, READER),
     }
 
 

@@ -73,8 +73,18 @@ async def test_pages(member):
     found = (await member.get("/os-server-groups?limit=1&offset=1"))["server_groups"]
     assert [one["name"] for one in found] == ["b"]
     assert len((await member.get("/os-server-groups?offset=1"))["server_groups"]) == 2
-    for query in ("limit=-1", "limit=x", "offset=-1", "offset=y"):
+    for query in ("limit=-1", "limit=x", "offset=-1", "offset=y", "marker=none"):
         await member.get(f"/os-server-groups?{query}", status=400)
+
+
+async def test_a_marker_wins_over_an_offset(member, other, admin):
+    for name in "abc":
+        await member.post("/os-server-groups", old(name))
+    [first] = (await member.get("/os-server-groups?limit=1"))["server_groups"]
+    rest = f"/os-server-groups?limit=5&offset=2&marker={first['id']}"
+    assert [one["name"] for one in (await member.get(rest))["server_groups"]] == ["b", "c"]
+    assert len((await admin.get(f"{rest}&all_projects=1"))["server_groups"]) == 2
+    await other.get(rest, status=400)
 
 
 @pytest.mark.asyncio(loop_scope="module")

@@ -47,14 +47,21 @@ def queries(bed):
 
 @pytest.fixture
 def silence(bed, monkeypatch) -> Callable[[str], Awaitable[None]]:
-    """Nothing was ever heard of the host, and its heartbeats are heard no more."""
+    """Nothing was ever heard of the host, and its heartbeats are heard no more.
+
+    Nor is any host that says hello again, as they do when the answer is late: it would be there again, as it is.
+    """
     note_seen, silent = host_store.note_seen, set()
 
     async def note_others(connection, host_ids, now):
         return await note_seen(connection, set(host_ids) - silent, now)
 
+    async def write_none(*_: object) -> None:
+        return None
+
     async def silence(hostname: str) -> None:
         monkeypatch.setattr(host_store, "note_seen", note_others)
+        monkeypatch.setattr(host_store, "write_hellos", write_none)
         async with bed.database.write() as connection:
             found = update(hosts).where(hosts.c.hostname == hostname).values(last_seen_at=0.0).returning(hosts.c.id)
             silent.add((await connection.execute(found)).scalar_one())

@@ -78,8 +78,8 @@ class Cloud:
         held.ask_by(ask)
         return held
 
-    def source(self, held: HeldTickets, url: str | None = None) -> HttpImageSource:
-        return HttpImageSource(url or self.url, held, silence_s=5.0)
+    def source(self, held: HeldTickets, url: str | None = None, *, silence_s: float = 60.0) -> HttpImageSource:
+        return HttpImageSource(url or self.url, held, silence_s=silence_s)
 
 
 @pytest.fixture
@@ -189,7 +189,7 @@ async def test_what_brings_nothing_is_given_up_for_now(cloud: Cloud, content: by
     for limit in (0, None):
         async with cutting(cloud.url, lambda _, limit=limit: limit) as url:  # type: ignore[misc]
             with pytest.raises(Transient):
-                await cloud.source(cloud.held(image), url).fetch(image, tmp_path / "image")
+                await cloud.source(cloud.held(image), url, silence_s=1.0).fetch(image, tmp_path / "image")
     with pytest.raises(Transient):
         await cloud.source(cloud.held(image), "http://127.0.0.1:1").fetch(image, tmp_path / "image")
 

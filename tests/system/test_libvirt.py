@@ -324,6 +324,15 @@ async def test_the_power_button_is_pressed_before_the_plug_is_pulled(host: Host,
     assert alone(await hypervisor.observe(), server).state is GuestState.STOPPED
 
 
+async def test_the_power_button_is_pressed_again_for_a_guest_that_was_still_booting(host: Host, opened: Open) -> None:
+    """It was pressed once, which nobody heard: such a guest was ended the hard way, a minute later."""
+    hypervisor, server = opened(shutdown_timeout_s=300.0, press_again_s=0.5), host.server()
+    await run(hypervisor, server)
+    done(await hypervisor.stop([server.id], hard=False))
+    await until_said(hypervisor, server, "power button")
+    assert alone(await hypervisor.observe(), server).state is GuestState.STOPPED
+
+
 async def test_a_guest_that_ignores_the_button_is_ended_in_time(host: Host, opened: Open) -> None:
     hypervisor, server = opened(shutdown_timeout_s=0.2), host.server()
     await run(hypervisor, server)

@@ -2,9 +2,9 @@
 
 A note is removed only after its message was taken by the bus, so a crash in between publishes it twice, which changes
 nothing. Of several processes one at a time publishes, so that a host's notes come in order, and what all others note
-meanwhile is one message per host: whoever has claimed the outbox takes all that waits, and looks for more before it
-rests. A claim ends with its transaction, so a dead process has none, and one that stands still soon has none; a sweep
-every few seconds publishes what it left. Nothing else waits for a claim, however slow the bus is.
+meanwhile is one message per host: whoever has claimed the outbox takes what has waited longest, until nothing waits. A
+claim ends with its transaction, so a dead process has none, and one that stands still soon has none; a sweep every few
+seconds publishes what it left. Nothing else waits for a claim, however slow the bus is.
 """
 
 import asyncio
@@ -32,9 +32,12 @@ from muster.store.outbox import Note
 log = get_logger(__name__)
 
 _NOTES = 5_000
+# So many hosts hear in the first round, and twice as many in each one that follows until none is left: what is noted
+# during a round goes along with the next hosts' messages, and is no second one to hosts that have just had one.
+_HOSTS = 50
 # Publishing is followed by a rest of so many times as long as it took, at most so long: then more is noted for the same
 # hosts. A lone change takes milliseconds, so who comes next hardly waits.
-_REST_TIMES, _REST_MAX_S = 3, 0.5
+_REST_TIMES, _REST_MAX_S = 3, 0.3
 # How often the claim is kept: several times before it is taken away (`store.outbox.CLAIM_S`).
 _KEEP_S = 1.0
 # How long a change of the members of a group or network may wait to be published; then hosts are sent everything.
@@ -74,6 +77,7 @@ class Dispatcher:
         self._sweep_s = sweep_s
         self._tickets = tickets
         self._due = asyncio.Event()
+        self._hosts = _HOSTS
 
     def wake(self) -> None:
         """Something is in the outbox."""
@@ -96,19 +100,23 @@ class Dispatcher:
                 continue
 
     async def publish(self) -> int:
-        """Publish the oldest notes, if no other process is publishing, and rest; returns how many.
+        """Publish the notes of the hosts that have waited longest, if no other process is publishing, and rest; returns
+        how many.
 
         Three transactions, two of them at a time, and about ten queries for any number.
         """
         while True:
             async with self._database.hold() as claiming:
                 if not await store.claim(claiming):
+                    self._hosts = _HOSTS
                     return 0
-                if notes := await store.read(claiming, _NOTES):
+                if notes := await store.read(claiming, _NOTES, self._hosts):
                     async with _kept(claiming):
                         began = time.monotonic()
                         await self._publish_apart(notes)
                         took_s = time.monotonic() - began
+                        others_wait = len({note.host_id for note in notes}) == self._hosts
+                        self._hosts = 2 * self._hosts if others_wait else _HOSTS
                         BATCH_ITEMS.labels("outbox").observe(len(notes))
                         BATCH_SECONDS.labels("outbox").observe(took_s)
                         await asyncio.sleep(min(_REST_MAX_S, _REST_TIMES * took_s))

@@ -121,8 +121,9 @@ async def keep(connection: AsyncConnection) -> None:
     await connection.execute(select(1))
 
 
-async def read(connection: AsyncConnection, limit: int) -> list[Note]:
-    """The oldest notes; of each host those that are before its others. One query."""
+async def read(connection: AsyncConnection, limit: int, host_limit: int) -> list[Note]:
+    """The notes of the hosts that have waited longest; of each host those that are before its others. One query."""
+    longest = select(outbox.c.host_id).group_by(outbox.c.host_id).order_by(func.min(outbox.c.id)).limit(host_limit)
     statement = (
         select(
             outbox.c.id,
@@ -134,6 +135,7 @@ async def read(connection: AsyncConnection, limit: int) -> list[Note]:
             outbox.c.member_generation,
             outbox.c.created_at,
         )
+        .where(outbox.c.host_id.in_(longest))
         .order_by(outbox.c.id)
         .limit(limit)
     )

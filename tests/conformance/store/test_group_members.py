@@ -59,7 +59,7 @@ async def test_members_are_logged_for_the_hosts_that_name_the_group(database, tm
             assert await outbox_store.read_hosts_in_groups(connection, ["other"]) == []
             assert await outbox_store.read_hosts_told(connection, default.id, ["with", "none"]) == {"with"}
             assert await outbox_store.claim(connection)
-            notes = await outbox_store.read(connection, 100)
+            notes = await outbox_store.read(connection, 100, 100)
             assert [(note.host_id, note.member_generation) for note in notes] == [("with", 1), ("with", 2)]
             changes = await store.log.read(connection, {default.id: {1, 2}, "other": {1}})
             [members] = (await store.read_members(connection, [default.id])).values()

@@ -78,7 +78,7 @@ async def test_the_outbox_is_claimed_by_one_until_it_is_done(both: tuple[Databas
             assert await store.claim(second)
     async with one.hold() as first:
         assert await store.claim(first)
-        assert [found.host_id for found in await store.read(first, 5)] == HOSTS[:5]  # those that wait longest
+        assert [found.host_id for found in await store.read(first, 5, 100)] == HOSTS[:5]  # those that wait longest
         async with two.hold() as second:
             assert await store.claim(second) == one.is_sqlite
     async with two.hold() as second:
@@ -160,6 +160,29 @@ async def test_a_slow_bus_keeps_nobody_waiting(both: tuple[Database, Database]) 
         assert await publishing == len(HOSTS)
         assert await Dispatcher(two, bus, lambda: 1.0).publish() == 3 * len(HOSTS)
     assert [(m.from_seq, m.to_seq) for m in bus.taken if m.host_id == "h3"] == [(0, 1), (1, 4)]
+
+
+async def test_what_is_noted_during_a_round_goes_along_with_the_next_hosts_messages(
+    both: tuple[Database, Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that have waited longest come first, few and then more. With all hosts in a round each had two messages."""
+    one, two = both
+    monkeypatch.setattr(dispatcher, "_HOSTS", 2)
+    bus = SlowBus()
+    publisher = Dispatcher(one, bus, lambda: 1.0)
+    await note(one, *HOSTS)
+    publishing = asyncio.create_task(publisher.publish())
+    async with asyncio.timeout(HANG_S):
+        await bus.asked.wait()
+        await note(two, *HOSTS)
+        bus.open.set()
+        assert await publishing == 2
+        while await publisher.publish():
+            pass
+    first, then, last = HOSTS[:2], HOSTS[2:6], HOSTS[6:]
+    assert [message.host_id for message in bus.taken] == [*first, *then, *last, *first]
+    assert {(m.from_seq, m.to_seq) for m in bus.taken if m.host_id in (*then, *last)} == {(0, 2)}
+    assert publisher._hosts == 2  # the next change alone is not held up by many
 
 
 async def test_each_change_is_published_once_and_in_order(both: tuple[Database, Database]) -> None:

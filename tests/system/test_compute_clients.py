@@ -78,6 +78,7 @@ def test_lists(stack: OpenStack) -> None:
     stack("server create --image plain --flavor guest.tiny --nic none --tag red --os-compute-api-version 2.52 bare")
     assert _rows(stack, "server list") == {"fixed", "many-1", "many-2", "many-3", "bare"}
     assert _rows(stack, "server list --name ^many") == {"many-1", "many-2", "many-3"}
+    assert _rows(stack, "server list --name 'many-[12]$'") == {"many-1", "many-2"}
     assert _rows(stack, "server list --flavor m1.tiny") == {"fixed"}
     assert _rows(stack, "server list --ip 10.77.9.9") == {"fixed"}
     assert _rows(stack, "server list --tags red --os-compute-api-version 2.26") == {"bare"}

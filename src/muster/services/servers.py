@@ -1,16 +1,23 @@
 """Servers as they are: reading them, one by one and in pages, and what was asked of them."""
 
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
 from muster.base.coalescer import Coalescer
 from muster.base.errors import NotFound
 from muster.domain.context import Context
 from muster.domain.instance_actions import ActionQuery, InstanceAction
-from muster.domain.server_listing import ServerQuery
+from muster.domain.server_listing import ServerQuery, judge, looks_at_addresses
 from muster.domain.servers import Server
 from muster.services.redecide import redecided
 from muster.store import instance_actions as action_store
 from muster.store import server_listing as listing_store
 from muster.store import servers as store
-from muster.store.engine import Database
+from muster.store.engine import Connection, Database
+
+# How many servers are judged at once, at least.
+_LEAST_PART = 100
 
 
 class Servers:
@@ -27,9 +34,15 @@ class Servers:
         return visible(context, await self._reads.submit(server_id), server_id)
 
     async def page(self, query: ServerQuery) -> list[Server]:
-        """A page of servers. Raises NotFound for an unknown marker. About three queries."""
+        """A page of servers. Raises NotFound for an unknown marker.
+
+        About three queries; where the database cannot judge a pattern, as many pages as have the servers it may mean.
+        """
+        meets = judge(query)
         async with self._database.read() as connection:
-            return await listing_store.read_page(connection, query)
+            if meets is None:
+                return await listing_store.read_page(connection, query)
+            return await _sift(connection, query, meets)
 
     async def actions(
         self, context: Context, server_id: str, query: ActionQuery, *, of_deleted: bool
@@ -46,6 +59,20 @@ class Servers:
         async with self._database.read() as connection:
             found = await store.read_by_ids(connection, server_ids, interfaces=True)
         return [found.get(server_id) for server_id in server_ids]
+
+
+async def _sift(connection: Connection, query: ServerQuery, meets: Callable[[Server], bool]) -> list[Server]:
+    """The first servers of a query that meet what it means, from as many pages as it takes."""
+    found: list[Server] = []
+    part = replace(query, limit=max(query.limit, _LEAST_PART), interfaces=looks_at_addresses(query))
+    while True:
+        page = await listing_store.read_page(connection, part)
+        found += filter(meets, page)
+        if len(found) >= query.limit or len(page) < part.limit:
+            break
+        part = replace(part, marker=page[-1].id)
+    found = found[: query.limit]
+    return await store.with_details(connection, found) if query.interfaces and not part.interfaces else found
 
 
 def visible(context: Context, server: Server | None, server_id: str, *, of_deleted: bool = False) -> Server:

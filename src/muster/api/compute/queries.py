@@ -8,6 +8,7 @@ from muster.api.compute.fields import boolean
 from muster.api.http.requests import Request
 from muster.base.errors import Invalid
 from muster.base.units import parse_iso
+from muster.domain.server_listing import is_offered
 
 _STRICT = (2, 75)
 _PATTERN_LIMIT = 255
@@ -65,12 +66,17 @@ def moments(values: Mapping[str, str]) -> tuple[float | None, float | None]:
 
 
 def check_pattern(text: str, name: str) -> str:
-    """The text, if it is a regular expression. Raises Invalid."""
+    """The text, if it is a regular expression that is offered. Raises Invalid."""
     if len(text) <= _PATTERN_LIMIT:
         try:
             re.compile(text)
         except (re.error, OverflowError, RecursionError) as error:
             raise Invalid(f"Invalid input for query parameters {name}. Value: {text}. It is no 'regex'.") from error
+    if not is_offered(text):
+        raise Invalid(
+            f"Invalid input for query parameters {name}. Value: {text[:_PATTERN_LIMIT]}. This cloud knows characters, "
+            "classes, groups, alternatives, repetitions, and ^ and $ at the ends; and not too many of them."
+        )
     return text
 
 

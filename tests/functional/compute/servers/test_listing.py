@@ -1,6 +1,7 @@
 """`GET /servers` and `/servers/detail`: filters, order, pages; who may use which, from which microversion on."""
 
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import pytest_asyncio
@@ -71,6 +72,17 @@ FILTERS: list[tuple[str, str, list[str]]] = [
     ("2.1", "name=^(web|db)", ALL),
     ("2.1", "name=^db|2$", ["db_1", "web-2"]),
     ("2.1", "name=we?b\\-1", ["web-1"]),
+    ("2.1", "name=^[^w]", ["db_1"]),
+    ("2.1", "name=^(we|d)b%5CW", ["web-2", "web-1"]),
+    ("2.1", "name=B-[13]$", ["web-1"]),
+    ("2.1", "name=b[-_]1&limit=1", ["db_1"]),
+    ("2.1", "name=b[-_]1&marker={db_1}", ["web-1"]),
+    ("2.1", "ip=0.1[12]$", ["web-2", "web-1"]),
+    ("2.1", "ip=1{{3}}3$", []),
+    ("2.1", "ip=%5C.1{{2}}3", ["db_1"]),
+    ("2.5", "ip6=[0-9]", []),
+    ("2.90", "hostname=data(base)?$", ["db_1"]),
+    ("2.83", "availability_zone=^[mn]o", ALL),
     ("2.1", "marker={db_1}", ["web-2", "web-1"]),
     ("2.1", "marker={web-2}&limit=1", ["web-1"]),
     ("2.1", "sort_key=display_name&sort_dir=asc", ["db_1", "web-1", "web-2"]),
@@ -139,6 +151,8 @@ REFUSED: list[tuple[str, str, int]] = [
     ("2.75", "colour=red", 400),
     ("2.75", "metadata=x&colour=x", 400),
     ("2.1", "name=(", 400),
+    ("2.1", "name=^(?!web)", 400),
+    ("2.1", "ip=(a{{99}}){{99}}", 400),
     ("2.1", "name=%00", 400),
     ("2.1", "name=%ff", 400),
     ("2.1", "changes-since=yesterday", 400),
@@ -166,6 +180,18 @@ async def test_a_page_links_to_the_next(scene: Scene, three: dict[str, str]) -> 
     assert seen == ["db_1", "web-1", "web-2"]
 
 
+async def test_a_pattern_goes_over_as_many_pages_as_it_takes(
+    scene: Scene, three: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("muster.services.servers._LEAST_PART", 1)
+    assert await _names(scene, "name=[1]$&limit=1&marker={db_1}".format(**three)) == ["web-1"]
+    assert await _names(scene, "name=[x]&limit=1") == []
+    [one] = (await scene.member.get("/servers/detail?ip=1[1]$&limit=1"))["servers"]
+    assert [port["addr"] for ports in one["addresses"].values() for port in ports] == ["10.30.0.11"]
+    [one] = (await scene.member.get("/servers/detail?name=b-[1]&limit=1"))["servers"]
+    assert [port["addr"] for ports in one["addresses"].values() for port in ports] == ["10.30.0.11"]
+
+
 async def test_what_admins_may_ask(scene: Scene, three: dict[str, str]) -> None:
     assert await _names(scene, "", admin=True) == []
     assert await _names(scene, "all_tenants=1", admin=True) == ["theirs", *ALL]
@@ -178,6 +204,11 @@ async def test_what_admins_may_ask(scene: Scene, three: dict[str, str]) -> None:
     here = await _names(scene, f"all_tenants=1&host={host}", admin=True)
     assert "db_1" in here
     assert await _names(scene, f"all_tenants=1&node={host[:-1]}", admin=True) == ["theirs", *ALL]
+    assert "db_1" in await _names(scene, f"all_tenants=1&node=^[{host[0]}]{host[1:]}$", admin=True)
+    assert await _names(scene, "all_tenants=1&locked_by=^(o|a)[a-z]*$", admin=True) == ["web-2"]
+    for column in ("description", "key_name", "reservation_id", "access_ip_v4", "access_ip_v6"):
+        expected = ["theirs", *ALL] if column == "reservation_id" else []
+        assert await _names(scene, f"all_tenants=1&{column}=[a-z0-9]", "2.40", admin=True) == expected
     assert await _names(scene, "all_tenants=1&host=nowhere", admin=True) == []
     assert await _names(scene, "all_tenants=1&user_id=bob", admin=True) == ["theirs"]
     assert await _names(scene, f"all_tenants=1&uuid={three['db_1']}", admin=True) == ["db_1"]
@@ -264,3 +295,11 @@ async def _queries(scene: Scene, limit: int) -> int:
     finally:
         event.remove(engine, "before_cursor_execute", note)
     return len(queries)
+
+
+async def test_odd_names_are_found_by_their_characters(scene: Scene, three: dict[str, str]) -> None:
+    for name in ("Web (1)", "g++", "x[y]z"):
+        body = await scene.bed.server_body(name=name)
+        server_id = (await scene.admin.post("/servers", body, status=202))["server"]["id"]
+        assert await _names(scene, f"name={quote(name.lower())}", admin=True) == [name]
+        await scene.admin.delete(f"/servers/{server_id}", status=204)

@@ -38,7 +38,7 @@ class Sizes(msgspec.Struct, frozen=True):
     servers: int = 2_000
     hosts: int = 500
     workers: tuple[int, ...] = (1, 2, 4, 8)
-    steady_s: float = 15.0
+    steady_s: float = 40.0
 
 
 QUICK = Sizes(servers=60, hosts=10, workers=(1, 2), steady_s=1.0)

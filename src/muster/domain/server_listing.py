@@ -6,7 +6,7 @@ from functools import partial
 
 from msgspec import Struct
 
-from muster.domain.patterns import TOKENS, Pattern, alternatives, pattern_of
+from muster.domain.patterns import CLASSES, EDGES, LENGTH, TOKENS, Pattern, alternatives, pattern_of
 from muster.domain.servers import Server
 from muster.domain.tag_filters import TagFilter
 
@@ -72,6 +72,10 @@ def judge(query: ServerQuery) -> Callable[[Server], bool] | None:
 
 def is_offered(pattern: str) -> bool:
     """Whether a regular expression finds here what it finds elsewhere. What nobody means as one is a text as it is."""
+    if (
+        len(pattern) > LENGTH
+    ):  # no text has so many characters; and brackets that nothing closes are read again and again
+        return "[" not in pattern and _is_like(pattern)
     return _is_like(pattern) or pattern_of(pattern) is not None or _MEANT.search(pattern) is None
 
 
@@ -108,13 +112,13 @@ def _like(pattern: str) -> str:
     atoms: list[str] = []
     depth = 0
     for piece in TOKENS.findall(pattern.removeprefix("^")):
-        depth += {"(": 1, ")": -1}.get(piece, 0)
+        depth += (piece[0] == "(") - (piece == ")")
         if depth > 0:
             continue
         if piece == ")":
             atoms.append("%")
-        elif piece[0] in "*+?{" and atoms:
-            atoms[-1] = atoms[-1] + "%" if piece == "+" else "%"
+        elif piece in _REPEATS or (piece[0] == "{" and len(piece) > 1):
+            atoms[-1:] = [*atoms[-1:], "%"] if piece == "+" else ["%"]
         else:
             atoms.append(_atom(piece))
     ends = bool(atoms) and atoms[-1] == _END
@@ -124,7 +128,9 @@ def _like(pattern: str) -> str:
 def _atom(piece: str) -> str:
     if piece == "$":
         return _END
-    if piece == "." or (piece[0] == "[" and len(piece) > 1) or piece in _CLASSES:
+    if piece == "^" or piece in EDGES:
+        return ""
+    if piece == "." or (piece[0] == "[" and len(piece) > 1) or piece in CLASSES:
         return "_"
     return _escaped(piece[-1])
 
@@ -133,7 +139,7 @@ def _escaped(char: str) -> str:
     return "\\" + char if char in "%_\\" else char
 
 
-_CLASSES = frozenset({"\\d", "\\D", "\\w", "\\W", "\\s", "\\S"})
+_REPEATS = frozenset("*+?")
 _END = "\0"  # no text has it
 _MEANT = re.compile(r"\\|\(\?|\{")
 _ANY = re.compile(r"(?<!\\)\.[*+](?![*+?])")

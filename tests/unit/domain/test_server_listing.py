@@ -34,7 +34,14 @@ from muster.domain.server_listing import ServerQuery, is_offered, judge, like, l
         ("a[|]b", ("%a_b%", "%a[|]b%")),
         ("web (1_)", ("%web %%", r"%web (1\_)%")),
         ("c++", ("%c++%",)),
-        ("a$b", ("%a$b%",)),
+        ("a$b", ("%ab%", "%a$b%")),
+        (r"^\bweb\b$", ("web", r"%^\\bweb\\b$%")),
+        ("^[[:alpha:]]b", ("_b%", "%^[[:alpha:]]b%")),
+        ("^[a[:^digit:]-]b$", ("_b", "%^[a[:^digit:]-]b$%")),
+        ("^[A-[:alpha:]]$", ("_]", "%^[A-[:alpha:]]$%")),
+        ("^{}$", ("{}", "%^{}$%")),
+        ("^*a$", ("%a", "%^*a$%")),
+        ("(?:a|b)+c", ("%%%c%", "%(?:a|b)+c%")),
         ("(((", ("%(((%",)),
         ("*a", ("%*a%",)),
     ],
@@ -50,7 +57,11 @@ def test_patterns_that_the_database_judges(pattern: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "pattern", ["[ab]", r"\d", "(a)", "a+", "a*", "a?", "a{2}", ".?", ".*?", "[.*]", "(.*)", r"\\.*a+"]
+    "pattern",
+    [
+        *("[ab]", r"\d", "(a)", "a+", "a*", "a?", "a{2}", ".?", ".*?", "[.*]", "(.*)", r"\\.*a+"),
+        *(r"\bweb", "[[:digit:]]", "a$b", "a^b", "^^a"),
+    ],
 )
 def test_patterns_that_the_database_does_not_judge(pattern: str) -> None:
     assert is_offered(pattern)
@@ -61,12 +72,21 @@ def test_patterns_that_the_database_does_not_judge(pattern: str) -> None:
     assert not looks_at_addresses(ServerQuery(patterns={"name": pattern}))
 
 
-@pytest.mark.parametrize("pattern", ["a^b", "a$b", "^^a", "g++"])
+@pytest.mark.parametrize("pattern", ["(((", "*a", "g++", "[z-a]"])
 def test_what_is_no_pattern_in_earnest_is_a_text(pattern: str) -> None:
     assert is_offered(pattern)
     assert judge(ServerQuery(patterns={"name": pattern})) is None
 
 
-@pytest.mark.parametrize("pattern", [r"\bweb", r"\Aa", "(?!a)b", r"(a)\1", "a{200}", "(?i)a"])
+@pytest.mark.parametrize("pattern", [r"\Aa", "(?!a)b", r"(a)\1", "a{1001}", "(?i)a"])
 def test_patterns_that_are_not_offered(pattern: str) -> None:
     assert not is_offered(pattern)
+
+
+@pytest.mark.parametrize("pattern", [f"^({'|'.join(f'web-{number}' for number in range(50))})$", "[" * 60_000])
+def test_long_patterns_are_refused_where_they_would_be_texts(pattern: str) -> None:
+    assert not is_offered(pattern)
+
+
+def test_long_alternatives_are_offered() -> None:
+    assert is_offered("|".join(f"^web-{number}$" for number in range(50)))

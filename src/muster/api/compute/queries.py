@@ -1,6 +1,7 @@
 """Queries as Nova judges them: which parameters there are, and their numbers, truth values, times and patterns."""
 
 import re
+import warnings
 from collections.abc import Collection, Iterable, Mapping
 
 from muster.api.compute.bodies import unexpected
@@ -69,13 +70,16 @@ def check_pattern(text: str, name: str) -> str:
     """The text, if it is a regular expression that is offered. Raises Invalid."""
     if len(text) <= _PATTERN_LIMIT:
         try:
-            re.compile(text)
+            with warnings.catch_warnings():
+                # [[:alpha:]] and the like: a later Python may read them otherwise.
+                warnings.simplefilter("ignore", FutureWarning)
+                re.compile(text)
         except (re.error, OverflowError, RecursionError) as error:
             raise Invalid(f"Invalid input for query parameters {name}. Value: {text}. It is no 'regex'.") from error
     if not is_offered(text):
         raise Invalid(
             f"Invalid input for query parameters {name}. Value: {text[:_PATTERN_LIMIT]}. This cloud knows characters, "
-            "classes, groups, alternatives, repetitions, and ^ and $ at the ends; and not too many of them."
+            "classes, groups, alternatives, repetitions, ^, $, \\b and \\B; and not too many of them."
         )
     return text
 

@@ -75,6 +75,7 @@ FILTERS: list[tuple[str, str, list[str]]] = [
     ("2.1", "name=^[^w]", ["db_1"]),
     ("2.1", "name=^(we|d)b%5CW", ["web-2", "web-1"]),
     ("2.1", "name=B-[13]$", ["web-1"]),
+    ("2.1", "name=^[[:alpha:]]{{3}}%5Cb", ["web-2", "web-1"]),
     ("2.1", "name=b[-_]1&limit=1", ["db_1"]),
     ("2.1", "name=b[-_]1&marker={db_1}", ["web-1"]),
     ("2.1", "ip=0.1[12]$", ["web-2", "web-1"]),

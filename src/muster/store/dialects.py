@@ -294,17 +294,26 @@ def _without_index(element: _OfRow, compiler: SQLCompiler, **options: Any) -> st
     return f"+{compiler.process(element.clauses, **options)}"  # https://www.sqlite.org/optoverview.html
 
 
-def finds(column: ColumnElement[str], pattern: str | BindParameter[str]) -> ColumnElement[bool]:
+def finds(
+    column: ColumnElement[str], pattern: str | BindParameter[str], *, of_ascii: bool = False
+) -> ColumnElement[bool]:
     """The text fits a pattern of LIKE (escape character \\), whatever the case of letters; on SQLite, of ASCII's.
 
     What `column.ilike(pattern)` says. For SQLite SQLAlchemy writes that with `lower` around both sides; LIKE does
-    without there, and takes half as long.
+    without there, and takes half as long. PostgreSQL is told to know ASCII's letters only where the pattern has no
+    others (`of_ascii` says so of a bound one): to it that is a fifth of the work.
     """
-    return _Finds(column, literal(pattern, Text()) if isinstance(pattern, str) else pattern)
+    if isinstance(pattern, str):
+        of_ascii, pattern = pattern.isascii(), literal(pattern, Text())
+    return (_FindsAscii if of_ascii else _Finds)(column, pattern)
 
 
 class _Finds(FunctionElement[bool]):
     # No type: see `_Among`.
+    inherit_cache = True
+
+
+class _FindsAscii(FunctionElement[bool]):
     inherit_cache = True
 
 
@@ -314,8 +323,15 @@ def _ilike(element: _Finds, compiler: SQLCompiler, **options: Any) -> str:
     return rf"{column} ILIKE {pattern} ESCAPE '\'"
 
 
+@compiles(_FindsAscii)
+def _ilike_ascii(element: _FindsAscii, compiler: SQLCompiler, **options: Any) -> str:
+    column, pattern = (compiler.process(clause, **options) for clause in element.clauses)
+    return rf"""{column} COLLATE "C" ILIKE {pattern} ESCAPE '\'"""
+
+
 @compiles(_Finds, "sqlite")
-def _like(element: _Finds, compiler: SQLCompiler, **options: Any) -> str:
+@compiles(_FindsAscii, "sqlite")
+def _like(element: _Finds | _FindsAscii, compiler: SQLCompiler, **options: Any) -> str:
     column, pattern = (compiler.process(clause, **options) for clause in element.clauses)
     return rf"{column} LIKE {pattern} ESCAPE '\'"
 

@@ -90,11 +90,13 @@ _ROW = literal_column("servers.rowid", BigInteger)
 # The conditions of most lists. What they bind has their name, so a statement of some of them is made once (`_listing`).
 _USUAL: Mapping[str, ColumnElement[bool]] = {
     "rows": among_bound(_ROW, "rows"),
+    "names": among_bound(servers.c.name, "names"),
     "project_id": servers.c.project_id == bindparam("project_id"),
     "project_by_row": of_row(servers.c.project_id) == bindparam("project_by_row"),
     "changes_since": servers.c.updated_at >= bindparam("changes_since"),
     "changes_before": servers.c.updated_at <= bindparam("changes_before"),
     "name": finds(servers.c.name, bindparam("name", type_=Text())),
+    "ascii_name": finds(servers.c.name, bindparam("ascii_name", type_=Text()), of_ascii=True),
     "there": servers.c.deleted_at.is_(None),
     "gone": servers.c.deleted_at.is_not(None),
 }
@@ -107,8 +109,9 @@ _CHANGED = _SOME.where(_USUAL["changes_since"])
 
 async def read_page(connection: AsyncConnection, query: ServerQuery) -> list[Server]:
     """A page of servers. Raises NotFound (`compute.marker`) for an unknown marker. One query, two with a marker, two
-    more with `interfaces`; on SQLite one more for each of `_looks`, until one finds few."""
-    few = await _few(connection, query) if connection.dialect.name == "sqlite" else None
+    more with `interfaces`; on SQLite one more for each of `_looks`, until one finds few, on PostgreSQL one more for a
+    pattern of names in a project."""
+    few = await (_few if connection.dialect.name == "sqlite" else _few_names)(connection, query)
     names, values = _usual(query, few)
     statement = _listing(names, query.sort)
     conditions = _conditions(query)
@@ -122,16 +125,17 @@ async def read_page(connection: AsyncConnection, query: ServerQuery) -> list[Ser
     return await with_details(connection, found) if query.interfaces else found
 
 
-def _usual(query: ServerQuery, few: Sequence[int] | None) -> tuple[tuple[str, ...], dict[str, object]]:
-    """Which of `_USUAL` a query asks for, and what is bound to them."""
-    patterns = like(query.patterns["name"]) if "name" in query.patterns else ()
+def _usual(query: ServerQuery, few: Mapping[str, object]) -> tuple[tuple[str, ...], dict[str, object]]:
+    """Which of `_USUAL` a query asks for, besides what leaves `few`, and what is bound to them."""
     wanted: dict[str, object] = {
-        "rows": few,
-        "project_id" if few is None else "project_by_row": query.project_id,
+        **few,
+        "project_by_row" if "rows" in few else "project_id": query.project_id,
         "changes_since": query.changes_since,
         "changes_before": query.changes_before,
-        "name": patterns[0] if len(patterns) == 1 else None,
     }
+    patterns = like(query.patterns["name"]) if "name" in query.patterns else ()
+    if len(patterns) == 1:
+        wanted["ascii_name" if patterns[0].isascii() else "name"] = patterns[0]
     values = {name: value for name, value in wanted.items() if value is not None}
     state = () if query.deleted is None else ("gone",) if query.deleted else ("there",)
     return (*values, *state), values
@@ -153,8 +157,8 @@ def _keys(sort: Sequence[tuple[str, bool]]) -> list[tuple[Any, bool]]:
     return keys
 
 
-async def _few(connection: AsyncConnection, query: ServerQuery) -> Sequence[int] | None:
-    """The rows that a condition leaves which few servers meet, some of which are those of the page; None: no such one.
+async def _few(connection: AsyncConnection, query: ServerQuery) -> dict[str, object]:
+    """The rows that a condition leaves which few servers meet, some of which are those of the page; or no such one.
 
     SQLite knows nothing about the values in a column. It takes the index that has the order and reads until the page is
     full: all servers of a project, where fewer are wanted. PostgreSQL knows, by its statistics.
@@ -162,8 +166,23 @@ async def _few(connection: AsyncConnection, query: ServerQuery) -> Sequence[int]
     for statement, values in _looks(query):
         found: Sequence[int] = (await connection.execute(statement, values)).scalars().all()
         if len(found) <= _FEW:
-            return found
-    return None
+            return {"rows": found}
+    return {}
+
+
+async def _few_names(connection: AsyncConnection, query: ServerQuery) -> dict[str, object]:
+    """On PostgreSQL, if a pattern of names finds few in a project: their names.
+
+    It does not know how many that will be, and would read the rows of all of the project until the page is full. This
+    reads an index alone. Other conditions that few meet it knows, and finds their rows by them.
+    """
+    pattern = query.patterns.get("name")
+    others = query.changes_since is not None or query.filters.keys() & {"host", "image_id"} or _are_unusual(query)
+    if pattern is None or query.project_id is None or others:
+        return {}
+    named = select(servers.c.name).where(servers.c.project_id == query.project_id, _finds(servers.c.name, pattern))
+    found = (await connection.execute(named.limit(_FEW + 1))).scalars().all()
+    return {"names": sorted(set(found))} if len(found) <= _FEW else {}
 
 
 def _looks(query: ServerQuery) -> Iterator[tuple[Select[Any], dict[str, object]]]:

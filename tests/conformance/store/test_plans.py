@@ -198,16 +198,36 @@ async def test_the_best_hosts_are_the_first_of_an_index(database: Database, stra
 async def test_few_servers_of_a_project_are_found_without_the_others(
     database: Database, asked: dict[str, Any], index: str
 ) -> None:
-    """SQLite would read all in the order of the page. PostgreSQL knows how many there are."""
+    """SQLite would read all in the order of the page. PostgreSQL knows how many there are, but for patterns."""
     with executed() as found:
         await Servers(database).page(ServerQuery(project_id="p", interfaces=False, **asked))
     if not database.is_sqlite:
-        assert len(found.statements) == 1
+        assert len(found.statements) == (2 if "patterns" in asked else 1)
         return
     async with database.hold() as connection:
         looked, page = [await plan(connection, *statement) for statement in found.statements.items()]
     assert index in looked
     assert _BY_ROW.search(page)
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+async def test_postgresql_looks_for_a_name_in_an_index_alone(database: Database) -> None:
+    async with database.write() as connection:
+        for number in range(500):
+            await add_server(connection, str(number), name=f"web-{number}", description="x" * 500)
+        await connection.execute(text("ANALYZE servers"))
+    with executed() as found:
+        query = ServerQuery(project_id="x", patterns={"name": "WEB-49"}, interfaces=False)
+        page = await Servers(database).page(query)
+    assert {server.name for server in page} == {"web-49", *(f"web-{number}" for number in range(490, 500))}
+    look, listing = found.statements.items()
+    async with database.hold() as connection:
+        await without_reading_whole(connection)
+        listed = await plan(connection, *listing)
+        await in_order_of_an_index(connection)
+        looked = await plan(connection, *look)
+    assert "Index Only Scan using ix_servers_project_name" in looked
+    assert re.search(r"ix_servers_project_name .*\n *Index Cond: .*name = ANY", listed), listed
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)

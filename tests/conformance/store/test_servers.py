@@ -53,7 +53,9 @@ async def _servers(database: Database) -> None:
             image=IMAGE,
         )
         fault = Fault(500, "m", "d", 3.0)
-        await add_server(connection, "d", name="100%", vm_state="error", fault=fault, key_name="k", description="words")
+        await add_server(
+            connection, "d", name="100% Ä", vm_state="error", fault=fault, key_name="k", description="words"
+        )
         await add_server(connection, "e", name="gone", vm_state="deleted", deleted_at=9.0, updated_at=9.0)
 
 
@@ -67,6 +69,10 @@ FILTERS: list[tuple[dict[str, Any], str]] = [
     ({"patterns": {"name": "web-1|db$"}}, "ac"),
     ({"patterns": {"name": "_"}}, "b"),
     ({"patterns": {"name": "%"}}, "d"),
+    ({"patterns": {"name": "Ä"}}, "d"),
+    ({"patterns": {"name": "% Ä|^DB$"}, "project_id": "x"}, "dc"),
+    ({"patterns": {"name": "^WEB"}, "project_id": "x"}, "ba"),
+    ({"patterns": {"name": "gone"}, "project_id": "x"}, ""),
     ({"patterns": {"description": "ord"}}, "d"),
     ({"patterns": {"availability_zone": "nova"}}, "ba"),
     ({"patterns": {"host": "h"}}, "ba"),

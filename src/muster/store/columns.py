@@ -4,6 +4,10 @@ from typing import Any
 
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Integer, String, Text
 
+#: How PostgreSQL stores a table whose rows are each changed soon after they are made, in no column of an index: with
+#: room for the new version, a little longer, beside the old one. Then it needs no entry in any index (a HOT update).
+CHANGED_ONCE = {"fillfactor": 45}
+
 
 def identity_column() -> Column[Any]:
     """A primary key that holds a UUID (or, in identity, its 32 digits)."""

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.base.errors import NotFound
 from muster.domain.instance_actions import ActionQuery, InstanceAction
-from muster.store.columns import moment, reference, text
+from muster.store.columns import CHANGED_ONCE, moment, reference, text
 from muster.store.dialects import Keyed, among, chunks
 from muster.store.engine import metadata
 
@@ -26,6 +26,7 @@ instance_actions = Table(
     moment("started_at"),
     moment("updated_at"),
     moment("finished_at", nullable=True),
+    postgresql_with=CHANGED_ONCE,
 )
 
 

@@ -27,7 +27,7 @@ from muster.domain.ports import DHCP_OWNER, Port
 from muster.domain.specs import AddressPair
 from muster.store.addresses import addresses
 from muster.store.addresses import read_by_port as read_addresses
-from muster.store.columns import counter, document, flag, identity_column, moment, reference, text
+from muster.store.columns import CHANGED_ONCE, counter, document, flag, identity_column, moment, reference, text
 from muster.store.dialects import among, chunks
 from muster.store.engine import metadata
 from muster.store.network_listing import Listable, page
@@ -61,6 +61,7 @@ ports = Table(
     UniqueConstraint("network_id", "mac_address"),
     Index("ix_ports_device_id", "device_id"),
     Index("ix_ports_binding_host_id", "binding_host_id"),
+    postgresql_with=CHANGED_ONCE,
 )
 
 port_security_groups = Table(

@@ -22,6 +22,7 @@ def schema_of(connection: Connection) -> dict[str, Any]:
             "indexes as they were made": _statements(connection, name),
             "numbers never come again": _autoincrement(connection, name),
             "triggers": _triggers(connection, name),
+            "how it is stored": _storage(connection, name),
         }
         for name in inspector.get_table_names()
         if name != VERSION_TABLE
@@ -37,6 +38,14 @@ def _triggers(connection: Connection, table: str) -> list[tuple[Any, ...]]:
         " WHERE tgrelid = CAST(:table AS regclass) AND NOT tgisinternal ORDER BY tgname"
     )
     return [tuple(row) for row in connection.execute(statement, {"table": table})]
+
+
+def _storage(connection: Connection, table: str) -> list[str] | None:
+    if connection.dialect.name == "sqlite":
+        return None
+    statement = text("SELECT reloptions FROM pg_class WHERE oid = CAST(:table AS regclass)")
+    found: list[str] | None = connection.execute(statement, {"table": table}).scalar_one()
+    return found
 
 
 def rows_of(connection: Connection, tables: list[str]) -> dict[str, list[dict[str, Any]]]:

@@ -14,12 +14,12 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from muster.base.chart_files import check_suffix
 from muster.base.errors import Invalid
 from muster.bench.options import Phase
 from muster.bench.records import Sample, ServersResult
 from muster.bench.shares import Shares, State, shares
 
-SUFFIXES = (".png", ".svg", ".pdf")
 COLOURS = {
     State.FAILED: "#d55e00",
     State.GONE: "#e4e4e4",
@@ -43,8 +43,7 @@ def draw(result: ServersResult, file: Path) -> None:
 
     Raises Invalid for another suffix or no place to write. Cost: a second of CPU, so not while something is measured.
     """
-    if file.suffix not in SUFFIXES:
-        raise Invalid(f"a chart is written as {', '.join(SUFFIXES)}, not as {file.name}")
+    check_suffix(file)
     figure = Figure(figsize=(11, 6.2), dpi=140, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()

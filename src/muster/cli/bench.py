@@ -10,13 +10,14 @@ import click
 import uvloop
 from rich.console import Console
 
+from muster.base.chart_files import check_suffix
 from muster.base.errors import Invalid, MusterError
 from muster.base.tasks import until_told
-from muster.bench.chart import SUFFIXES, draw
 from muster.bench.console import PlainObserver, ProgressObserver, report
 from muster.bench.options import Phase, ServersOptions, parse_phases
 from muster.bench.records import ServersResult, to_json
 from muster.bench.run import run_servers
+from muster.cli.charts import draw
 
 _ALL_PHASES = ",".join(Phase)
 _INTERRUPTED = 130  # 128 + SIGINT, as shells count
@@ -74,8 +75,8 @@ def servers(phases: str, json_file: Path | None, chart_file: Path | None, **opti
 
 def _check_outputs(json_file: Path | None, chart_file: Path | None) -> None:
     """Find out before a long run, not after it, that its results cannot be written."""
-    if chart_file is not None and chart_file.suffix not in SUFFIXES:
-        raise Invalid(f"a chart is written as {', '.join(SUFFIXES)}, not as {chart_file.name}")
+    if chart_file is not None:
+        check_suffix(chart_file)
     for file in (json_file, chart_file):
         if file is not None and not os.access(file.parent, os.W_OK):
             raise Invalid(f"{file} cannot be written: no such directory, or not allowed")
@@ -96,4 +97,4 @@ def _write(result: ServersResult, json_file: Path | None, chart_file: Path | Non
     except OSError as error:
         raise Invalid(f"{json_file} cannot be written: {error}") from error
     if chart_file is not None:
-        draw(result, chart_file)
+        draw("muster.bench.chart", result, chart_file)

@@ -14,11 +14,11 @@ from rich.console import Console
 
 from muster.base.errors import Invalid, MusterError, Unsupported
 from muster.base.tasks import until_told
-from muster.bench.chart import draw
 from muster.bench.console import PlainObserver, ProgressObserver
 from muster.bench.demo import DemoOptions, DemoResult, run_demo
 from muster.bench.demo_console import report
 from muster.bench.observer import Observer
+from muster.cli.charts import draw
 from muster.cli.requirements import real_host_opener
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells count
@@ -119,6 +119,6 @@ def _write(result: DemoResult, output: Path) -> list[Path]:
         raise Invalid(f"{output}/demo.json cannot be written: {error.strerror}") from error
     charts = []
     for part, name in zip(result.parts, ("simulated.png", "guests.png"), strict=False):
-        draw(part.result, output / name)
+        draw("muster.bench.chart", part.result, output / name)
         charts.append(output / name)
     return charts

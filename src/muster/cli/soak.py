@@ -17,10 +17,10 @@ from rich.text import Text
 
 from muster.base.errors import Invalid, MusterError
 from muster.base.tasks import until_told
+from muster.cli.charts import draw
 from muster.client.api import Api, Tally
 from muster.client.cloud import connect
 from muster.client.http import HttpClient
-from muster.soak.chart import draw
 from muster.soak.clean import clean as clean_run
 from muster.soak.clean import runs
 from muster.soak.console import drawn, line, live
@@ -120,7 +120,7 @@ def report(*, data: Path, chart: Path | None, as_json: bool) -> None:
         said = report_of(saved)
         _show(said, as_json=as_json)
         if chart is not None:
-            draw(said, chart)
+            draw("muster.soak.chart", said, chart)
         sys.exit(0 if said.ok else _FAILED)
 
 
@@ -213,7 +213,7 @@ def _tell(saved: Saved, data: Path, *, as_json: bool) -> None:
             Console(file=text, width=100).print(drawn(said))
     except OSError as error:
         raise Invalid(f"the report cannot be written to {data}: {error.strerror}") from error
-    draw(said, data / "chart.png")
+    draw("muster.soak.chart", said, data / "chart.png")
     if not as_json:
         click.echo(f"{data}/report.json, report.txt, chart.png")
 

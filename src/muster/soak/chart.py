@@ -11,10 +11,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from muster.base.chart_files import check_suffix
 from muster.base.errors import Invalid
 from muster.soak.report import Report
 
-SUFFIXES = (".png", ".svg", ".pdf")
 MOST_LINES = 7
 _OK, _FAILED, _SERVERS = "#009e73", "#d55e00", "#000000"
 _LINES = ("#0072b2", "#e69f00", "#cc79a7", "#56b4e9", "#d55e00", "#009e73", "#000000")
@@ -25,8 +25,7 @@ def draw(said: Report, file: Path) -> None:
 
     Cost: a second of CPU.
     """
-    if file.suffix not in SUFFIXES:
-        raise Invalid(f"a chart is written as {', '.join(SUFFIXES)}, not as {file.name}")
+    check_suffix(file)
     figure = Figure(figsize=(11, 7), dpi=140, layout="constrained")
     FigureCanvasAgg(figure)
     upper, lower = figure.subplots(2, 1, sharex=True)

@@ -20,26 +20,31 @@ def postgres() -> Iterator[Postgres]:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-async def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+async def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
     """The URL of a database without tables."""
     if request.param == "sqlite":
-        return _file(tmp_path)
-    return await request.getfixturevalue("postgres").create_database()
+        yield _file(tmp_path)
+        return
+    cluster = request.getfixturevalue("postgres")
+    yield (url := await cluster.create_database())
+    await cluster.let_go(url)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
     """A fresh database with all tables; `url` is where others find it."""
-    if request.param == "sqlite":
+    cluster = None if request.param == "sqlite" else request.getfixturevalue("postgres")
+    if cluster is None:
         opened = Database(_file(tmp_path))
         await make_tables(opened)
     else:
-        cluster = request.getfixturevalue("postgres")
         opened = Database(await cluster.create_database(await tables_template(cluster)))
     try:
         yield opened
     finally:
         await asyncio.shield(opened.close())
+        if cluster is not None:
+            await cluster.let_go(opened.url)
 
 
 def _file(folder: Path) -> str:

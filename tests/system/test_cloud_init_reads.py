@@ -125,7 +125,7 @@ def from_drive(cloud_init: Path, tmp_path: Path, described: Description) -> dict
     """What cloud-init makes of the drive, read from the very image that a guest gets."""
     image, folder = tmp_path / "config.iso", tmp_path / "drive"
     image.write_bytes(config_drive(described))
-    unpack = ["xorriso", "-osirrox", "on", "-indev", image, "-extract", "/", folder]
+    unpack = ["xorriso", "-osirrox", "on", "-indev", f"stdio:{image}", "-extract", "/", folder]
     subprocess.run(unpack, check=True, capture_output=True, timeout=300)
     return understood(cloud_init, "drive", str(folder))
 

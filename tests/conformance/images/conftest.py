@@ -21,6 +21,7 @@ async def database(postgres: Postgres) -> AsyncIterator[Database]:
         yield opened
     finally:
         await asyncio.shield(opened.close())
+        await postgres.let_go(opened.url)
 
 
 @pytest.fixture

@@ -232,7 +232,7 @@ def test_config_drive_is_read_by_another_program(tmp_path: Path) -> None:
     image, out = tmp_path / "image", tmp_path / "out"
     image.write_bytes(config_drive(DESCRIPTION))
     told = subprocess.run(
-        ["xorriso", "-indev", image, "-pvd_info", "-osirrox", "on", "-extract", "/", out],
+        ["xorriso", "-indev", f"stdio:{image}", "-pvd_info", "-osirrox", "on", "-extract", "/", out],
         check=True,
         capture_output=True,
         text=True,

@@ -8,6 +8,7 @@ of OpenStack 2023.2: admin everywhere, member and reader within their project.
 from collections.abc import Callable, Mapping
 from enum import Enum
 
+from muster.base.errors import Forbidden
 from muster.domain.context import Context
 
 
@@ -80,3 +81,9 @@ def lack(rule: Rule, context: Context) -> str:
     if rule in _IN_PROJECT and context.project_id is None:
         return "the token is not scoped to a project"
     return f"it needs {_NEEDS[rule]}"
+
+
+def refused(rule: Rule, context: Context) -> Forbidden:
+    """The error for a caller who does not pass the check."""
+    message = f"You are not authorized to perform the requested action: {lack(rule, context)}."
+    return Forbidden(message, code="http.policy")

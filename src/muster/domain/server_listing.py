@@ -74,7 +74,7 @@ def is_offered(pattern: str) -> bool:
     """Whether a regular expression finds here what it finds elsewhere. What nobody means as one is a text as it is."""
     if (
         len(pattern) > LENGTH
-    ):  # no text has so many characters; and brackets that nothing closes are read again and again
+    ):  # no text has so many characters, and brackets that nothing closes are read again and again
         return "[" not in pattern and _is_like(pattern)
     return _is_like(pattern) or pattern_of(pattern) is not None or _MEANT.search(pattern) is None
 

@@ -14,12 +14,12 @@ from muster.api.http.errors import status_of
 from muster.api.http.requests import Request
 from muster.api.http.responses import Response
 from muster.api.http.routing import Handler, Router, Routes
-from muster.base.errors import Bug, Forbidden, MusterError, NotFound, Transient, Unauthenticated
+from muster.base.errors import Bug, MusterError, NotFound, Transient, Unauthenticated
 from muster.base.ids import new_request_id
 from muster.base.log import get_logger
 from muster.base.metrics import REQUESTS
 from muster.domain.context import Context
-from muster.domain.policies import Rule, allows, lack
+from muster.domain.policies import Rule, allows, refused
 from muster.services.redecide import redeciding
 
 log = get_logger(__name__)
@@ -115,8 +115,7 @@ class Application:
         if not route.offered(request.version):
             raise NotFound(NO_RESOURCE, code="http.version")
         if not allows(route.rule, request.context):
-            lacking = lack(route.rule, request.context)
-            raise Forbidden(f"You are not authorized to perform the requested action: {lacking}.", code="http.policy")
+            raise refused(route.rule, request.context)
         return route.handler
 
     def _authenticate(self, request: Request) -> Context:

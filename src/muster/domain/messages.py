@@ -24,6 +24,7 @@ class Desired(Struct, frozen=True, kw_only=True, tag="desired"):
     are changes to the members of networks, which are hosts.
     `nonce` is that of the Hello that this answers (0: none), so that an agent that has just started does not take a
     late answer to its predecessor for the present. `tickets` let the host fetch the servers' images, by image id.
+    `report_seq` (with `everything`) is how far the host's reports have come: whatever it numbers lower counts as late.
     """
 
     host_id: str
@@ -31,6 +32,7 @@ class Desired(Struct, frozen=True, kw_only=True, tag="desired"):
     to_seq: int
     everything: bool = False
     nonce: int = 0
+    report_seq: int = 0
     sent_at: float = 0.0  # its sender's clock, in Unix seconds
     servers: tuple[ServerSpec, ...] = ()
     networks: tuple[NetworkSpec, ...] = ()

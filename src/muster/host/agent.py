@@ -125,7 +125,8 @@ class HostAgent:
         self._parts, self._process = parts, process
         self._id = parts.identity.host_id
         self._nonce = process.rng.getrandbits(62) + 1
-        # Greater than any number of an earlier life, so that its reports cannot be taken for these.
+        # Greater than any number of an earlier life, so that its reports cannot be taken for these; should the clock
+        # have been set back since, the control plane's answer to the Hello says so.
         first_seq = int(process.clock() * 1000)
         self._first_seq = first_seq
         self.reporter = Reporter(self._id, first_seq, process.courier, self._snapshot)
@@ -254,6 +255,7 @@ class HostAgent:
     def _hear_desired(self, message: Desired) -> None:
         if message.nonce not in (0, self._nonce):
             return  # the answer to a Hello of an agent before this one
+        self.reporter.go_on_after(message.report_seq)
         if self._parts.tickets is not None:
             self._parts.tickets.learn(message.tickets)
         changes = self._desired.apply(message)

@@ -65,6 +65,19 @@ class Reporter:
         self._everything_due = True
         self._courier.wake(self)
 
+    def go_on_after(self, seq: int) -> None:
+        """The control plane has come as far as this number. One that is ahead of ours is of an earlier agent, whose
+        clock was: what we number lower counts as late, so all is said again with higher ones."""
+        if seq > self._seq:
+            get_logger(__name__).warning(
+                "this host's clock was set back since its last agent started",
+                action="reporter.behind",
+                host_id=self._host_id,
+                behind_s=(seq - self._seq) // 1_000,
+            )
+            self._seq = self.published_seq = seq
+            self.put_everything()
+
     def take(self) -> Report | None:
         """The next report, numbered; None when there is nothing to say."""
         servers: Sequence[ServerReport] = ()

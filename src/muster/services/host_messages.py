@@ -72,15 +72,20 @@ async def changes_for(connection: Connection, notes: Sequence[Note]) -> tuple[li
 async def everything_for(connection: Connection, nonces: Mapping[str, int]) -> list[Desired]:
     """A message per host with all that it should have; see `Dispatcher.send_everything`."""
     host_ids = nonces.keys()
-    seqs = await host_store.read_desired_seqs(connection, host_ids)
+    seqs = await host_store.read_seqs(connection, host_ids)
     members: defaultdict[str, list[Server]] = defaultdict(list)
     for server in await server_store.read_of_hosts(connection, host_ids):
         members[server.host_id or ""].append(server)
     servers = await _Servers.read(connection, [server for group in members.values() for server in group], ())
     firewalls = await host_store.read_firewalls(connection, host_ids)
     drafts = [
-        replace(servers.message(host_id, members[host_id], 0, seq), everything=True, nonce=nonces[host_id])
-        for host_id, seq in seqs.items()
+        replace(
+            servers.message(host_id, members[host_id], 0, desired_seq),
+            everything=True,
+            nonce=nonces[host_id],
+            report_seq=report_seq,
+        )
+        for host_id, (desired_seq, report_seq) in seqs.items()
     ]
     needs = {draft.host_id: _groups_of(draft.servers) for draft in drafts if draft.host_id in firewalls}
     groups = await spec_store.read_groups(connection, {group_id for ids in needs.values() for group_id in ids})

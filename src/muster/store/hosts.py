@@ -247,12 +247,13 @@ async def read_report_seqs(connection: AsyncConnection, host_ids: Collection[str
     return seqs
 
 
-async def read_desired_seqs(connection: AsyncConnection, host_ids: Collection[str]) -> dict[str, int]:
-    """`desired_seq` of these hosts. One query per chunk."""
-    seqs: dict[str, int] = {}
+async def read_seqs(connection: AsyncConnection, host_ids: Collection[str]) -> dict[str, tuple[int, int]]:
+    """`desired_seq` and `report_seq` of these hosts. One query per chunk."""
+    seqs: dict[str, tuple[int, int]] = {}
     for part in chunks(sorted(host_ids)):
-        rows = await connection.execute(select(hosts.c.id, hosts.c.desired_seq).where(among(hosts.c.id, part)))
-        seqs.update((row[0], row[1]) for row in rows)
+        columns = (hosts.c.id, hosts.c.desired_seq, hosts.c.report_seq)
+        rows = await connection.execute(select(*columns).where(among(hosts.c.id, part)))
+        seqs.update((row[0], (row[1], row[2])) for row in rows)
     return seqs
 
 

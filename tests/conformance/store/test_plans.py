@@ -118,8 +118,8 @@ async def a_life(worker: Worker, network_id: str, bus: MemoryBus) -> None:
     assert one.host_id
     await dispatcher.send_everything({one.host_id: 1}, why="hello")
     async with worker.database.read() as connection:
-        seqs = await host_store.read_desired_seqs(connection, [one.host_id])
-    beats = tuple(Beat(host_id=host_id, desired_seq=seq, report_seq=0) for host_id, seq in seqs.items())
+        seqs = await host_store.read_seqs(connection, [one.host_id])
+    beats = tuple(Beat(host_id=host_id, desired_seq=seq, report_seq=0) for host_id, (seq, _) in seqs.items())
     await reports.take([Heartbeat(beats=beats, sent_at=time.time())])
     await worker.orders.ask(ADMIN, one.id, Asked(verb=Verb.DELETE), "req-2")
     await worker.orders.finish_all([await reads.get(ADMIN, one.id)])

@@ -10,6 +10,7 @@ from random import Random
 import pytest
 from sqlalchemy import delete, update
 
+from muster.base.clock import Clock, system_clock
 from muster.bus.memory import MemoryBus
 from muster.domain.hypervisors import HypervisorQuery
 from muster.domain.messages import CONTROL_TOPIC, Desired, Report, encode
@@ -132,10 +133,10 @@ class Cut(MemoryBus):
 
 
 @asynccontextmanager
-async def agents(loop: Loop, hypervisor: SimHypervisor) -> AsyncIterator[HostGroup]:
+async def agents(loop: Loop, hypervisor: SimHypervisor, clock: Clock = system_clock) -> AsyncIterator[HostGroup]:
     times = AgentSettings(heartbeat_every_s=0.2, resync_delay_s=0.1, hello_first_s=0.2, stray_grace_s=0.3)
     identity = HostIdentity(host_id="a", hostname="a", hypervisor_type="sim", availability_zone="a", firewall=False)
-    group = HostGroup(loop.bus, settings=times, rng=Random(1))
+    group = HostGroup(loop.bus, settings=times, clock=clock, rng=Random(1))
     try:
         await group.start([HostParts(identity=identity, hypervisor=hypervisor, plumbing=MemoryPlumbing())])
         yield group
@@ -233,6 +234,35 @@ async def test_a_database_that_was_set_back_keeps_what_it_does_not_know(tmp_path
             await set_back(second.id)
             async with agents(loop, hypervisor):
                 await loop.until(lambda: seen({stays.id}, {first.id, second.id}), "the second is kept")
+        finally:
+            for task in working:
+                task.cancel()
+            await asyncio.gather(*working, return_exceptions=True)
+
+
+async def test_a_host_whose_clock_was_set_back_is_heard(tmp_path: Path) -> None:
+    """Its reports were once taken for late ones, and nothing that it did was ever noticed."""
+    async with a_loop(tmp_path) as loop:
+        hypervisor = SimHypervisor(Random(1), SimSettings(capacity=CAPACITY))
+        working = [asyncio.create_task(work()) for work in (loop.dispatcher.run, loop.reports.run)]
+
+        async def all_active() -> bool:
+            return {server.status for server in await loop.servers()} == {"ACTIVE"}
+
+        try:
+            async with agents(loop, hypervisor):
+                await loop.until(loop.host_ids, "the host is there")
+                first = await loop.create("a")
+                await loop.until(all_active, "the guest runs")
+            async with agents(loop, hypervisor, lambda: system_clock() - 86_400.0):
+                second = await loop.create("a")
+                await loop.until(all_active, "both guests run")
+                await loop.ask(first.id, Verb.DELETE)
+
+                async def removed() -> bool:
+                    return [server.id for server in await loop.servers()] == [second.id]
+
+                await loop.until(removed, "the first is gone")
         finally:
             for task in working:
                 task.cancel()

@@ -40,6 +40,9 @@ class Firewall:
         self._members: dict[str, dict[str, frozenset[str]]] = {}  # group -> its members as elements of its sets
         self._rendered: dict[str, tuple[str, ...]] = {}
         self._served: dict[str, dict[str, int]] = {}  # network -> its subnets whose DHCP this host serves, IP versions
+        # What was learned and has not been said to nftables yet: it stays due until a transaction with it was taken.
+        self._due_groups: dict[str, None] = {}
+        self._due_networks: set[str] = set()
         self._zones: dict[str, int] = {}
         self._newest_zone = _FIRST_ZONE - 1
         self._log = get_logger(__name__)
@@ -53,8 +56,8 @@ class Firewall:
         """
         self._start()
         bridges = self._take_zones([*(network.id for network in networks), *(port.network_id for port in ports)])
-        changed = self._learn_networks(networks)
-        theirs = [port for port in self._ports.values() if uuid_of(port.network_id) in changed] if changed else []
+        due = self._due_networks = self._due_networks | self._learn_networks(networks)
+        theirs = [port for port in self._ports.values() if uuid_of(port.network_id) in due] if due else []
         ready: list[PortSpec] = []
         guarded: dict[str, Elements] = {}
         for port in ports:
@@ -76,6 +79,7 @@ class Firewall:
                 self._plan_port(transaction, port)
 
         self._transact(plan)
+        self._due_networks = set()
         self._ports.update((uuid_of(port.id), port) for port in ready)
 
     def apply(self, ports: Sequence[PortSpec], groups: Sequence[SecurityGroupSpec]) -> None:
@@ -86,18 +90,19 @@ class Firewall:
         self._start()
         bridges = self._take_zones(port.network_id for port in ports)
         rules = [self._port_rules(port) for port in ports]
-        changed = self._learn(groups)
+        self._due_groups |= dict.fromkeys(self._learn(groups))
         self._ports.update((uuid_of(port.id), port) for port in ports)
 
         def plan(transaction: Transaction) -> None:
             self._plan_networks(transaction, bridges)
             for port in rules:
                 self._plan_port(transaction, port)
-            for group_id in changed:
+            for group_id in self._due_groups:
                 self._plan_group(transaction, group_id, again=True)
                 self._plan_members(transaction, group_id, declare=False)
 
         self._transact(plan)
+        self._due_groups = {}
 
     def remove(self, port_ids: Sequence[str]) -> None:
         """Nothing stands for these ports any more. One transaction. Raises Invalid, NftFailed."""
@@ -244,6 +249,7 @@ class Firewall:
         """Keep these groups and those that their rules name; whoever needs another one brings it along."""
         used = used | {remote for id_ in used & self._groups.keys() for remote in remote_groups(self._groups[id_])}
         self._groups = {group_id: group for group_id, group in self._groups.items() if group_id in used}
+        self._due_groups = {group_id: None for group_id in self._due_groups if group_id in used}
         self._members = {group_id: members for group_id, members in self._members.items() if group_id in used}
 
     def _plan_port(self, transaction: Transaction, port: PortRules) -> None:

@@ -1,7 +1,9 @@
 """How the firewall decides on transactions; nftables itself is replaced."""
 
+from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from muster.base.errors import Exhausted, Invalid
@@ -141,6 +143,40 @@ def test_a_refusal_that_stays_is_told_and_forgets_nothing(firewall: Firewall, nf
     nft.refuse = 0
     firewall.apply([port(2)], [])
     assert "tap00000002-44" in nft.texts[-1]
+
+
+def refused(firewall: Firewall, nft: FakeNft, what: Callable[[], None]) -> None:
+    """nftables takes nothing for a moment, not even what is said to see how things stand."""
+    nft.refuse = 2
+    with pytest.raises(NftFailed):
+        what()
+    assert not nft.refuse
+
+
+def test_a_change_of_a_group_that_was_refused_is_made_with_the_next_try(firewall: Firewall, nft: FakeNft) -> None:
+    """It once counted as made: what a withdrawn rule had allowed stayed allowed until the agent was restarted."""
+    rule = RuleSpec(id="r", direction="ingress", ethertype="IPv4", remote_group_id=REMOTE)
+    remote = SecurityGroupSpec(id=REMOTE, generation=1, members=("10.0.0.1",))
+    firewall.apply([port(1)], [SecurityGroupSpec(id=GROUP, generation=1, rules=(rule,)), remote])
+    changed = [group(2, "udp"), msgspec.structs.replace(remote, member_generation=2, members=())]
+    refused(firewall, nft, lambda: firewall.apply([], changed))
+    firewall.apply([], changed)
+    assert f"add rule bridge muster gi_{NAME} ether type ip meta l4proto 17 accept" in nft.texts[-1]
+    assert f"delete element bridge muster m4_{REMOTE.replace('-', '')} {{ 10.0.0.1 }}" in nft.texts[-1]
+    said = len(nft.texts)
+    firewall.apply([], changed)
+    assert len(nft.texts) == said
+
+
+def test_another_dhcp_that_was_refused_is_made_with_the_next_try(firewall: Firewall, nft: FakeNft) -> None:
+    firewall.guard([net()], [port(1)])
+    firewall.apply([port(1)], [group(1, "tcp")])
+    refused(firewall, nft, lambda: firewall.guard([net(dhcp=False)], []))
+    firewall.guard([net(dhcp=False)], [])
+    assert nft.texts[-1] == 'delete element bridge muster dhcp4 { "tap00000001-44" }\n'
+    said = len(nft.texts)
+    firewall.guard([net(dhcp=False)], [])
+    assert len(nft.texts) == said
 
 
 def test_networks_get_zones_of_their_own_and_run_out_of_them(firewall: Firewall, nft: FakeNft) -> None:

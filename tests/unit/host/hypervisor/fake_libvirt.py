@@ -18,10 +18,13 @@ def error(code: int, origin: int = libvirt.VIR_FROM_QEMU, text: str = "no") -> l
 
 
 class FakeDomain:
-    """A guest that runs, with the XML that libvirt would give for it."""
+    """A guest that runs, with the XML that libvirt would give for it. It does not hear its power button; `on_destroy`
+    is called when it is ended."""
 
     def __init__(self, server_id: str, xml: str = "<domain/>") -> None:
         self.server_id, self.xml = server_id, xml
+        self.presses = 0
+        self.on_destroy: Callable[[], None] = lambda: None
 
     def UUIDString(self) -> str:
         return self.server_id
@@ -31,6 +34,12 @@ class FakeDomain:
 
     def XMLDesc(self, flags: int) -> str:
         return self.xml
+
+    def shutdownFlags(self, flags: int) -> None:
+        self.presses += 1
+
+    def destroy(self) -> None:
+        self.on_destroy()
 
 
 class FakeLibvirt:

@@ -124,6 +124,28 @@ async def test_a_guest_that_was_just_ending_is_started(tmp_path: Path, daemon: F
         assert len(daemon.created) == 1
 
 
+async def test_a_guest_that_is_being_asked_to_shut_down_is_ended_at_once_by_who_wants_it_gone(
+    tmp_path: Path, daemon: FakeLibvirt
+) -> None:
+    """A delete, and all deletes that came with it or after it, once waited a minute for a guest without ACPI."""
+    domain = daemon.domains[ID] = FakeDomain(ID)
+    async with opened(tmp_path, shutdown_timeout_s=600.0) as hypervisor:
+
+        def destroyed() -> None:
+            del daemon.domains[ID]
+            hypervisor._connection._tell(hypervisor._happened, ID, domain.name(), libvirt.VIR_DOMAIN_EVENT_STOPPED)
+
+        domain.on_destroy = destroyed
+        stopping = asyncio.create_task(hypervisor.stop([ID], hard=False))
+        while not domain.presses:
+            await asyncio.sleep(0.001)
+        async with asyncio.timeout(300):
+            (ended,) = await hypervisor.stop([ID], hard=True)
+            (stopped,) = await stopping
+        assert (ended.fault, stopped.fault) == (None, None)
+        assert ID not in daemon.domains
+
+
 async def test_a_console_that_cannot_be_cut_lets_no_other_grow(
     tmp_path: Path, daemon: FakeLibvirt, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,7 +7,7 @@ before the new one is created, so that it never says more than is true.
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
 import msgspec
@@ -44,6 +44,7 @@ class Guests:
         self._files = files
         self._feed = feed
         self._builder = builder
+        self._hurried: dict[str, asyncio.Event] = {}  # of guests that are being asked to shut down
         self.shelf = Shelf(settings.instances_dir)
 
     def folder(self, server_id: str) -> Folder:
@@ -105,7 +106,13 @@ class Guests:
             # One that is just ending by itself cannot be destroyed; its end is waited for all the same.
             with contextlib.suppress(Conflict):
                 await self._connection.call(domains.destroy(server_id), 2)
-            await _set_within(stopped, _EVENT_TIMEOUT_S)
+            await _any_set_within(_EVENT_TIMEOUT_S, stopped)
+
+    def hurry(self, server_ids: Iterable[str]) -> None:
+        """Those of these guests that are being asked to shut down are ended at once: somebody waits for their turn."""
+        for server_id in server_ids:
+            if (hurried := self._hurried.get(server_id)) is not None:
+                hurried.set()
 
     async def remove(self, server_id: str) -> None:
         """Nothing of it is left."""
@@ -134,17 +141,22 @@ class Guests:
         await self._connection.call(domains.create(xml))
 
     async def _pressed(self, server_id: str, stopped: asyncio.Event) -> bool:
-        """Whether pressing the power button ended it in time: again and again, as Nova does it, since a guest that is
-        still booting does not listen yet. Raises NotFound when it did not run."""
+        """Whether pressing the power button ended it before its time was over, or somebody hurried: again and again, as
+        Nova does it, since a guest that is still booting does not listen yet. Raises NotFound when it did not run."""
         until = time.monotonic() + self._settings.shutdown_timeout_s
-        with contextlib.suppress(Conflict):
-            await self._connection.call(domains.press_power_button(server_id), 2)
-        while not await _set_within(stopped, min(self._settings.press_again_s, max(0.0, until - time.monotonic()))):
-            if time.monotonic() >= until:
-                return False
-            with contextlib.suppress(Conflict, NotFound):  # it is just ending
+        hurried = self._hurried[server_id] = asyncio.Event()
+        try:
+            with contextlib.suppress(Conflict):
                 await self._connection.call(domains.press_power_button(server_id), 2)
-        return True
+            while True:
+                pause_s = min(self._settings.press_again_s, max(0.0, until - time.monotonic()))
+                if await _any_set_within(pause_s, stopped, hurried) or time.monotonic() >= until:
+                    break
+                with contextlib.suppress(Conflict, NotFound):  # it is just ending
+                    await self._connection.call(domains.press_power_button(server_id), 2)
+        finally:
+            del self._hurried[server_id]
+        return stopped.is_set()
 
 
 def qemu_log(folder: Path, server_id: str) -> Path:
@@ -158,7 +170,11 @@ def _delete(folder: Folder, qemu_log_dir: Path | None) -> None:
         qemu_log(qemu_log_dir, folder.server_id).unlink(missing_ok=True)
 
 
-async def _set_within(event: asyncio.Event, timeout_s: float) -> bool:
-    with contextlib.suppress(TimeoutError):
-        return await asyncio.wait_for(event.wait(), timeout_s)
-    return False
+async def _any_set_within(timeout_s: float, *events: asyncio.Event) -> bool:
+    waiting = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        done, _ = await asyncio.wait(waiting, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()
+    return bool(done)

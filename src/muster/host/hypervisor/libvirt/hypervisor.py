@@ -177,7 +177,12 @@ class LibvirtHypervisor:
         ) + [Outcome(server.id) for server in servers if server.id not in listed]
 
     async def stop(self, server_ids: Sequence[str], *, hard: bool) -> list[Outcome]:
-        """End guests: at once, or by the power button and after `shutdown_timeout_s` at once."""
+        """End guests: at once, or by the power button and after `shutdown_timeout_s` at once.
+
+        Who ends them at once does not wait for a power button that was pressed before.
+        """
+        if hard:
+            self._guests.hurry(server_ids)
         return await self._each(server_ids, str, lambda server_id: self._guests.power_off(server_id, hard=hard))
 
     async def remove(self, server_ids: Sequence[str]) -> list[Outcome]:

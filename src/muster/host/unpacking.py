@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import struct
+from collections import Counter
 from pathlib import Path
 
 from msgspec import Struct
@@ -49,15 +50,17 @@ def contents(path: Path) -> Contents:
         if size > _L1_MAX_BYTES:
             raise Invalid("the image's first table is too large")
         first = image.read(size)
-        tables = {entry & _OFFSET for entry in _entries(first)} - {0}
+        # One that is named again and again is read once, and unpacked each time.
+        tables = Counter(entry & _OFFSET for entry in _entries(first))
+        del tables[0]
         if len(tables) * cluster_bytes > path.stat().st_size:
             raise Invalid("the image's tables overlap")  # some million of them would be read for days
-        for offset in sorted(tables):
+        for offset, times in sorted(tables.items()):
             image.seek(offset)
             # With extended entries, every other word is a bitmap.
             entries = _entries(image.read(cluster_bytes))[:: 2 if header.has_extended_l2 else 1]
-            n_data += len(entries) - entries.count(0)
-            n_compressed += sum(1 for entry in entries if entry & _COMPRESSED)
+            n_data += times * (len(entries) - entries.count(0))
+            n_compressed += times * sum(1 for entry in entries if entry & _COMPRESSED)
     return Contents(n_compressed, n_data * cluster_bytes)
 
 

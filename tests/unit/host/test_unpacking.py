@@ -67,6 +67,22 @@ async def test_an_image_that_would_fill_the_disk_stays_as_it_is(tmp_path: Path) 
     assert not target.exists()
 
 
+async def test_an_image_whose_tables_are_used_again_and_again_counts_as_what_it_unpacks_to(tmp_path: Path) -> None:
+    """Some hundred KiB that said to hold a few clusters once filled the disk of each host that unpacked them."""
+    image, target = packed(tmp_path, some_disk(), "-c", "-o", "cluster_size=4096"), tmp_path / "target"
+    once = contents(image).unpacked_bytes
+    qemu_img("resize", "-f", "qcow2", image, "2G")
+    header = read_header(image)
+    with image.open("r+b") as file:
+        file.seek(header.l1_offset)
+        first = file.read(8)
+        file.seek(header.l1_offset)
+        file.write(first * header.l1_entries)  # 2 MiB each: the disk holds the same some hundred times
+    assert contents(image).unpacked_bytes == header.l1_entries * once > 100 * once
+    assert not await unpack(image, target)
+    assert not target.exists()
+
+
 async def test_a_damaged_image_stays_as_it_is(tmp_path: Path) -> None:
     image, target = packed(tmp_path, some_disk(), "-c"), tmp_path / "target"
     content = bytearray(image.read_bytes())

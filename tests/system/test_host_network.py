@@ -448,6 +448,28 @@ def test_dhcp_requests_are_heard_by_the_hosts_server_alone_where_it_serves(lab: 
         assert heard(frames(0.3, lambda got: served or heard(got))) is not served
 
 
+def test_dhcp_that_is_switched_off_or_on_is_so_at_once_for_ports_that_were_there_before(lab: Lab) -> None:
+    """A server once went on answering, beside a tenant's own, and one that was switched on knew nobody."""
+    net = network(dhcp_enabled=False)
+    spec = port(net, 11)
+    guest = lab.guest(spec)
+
+    async def story(plumbing: LinuxPlumbing) -> list[bool]:
+        await plumb(plumbing, [net], [spec], [])
+        given = []
+        for number, served in enumerate((True, False, True, False), start=2):
+            (subnet,) = net.subnets
+            changed = structs.replace(net, generation=number, subnets=(structs.replace(subnet, dhcp_enabled=served),))
+            await plumbing.links([changed], [])
+            await plumbing.dhcp([changed], [])
+            got = await asyncio.to_thread(guest.dhcp, PATIENCE_S if served else 1.5)
+            given.append(got is not None)
+        return given
+
+    assert lab.run(story) == [True, False, True, False]
+    assert not list((lab.settings.state_dir / "dhcp").iterdir())
+
+
 def test_requests_that_come_all_at_once_wait_for_the_server(lab: Lab) -> None:
     """By default a socket holds some 170 of them; the others' guests would ask again seconds later, all at once."""
     net = network()

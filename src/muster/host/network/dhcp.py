@@ -6,7 +6,7 @@ All methods block and belong to one thread.
 """
 
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from ipaddress import ip_address, ip_network
 
 from muster.base.errors import Invalid, MusterError, Transient
@@ -22,6 +22,7 @@ from muster.host.network.dnsmasq_config import (
     config_text,
     host_lines,
     mac_and_address_of_line,
+    served_subnets,
     serves,
 )
 from muster.host.network.settings import NetworkSettings
@@ -42,6 +43,8 @@ class Dhcp:
         self._folder = settings.state_dir / "dhcp"
         self._servers: dict[str, DhcpServer] = {}
         self._networks: dict[str, NetworkSpec] = {}
+        self._ports: dict[str, PlumbedPort] = {}
+        self._due: set[str] = set()  # networks of which all ports need other entries, until their server has them
         self._options: Options = {}  # of ports that have some of their own
         self._retired6: dict[str, set[str]] = {}  # DHCPv6 leases cannot be released for others; see _add
         self._loaded = False
@@ -51,21 +54,28 @@ class Dhcp:
         """Host entries of these ports are served. `networks` has those of the ports, unless given before.
 
         Raises Invalid (nothing changes), DhcpFailed, Unsupported. Cost: one file per network with new entries; a
-        restart of the server where a port has options of its own, which dnsmasq reads at its start only.
+        restart of the server where a port has options of its own, which dnsmasq reads at its start only. Grows with the
+        ports of a network only when other subnets of it are served.
         """
         self._load()
-        known = self._networks | {uuid_of(network.id): network for network in networks}
-        wanted = self._entries(known, ports)
+        given = {uuid_of(network.id): network for network in networks}
+        known = self._networks | given
+        due = self._due | {key for key, network in given.items() if self._serves_others(network)}
+        wanted = self._entries(known, [*self._ports_of(due & given.keys()), *ports])
         options = _merged(self._options, ports)
-        affected = wanted.keys() | {uuid_of(network.id) for network in networks}
+        affected = wanted.keys() | given.keys()
         texts = self._texts([known[network_id] for network_id in affected], options)
-        self._networks, self._options = known, options
+        self._networks, self._options, self._due = known, options, due
+        self._ports |= {uuid_of(port.port.id): port for port in ports}
         for port in ports:
             if names := left_out(port.port):
                 self._log.warning("not given", action="host.dhcp.options_left_out", port=port.port.id, options=names)
+        for network_id in affected & self._servers.keys() - texts.keys():
+            self._end(network_id)
         for network_id, text in texts.items():
             self._serve(network_id, text)
             self._add(network_id, wanted.get(network_id, {}))
+            self._due -= given.keys() & {network_id}
 
     def remove(self, port_ids: Sequence[str]) -> None:
         """Leases of these ports are over and their entries count no more. Cost: a datagram per lease.
@@ -74,6 +84,8 @@ class Dhcp:
         """
         self._load()
         gone = {uuid_of(port_id) for port_id in port_ids}
+        for port_id in gone:
+            self._ports.pop(port_id, None)
         for lines in self._options.values():
             for port_id in gone & lines.keys():
                 del lines[port_id]
@@ -97,6 +109,7 @@ class Dhcp:
         options = _merged({}, ports)
         texts = self._texts(known.values(), options)
         self._networks, self._options = known, options
+        self._ports, self._due = {uuid_of(port.port.id): port for port in ports}, set()
         for network_id in self._servers.keys() - texts.keys():
             self._end(network_id)
         for network_id, text in texts.items():
@@ -104,6 +117,7 @@ class Dhcp:
                 self._serve(network_id, text)
                 self._replace(network_id, wanted.get(network_id, {}))
             except Transient as error:
+                self._due.add(network_id)
                 self._no_dhcp(network_id, error)
 
     def revive(self) -> None:
@@ -151,6 +165,16 @@ class Dhcp:
         self._opened(network_id, server.open_log())
         self._servers[network_id] = server
         return server
+
+    def _serves_others(self, network: NetworkSpec) -> bool:
+        """Whether ports of this network that are known by now need other entries."""
+        before = self._networks.get(uuid_of(network.id))
+        return before is not None and served_subnets(before) != served_subnets(network)
+
+    def _ports_of(self, network_ids: Set[str]) -> list[PlumbedPort]:
+        if not network_ids:
+            return []
+        return [port for port in self._ports.values() if uuid_of(port.port.network_id) in network_ids]
 
     def _entries(
         self, known: dict[str, NetworkSpec], ports: Iterable[PlumbedPort]

@@ -8,18 +8,27 @@ from typing import ClassVar
 import pytest
 
 from muster.base.errors import Transient
-from muster.domain.specs import NetworkSpec, SubnetSpec
+from muster.domain.specs import FixedIp, NetworkSpec, PortSpec, SubnetSpec
 from muster.host.network import dhcp as module
 from muster.host.network.dhcp import Dhcp
 from muster.host.network.dhcp_server import DhcpFailed, DhcpServer
+from muster.host.network.inotify import ReadWatch
 from muster.host.network.settings import NetworkSettings
+from muster.host.ports import PlumbedPort
 
 NETWORKS = [f"{number}1111111-1111-4111-8111-111111111111" for number in (1, 2, 3)]
 BAD = NETWORKS[1]
 
 
-def network(network_id: str, gateway: str = "10.0.0.1") -> NetworkSpec:
-    subnet = SubnetSpec(id="s", ip_version=4, cidr="10.0.0.0/24", dhcp_address="10.0.0.2", gateway_ip=gateway)
+def network(network_id: str, gateway: str = "10.0.0.1", *, served: bool = True) -> NetworkSpec:
+    subnet = SubnetSpec(
+        id="s",
+        ip_version=4,
+        cidr="10.0.0.0/24",
+        dhcp_address="10.0.0.2",
+        gateway_ip=gateway,
+        dhcp_enabled=served,
+    )
     return NetworkSpec(id=network_id, generation=1, segment_id=1, subnets=(subnet,))
 
 
@@ -46,6 +55,10 @@ class Dnsmasq(DhcpServer):
     def stop(self) -> None:
         self.stops.append(self.files.config.read_text(encoding="ascii"))
         self.up.discard(self.network_id)
+
+    def _await(self, watch: ReadWatch, name: str | None) -> None:
+        if self.network_id in self.broken:
+            raise DhcpFailed("nobody has read it")
 
 
 @pytest.fixture
@@ -119,3 +132,32 @@ def test_a_server_whose_log_could_not_be_opened_is_opened_anew(
         dhcp.put([network(BAD)], [])
     dhcp.put([network(BAD)], [])
     assert opened == [BAD, BAD]
+
+
+def test_a_server_that_is_needed_no_more_ends_and_one_that_is_knows_the_ports_of_before(
+    dhcp: Dhcp, dnsmasq: type[Dnsmasq]
+) -> None:
+    """The network alone is told of when its DHCP is switched on or off: its ports have not changed."""
+    port = PortSpec(
+        id="22222222-2222-4222-8222-222222222222",
+        network_id=BAD,
+        mac_address="fa:16:3e:00:00:01",
+        fixed_ips=(FixedIp("s", "10.0.0.5"),),
+    )
+    dhcp.put([network(BAD, served=False)], [PlumbedPort("server", "name", port)])
+    assert not dnsmasq.up
+    for _ in range(2):
+        dnsmasq.broken.add(BAD)
+        with pytest.raises(DhcpFailed):
+            dhcp.put([network(BAD)], [])
+        dnsmasq.broken.clear()
+        dhcp.put([network(BAD)], [])
+        assert dnsmasq.up == {BAD}
+        assert dhcp.who(BAD, "10.0.0.5") == (port.id, port.mac_address)
+        dhcp.put([network(BAD, served=False)], [])
+        assert not dnsmasq.up
+        dhcp.revive()
+        assert not dnsmasq.up
+    dhcp.remove([port.id])
+    dhcp.put([network(BAD)], [])
+    assert dhcp.who(BAD, "10.0.0.5") is None

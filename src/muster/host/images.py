@@ -70,7 +70,8 @@ class ImageCache:
 
         All callers that want one image at the same time share one fetch; a caller that is cancelled leaves it to the
         others. Errors are Invalid (digest, size or format are not as they should be), NotFound, Transient.
-        Cost: nothing for images that are known; a read of the whole file for one that is fetched.
+        Cost: a look whether it is still there for an image that is known; a read of the whole file for one that is
+        fetched.
         """
         distinct = {image.id: image for image in images}
         results = await asyncio.gather(*(self._one(image) for image in distinct.values()))
@@ -113,8 +114,11 @@ class ImageCache:
         digest = image.sha512.lower()
         self._idle_since_s.pop(digest, None)
         try:
-            if digest in self._known and self._known[digest].disk_format == image.disk_format:
-                return self._known[digest]
+            known = self._known.get(digest)
+            if known is not None and known.disk_format == image.disk_format:
+                if await asyncio.to_thread(known.path.exists):
+                    return known
+                self._known.pop(digest, None)  # somebody has removed it
             _check(image)
             task = self._fetching.get(digest)
             if task is None:

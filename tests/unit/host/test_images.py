@@ -94,6 +94,18 @@ async def test_a_caller_that_leaves_does_not_take_the_fetch_along(tmp_path: Path
     assert source.fetched == ["image"]
 
 
+async def test_an_image_that_somebody_removed_is_fetched_again(tmp_path: Path) -> None:
+    """Until the agent was restarted, each server made of it failed."""
+    source = Source(image=CONTENT)
+    cache = ImageCache(source, tmp_path)
+    first = await one(cache, spec())
+    assert isinstance(first, CachedImage)
+    first.path.unlink()
+    assert await asyncio.gather(*(one(cache, spec()) for _ in range(3))) == [first] * 3
+    assert first.path.read_bytes() == CONTENT
+    assert source.fetched == ["image", "image"]
+
+
 async def test_leftovers_of_a_dead_process_are_removed(tmp_path: Path) -> None:
     (tmp_path / ".fetch-dead").write_bytes(b"x")
     assert isinstance(await one(ImageCache(Source(image=CONTENT), tmp_path), spec()), CachedImage)

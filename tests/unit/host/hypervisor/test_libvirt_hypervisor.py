@@ -1,6 +1,7 @@
 """The libvirt adapter over a library that is replaced: what it makes of damage, and of connections that break."""
 
 import asyncio
+import hashlib
 import sys
 import tempfile
 import threading
@@ -16,7 +17,7 @@ import pytest
 from host.hypervisor.fake_libvirt import FakeDomain, FakeLibvirt, error
 from muster.base.errors import Conflict, MusterError, NotFound, Transient
 from muster.domain.reports import GuestState
-from muster.domain.specs import Power, ServerSpec
+from muster.domain.specs import ImageSpec, Power, ServerSpec
 from muster.host.hypervisor.libvirt import connection, console
 from muster.host.hypervisor.libvirt.connection import Connection, LibvirtFailed, translated
 from muster.host.hypervisor.libvirt.definition import define
@@ -52,14 +53,21 @@ def daemon(monkeypatch: pytest.MonkeyPatch) -> FakeLibvirt:
     return fake
 
 
-@asynccontextmanager
-async def opened(tmp_path: Path, **changes: object) -> AsyncIterator[LibvirtHypervisor]:
-    class Nowhere:
-        async def fetch(self, image: object, target: Path) -> None:
-            raise NotFound("no images here")
+class Source:
+    """Has an image's content, or not."""
 
+    content: bytes | None = None
+
+    async def fetch(self, image: object, target: Path) -> None:
+        if self.content is None:
+            raise Transient("no images here now")
+        target.write_bytes(self.content)
+
+
+@asynccontextmanager
+async def opened(tmp_path: Path, source: Source | None = None, **changes: object) -> AsyncIterator[LibvirtHypervisor]:
     settings = LibvirtSettings(instances_dir=tmp_path / "instances", **changes)  # type: ignore[arg-type]
-    hypervisor = LibvirtHypervisor(settings, ImageCache(Nowhere(), tmp_path / "images"))
+    hypervisor = LibvirtHypervisor(settings, ImageCache(source or Source(), tmp_path / "images"))
     try:
         yield hypervisor
     finally:
@@ -122,6 +130,36 @@ async def test_a_guest_that_was_just_ending_is_started(tmp_path: Path, daemon: F
         (outcome,) = await hypervisor.start([SERVER])
         assert outcome.fault is None
         assert len(daemon.created) == 1
+
+
+async def test_a_base_image_that_somebody_removed_is_fetched_again_before_a_start(
+    tmp_path: Path, daemon: FakeLibvirt
+) -> None:
+    """As Nova does it. Once all guests of the image failed at their next start, and stayed failed."""
+    source = Source()
+    source.content = bytes(1_024)
+    digest = hashlib.sha512(source.content).hexdigest()
+    image = ImageSpec(id="image", disk_format="raw", size_bytes=len(source.content), sha512=digest)
+    server = msgspec.structs.replace(SERVER, image=image, disk_gib=1)
+    async with opened(tmp_path, source) as hypervisor:
+        (outcome,) = await hypervisor.prepare([server])
+        assert (outcome.fault, outcome.retry_after_s) == (None, None)
+        disk = hypervisor._guests.folder(ID).disk.read_bytes()
+        (base,) = (tmp_path / "images").iterdir()
+        base.unlink()
+        source.content = None
+        (outcome,) = await hypervisor.prepare([server])
+        assert outcome.retry_after_s is not None, "it is put off, and fails nobody"
+        source.content = bytes(1_024)
+        (outcome,) = await hypervisor.prepare([server])
+        assert (outcome.fault, outcome.retry_after_s) == (None, None)
+        assert base.read_bytes() == source.content
+        # Another name for the same content: an image was unpacked when it came again, or was not.
+        base.rename(base.with_name(f"{digest}.unpacked.raw"))
+        (outcome,) = await hypervisor.prepare([server])
+        assert (outcome.fault, outcome.retry_after_s) == (None, None)
+        assert base.read_bytes() == source.content
+        assert hypervisor._guests.folder(ID).disk.read_bytes() == disk
 
 
 async def test_a_guest_that_is_being_asked_to_shut_down_is_ended_at_once_by_who_wants_it_gone(

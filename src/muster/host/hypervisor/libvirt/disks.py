@@ -3,8 +3,10 @@
 Invariant: the record that names a disk is written after the disk is durable, and taken away before the disk is.
 """
 
+import os
 import secrets
 from collections.abc import Callable
+from pathlib import Path
 
 from msgspec import Struct
 
@@ -56,6 +58,19 @@ class Builder(Struct, frozen=True, kw_only=True):
         networks = {network_id: network for network_id, network in found.items() if network is not None}
         seed = secrets.token_bytes(SEED_BYTES)
         return Description(server=server, networks=networks, random_seed=seed, domain=self.dns_domain)
+
+
+def has_base(record: Record) -> bool:
+    """Whether the image that the disk is a clone of is still there. Blocks."""
+    return Path(record.base).exists()
+
+
+def restore_base(record: Record, image: CachedImage) -> None:
+    """The image is there again by the name that the disk knows it by: it may have come unpacked this time, or not.
+    Blocks. Raises OSError."""
+    base = Path(record.base)
+    if image.disk_format == record.base_format and base.parent == image.path.parent.absolute() and not base.exists():
+        os.link(image.path, base)
 
 
 def is_prepared(record: Record | None, server: ServerSpec) -> bool:

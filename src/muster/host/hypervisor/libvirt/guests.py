@@ -19,7 +19,7 @@ from muster.host.hypervisor.libvirt import domains
 from muster.host.hypervisor.libvirt.connection import Connection
 from muster.host.hypervisor.libvirt.decide import Step, next_step
 from muster.host.hypervisor.libvirt.definition import define, domain_name
-from muster.host.hypervisor.libvirt.disks import Builder, is_prepared
+from muster.host.hypervisor.libvirt.disks import Builder, has_base, is_prepared, restore_base
 from muster.host.hypervisor.libvirt.domainxml.node import render
 from muster.host.hypervisor.libvirt.events import Feed
 from muster.host.hypervisor.libvirt.files import Files
@@ -58,9 +58,17 @@ class Guests:
         return folder.read() if record is None and self.shelf.take_back(server.id) else record
 
     async def prepare(self, server: ServerSpec, image: CachedImage | MusterError | None) -> None:
-        """Its disk is the one asked for. One of a lower nonce is replaced, after its guest has been ended."""
+        """Its disk is the one asked for. One of a lower nonce is replaced, after its guest has been ended.
+
+        `image` None: the server has none, or needs none since all is there.
+        """
         folder = self.folder(server.id)
-        if is_prepared(await self._files.run(lambda: self.found(server)), server):
+        record = await self._files.run(lambda: self.found(server))
+        if record is not None and is_prepared(record, server):
+            if isinstance(image, CachedImage):
+                await self._files.run(lambda: restore_base(record, image))
+            elif image is not None and not await self._files.run(lambda: has_base(record)):
+                raise image
             return
         if image is None:
             raise Invalid("a server needs an image to boot from")

@@ -28,7 +28,7 @@ from muster.host.hypervisor.libvirt.connection import Connection
 from muster.host.hypervisor.libvirt.decide import fault_of
 from muster.host.hypervisor.libvirt.definition import domain_name
 from muster.host.hypervisor.libvirt.diagnostics import diagnostics
-from muster.host.hypervisor.libvirt.disks import Builder, NetworkOf, is_prepared
+from muster.host.hypervisor.libvirt.disks import Builder, NetworkOf, has_base, is_prepared
 from muster.host.hypervisor.libvirt.domainxml.domain import Mark
 from muster.host.hypervisor.libvirt.events import Feed
 from muster.host.hypervisor.libvirt.files import Files
@@ -134,6 +134,7 @@ class LibvirtHypervisor:
     async def prepare(self, servers: Sequence[ServerSpec]) -> list[Outcome]:
         """Disks and config drives. A higher `disk_nonce` than the disk's ends the guest and makes its disk anew.
 
+        A disk's base image that somebody has removed is fetched again.
         No call to libvirt for a new server. Images are fetched once for all that need them.
         """
         with self._using_images(servers):
@@ -263,7 +264,8 @@ class LibvirtHypervisor:
 
     def _is_prepared(self, server: ServerSpec) -> bool:
         with contextlib.suppress(MusterError):
-            return is_prepared(self._guests.found(server), server)
+            record = self._guests.found(server)
+            return record is not None and is_prepared(record, server) and has_base(record)
         return True  # its own turn will find out what is wrong
 
     def _records(self) -> dict[str, Record | Damaged | None]:

@@ -168,9 +168,9 @@ class Executor:
         return frozenset(result.faults) | frozenset(result.later)
 
     def _failed(self, job: Job, step: Step, item: Item, fault: Fault) -> None:
-        record = self._records[item.server_id]
-        if record.job is not job:
-            return
+        record = self._records.get(item.server_id)
+        if record is None or record.job is not job:
+            return  # a removal has taken it over
         if step not in _FATAL or item.action is Action.PLUMB or item.spec is None:
             self._leave(job, [item], 0.0)
             return

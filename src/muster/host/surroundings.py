@@ -124,7 +124,8 @@ class Surroundings:
             self._sweep_wanted = True
         else:
             for server in servers:  # what an earlier agent plugged in of these still stands
-                self._records[server.id].may_stand(server.ports)
+                if (record := self._records.get(server.id)) is not None:  # else it has gone meanwhile
+                    record.may_stand(server.ports)
 
     def _hold(self, delay_s: float) -> None:
         if not self._held:

@@ -9,14 +9,14 @@ import pytest
 from host.agents import GROUP, HOST, NETWORK, START_S, World, port, server
 from muster.base.errors import Invalid, Transient
 from muster.domain.messages import Fates, next_epoch
-from muster.domain.reports import GuestState
+from muster.domain.reports import Fault, GuestState
 from muster.domain.specs import NetworkSpec, Power, SecurityGroupSpec
 from muster.host.boot_settings import BootSettings
 from muster.host.hypervisor.sim import SimSettings
 from muster.host.memory import Memory
 from muster.host.memory_guard import Guarding, GuardSettings
 from muster.host.plan import STEPS_IN_ORDER, STEPS_OF, Action
-from muster.host.ports import GuestEvent, PlumbedPort
+from muster.host.ports import GuestEvent, Outcome, PlumbedPort
 
 
 def test_the_order_of_the_steps() -> None:
@@ -289,6 +289,52 @@ def test_a_soft_stop_holds_up_neither_other_servers_nor_its_own_removal() -> Non
         assert (await world.hypervisor.observe()).keys() == {"b", "c"}
 
     world.run(story)
+
+
+def test_a_soft_stop_that_fails_after_its_server_is_gone_breaks_no_batch(capsys: pytest.CaptureFixture[str]) -> None:
+    world = World()
+    stop = world.hypervisor.stop
+
+    async def slow(server_ids: Sequence[str], *, hard: bool) -> Sequence[Outcome]:
+        if hard:
+            return await stop(server_ids, hard=True)
+        await asyncio.sleep(60.0)
+        return [*await stop(["b"], hard=False), Outcome("a", Fault(500, "no power button"))]
+
+    world.hypervisor.stop = slow  # type: ignore[method-assign, assignment]
+
+    async def story() -> None:
+        await world.tell(server("a"), server("b"))
+        await world.tell(server("a", 2, Power.STOPPED), server("b", 2, Power.STOPPED))
+        await world.tell(server("a", 3, Power.ABSENT))
+        await asyncio.sleep(61.0)
+        assert (await world.states())["b"].state is GuestState.STOPPED
+
+    world.run(story)
+    assert "batch broke" not in capsys.readouterr().out
+
+
+def test_a_server_that_goes_during_a_sweep_breaks_no_batch(capsys: pytest.CaptureFixture[str]) -> None:
+    world = World()
+    sweep = world.plumbing.sweep
+
+    async def slow(networks: Sequence[NetworkSpec], ports: Sequence[PlumbedPort]) -> bool:
+        await asyncio.sleep(5.0)
+        return await sweep(networks, ports)
+
+    async def story() -> None:
+        await world.tell(server("a", ports=()), server("b"))
+        world.plumbing.sweep = slow  # type: ignore[method-assign]
+        world.agent.reconciler.surroundings.loosen()
+        world.agent.reconciler.every_so_often()
+        await world.tell(server("c"))
+        await world.tell(server("a", 2, Power.ABSENT))
+        await asyncio.sleep(5.0)
+        states = await world.states()
+        assert (states["a"].state, states["c"].state) == (GuestState.ABSENT, GuestState.RUNNING)
+
+    world.run(story)
+    assert "batch broke" not in capsys.readouterr().out
 
 
 def test_a_guest_that_goes_down_by_itself_stays_down_until_asked() -> None:

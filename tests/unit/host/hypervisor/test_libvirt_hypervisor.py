@@ -1,6 +1,7 @@
 """The libvirt adapter over a library that is replaced: what it makes of damage, and of connections that break."""
 
 import asyncio
+import errno
 import hashlib
 import sys
 import tempfile
@@ -102,6 +103,43 @@ async def test_a_guest_with_a_damaged_record_keeps_its_disk(
         assert capsys.readouterr().out.count("a guest's record cannot be read") == 1
         await hypervisor.remove([ID])
         assert not folder.path.exists()
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EUCLEAN])
+async def test_a_record_that_the_disk_does_not_give_back_blinds_nobody_to_other_guests(
+    tmp_path: Path, daemon: FakeLibvirt, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """One bad sector once kept a host from seeing any of its guests, so that nothing was done there any more."""
+    bad, good = folder_with(tmp_path, b"{}"), Folder(tmp_path / "instances", OTHER)
+    good.make()
+    good.write(RECORD)
+    read_bytes = Path.read_bytes
+
+    def read(path: Path) -> bytes:
+        if path.parent == bad.path:
+            raise OSError(number, "no")
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    async with opened(tmp_path) as hypervisor:
+        guests = await hypervisor.observe()
+        assert guests.keys() == {ID, OTHER}
+        assert guests[OTHER].disk_nonce == RECORD.disk_nonce
+        assert guests[ID].disk_nonce > SERVER.disk_nonce, "its disk is never replaced"
+
+
+async def test_a_host_that_is_short_of_something_sees_no_damage(
+    tmp_path: Path, daemon: FakeLibvirt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder_with(tmp_path, msgspec.json.encode(RECORD))
+
+    def read(path: Path) -> bytes:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    async with opened(tmp_path) as hypervisor:
+        with pytest.raises(Transient):
+            await hypervisor.observe()
 
 
 async def test_a_guest_that_runs_with_a_damaged_record_is_known_by_its_mark(

@@ -4,6 +4,7 @@ Invariants: `record.json` is written last and atomically, so a folder with a rec
 leftover that counts as having no disk; the record's nonces are those of the disk that is there and of the newest boot.
 """
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ from muster.base.ids import is_uuid
 
 _RECORD = "record.json"
 _MODE = 0o711
+#: What a disk says of a file that it has lost; other errors pass, or concern all files.
+_LOST = {errno.EIO, errno.EUCLEAN, errno.EBADMSG}
 
 
 class Damaged(Conflict):
@@ -62,6 +65,10 @@ class Folder:
             record = msgspec.json.decode((self.path / _RECORD).read_bytes(), type=Record)
         except FileNotFoundError:
             return None
+        except OSError as error:
+            if error.errno not in _LOST:
+                raise
+            raise Damaged(f"the record of server {self.server_id} on its host cannot be read: {error}") from error
         except msgspec.MsgspecError as error:
             raise Damaged(f"the record of server {self.server_id} on its host is damaged") from error
         return record

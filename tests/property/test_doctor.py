@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from tests.unit.doctor.trees import COMPUTE, MUSTER_HOST, written
 
 from muster.doctor.diagnosis import CHECKS, diagnose
-from muster.doctor.facts import read_facts
 from muster.doctor.findings import Plan
+from muster.doctor.reader import read_facts
 
 TREE = COMPUTE | MUSTER_HOST | {"/etc/rabbitmq/rabbitmq.conf": "", "/etc/muster/odd.toml": "", "/etc/nova/odd.conf": ""}
 PIECES = ("=", "[", "]", "#", '"', "\n", "\0", ":", " ", "0", "-1", "9" * 30, "max", "unlimited", ".", "²", "a", "/")

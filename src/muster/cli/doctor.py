@@ -15,8 +15,9 @@ from muster.base.errors import Invalid, MusterError
 from muster.cli.guest import cache_dir
 from muster.doctor.console import drawn
 from muster.doctor.diagnosis import diagnose, planned_guests
-from muster.doctor.facts import Facts, read_facts, sysctl_path
+from muster.doctor.facts import Facts, sysctl_path
 from muster.doctor.findings import Finding, Level, Plan
+from muster.doctor.reader import read_facts
 from muster.doctor.sysctls import FILE, Change, apply, wanted
 from muster.doctor.texts import dotted
 

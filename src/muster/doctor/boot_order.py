@@ -1,9 +1,10 @@
-"""The order of network, hypervisor and agents at boot, by systemd's units, enabled or not (R B5)."""
+"""The order of network, hypervisor and agents at boot, by systemd's units, of those that are started then (R B5)."""
 
+import re
 from collections.abc import Iterable
 
 from muster.doctor.facts import Facts
-from muster.doctor.findings import Check, Plan, Result, Run, advice, good, problem
+from muster.doctor.findings import Check, Plan, Result, Run, advice, good, not_known, problem
 from muster.doctor.texts import unit_settings
 
 _SWITCH = ("openvswitch-switch.service", "openvswitch.service", "ovs-vswitchd.service")
@@ -37,10 +38,9 @@ def _ordered(later: tuple[str, ...], sooner: tuple[str, ...], *, is_bad: bool) -
     """Each unit of `later` that is there comes after those of `sooner` that are there."""
 
     def run(facts: Facts, _: Plan) -> Iterable[Result]:
-        first = [unit for unit in sooner if unit in facts.units]
-        last = [unit for unit in later if unit in facts.units]
+        first, last = facts.at_boot(*sooner), facts.at_boot(*later)
         if not first or not last:
-            return good("Not both are here")
+            return good("Not both are started at boot")
         wrong = [unit for unit in last if not after(facts.units, unit) & set(first)]
         if not wrong:
             return good(f"{', '.join(last)} after {', '.join(first)}")
@@ -72,9 +72,40 @@ def _muster_host(facts: Facts, _: Plan) -> Iterable[Result]:
     return good("muster-host.service waits for the network, and guests outlive its restart")
 
 
+def _comes_back(facts: Facts, _: Plan) -> Iterable[Result]:
+    """What runs by a unit must be started at boot, too."""
+    if not facts.units:
+        return good("There are no units of systemd here")
+    if facts.enabled is None:
+        return not_known("Which units are started at boot cannot be seen here")
+    running = {unit_of(process.cgroup.text or "") for process in facts.processes} & facts.units.keys()
+    lost = sorted(running - facts.enabled)
+    if lost:
+        return problem(f"{', '.join(lost)} runs, and is not enabled", f"systemctl enable {' '.join(lost)}")
+    return good(f"{', '.join(sorted(running))} {'are' if len(running) > 1 else 'is'} enabled" if running else _NONE)
+
+
+_NONE = "Nothing that matters here runs by a unit"
+
+
+def unit_of(cgroup: str) -> str:
+    """The service in whose cgroup a process is, by `/proc/PID/cgroup`; empty: none."""
+    found = _UNIT.search(cgroup)
+    return found[1] if found else ""
+
+
+_UNIT = re.compile(r"^(?:0:|\d+:name=systemd):/system\.slice/([^/\n]+\.service)", re.MULTILINE)
+
 _COST = "After a reboot ports are plugged before the switch is there, or its old records stay: guests without network"
 
 CHECKS = (
+    Check(
+        id="boot.comes-back",
+        what="What runs now is started at boot",
+        cost="After a reboot it is not there: no guests, or guests without network",
+        source="R B5; systemd.unit(5): [Install]",
+        run=_comes_back,
+    ),
     Check(
         id="boot.hypervisor-after-switch",
         what="libvirt starts after Open vSwitch",

@@ -21,8 +21,11 @@ _OVERCOMMIT = 1.2
 
 
 def planned_guests(facts: Facts) -> int:
-    """How many guests of 512 MiB the memory is good for at 1 : 1.2 (R B2), when nobody says how many are planned."""
-    return max(1, int((facts.ram_mib() or _GUEST_MIB) * _OVERCOMMIT / _GUEST_MIB))
+    """How many guests of 512 MiB the memory is good for at 1 : 1.2 (R B2), when nobody says how many are planned.
+
+    Not below the number of those that run.
+    """
+    return max(1, len(facts.named("qemu")), int((facts.ram_mib() or _GUEST_MIB) * _OVERCOMMIT / _GUEST_MIB))
 
 
 def diagnose(facts: Facts, plan: Plan) -> list[Finding]:

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
-from muster.doctor.facts import Facts, Process, whole_number
+from muster.doctor.facts import Facts, Process
 from muster.doctor.findings import Check, Plan, Result, advice, good, not_known, problem
-from muster.doctor.texts import dnsmasq_options
+from muster.doctor.texts import dnsmasq_options, leases_in, whole_number
 
 _DEFAULT_LEASES = 1000
 _MEASURED = "measured: 2,350 leases/s with --leasefile-ro, 510 with a lease file in memory, 212 with a script besides"
@@ -32,7 +32,11 @@ def _unread(facts: Facts) -> list[Result]:
 
 
 def _is_bound(options: Options) -> bool:
-    return ("bind-interfaces" in options or "bind-dynamic" in options) and "interface" in options
+    """dnsmasq binds its DHCP socket to a device where it serves exactly one, which is there when it starts."""
+    served = {name for value in options.get("interface", []) for name in value.split(",")} - {"lo"}
+    not_for_leases = {name for value in options.get("no-dhcp-interface", []) for name in value.split(",")}
+    named = served - not_for_leases
+    return ("bind-interfaces" in options or "bind-dynamic" in options) and len(named) == 1 and "*" not in "".join(named)
 
 
 def _bound(facts: Facts, _: Plan) -> Iterable[Result]:
@@ -43,9 +47,12 @@ def _bound(facts: Facts, _: Plan) -> Iterable[Result]:
     spaces = [process.network for process, _ in servers]
     shared = [process for process in loose if process.network == "" or spaces.count(process.network) > 1]
     pids = ", ".join(str(process.pid) for process in loose)
-    found = f"dnsmasq {pids}: not bound to an interface; {len(servers)} DHCP servers run"
+    found = f"dnsmasq {pids}: not bound to one interface; {len(servers)} DHCP servers run"
     mend = "Start it with --bind-dynamic --interface=NAME --except-interface=lo"
-    return problem(found, mend) if shared and len(servers) > 1 else advice(found, mend)
+    if shared and len(servers) > 1:
+        return problem(found, mend)
+    alone = "" if len(servers) == 1 else ", each of these alone in its network namespace"
+    return advice(found + alone, mend)
 
 
 _NONE = "No dnsmasq gives leases here"
@@ -56,7 +63,8 @@ def _lease_max(facts: Facts, plan: Plan) -> Iterable[Result]:
     low = [
         (process.pid, most)
         for process, options in servers
-        if (most := whole_number((options.get("dhcp-lease-max") or [""])[-1]) or _DEFAULT_LEASES) < plan.guests
+        if (most := whole_number((options.get("dhcp-lease-max") or [""])[-1]) or _DEFAULT_LEASES)
+        < _leases_needed(options, plan.guests)
     ]
     if low:
         said = ", ".join(f"dnsmasq {pid}: {most}" for pid, most in low)
@@ -66,6 +74,14 @@ def _lease_max(facts: Facts, plan: Plan) -> Iterable[Result]:
     return _unread(facts) or good(
         f"{len(servers)} DHCP servers, leases enough for {plan.guests} guests" if servers else _NONE
     )
+
+
+def _leases_needed(options: Options, guests: int) -> int:
+    """No more than its networks have addresses: Neutron's servers are limited to that."""
+    rooms = [leases_in(value) for value in options["dhcp-range"]]
+    known = [room for room in rooms if room is not None]
+    total = sum(known)
+    return min(guests, total) if len(known) == len(rooms) and total else guests
 
 
 def _lease_script(facts: Facts, _: Plan) -> Iterable[Result]:

@@ -17,6 +17,13 @@ from muster.doctor.texts import Version, dotted, is_within, version
 
 PARTS = ("kernel", "qemu", "libvirt", "openvswitch", "dnsmasq")
 
+_RUN_BY = {
+    "qemu": ("qemu",),
+    "libvirt": ("libvirtd", "virtqemud"),
+    "openvswitch": ("ovs-vswitchd",),
+    "dnsmasq": ("dnsmasq",),
+}
+
 
 class Range(Struct, frozen=True, forbid_unknown_fields=True):
     """Versions from the first that has a fault to the first that has it no more; empty: unknown."""
@@ -75,6 +82,8 @@ def _check(facts: Facts, _: Plan) -> Iterable[Result]:
         for entry in entries()
         if entry.matches(versions)
     ]
+    hidden = [part for part in PARTS if part not in versions and facts.named(*_RUN_BY.get(part, ()))]
+    found += not_known(f"{', '.join(hidden)}: it runs here, and its version could not be found") if hidden else []
     return found or good(f"No known fault of {said}")
 
 

@@ -1,12 +1,13 @@
 """The kernel's tables and limits against the planned number of guests. What `--fix` sets is here and in `messages`."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 
-from muster.doctor.facts import ABSENT, Facts, cgroup_paths
+from muster.doctor.facts import ABSENT, Facts, Process, cgroup_paths
 from muster.doctor.findings import Check, Plan, Result, Run, advice, good, not_known, problem
 from muster.doctor.libvirt import TASKS_PER_GUEST
-from muster.doctor.openstack import settings_of, unread
-from muster.doctor.texts import limit
+from muster.doctor.openstack import kind, settings_of, unread
+from muster.doctor.texts import kernel_counters, limit, unit_settings, whole_number
 
 _DAEMONS = ("libvirtd", "virtqemud")
 #: libvirt's own units say 8 tasks per guest at least, and at least 1, often 2 files of the daemon.
@@ -17,6 +18,8 @@ _LEAST_NEIGHBOURS = 4096
 _OTHER_NEIGHBOURS = 8  # of the host's own
 _FLOWS_PER_GUEST = 512
 _FILES_PER_GUEST = 256
+# A guest's own group, by libvirt's names of it with systemd and without, and what is in it.
+_OF_ONE_GUEST = re.compile(r"/machine-qemu[^/]*\.scope/|\.libvirt-qemu/")
 _MOST_PIDS = 1 << 22  # PID_MAX_LIMIT on 64 bits (proc(5))
 
 
@@ -32,8 +35,11 @@ def _neighbours(family: str) -> Run:
         found = [facts.sysctl(f"{prefix}{n}") for n in (1, 2, 3)]
         if None in found:
             why = facts.why_not_sysctl(f"{prefix}3")
-            return good("No IPv6 on this machine") if family == "ipv6" and "absent" in why else not_known(why)
+            if ABSENT in why and facts.sysctl(f"{prefix}3") is None and _is_inside(facts):
+                return not_known(f"{why}: the kernel tells it in the first network namespace only")
+            return good("No IPv6 on this machine") if family == "ipv6" and ABSENT in why else not_known(why)
         first, second, most = (value or 0 for value in found)
+        used, times_full = _table(facts, family)
         need = max(_LEAST_NEIGHBOURS, power_of_two(_NEIGHBOURS_PER_GUEST * plan.guests))
         said = f"gc_thresh1-3 = {first}, {second}, {most}; all namespaces share them"
         sysctls = {
@@ -42,6 +48,9 @@ def _neighbours(family: str) -> Run:
         mend = "sysctl -w " + " ".join(f"{name}={value}" for name, value in sysctls.items())
         if most < plan.guests + _OTHER_NEIGHBOURS:
             return problem(f"{said}; {plan.guests} guests are planned", mend, sysctls)
+        if used > 0.8 * most or (times_full and most < need):
+            full = f"; there are {used}, and it has been full {times_full} times since the boot"
+            return problem(said + full, mend, sysctls)
         if most < need:
             return advice(f"{said}; {need} are better for {plan.guests} guests", mend, sysctls)
         return good(said)
@@ -49,17 +58,40 @@ def _neighbours(family: str) -> Run:
     return run
 
 
+def _is_inside(facts: Facts) -> bool:
+    """Whether this is another network namespace than the machine's first, which has such a table."""
+    return facts.reading("/proc/net/stat/arp_cache").why == ABSENT
+
+
+def _table(facts: Facts, family: str) -> tuple[int, int]:
+    """How many neighbours there are in all namespaces, and how often one more had no place (kernel: neigh_stat)."""
+    counters = kernel_counters(facts.text(f"/proc/net/stat/{'arp' if family == 'ipv4' else 'ndisc'}_cache") or "")
+    return max(counters.get("entries", []), default=0), sum(counters.get("table_fulls", []))
+
+
+def _flows(facts: Facts) -> tuple[int | None, int]:
+    """Connections in the namespace that has most, and how many the kernel threw out or refused for want of room."""
+    own = facts.sysctl("net.netfilter.nf_conntrack_count")
+    paths = [f"/proc/{process.pid}/net/stat/nf_conntrack" for process in facts.processes]
+    tables = [kernel_counters(facts.text(path) or "") for path in ("/proc/net/stat/nf_conntrack", *paths)]
+    used = [number for table in tables for number in table.get("entries", [])] + ([] if own is None else [own])
+    lost = [sum(table.get("drop", [])) + sum(table.get("early_drop", [])) for table in tables]
+    return max(used, default=None), max(lost)
+
+
 def _conntrack(facts: Facts, plan: Plan) -> Iterable[Result]:
     name = "net.netfilter.nf_conntrack_max"
-    most, used = facts.sysctl(name), facts.sysctl("net.netfilter.nf_conntrack_count")
+    most, (used, lost) = facts.sysctl(name), _flows(facts)
     if most is None:
         why = facts.why_not_sysctl(name)
         return good("This machine tracks no connections") if "absent" in why else not_known(why)
     need = max(262_144, power_of_two(_FLOWS_PER_GUEST * plan.guests))
-    said = f"{used if used is not None else '?'} of {most} connections"
+    said = f"{used if used is not None else '?'} of {most} connections, in the network namespace that has most"
     sysctls = {name: need}
     if used is not None and most and used > 0.8 * most:
         return problem(said, f"sysctl -w {name}={max(need, 2 * most)}", {name: max(need, 2 * most)})
+    if lost and most < need:
+        return problem(f"{said}; {lost} had no room since the boot", f"sysctl -w {name}={need}", sysctls)
     if most < _FLOWS_PER_GUEST * plan.guests:
         return advice(
             f"{said}; {_FLOWS_PER_GUEST} for each of {plan.guests} guests are more", f"sysctl -w {name}={need}", sysctls
@@ -91,27 +123,46 @@ def _at_least(name: str, need_of: int, fixed: int, *, is_bad_below: int = 0, mos
 
 def _processes(facts: Facts, plan: Plan) -> Iterable[Result]:
     found: list[Result] = []
+    threads = _threads(facts)
     for name, most in (("kernel.pid_max", _MOST_PIDS), ("kernel.threads-max", None)):
-        found += _at_least(name, TASKS_PER_GUEST, 4096, is_bad_below=_LEAST_TASKS_PER_GUEST, most=most)(facts, plan)
+        value = facts.sysctl(name)
+        if value is not None and threads > 0.8 * value:
+            better = min(2 * value, most or 2 * value)
+            found += problem(f"{name} = {value}; {threads} are there", f"sysctl -w {name}={better}", {name: better})
+        else:
+            found += _at_least(name, TASKS_PER_GUEST, 4096, is_bad_below=_LEAST_TASKS_PER_GUEST, most=most)(facts, plan)
     return found
+
+
+def _threads(facts: Facts) -> int:
+    """All of the machine, by `/proc/loadavg` (proc(5)); 0 where it cannot be told."""
+    words = (facts.text("/proc/loadavg") or "").split()
+    return whole_number(words[3].partition("/")[2]) or 0 if len(words) > 3 else 0
 
 
 def _cgroup_tasks(facts: Facts, plan: Plan) -> Iterable[Result]:
-    found: list[Result] = []
+    """Of the groups that guests share where some run, else of what starts them."""
+    guests = [cgroup_paths(process.cgroup.text) for process in facts.named("qemu") if process.cgroup.text is not None]
+    shared = sorted({tuple(path for path in paths if not _OF_ONE_GUEST.search(path)) for paths in guests})
+    need = _LEAST_TASKS_PER_GUEST * plan.guests
+    if shared:
+        return [one for paths in shared for one in _lowest(facts, "guests", paths, need)]
     owners = [(f"{process.name} {process.pid}", process.cgroup.text) for process in facts.named(*_DAEMONS)]
     if not owners and facts.unseen:
         return not_known(facts.unseen)
+    found: list[Result] = []
     for owner, text in owners or [("this process", facts.text("/proc/self/cgroup"))]:
-        found += _tasks_of(facts, owner, text, _LEAST_TASKS_PER_GUEST * plan.guests)
+        if text is None:
+            found += not_known(f"{owner}: its cgroup cannot be read")
+        else:
+            found += _lowest(facts, owner, cgroup_paths(text), need)
     return found
 
 
-def _tasks_of(facts: Facts, owner: str, text: str | None, need: int) -> list[Result]:
-    """The lowest limit of the process's cgroup and those above it."""
-    if text is None:
-        return not_known(f"{owner}: its cgroup cannot be read")
-    limits = [(number, path) for path in cgroup_paths(text) if (number := facts.number(path)) is not None]
-    unread = [f"{path}: {why}" for path in cgroup_paths(text) if (why := facts.reading(path).why) not in ("", ABSENT)]
+def _lowest(facts: Facts, owner: str, paths: Sequence[str], need: int) -> list[Result]:
+    """The lowest limit of a cgroup and those above it."""
+    limits = [(number, path) for path in paths if (number := facts.number(path)) is not None]
+    unread = [f"{path}: {why}" for path in paths if (why := facts.reading(path).why) not in ("", ABSENT)]
     if unread:
         return not_known(f"{owner}: {'; '.join(unread)}")
     if not limits:
@@ -124,41 +175,75 @@ def _tasks_of(facts: Facts, owner: str, text: str | None, need: int) -> list[Res
 
 
 def _daemon_limits(facts: Facts, plan: Plan) -> Iterable[Result]:
-    found: list[Result] = []
-    owners = [(f"{process.name} {process.pid}", process.limits) for process in facts.named(*_DAEMONS)]
-    if not owners and facts.unseen:
+    running = facts.named(*_DAEMONS)
+    if not running and facts.unseen:
         return not_known(facts.unseen)
-    for owner, reading in owners or [("this process", facts.reading("/proc/self/limits"))]:
-        if reading.text is None:
-            found += not_known(f"{owner}: {reading.why}")
-            continue
-        files, tasks = limit(reading.text, "Max open files"), limit(reading.text, "Max processes")
-        need = _FILES_OF_DAEMON_PER_GUEST * plan.guests
-        if files is None or tasks is None:
-            found += not_known(f"{owner}: limits without open files and processes")
-        elif files < need:
-            found += (problem if owners else advice)(
-                f"{owner}: {files:.0f} open files; {need} for {plan.guests} guests", "LimitNOFILE=1048576 in the unit"
-            )
-        elif tasks < _LEAST_TASKS_PER_GUEST * plan.guests:
-            found += (problem if owners else advice)(
-                f"{owner}: {tasks:.0f} processes for {plan.guests} guests", "LimitNPROC=infinity in the unit"
-            )
-        else:
-            found += good(f"{owner}: {_said(files)} open files, {_said(tasks)} processes")
-    return found
+    found = [one for process in running for one in _limits_of(process, plan)]
+    waiting = [] if running else facts.at_boot(*(f"{daemon}.service" for daemon in _DAEMONS))
+    found += [one for unit in waiting for one in _limits_in(unit, facts.units[unit], plan)]
+    return found or _limits_here(facts, plan)
+
+
+def _limits_of(process: Process, plan: Plan) -> list[Result]:
+    owner = f"{process.name} {process.pid}"
+    text = process.limits.text
+    if text is None:
+        return not_known(f"{owner}: {process.limits.why}")
+    files, tasks = limit(text, "Max open files"), limit(text, "Max processes")
+    if files is None or tasks is None:
+        return not_known(f"{owner}: limits without open files and processes")
+    need = _FILES_OF_DAEMON_PER_GUEST * plan.guests
+    if files < need:
+        return problem(
+            f"{owner}: {files:.0f} open files; {need} for {plan.guests} guests", "LimitNOFILE=1048576 in the unit"
+        )
+    if tasks < _LEAST_TASKS_PER_GUEST * plan.guests:
+        return problem(f"{owner}: {tasks:.0f} processes for {plan.guests} guests", "LimitNPROC=infinity in the unit")
+    return good(f"{owner}: {_said(files)} open files, {_said(tasks)} processes")
+
+
+def _limits_in(unit: str, text: str, plan: Plan) -> list[Result]:
+    """What a daemon that is started when somebody calls it will have; systemd's own default is half a million."""
+    said = (unit_settings(text, "LimitNOFILE") or [""])[-1].partition(":")[0]
+    files, need = whole_number(said), _FILES_OF_DAEMON_PER_GUEST * plan.guests
+    if files is not None and files < need:
+        return problem(
+            f"{unit}: LimitNOFILE={said}; {need} for {plan.guests} guests", "LimitNOFILE=1048576 in a drop-in of it"
+        )
+    return good(f"{unit} does not run now; {f'LimitNOFILE={said}' if said else 'it has no LimitNOFILE'}")
+
+
+def _limits_here(facts: Facts, plan: Plan) -> list[Result]:
+    """Those of this program, which Muster would hand on to a libvirtd that it starts from here."""
+    text = facts.text("/proc/self/limits") or ""
+    files, need = limit(text, "Max open files"), _FILES_OF_DAEMON_PER_GUEST * plan.guests
+    if files is not None and files < need:
+        return advice(
+            f"No daemon of libvirt runs; one started here has {files:.0f} open files, {need} for {plan.guests} guests",
+            f"ulimit -n {max(65_536, need)} before, where Muster starts it",
+        )
+    return good("No daemon of libvirt runs here")
 
 
 def _said(number: float) -> str:
     return "unlimited" if number == float("inf") else f"{number:.0f}"
 
 
+def _neutrons(facts: Facts) -> list[str]:
+    return [service for service in facts.services if kind(service) == "neutron"]
+
+
+def _firewall_driver(facts: Facts) -> str:
+    """Of several services, such as Kolla's agents, the one that says it."""
+    found = [settings_of(facts, service).get(("securitygroup", "firewall_driver")) for service in _neutrons(facts)]
+    return next((setting.value for setting in found if setting is not None), "")
+
+
 def _bridge_filtering(facts: Facts, _: Plan) -> Iterable[Result]:
     value = facts.sysctl("net.bridge.bridge-nf-call-iptables")
-    said = settings_of(facts, "/etc/neutron").get(("securitygroup", "firewall_driver"))
-    driver = "" if said is None else said.value
+    driver = _firewall_driver(facts)
     needs_it = "iptables" in driver
-    hidden = unread(facts, "/etc/neutron")
+    hidden = unread(facts, *_neutrons(facts))
     if not driver and hidden and value != 1:
         return not_known("; ".join(hidden))
     if value is None:

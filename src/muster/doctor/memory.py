@@ -5,12 +5,12 @@ import tomllib
 from collections.abc import Iterable
 
 from muster.doctor.facts import Facts, meminfo
-from muster.doctor.findings import Check, Plan, Result, advice, good, not_known, problem
-from muster.doctor.openstack import is_here, settings_of, unread
+from muster.doctor.findings import Check, Level, Plan, Result, advice, good, not_known, problem
+from muster.doctor.openstack import computes, kind, settings_of, unread, where
+from muster.doctor.texts import values
 
 _PAGE_KIB = 4
 _KSM = "/sys/kernel/mm/ksm"
-_NOVA = "/etc/nova"
 _SLOW_S = 3600
 _RAM_RATIO, _CPU_RATIO = 1.2, 2.0
 _LEAST_RESERVED_MIB = 2048
@@ -62,15 +62,22 @@ def _ksm_off(facts: Facts, run: int) -> Iterable[Result]:
 
 def _muster_ksm_modes(facts: Facts) -> Iterable[str]:
     """What each agent that is known of is told about KSM."""
-    for text in facts.below("/etc/muster").values():
-        with contextlib.suppress(tomllib.TOMLDecodeError, RecursionError):
-            host = tomllib.loads(text).get("host", {})
-            if "muster-host.service" in facts.units and isinstance(host, dict):
-                yield str(host.get("ksm", "auto"))
+    if "muster-host.service" in facts.units:
+        for text in facts.below("/etc/muster").values():
+            yield from _ksm_in(text)
     for process in facts.named("muster"):
-        words = " ".join(process.argv).replace("=", " ").split()
-        if "--libvirt" in words:
-            yield words[words.index("--ksm") + 1] if "--ksm" in words[:-1] else "auto"
+        if "--libvirt" in process.argv:
+            texts = [facts.text(path) or "" for path in process.configuration]
+            said = values(process.argv, "--ksm") or [mode for text in texts for mode in _ksm_in(text)]
+            yield said[-1] if said else "auto"
+
+
+def _ksm_in(text: str) -> list[str]:
+    with contextlib.suppress(tomllib.TOMLDecodeError, RecursionError):
+        host = tomllib.loads(text).get("host", {})
+        if isinstance(host, dict):
+            return [str(host.get("ksm", "auto"))]
+    return []
 
 
 def _transparent(facts: Facts, _: Plan) -> Iterable[Result]:
@@ -127,8 +134,12 @@ def _swap(facts: Facts, _: Plan) -> Iterable[Result]:
 
 
 def _none_of_nova(facts: Facts) -> list[Result]:
-    hidden = unread(facts, _NOVA)
+    hidden = _hidden(facts)
     return not_known("; ".join(hidden)) if hidden else good("No nova here; Muster reserves memory by itself")
+
+
+def _hidden(facts: Facts) -> list[str]:
+    return unread(facts, *(service for service in facts.services if kind(service) == "nova"))
 
 
 def _number(text: str | None) -> float | None:
@@ -139,38 +150,53 @@ def _number(text: str | None) -> float | None:
 
 
 def _reserved(facts: Facts, _: Plan) -> Iterable[Result]:
-    if not is_here(facts, _NOVA):
-        return _none_of_nova(facts)
-    said = settings_of(facts, _NOVA).get(("DEFAULT", "reserved_host_memory_mb"))
+    return [one for service in computes(facts) for one in _reserved_by(facts, service)] or _none_of_nova(facts)
+
+
+def _reserved_by(facts: Facts, service: str) -> list[Result]:
+    said = settings_of(facts, service).get(("DEFAULT", "reserved_host_memory_mb"))
     value = _number(said.value if said is not None else "512")
     if value is None:
         return not_known("reserved_host_memory_mb is not a number")
-    if said is None and (hidden := unread(facts, _NOVA)):
+    if said is None and (hidden := _hidden(facts)):
         return not_known("; ".join(hidden))
     found = f"reserved_host_memory_mb = {value:.0f}{' (the default)' if said is None else ''}"
     if value < _LEAST_RESERVED_MIB:
-        return advice(found, f"reserved_host_memory_mb = {_LEAST_RESERVED_MIB} or more in /etc/nova/nova.conf")
+        return advice(found, f"reserved_host_memory_mb = {_LEAST_RESERVED_MIB} or more in {where(service)}")
     return good(found)
 
 
 def _ratios(facts: Facts, _: Plan) -> Iterable[Result]:
-    if not is_here(facts, _NOVA):
-        return _none_of_nova(facts)
-    settings = settings_of(facts, _NOVA)
-    hidden = unread(facts, _NOVA)
+    return [one for service in computes(facts) for one in _ratios_by(facts, service)] or _none_of_nova(facts)
+
+
+def _ratios_by(facts: Facts, service: str) -> list[Result]:
+    settings = settings_of(facts, service)
+    hidden = _hidden(facts)
     found = not_known("; ".join(hidden)) if hidden else []
     for name, most in (("ram_allocation_ratio", _RAM_RATIO), ("cpu_allocation_ratio", _CPU_RATIO)):
         said = settings.get(("DEFAULT", name), settings.get(("DEFAULT", f"initial_{name}")))
         value = None if said is None else _number(said.value)
         if said is None:
-            found += [] if hidden else good(f"{name} is not set here")
+            found += [] if hidden else _default_ratio(name, service)
         elif value is None:
             found += not_known(f"{name} is not a number")
         elif value > most:
-            found += advice(f"{name} = {value}; up to {most} was safe", f"{name} = {most} in /etc/nova/nova.conf")
+            found += advice(f"{name} = {value}; up to {most} was safe", f"{name} = {most} in {where(service)}")
         else:
             found += good(f"{name} = {value}")
     return found
+
+
+def _default_ratio(name: str, service: str) -> list[Result]:
+    """Which it is depends on nova's version: of processors always more than was safe, of memory in older ones."""
+    if name == "cpu_allocation_ratio":
+        found = (
+            f"{name} is not set here, so it is 4.0 (16.0 in older versions, such as 26); up to {_CPU_RATIO} was safe"
+        )
+        return advice(found, f"{name} = {_CPU_RATIO} in {where(service)}")
+    found = f"{name} is not set here, so it is 1.0, or 1.5 in older versions, such as 26; up to {_RAM_RATIO} was safe"
+    return [Result(level=Level.NOT_KNOWN, found=found, mend=f"{name} = {_RAM_RATIO} in {where(service)}")]
 
 
 CHECKS = (

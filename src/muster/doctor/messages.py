@@ -5,15 +5,14 @@ import tomllib
 from collections.abc import Iterable
 from urllib.parse import parse_qs
 
-from muster.doctor.facts import Facts, whole_number
+from muster.doctor.facts import Facts
 from muster.doctor.findings import Check, Plan, Result, advice, good, not_known, problem
 from muster.doctor.openstack import settings_of, unread
-from muster.doctor.texts import rabbitmq_settings
+from muster.doctor.texts import rabbitmq_settings, whole_number
 
 #: What is assumed of firewalls when nobody says: an hour is a usual idle time-out of the commercial ones.
 _USUAL_IDLE_S = 3600
 _KEEPALIVE_S, _INTERVAL_S, _PROBES = 60, 10, 6
-_OPENSTACK = ("/etc/nova", "/etc/neutron", "/etc/cinder")
 _DEFAULT_HEARTBEAT_S = 60
 _MUSTER_HEARTBEAT_S = 10
 
@@ -63,7 +62,7 @@ def _own_conntrack(facts: Facts, _: Plan) -> Iterable[Result]:
 def _openstack(facts: Facts, plan: Plan) -> Iterable[Result]:
     idle_s, said = _idle(plan)
     found = []
-    for service in _OPENSTACK:
+    for service in facts.services:
         settings = settings_of(facts, service)
         threshold = settings.get(("oslo_messaging_rabbit", "heartbeat_timeout_threshold"))
         broker = next((setting for (_, name), setting in settings.items() if "transport_url" in name), None)
@@ -71,7 +70,7 @@ def _openstack(facts: Facts, plan: Plan) -> Iterable[Result]:
             found += _heartbeat(threshold.path, whole_number(threshold.value), idle_s, said)
         elif broker is not None:
             found += _heartbeat(broker.path, _DEFAULT_HEARTBEAT_S, idle_s, said)
-    hidden = unread(facts, *_OPENSTACK)
+    hidden = unread(facts, *facts.services)
     if hidden:
         found += not_known("; ".join(hidden))
     return found or good("No OpenStack service here says that it uses RabbitMQ")
@@ -89,7 +88,7 @@ def _heartbeat(path: str, seconds: int | None, idle_s: int, said: str) -> list[R
 
 
 def _rabbitmq(facts: Facts, _: Plan) -> Iterable[Result]:
-    folders = ("/etc/rabbitmq", "/etc/rabbitmq/conf.d")
+    folders = ("/etc/rabbitmq", "/etc/rabbitmq/conf.d", "/etc/kolla/rabbitmq")
     texts = [text for folder in folders for text in facts.below(folder).values()]
     unread = facts.unread(*folders)
     if not texts and not unread:
@@ -111,7 +110,7 @@ def _rabbitmq(facts: Facts, _: Plan) -> Iterable[Result]:
 def _muster(facts: Facts, plan: Plan) -> Iterable[Result]:
     idle_s, said = _idle(plan)
     found = []
-    for path, text in facts.below("/etc/muster").items():
+    for path, text in facts.of_muster().items():
         url = _bus_url(text)
         if not url.startswith("amqp"):
             continue
@@ -124,7 +123,8 @@ def _muster(facts: Facts, plan: Plan) -> Iterable[Result]:
             found += problem(f"{path}: a heartbeat every {seconds} s; not below {said}", mend)
         else:
             found += good(f"{path}: a heartbeat every {seconds} s, and TCP keepalive")
-    unread = facts.unread("/etc/muster")
+    told = [path for process in facts.named("muster") for path in process.configuration]
+    unread = facts.unread("/etc/muster", *told)
     return [*found, *(not_known("; ".join(unread)) if unread else ())] or good("Muster has no RabbitMQ here")
 
 

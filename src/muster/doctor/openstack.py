@@ -7,8 +7,10 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from muster.doctor.facts import OPENSTACK_FOLDERS, Facts
+from muster.doctor.facts import Facts
 from muster.doctor.texts import oslo_settings
+
+_KOLLA = "/etc/kolla"
 
 
 class Setting(Struct, frozen=True):
@@ -33,11 +35,30 @@ def is_here(facts: Facts, service: str) -> bool:
 
 def unread(facts: Facts, *services: str) -> list[str]:
     """Files and folders of their settings that are there and could not be read, with the reason."""
-    return facts.unread(*(folder for service in services for folder in OPENSTACK_FOLDERS[service]))
+    return facts.unread(*(folder for service in services for folder in facts.services.get(service, ())))
 
 
 def _files(facts: Facts, service: str) -> Iterable[tuple[str, str]]:
     """nova.conf before nova-compute.conf beside it, and parts after both."""
-    main = f"{service}/{service.rpartition('/')[2]}.conf"
-    for folder in OPENSTACK_FOLDERS[service]:
+    main = f"{service}/{kind(service)}.conf"
+    for folder in facts.services.get(service, ()):
         yield from sorted(facts.below(folder).items(), key=lambda file: (file[0] != main, file[0]))
+
+
+def kind(service: str) -> str:
+    """`nova`, `neutron` or `cinder`; Kolla has a folder for each of their programs."""
+    return service.rpartition("/")[2].partition("-")[0]
+
+
+def computes(facts: Facts) -> list[str]:
+    """The services that say what a host of nova gives away: nova's, of Kolla's only nova-compute's."""
+    of_nova = [service for service in facts.services if kind(service) == "nova" and is_here(facts, service)]
+    return [service for service in of_nova if not service.startswith(_KOLLA) or service == f"{_KOLLA}/nova-compute"]
+
+
+def where(service: str) -> str:
+    """Where somebody changes its settings: Kolla writes them anew."""
+    name = kind(service)
+    if service.startswith(_KOLLA):
+        return f"/etc/kolla/config/{name}.conf of the machine that deploys, then kolla-ansible reconfigure"
+    return f"{service}/{name}.conf"

@@ -4,17 +4,15 @@ from collections.abc import Iterable
 
 from muster.doctor.facts import Facts
 from muster.doctor.findings import Check, Plan, Result, good, not_known, problem
-from muster.doctor.openstack import Setting, is_here, settings_of, unread
-
-_SERVICES = ("/etc/nova", "/etc/neutron", "/etc/cinder")
+from muster.doctor.openstack import Setting, is_here, kind, settings_of, unread, where
 
 
 def _check(facts: Facts, _: Plan) -> Iterable[Result]:
     found: list[Result] = []
-    for service in _SERVICES:
+    for service in facts.services:
         if is_here(facts, service):
             found += _of_service(service, settings_of(facts, service))
-    hidden = unread(facts, *_SERVICES)
+    hidden = unread(facts, *facts.services)
     return [*found, *(not_known("; ".join(hidden)) if hidden else ())] or good(
         "No OpenStack service here uses rootwrap"
     )
@@ -29,9 +27,9 @@ def _of_service(service: str, settings: dict[tuple[str, str], Setting]) -> list[
         return good(f"{service}: no root_helper by rootwrap")
     if has_daemon or (by_nova is not None and by_nova.value.lower() == "true"):
         return good(f"{service}: rootwrap as a daemon")
-    name = service.rpartition("/")[2]
-    command = f"{name}-rootwrap-daemon {service}/rootwrap.conf"
-    mend = f"[agent] root_helper_daemon = sudo {command}, and the command in sudoers"
+    name = kind(service)
+    command = f"{name}-rootwrap-daemon /etc/{name}/rootwrap.conf"
+    mend = f"[agent] root_helper_daemon = sudo {command} in {where(service)}, and the command in sudoers"
     return problem(f"{service}: root_helper = {helpers[0]}, and no root_helper_daemon", mend)
 
 

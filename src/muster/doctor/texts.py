@@ -1,6 +1,9 @@
 """The languages of the files that are read, as far as the checks need them. Pure; no text makes them raise."""
 
+import contextlib
+import ipaddress
 import re
+from itertools import pairwise
 
 Version = tuple[int, ...]
 
@@ -12,10 +15,28 @@ _PACKAGES = {
     "openvswitch-switch": "openvswitch",
     "dnsmasq-base": "dnsmasq",
 }
+_RPMS = {
+    "qemu-kvm": "qemu",
+    "qemu-kvm-core": "qemu",
+    "qemu-system-x86": "qemu",
+    "qemu-system-x86-core": "qemu",
+    "qemu-x86": "qemu",
+    "libvirt-daemon": "libvirt",
+    "dnsmasq": "dnsmasq",
+}
+# Some repositories have a package for each version: openvswitch3.1.
+_RPM_OF_SWITCH = re.compile(r"openvswitch(\d+\.\d+)?")
 _NUMBERS = re.compile(r"\d{1,9}(?:\.\d{1,9})+")
 # From a # that is in no quotes.
 _COMMENT = re.compile(r"""^\s*#.*$|#[^"']*$""")
 _DEBIAN_KERNEL = re.compile(r"Debian (\d{1,9}\.\d{1,9}\.\d{1,9})")
+
+
+def whole_number(text: str | None) -> int | None:
+    """A decimal number of a sane length."""
+    text = (text or "").strip()
+    digits = text.removeprefix("-")
+    return int(text) if digits.isascii() and digits.isdigit() and len(digits) <= 20 else None
 
 
 def version(text: str) -> Version:
@@ -56,6 +77,11 @@ def dpkg_versions(status: str) -> dict[str, Version]:
         if number is not None and version(number[1]):
             found[_PACKAGES[name[1]]] = version(number[1])
     return found
+
+
+def part_of_rpm(name: str) -> str | None:
+    """Which part of a host a package of RPM is."""
+    return "openvswitch" if _RPM_OF_SWITCH.fullmatch(name) else _RPMS.get(name)
 
 
 def kernel_version(release: str, banner: str, signature: str) -> Version | None:
@@ -106,11 +132,14 @@ def rabbitmq_settings(text: str) -> dict[str, str]:
 def dnsmasq_options(argv: tuple[str, ...], files: list[str]) -> dict[str, list[str]]:
     """Long options of a dnsmasq, from its arguments and its files, with their values."""
     found: dict[str, list[str]] = {}
-    lines = [argument[2:] for argument in argv[1:] if argument.startswith("--")]
+    lines = []
     for argument, following in zip(argv[1:], (*argv[2:], ""), strict=False):
+        beside = "" if following.startswith("-") else f"={following}"
         name = _SHORT.get(argument[:2])
         if name is not None:
-            lines.append(f"{name}={argument[2:] or following}")
+            lines.append(f"{name}={argument[2:]}" if argument[2:] else name + beside)
+        elif argument.startswith("--"):
+            lines.append(argument[2:] if "=" in argument else argument[2:] + beside)
     for text in files:
         lines += [line.split("#")[0] for line in text.splitlines()]
     for line in lines:
@@ -118,6 +147,23 @@ def dnsmasq_options(argv: tuple[str, ...], files: list[str]) -> dict[str, list[s
         if name.strip():
             found.setdefault(name.strip(), []).append(value.strip())
     return found
+
+
+def leases_in(dhcp_range: str) -> int | None:
+    """How many leases a `dhcp-range` of IPv4 has room for; None where that depends on an interface's netmask, or on
+    other things; 0 for one of IPv6, which has none of IPv4's (dnsmasq(8))."""
+    words = [word.strip() for word in dhcp_range.split(",") if ":" not in word or word.count(":") > 1]
+    if any(":" in word for word in words):
+        return 0
+    found = []
+    for word in words:
+        with contextlib.suppress(ValueError):
+            found.append(ipaddress.IPv4Address(word))
+    if len(found) >= 2 and "static" not in words and "proxy" not in words:
+        return max(0, int(found[1]) - int(found[0]) + 1)
+    if len(found) >= 2 and "static" in words:  # the second is the netmask
+        return 2**32 - int(found[1])
+    return None
 
 
 _SHORT = {"-i": "interface", "-z": "bind-interfaces", "-X": "dhcp-lease-max", "-6": "dhcp-script", "-F": "dhcp-range"}
@@ -146,3 +192,39 @@ def limit(text: str, name: str) -> float | None:
             if words and words[0].isascii() and words[0].isdigit() and len(words[0]) < 21:
                 return float(words[0])
     return None
+
+
+def values(argv: tuple[str, ...], long: str, short: str = "") -> list[str]:
+    """What an option was given, in any of the ways of getopt_long(3)."""
+    found = [argument.partition("=")[2] for argument in argv if argument.startswith(long + "=")]
+    found += [value for argument, value in pairwise(argv) if argument in (long, short)]
+    return found + [argument[2:] for argument in argv if short and argument.startswith(short) and len(argument) > 2]
+
+
+def root_mount(mountinfo: str) -> str:
+    """The number of the mount that a process sees as its root, of which the kernel has one (proc(5)); empty: none."""
+    found = [
+        words[0] for line in mountinfo.splitlines() if len(words := line.split(maxsplit=5)) > 4 and words[4] == "/"
+    ]
+    return found[-1] if found else ""
+
+
+def interfaces(text: str) -> str:
+    """The names of the interfaces in `/proc/PID/net/dev`, in one line."""
+    return " ".join(sorted(line.partition(":")[0].strip() for line in text.splitlines() if ":" in line))
+
+
+def parent_pid(status: str) -> int | None:
+    """The parent by `/proc/PID/status`."""
+    found = re.search(r"^PPid:\s*(\d{1,9})$", status, re.MULTILINE)
+    return int(found[1]) if found else None
+
+
+def kernel_counters(text: str) -> dict[str, list[int]]:
+    """The columns of a table of `/proc/net/stat`: a line of names, then one of hexadecimal numbers per processor."""
+    names, *rows = [line.split() for line in text.splitlines()] or [[]]
+    numbers = [[int(word, 16) if _HEX.fullmatch(word) else 0 for word in row] for row in rows]
+    return {name: [row[place] for row in numbers if place < len(row)] for place, name in enumerate(names)}
+
+
+_HEX = re.compile(r"[0-9a-f]{1,16}")

@@ -7,13 +7,15 @@ import pytest
 from tests.unit.doctor.trees import COMPUTE, MUSTER_HOST, QUIET, facts_of, level, results, written
 
 from muster.doctor.diagnosis import CHECKS, diagnose, planned_guests
-from muster.doctor.facts import Facts, Reading, read_facts
+from muster.doctor.facts import Facts, Reading
 from muster.doctor.findings import Level, Plan
+from muster.doctor.reader import read_facts
 
 GOOD, ADVICE, PROBLEM, NOT_KNOWN = Level.GOOD, Level.ADVICE, Level.PROBLEM, Level.NOT_KNOWN
 LIMITS = "Max processes  {tasks} {tasks} processes\nMax open files  {files} {files} files\n"
 DAEMON = {
     "/proc/9/comm": "libvirtd",
+    "/proc/9/cmdline": "libvirtd\0",
     "/proc/9/cgroup": "0::/s",
     "/proc/9/limits": LIMITS.format(tasks=9999, files=9999),
 }
@@ -71,7 +73,13 @@ CASES: list[tuple[str, dict[str, str], Level]] = [
     ),
     ("memory.ratios", {"/etc/nova/nova.conf": "[DEFAULT]\nram_allocation_ratio = 1.5\n"}, ADVICE),
     ("memory.ratios", {"/etc/nova/nova.conf": "[DEFAULT]\ninitial_cpu_allocation_ratio = 16\n"}, ADVICE),
-    ("memory.ratios", {"/etc/nova/nova.conf": "[DEFAULT]\nram_allocation_ratio = 1.2\n"}, GOOD),
+    (
+        "memory.ratios",
+        {"/etc/nova/nova.conf": "[DEFAULT]\nram_allocation_ratio = 1.2\ncpu_allocation_ratio = 2.0\n"},
+        GOOD,
+    ),
+    ("memory.ratios", {"/etc/nova/nova.conf": "[DEFAULT]\nram_allocation_ratio = 1.2\n"}, ADVICE),
+    ("memory.ratios", {"/etc/nova/nova.conf": "[DEFAULT]\ncpu_allocation_ratio = 2.0\n"}, NOT_KNOWN),
     ("limits.neighbours-ipv4", {SYS + "net/ipv4/neigh/default/gc_thresh3": "1024"}, ADVICE),
     ("limits.neighbours-ipv4", {SYS + "net/ipv4/neigh/default/gc_thresh3": "64"}, PROBLEM),
     ("limits.neighbours-ipv6", {SYS + "net/ipv6/neigh/default/gc_thresh3": "64"}, PROBLEM),

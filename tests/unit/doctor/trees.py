@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from muster.doctor.diagnosis import CHECKS
-from muster.doctor.facts import Facts, read_facts
+from muster.doctor.facts import Facts
 from muster.doctor.findings import Level, Plan, Result
+from muster.doctor.reader import read_facts
 
 QUIET = {
     "/proc/cpuinfo": "processor : 0\nflags : fpu vmx rdrand\n",
@@ -38,6 +39,7 @@ QUIET = {
     "/sys/kernel/mm/ksm/sleep_millisecs": "20\n",
     "/sys/kernel/mm/ksm/pages_sharing": "25600\n",
     "/sys/kernel/mm/transparent_hugepage/enabled": "always [madvise] never\n",
+    "/sys/module/apparmor/parameters/enabled": "Y\n",
     "/sys/module/kvm_intel/parameters/nested": "Y\n",
     "/sys/devices/system/clocksource/clocksource0/current_clocksource": "tsc\n",
     "/sys/devices/system/clocksource/clocksource0/available_clocksource": "tsc hpet acpi_pm\n",
@@ -105,6 +107,10 @@ COMPUTE = {
     "/usr/lib/systemd/system/nova-compute.service": "[Unit]\nAfter=postgresql.service\n",
     "/etc/systemd/system/nova-compute.service.d/order.conf": "[Unit]\nAfter=libvirtd.service\n",
     "/usr/lib/systemd/system/neutron-openvswitch-agent.service": "[Unit]\nAfter=syslog.target\n",
+    **{
+        f"/etc/systemd/system/multi-user.target.wants/{unit}.service": ""
+        for unit in ("libvirtd", "openvswitch-switch", "ovs-vswitchd", "nova-compute", "neutron-openvswitch-agent")
+    },
 }
 
 MUSTER_HOST = {
@@ -120,6 +126,7 @@ MUSTER_HOST = {
     "/etc/systemd/system/muster-host.service": (
         "[Unit]\nWants=network-online.target\nAfter=network-online.target\n[Service]\nKillMode=process\n"
     ),
+    "/etc/systemd/system/multi-user.target.wants/muster-host.service": "",
     "/proc/300/comm": "dnsmasq\n",
     "/proc/300/cmdline": "dnsmasq\0--conf-file=/var/lib/muster-host/dnsmasq.conf\0",
     "/var/lib/muster-host/dnsmasq.conf": (

@@ -7,7 +7,7 @@ both what should be and what is are known in full; a failure concerns its own se
 """
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -99,17 +99,7 @@ class Reconciler:
 
     def learn(self, changes: Changes, *, everything: bool, sent_at: float) -> None:
         """The desired state has taken in a message, sent at that time; `everything`: a snapshot that lacks nothing."""
-        now_s = self._clock() if changes.servers else 0.0
-        for server_id in changes.servers:
-            record = self._records.get(server_id)
-            if record is None:
-                record = self._records[server_id] = Record(server_id)
-            record.spec, record.stray = self.desired.servers.specs[server_id], False
-            record.ended = record.former = None
-            if self._seen and record.guest is None and record.wanted:
-                record.stamp(timeline.DISPATCHED, sent_at)
-                record.stamp(timeline.RECEIVED, now_s)
-            self._dirty[server_id] = None
+        self._learn_servers(changes.servers, sent_at)
         for server_id in changes.gone:
             record = self._records[server_id]
             record.stray, record.former, record.ended = True, record.spec, None
@@ -126,6 +116,24 @@ class Reconciler:
             self.wake()
         elif self.desired.complete:
             self.look(0.0)
+
+    def _learn_servers(self, server_ids: Sequence[str], sent_at: float) -> None:
+        if not server_ids:
+            return
+        now_s = self._clock()
+        holders = {port_id: record.server_id for record in self._records.values() for port_id in record.standing}
+        for server_id in server_ids:
+            record = self._records.get(server_id)
+            if record is None:
+                record = self._records[server_id] = Record(server_id)
+            record.spec, record.stray = self.desired.servers.specs[server_id], False
+            record.ended = record.former = None
+            former = {port.id: record.taken_from.get(port.id) or holders.get(port.id) for port in record.ports}
+            record.taken_from = {id_: holder for id_, holder in former.items() if holder and holder != server_id}
+            if self._seen and record.guest is None and record.wanted:
+                record.stamp(timeline.DISPATCHED, sent_at)
+                record.stamp(timeline.RECEIVED, now_s)
+            self._dirty[server_id] = None
 
     def hear_fates(self, ended: Iterable[str], unknown: Iterable[str]) -> None:
         """Of these strays the database says that they were deleted, or that it does not know them."""
@@ -277,7 +285,15 @@ class Reconciler:
 
     def _may_boot(self, server_id: str) -> bool:
         record = self._records.get(server_id)
-        return record is not None and record.job is None and record.ready_for == record.generation
+        if record is None or record.job is not None or record.ready_for != record.generation:
+            return False
+        record.taken_from = {id_: holder for id_, holder in record.taken_from.items() if self._has_card(holder, id_)}
+        return not record.taken_from
+
+    def _has_card(self, server_id: str, port_id: str) -> bool:
+        """Whether a guest may still have a card for this port: no other can open its tap."""
+        record = self._records.get(server_id)
+        return record is not None and record.up and port_id in record.standing
 
     def _memory_guard(self, guarding: Guarding) -> MemoryGuard:
         def needs_mib(server_id: str) -> int:

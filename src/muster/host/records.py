@@ -56,6 +56,7 @@ class Record:
         "stray",
         "stray_until_s",
         "suspect",
+        "taken_from",
         "touched",
         "unsent",
         "up",
@@ -75,6 +76,7 @@ class Record:
         self.failed: tuple[int, Fault] | None = None
         self.plumbed: tuple[PortSpec, ...] | None = None
         self.standing: frozenset[str] = frozenset()  # ids of the ports that may stand, wholly or in part
+        self.taken_from: dict[str, str] = {}  # its ports that stood for another server of the host, by port
         self.cards: frozenset[str] | None = None  # ids of the ports that the running guest has cards for, if known
         self.ready_for: int | None = None  # generation whose disk and network are ready for a start
         self.job: Job | None = None

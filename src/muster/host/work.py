@@ -3,12 +3,12 @@
 Invariant: one call per step and batch, with all that the step needs, so that adapters keep nothing that matters.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 
 from msgspec import Struct
 
 from muster.domain.group_members import remotes_of
-from muster.domain.specs import NetworkSpec, PortSpec, SecurityGroupSpec, ServerSpec
+from muster.domain.specs import NetworkSpec, PortSpec, Power, SecurityGroupSpec, ServerSpec
 from muster.host.desired import DesiredState
 from muster.host.plan import Action, Step
 from muster.host.ports import Hypervisor, Outcome, PlumbedPort, Plumbing, Stranger
@@ -99,17 +99,21 @@ class Works:
         return await self._hypervisor.stop([item.server_id for item in running], hard=running[0].hard)
 
     async def _unplug(self, items: Sequence[Item]) -> None:
-        ports = {port.id for item in items if item.spec for port in item.spec.ports}
-        ports.update(*(item.standing for item in items))
-        if ports:
-            await self._plumbing.unplug(sorted(ports))
+        """Unplug all ports that these servers have or had."""
+        await self._unplug_ports({item.server_id: item.standing | _port_ids(item) for item in items})
 
     async def _release(self, items: Sequence[Item]) -> None:
         """Unplug ports that a server had and should have no more."""
-        gone: set[str] = set()
-        for item in items:
-            if item.standing and item.spec:
-                gone |= item.standing - {port.id for port in item.spec.ports}
+        await self._unplug_ports({item.server_id: item.standing - _port_ids(item) for item in items if item.spec})
+
+    async def _unplug_ports(self, of_servers: Mapping[str, Set[str]]) -> None:
+        """Ports by the server that has done with them; one that has moved to another server of the host stays. Costs
+        what is known, if there are any."""
+        if not any(of_servers.values()):
+            return
+        specs = self._desired.servers.specs.values()
+        owners = {port.id: spec.id for spec in specs if spec.power is not Power.ABSENT for port in spec.ports}
+        gone = {id_ for server_id, ids in of_servers.items() for id_ in ids if owners.get(id_, server_id) == server_id}
         if gone:
             await self._plumbing.unplug(sorted(gone))
 
@@ -129,6 +133,10 @@ class Works:
         specs = self._desired.networks.specs
         ids = dict.fromkeys(port.network_id for port in ports)
         return [specs[id_] for id_ in ids if id_ in specs]
+
+
+def _port_ids(item: Item) -> frozenset[str]:
+    return frozenset(port.id for port in item.spec.ports) if item.spec else frozenset()
 
 
 def _specs(items: Sequence[Item]) -> list[ServerSpec]:

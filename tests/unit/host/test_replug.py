@@ -1,12 +1,15 @@
 """Network cards of guests that run: attached after their network is ready, taken away before their port is."""
 
 import asyncio
+from collections.abc import Sequence
 
 import msgspec
+import pytest
 
-from muster.domain.reports import GuestState
+from muster.domain.reports import Fault, GuestState
 from muster.domain.specs import Power, ServerSpec
 from muster.host.hypervisor.sim import SimSettings
+from muster.host.ports import Outcome
 
 from .agents import World, port, server
 
@@ -46,8 +49,8 @@ def test_a_guest_that_keeps_its_card_keeps_its_tap_and_holds_up_nobody() -> None
         await world.tell(server("a", ports=BOTH))
         await world.hear()
         await world.tell(server("a", 2, ports=BOTH[:1]))
-        await world.tell(server("b"))
-        assert (await world.states())["b"].state is GuestState.RUNNING
+        await world.tell(server("c"))
+        assert (await world.states())["c"].state is GuestState.RUNNING
         await asyncio.sleep(100.0)
         assert "a" not in await world.states(), "it has not become as asked"
         assert "b-port" in world.plumbing.linked
@@ -143,5 +146,64 @@ def test_only_ports_that_differ_are_touched() -> None:
         world.journal.calls.clear()
         await world.tell(changed)
         assert world.journal.steps() == ["links", "firewall", "dhcp"]
+
+    world.run(story)
+
+
+@pytest.mark.parametrize("keeps_s", [0.0, 0.5, 3.0, 20.0])
+@pytest.mark.parametrize("power", [Power.RUNNING, Power.STOPPED, Power.ABSENT])
+@pytest.mark.parametrize("is_new", [False, True])
+def test_a_port_that_moves_to_another_server_of_the_host_works_there(
+    keeps_s: float, power: Power, is_new: bool
+) -> None:
+    """What was left to do for its former server once took it from the new one, for good."""
+    world = World()
+    cards_in_use(world, "a", "b")
+    replug = world.hypervisor.replug
+
+    def busy(spec: ServerSpec) -> frozenset[str]:
+        """Its ports whose taps the other guest has open."""
+        others = world.hypervisor.cards({"a": "b", "b": "a"}[spec.id]) or frozenset()
+        return others & {port.id for port in spec.ports}
+
+    async def slow(servers: Sequence[ServerSpec]) -> list[Outcome]:
+        if any(spec.id == "a" for spec in servers):
+            await asyncio.sleep(keeps_s)
+        refused = [Outcome(spec.id, Fault(500, "the tap is busy")) for spec in servers if busy(spec)]
+        return [*refused, *await replug([spec for spec in servers if not busy(spec)])]
+
+    def check(spec: ServerSpec) -> None:
+        assert not busy(spec)
+        assert world.plumbing.ready(spec)
+
+    async def story() -> None:
+        await world.tell(server("a", ports=BOTH), *([] if is_new else [server("b", ports=())]))
+        world.hypervisor.replug = slow  # type: ignore[method-assign]
+        world.hypervisor.before_start = check
+        await world.tell(server("a", 2, power, ports=() if power is Power.ABSENT else BOTH[:1]))
+        await world.tell(server("b", 2, ports=BOTH[1:]))
+        await asyncio.sleep(100.0)
+        assert world.hypervisor.cards("b") == {"b-port"}
+        assert (await world.states())["b"].state is GuestState.RUNNING
+        assert "b-port" in world.plumbing.linked & world.plumbing.ruled & world.plumbing.served
+        assert world.plumbing.torn == []
+        await world.tell(server("b", 3, Power.ABSENT))
+        assert "b-port" not in world.plumbing.linked | world.plumbing.ruled | world.plumbing.served
+
+    world.run(story)
+
+
+def test_two_servers_of_a_host_that_swap_their_ports_have_them_in_the_end() -> None:
+    world = World()
+    cards_in_use(world, "a", "b")
+
+    async def story() -> None:
+        await world.tell(server("a", ports=BOTH[:1]), server("b", ports=BOTH[1:]))
+        await world.tell(server("a", 2, ports=BOTH[1:]), server("b", 2, ports=BOTH[:1]))
+        await asyncio.sleep(100.0)
+        assert (world.hypervisor.cards("a"), world.hypervisor.cards("b")) == ({"b-port"}, {"a-port"})
+        both = {"a-port", "b-port"}
+        assert world.plumbing.linked == world.plumbing.ruled == world.plumbing.served == both
+        assert world.plumbing.torn == []
 
     world.run(story)

@@ -31,6 +31,16 @@ _PARTIAL = ".fetch-"
 log = get_logger(__name__)
 
 
+#: Who was told to come again does so by then, to hear that a fetch has failed meanwhile.
+_TOLD_FOR_S = 60.0
+
+
+class OnItsWay(Transient):
+    """An image is still being fetched."""
+
+    code = "muster.host.image_on_its_way"
+
+
 class CachedImage(Struct, frozen=True):
     """An image that is here. `virtual_size` in bytes."""
 
@@ -63,18 +73,23 @@ class ImageCache:
         self._known: dict[str, CachedImage] = {}
         self._idle_since_s: dict[str, float] = {}
         self._fetching: dict[str, asyncio.Task[CachedImage]] = {}
+        self._owed: set[str] = set()  # of these somebody was told to come again
+        self._failed: dict[str, tuple[float, BaseException]] = {}  # when, and why: for who comes again
         self._cleaned: asyncio.Task[None] | None = None
 
-    async def ensure(self, images: Sequence[ImageSpec]) -> Mapping[str, CachedImage | MusterError]:
+    async def ensure(
+        self, images: Sequence[ImageSpec], patience_s: float | None = None
+    ) -> Mapping[str, CachedImage | MusterError]:
         """Each image's file or why there is none, by image id. Never raises for a single image.
 
         All callers that want one image at the same time share one fetch; a caller that is cancelled leaves it to the
-        others. Errors are Invalid (digest, size or format are not as they should be), NotFound, Transient.
+        others. Errors are Invalid (digest, size or format are not as they should be), NotFound, Transient; OnItsWay
+        for one that takes longer than `patience_s`: it goes on being fetched, and is to be asked for again soon.
         Cost: a look whether it is still there for an image that is known; a read of the whole file for one that is
         fetched.
         """
         distinct = {image.id: image for image in images}
-        results = await asyncio.gather(*(self._one(image) for image in distinct.values()))
+        results = await asyncio.gather(*(self._one(image, patience_s) for image in distinct.values()))
         return dict(zip(distinct, results, strict=True))
 
     async def evict(self, in_use: Callable[[], Collection[str]], idle_s: float = 0.0) -> int:
@@ -110,7 +125,7 @@ class ImageCache:
         self._known.pop(_digest_of(path), None)
         return path.rename(self._directory / f"{_PARTIAL}{secrets.token_hex(8)}")
 
-    async def _one(self, image: ImageSpec) -> CachedImage | MusterError:
+    async def _one(self, image: ImageSpec, patience_s: float | None) -> CachedImage | MusterError:
         digest = image.sha512.lower()
         self._idle_since_s.pop(digest, None)
         try:
@@ -120,22 +135,37 @@ class ImageCache:
                     return known
                 self._known.pop(digest, None)  # somebody has removed it
             _check(image)
-            task = self._fetching.get(digest)
-            if task is None:
-                task = asyncio.create_task(self._fetch(image, digest), name=f"image {image.id}")
-                self._fetching[digest] = task
-                task.add_done_callback(lambda done: self._fetched(digest, done))
-            return await asyncio.shield(task)
+            return await self._awaiting(image, digest, patience_s)
         except MusterError as error:
             return error
         except OSError as error:
             return Transient(f"image {image.id} cannot be stored: {error}", retry_after_s=5.0)
 
+    async def _awaiting(self, image: ImageSpec, digest: str, patience_s: float | None) -> CachedImage:
+        """The image from a fetch that is under way, or a new one. Raises what becomes of it, OnItsWay."""
+        task = self._fetching.get(digest)
+        if task is None:
+            failed_at_s, error = self._failed.pop(digest, (0.0, None))
+            if error is not None and self._now() < failed_at_s + _TOLD_FOR_S:
+                raise error
+            task = asyncio.create_task(self._fetch(image, digest), name=f"image {image.id}")
+            self._fetching[digest] = task
+            task.add_done_callback(lambda done: self._fetched(digest, done))
+        await asyncio.wait([task], timeout=patience_s)
+        if not task.done():
+            self._owed.add(digest)
+            raise OnItsWay(f"image {image.id} is still being fetched", retry_after_s=1.0)
+        return task.result()
+
     def _fetched(self, digest: str, done: asyncio.Task[CachedImage]) -> None:
         del self._fetching[digest]
         # An error is each waiter's; looked at here, so that one without waiters left is not reported as lost.
-        if not done.cancelled() and done.exception() is None:
+        error = None if done.cancelled() else done.exception()
+        if error is not None and digest in self._owed:
+            self._failed[digest] = (self._now(), error)
+        elif error is None and not done.cancelled():
             self._known[digest] = done.result()
+        self._owed.discard(digest)
 
     async def _fetch(self, image: ImageSpec, digest: str) -> CachedImage:
         if self._cleaned is None or _has_failed(self._cleaned):

@@ -55,11 +55,19 @@ def daemon(monkeypatch: pytest.MonkeyPatch) -> FakeLibvirt:
 
 
 class Source:
-    """Has an image's content, or not."""
+    """Has an image's content, or not; `slow` are the images that come once it is set."""
 
     content: bytes | None = None
 
-    async def fetch(self, image: object, target: Path) -> None:
+    def __init__(self) -> None:
+        self.slow: set[str] = set()
+        self.comes = asyncio.Event()
+        self.fetched: list[str] = []
+
+    async def fetch(self, image: ImageSpec, target: Path) -> None:
+        self.fetched.append(image.id)
+        if image.id in self.slow:
+            await self.comes.wait()
         if self.content is None:
             raise Transient("no images here now")
         target.write_bytes(self.content)
@@ -168,6 +176,26 @@ async def test_a_guest_that_was_just_ending_is_started(tmp_path: Path, daemon: F
         (outcome,) = await hypervisor.start([SERVER])
         assert outcome.fault is None
         assert len(daemon.created) == 1
+
+
+async def test_an_image_that_takes_long_holds_up_only_the_servers_that_need_it(
+    tmp_path: Path, daemon: FakeLibvirt
+) -> None:
+    """Whatever else was to be built or plumbed, rules that were withdrawn among it, once waited for the download."""
+    source = Source()
+    source.content, source.slow = bytes(1_024), {"slow"}
+    digest = hashlib.sha512(source.content).hexdigest()
+    image = ImageSpec(id="quick", disk_format="raw", size_bytes=1_024, sha512=digest)
+    quick = msgspec.structs.replace(SERVER, image=image, disk_gib=1)
+    slow = msgspec.structs.replace(quick, id=OTHER, image=msgspec.structs.replace(image, id="slow", sha512="ab" * 64))
+    async with opened(tmp_path, source, image_patience_s=0.05) as hypervisor:
+        put_off, done = await hypervisor.prepare([slow, quick])
+        assert (done.fault, done.retry_after_s) == (None, None)
+        assert (put_off.fault, put_off.retry_after_s is None) == (None, False)
+        source.comes.set()
+        while (put_off := (await hypervisor.prepare([slow]))[0]).fault is None:
+            assert put_off.retry_after_s is not None, "it is not the image that it was to be"
+        assert sorted(source.fetched) == ["quick", "slow"], "the download went on meanwhile"
 
 
 async def test_a_base_image_that_somebody_removed_is_fetched_again_before_a_start(

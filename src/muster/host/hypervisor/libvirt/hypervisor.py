@@ -37,7 +37,7 @@ from muster.host.hypervisor.libvirt.guests import Guests, qemu_log
 from muster.host.hypervisor.libvirt.replug import Cards
 from muster.host.hypervisor.libvirt.settings import LibvirtSettings
 from muster.host.hypervisor.libvirt.turns import Turns
-from muster.host.images import CachedImage, ImageCache
+from muster.host.images import CachedImage, ImageCache, OnItsWay
 from muster.host.ports import Guest, GuestEvent, Outcome, Stranger
 
 _T = TypeVar("_T")
@@ -135,12 +135,14 @@ class LibvirtHypervisor:
         """Disks and config drives. A higher `disk_nonce` than the disk's ends the guest and makes its disk anew.
 
         A disk's base image that somebody has removed is fetched again.
-        No call to libvirt for a new server. Images are fetched once for all that need them.
+        No call to libvirt for a new server. Images are fetched once for all that need them; a server whose image takes
+        long is put off.
         """
         with self._using_images(servers):
             # What is prepared needs no image: it starts while the image store is away.
             needed = await self._files.run(lambda: [server for server in servers if not self._is_prepared(server)])
-            images = await self._images.ensure([server.image for server in needed if server.image])
+            wanted = [server.image for server in needed if server.image]
+            images = await self._images.ensure(wanted, self._settings.image_patience_s)
 
             async def one(server: ServerSpec) -> None:
                 await self._guests.prepare(server, _image(server, images))
@@ -252,6 +254,8 @@ class LibvirtHypervisor:
             try:
                 async with self._turns.of(server_id):
                     await work(item)
+            except OnItsWay as error:  # as it should be, and told when it began
+                return Outcome(server_id, retry_after_s=error.retry_after_s)
             except Transient as error:
                 log.warning("guest put off", action="guest_put_off", server=server_id, error=str(error))
                 return Outcome(server_id, retry_after_s=error.retry_after_s)

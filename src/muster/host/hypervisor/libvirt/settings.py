@@ -43,6 +43,8 @@ class LibvirtSettings(Struct, frozen=True, kw_only=True):
     still obeys their flushes. `card_timeout_s` is how long a guest may take to let go of a network card before others
     are served and it is asked again. `console_kib` is what is kept of a console, and
     of what QEMU says of a guest.
+    A batch waits `image_patience_s` for images that are still being fetched, then goes on without the servers that need
+    them: these are tried again soon.
     A guest that is to shut down has its power button pressed every `press_again_s`, for `shutdown_timeout_s`.
     Guests whose servers the database does not know are shut down and kept for `keep_unknown_s` (0: removed).
     Images that no guest has needed for `images_idle_s` are removed, looked for every `images_check_s`.
@@ -69,6 +71,7 @@ class LibvirtSettings(Struct, frozen=True, kw_only=True):
     dns_domain: str = ""
     reserved_ram_mib: int = 512
     threads: int = 5
+    image_patience_s: float = 5.0
     shutdown_timeout_s: float = 60.0
     press_again_s: float = 10.0
     card_timeout_s: float = 5.0

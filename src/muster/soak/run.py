@@ -251,7 +251,9 @@ class _Soak:
     async def _clean_up(self) -> None:
         """What cannot be removed is told, and leaves the soak one that can be resumed or cleaned."""
         self._doing = "cleaning up"
-        self._presence.close()
-        self._saved.leftovers = await clean(self._api, self._saved.prefix, timeout_s=self._wanted.timeout_s)
+        try:
+            self._presence.close()
+        finally:  # also when that cannot be written down
+            self._saved.leftovers = await clean(self._api, self._saved.prefix, timeout_s=self._wanted.timeout_s)
         self._saved.over = not self._saved.leftovers
         self._save()

@@ -1,5 +1,6 @@
 """What a soak is asked to do: a TOML or YAML file, and the command's options over it."""
 
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -135,6 +136,9 @@ def scenario(file: Path | None, options: dict[str, Any]) -> Scenario:
     if file is not None and isinstance(values.get("versions"), list):  # relative to the file that names them
         values["versions"] = [str(file.parent / str(name)) for name in values["versions"]]
     values |= {name: value for name, value in options.items() if value not in (None, ())}
+    for name in ("versions", "config_files"):  # whoever resumes the soak may do so from another folder
+        if isinstance(values.get(name), (list, tuple)):
+            values[name] = [os.path.abspath(str(path)) for path in values[name]]
     try:
         return msgspec.convert(values, Scenario)
     except msgspec.ValidationError as error:

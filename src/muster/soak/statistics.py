@@ -35,7 +35,7 @@ class Away(msgspec.Struct, frozen=True, tag=True):
 
 
 class Life(msgspec.Struct, frozen=True, tag=True):
-    """A server has come (`begun`), was found again without a user (`taken_over`), or is gone (`ended`)."""
+    """A server has come (`begun`), was found again without a user (`taken over`), or is gone (`ended`)."""
 
     at_s: float
     what: str
@@ -83,7 +83,7 @@ class Statistics(msgspec.Struct):
             self.outages += 1
             self.away_s += event.lasted_s
             self.newest_outages = [*self.newest_outages, event][-MOST_OUTAGES:]
-            self._slot(event.at_s).away_s += event.lasted_s
+            self._away(event.at_s, event.at_s + event.lasted_s)
         else:
             self.lives[event.what] = self.lives.get(event.what, 0) + 1
 
@@ -100,6 +100,14 @@ class Statistics(msgspec.Struct):
             row.ok.add(took_s)
         else:
             row.failed += 1
+
+    def _away(self, from_s: float, until_s: float) -> None:
+        """Each slot has as much of an outage as fell into it."""
+        self._slot(until_s)  # from now on slots are as long as they will be
+        for index in range(int(from_s / self.slot_s), len(self.slots)):
+            begins_s = index * self.slot_s
+            within_s = min(until_s, begins_s + self.slot_s) - max(from_s, begins_s)
+            self.slots[index].away_s += max(0.0, within_s)
 
     def _done(self, event: Done) -> None:
         row = self.rows.setdefault(event.combination, {}).setdefault(event.operation, Row())

@@ -52,7 +52,7 @@ class Versions:
     """The combinations of a cloud's hosts."""
 
     def __init__(self, said: Mapping[str, Parts]) -> None:
-        self._said = {**{_short(host): parts for host, parts in said.items()}, **said}
+        self._said = said
         self._told: dict[str, Parts] = {}
         self._seen: dict[str, set[str]] = {}
 
@@ -68,9 +68,9 @@ class Versions:
         if not names:
             return NOWHERE
         parts: dict[str, str] = {}
-        for name in reversed(names):
-            for source, key in ((self._told, name), (self._said, _short(name)), (self._said, name)):
-                parts.update(source.get(key, {}))
+        for source in (self._told, self._said):
+            for name in reversed(names):
+                parts.update(_of_host(source, name))
         text = written(parts)
         self._seen.setdefault(text, set()).add(names[0])
         return text
@@ -95,5 +95,10 @@ def _told(hypervisor: Hypervisor) -> Parts:
     return {hypervisor.hypervisor_type.lower() or "hypervisor": version}
 
 
-def _short(host: str) -> str:
-    return host.partition(".")[0]
+def _of_host(source: Mapping[str, Parts], name: str) -> Parts:
+    """By its name; one without a domain is the host of that name in any domain, if there is one only."""
+    short = name.partition(".")[0]
+    if name in source or short in source:
+        return source.get(name, source.get(short, {}))
+    alike = [host for host in source if host.partition(".")[0] == name]
+    return source[alike[0]] if len(alike) == 1 else {}

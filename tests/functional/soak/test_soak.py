@@ -163,6 +163,28 @@ async def test_a_disk_that_is_full_ends_it_in_one_line_and_leaves_nothing(
     assert await bed.left() == set()
 
 
+async def test_a_disk_that_is_full_when_an_outage_is_to_be_written_down_leaves_nothing_either(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clean-up began with the outage's end, failed there, and removed nothing."""
+
+    def full(*_: object) -> None:
+        raise Invalid("No space left on device")
+
+    def shown(progress: Progress) -> None:
+        if progress.away_s is not None:
+            monkeypatch.setattr(folder, "note", full)
+            bed.is_away = False
+        elif progress.saved.statistics.lives.get("begun", 0) >= 4:
+            bed.is_away = True
+
+    with opened(bed.data) as folder:
+        async with asyncio.timeout(300):
+            with pytest.raises(Invalid, match="No space left on device"):
+                await run_soak(bed.scenario(duration_s=600.0, think_s=(0.0, 3.0)), folder, shown)
+    assert await bed.left() == set()
+
+
 async def test_clean_removes_what_any_soak_left_and_nothing_else(
     bed: Bed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,6 +37,14 @@ def test_options_come_before_the_file(tmp_path: Path, name: str, text: str) -> N
     assert found.rate_per_min == Scenario().rate_per_min
 
 
+def test_files_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever resumed a soak from another folder was told that they cannot be read."""
+    monkeypatch.chdir(tmp_path)
+    found = scenario(None, {"versions": ("doctor/one.json",), "config_files": ("clouds.yaml",)})
+    assert found.versions == (str(tmp_path / "doctor" / "one.json"),)
+    assert found.config_files == (str(tmp_path / "clouds.yaml"),)
+
+
 def test_without_a_mix_users_do_all_there_is() -> None:
     assert Scenario().weights == DEFAULT_MIX
 

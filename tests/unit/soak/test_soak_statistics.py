@@ -80,6 +80,18 @@ def test_slots_of_time_become_longer_instead_of_more() -> None:
     assert max(slot.most_servers for slot in counted.slots) == counted.most_servers == 6
 
 
+def test_an_outage_is_in_all_the_time_that_it_lasted() -> None:
+    """All of it was in the piece of time in which it began: ten minutes away within five seconds."""
+    counted = Statistics()
+    counted.apply(Away(2.0, 10.0, "gone"))
+    assert [slot.away_s for slot in counted.slots] == [3.0, 5.0, 2.0]
+    counted.apply(Away(100.0, 40_000.0, "gone"))
+    assert all(slot.away_s <= counted.slot_s for slot in counted.slots)
+    assert sum(slot.away_s for slot in counted.slots) == pytest.approx(counted.away_s) == pytest.approx(40_010.0)
+    counted.apply(Away(5.0, 0.0, "a blink"))
+    assert counted.outages == 3
+
+
 def test_counters_are_the_same_after_they_were_saved() -> None:
     counted = Statistics()
     for event in (Life(0.0, "begun"), Done(1.0, "create", "a", 1.0), Away(30.0, 90.0, "no connection")):

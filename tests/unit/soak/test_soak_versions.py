@@ -39,6 +39,26 @@ def test_who_is_no_administrator_knows_hosts_by_a_word_that_can_be_named(tmp_pat
     assert versions.combination(Server("1")) == versions.combination(None) == NOWHERE
 
 
+def test_hosts_that_are_named_by_addresses_or_alike_are_not_taken_for_one_another() -> None:
+    """What stands before the first dot was the host's name: 10.0.0.5 and 10.0.0.6 were both 10."""
+    versions = Versions(
+        {"10.0.0.5": {"kernel": "5"}, "10.0.0.6": {"qemu": "6"}, "n.a": {"kernel": "1"}, "n.b": {"qemu": "2"}}
+    )
+    said = {
+        name: versions.combination(Server("1", host=name))
+        for name in ("10.0.0.5", "10.0.0.7", "n.a", "n.b", "n.c", "n")
+    }
+    assert said == {
+        "10.0.0.5": "kernel 5", "10.0.0.7": UNKNOWN, "n.a": "kernel 1", "n.b": "qemu 2", "n.c": UNKNOWN, "n": UNKNOWN,
+    }  # fmt: skip
+
+
+def test_what_is_said_of_any_of_a_hosts_names_counts_more_than_what_is_told_of_another() -> None:
+    versions = Versions({"one": {"qemu": "7.2.11"}})
+    versions.learn([Hypervisor("qemu7.example.org", "QEMU", 7_002_009)])
+    assert versions.combination(Server("1", host="one", hypervisor="qemu7.example.org")) == "qemu 7.2.11"
+
+
 @pytest.mark.parametrize("text", ["one: {dnsmasq: 2.90}", "one: {qemu: 9}", "one: {qemu: }"])
 def test_a_version_without_quotes_is_another_version(tmp_path: Path, text: str) -> None:
     (tmp_path / "hosts.yaml").write_text(text)

@@ -91,7 +91,8 @@ class HostService(msgspec.Struct, frozen=True):
 class Hypervisor(msgspec.Struct, frozen=True):
     """One entry of GET /os-hypervisors/detail, which is for administrators.
 
-    `memory_mb_used` is what servers were promised and what the host keeps for itself.
+    `memory_mb_used` is what servers were promised and what the host keeps for itself. `state` is up or down, `status`
+    enabled or disabled.
     """
 
     hypervisor_hostname: str
@@ -101,7 +102,14 @@ class Hypervisor(msgspec.Struct, frozen=True):
     memory_mb: int = 0
     memory_mb_used: int = 0
     running_vms: int = 0
+    state: str = "up"
+    status: str = "enabled"
     service: HostService = HostService()
+
+    @property
+    def takes_servers(self) -> bool:
+        """Whether the scheduler may choose it."""
+        return self.state != "down" and self.status != "disabled"
 
     def is_called(self, name: str) -> bool:
         """Whether it goes by this name."""

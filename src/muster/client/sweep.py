@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable
 from urllib.parse import quote
 
-from muster.base.errors import MusterError, NotFound, Transient
+from muster.base.errors import MusterError, NotFound, Transient, Unauthenticated
 from muster.client.api import Api, Call
 from muster.client.cloud import Service
 from muster.client.listing import Listing
@@ -49,9 +49,15 @@ class Sweep:
             await asyncio.sleep(PAUSE_S)
 
     async def _list(self, end_s: float) -> set[str]:
+        """Once more with a new token where the cloud takes the old one no more; again and again while it is away."""
+        is_refused = False
         while True:
             try:
                 return await self._listing.present()
+            except Unauthenticated:
+                if is_refused:
+                    raise
+                is_refused = True
             except Transient:
                 if self._now() >= end_s:
                     raise

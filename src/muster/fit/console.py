@@ -137,6 +137,8 @@ def _advice(result: FitResult) -> Text:
     advice, room = result.advice, result.room
     if not advice.guests and result.failure is not None:
         return Text("No number of guests is known to keep to the bound.", style="bold red")
+    if not advice.guests and result.steps and all(step.reason for step in result.steps):
+        return Text("The cloud gave no guests at all: nothing was measured.", style="bold red")
     if not advice.guests:
         return Text("Not even the fewest guests that were tried kept to the bound.", style="bold red")
     said = Text(f"Up to {in_words(advice.guests)}{_at(advice)}: ", style="bold green").append(

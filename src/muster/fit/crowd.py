@@ -1,11 +1,13 @@
 """The guests of a run: as many as are asked for, each up and loaded, and how they answer.
 
-Invariant: what `resize` made and could not bring up is deleted by the next `resize`, or by the run's sweep.
+Invariant: what `resize` made and could not bring up is deleted by the next `resize`, or by the run's sweep: also what a
+request that was cut off has made, so that nothing is measured beside guests that nobody knows of.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from random import Random
 
 import msgspec
@@ -16,12 +18,14 @@ from muster.client.bodies import Server
 from muster.client.listing import Listing
 from muster.client.ssh import SshProbe
 from muster.fit.find import Full
-from muster.fit.guest import Guest, Recipe
+from muster.fit.guest import Guest, Recipe, remove_server
 from muster.fit.observer import Observer, in_words
 from muster.fit.options import FitOptions
 from muster.fit.records import Answers
 
 POLL_S = 1.0
+# How long to look for servers whose POST was cut off: the cloud may still be at work on it.
+QUIET_S = 3.0
 MOST_REQUESTS = 32
 
 # What merging of equal pages saves on the hosts now, in MiB; None where nobody tells.
@@ -131,17 +135,21 @@ class CloudCrowd:
     # --- fewer guests
 
     async def _remove(self, guests: Sequence[Guest]) -> None:
-        """Delete them and wait until they are gone; one that does not go stays for the sweep."""
+        """Delete them, and whatever else is no guest of ours; wait until they are gone. Raises Transient."""
         around = self._around
         around.observer.counts("deleting", 0, len(guests))
         await _all(self._requested(guest.remove) for guest in guests)
         listing = Listing(around.api, around.prefix)
-        ids = {guest.id for guest in guests if guest.id is not None}
+        kept = {guest.id for guest in self._guests}
+        asked = {guest.id for guest in guests}
         end_s = around.now() + self._recipe.options.boot_timeout_s
-        while left := ids & await _present(listing, around.now, end_s):
-            if around.now() >= end_s:
+        quiet_until_s = around.now() + (QUIET_S if None in asked else 0.0)
+        while (left := await _present(listing, around.now, end_s) - kept) or around.now() < quiet_until_s:
+            if left and around.now() >= end_s:
                 raise Transient(f"{len(left)} servers are still there {self._recipe.options.boot_timeout_s:g} s later")
-            around.observer.counts("deleting", len(guests) - len(left), len(guests))
+            await _all(self._requested(partial(remove_server, around.api, one)) for one in left - asked)
+            asked |= left
+            around.observer.counts("deleting", max(0, len(guests) - len(left)), len(guests))
             await asyncio.sleep(POLL_S)
         around.observer.counts("deleting", len(guests), len(guests))
 

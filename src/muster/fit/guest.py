@@ -98,14 +98,18 @@ class Guest:
         """Ask the cloud to delete it. Raises what `Api.send` raises, but for one that is gone."""
         await self.disconnect()
         if self.id is not None:
-            path = f"/servers/{quote(self.id, safe='')}"
-            call = Call("DELETE servers", "DELETE", Service.COMPUTE, path, ok=(202, 204, 404))
-            await self._api.send(call)
+            await remove_server(self._api, self.id)
 
     async def disconnect(self) -> None:
         """End the session; the guest stays."""
         if self._session is not None:
             await self._session.close()
+
+
+async def remove_server(api: Api, server_id: str) -> None:
+    """Ask the cloud to delete a server. Raises what `Api.send` raises, but for one that is gone."""
+    path = f"/servers/{quote(server_id, safe='')}"
+    await api.send(Call("DELETE servers", "DELETE", Service.COMPUTE, path, ok=(202, 204, 404)))
 
 
 async def _until_done(work: Callable[[], Awaitable[None]]) -> None:

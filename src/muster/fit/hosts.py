@@ -21,7 +21,9 @@ async def room_on(api: Api, options: FitOptions, flavor_id: str) -> Room:
     Raises Invalid where nothing says which hosts are meant, NotFound for a host or zone without hosts.
     """
     flavors = await api.get(Call("GET flavors", "GET", Service.COMPUTE, "/flavors/detail"), FlavorList)
-    flavor = next(one for one in flavors.flavors if one.id == flavor_id)
+    flavor = next((one for one in flavors.flavors if one.id == flavor_id), None)
+    if flavor is None:
+        raise NotFound(f"the flavor {flavor_id} is not there any more")
     hosts = await _hosts(api, options)
     told = Room(guest_vcpus=flavor.vcpus, guest_ram_mib=flavor.ram)
     if hosts:
@@ -42,7 +44,10 @@ async def room_on(api: Api, options: FitOptions, flavor_id: str) -> Room:
 
 
 async def _hosts(api: Api, options: FitOptions) -> Sequence[Hypervisor]:
-    """Those that are filled; none where the cloud does not let this user see them."""
+    """Those that are filled; none where the cloud does not let this user see them.
+
+    Of a zone those that are down or disabled are none: they get no guests, and their memory is not there.
+    """
     try:
         call = Call("GET os-hypervisors", "GET", Service.COMPUTE, "/os-hypervisors/detail")
         found = (await api.get(call, HypervisorList)).hypervisors
@@ -72,4 +77,6 @@ async def _in_zone(api: Api, found: Sequence[Hypervisor], zone: str) -> Sequence
     chosen = [host for host in found if host.service.host in inside or host.hypervisor_hostname in inside]
     if not chosen:
         raise NotFound(f"there are no hosts in the availability zone {zone}")
-    return chosen
+    if not any(host.takes_servers for host in chosen):
+        raise NotFound(f"all hosts of the availability zone {zone} are down or disabled")
+    return [host for host in chosen if host.takes_servers]

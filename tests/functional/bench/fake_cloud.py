@@ -52,6 +52,7 @@ class Behaviour:
     addresses: list[str] = field(default_factory=list)
     network_url_has_version: bool = False
     hypervisors: tuple[str, ...] | None = ("h1",)  # None: this user may not see them
+    down: tuple[str, ...] = ()  # of the hypervisors
     accepts: int = 1_000_000  # more servers than these are in ERROR
 
 
@@ -165,7 +166,12 @@ class FakeCloud:
             return JSONResponse({"forbidden": {"code": 403, "message": "administrators only"}}, 403)
         has = {"vcpus": 4, "memory_mb": 1024, "memory_mb_used": 512, "running_vms": 0}
         found = [
-            {"hypervisor_hostname": f"{name}.example", "service": {"host": name}, **has}
+            {
+                "hypervisor_hostname": f"{name}.example",
+                "service": {"host": name},
+                "state": "down" if name in self.behaviour.down else "up",
+                **has,
+            }
             for name in self.behaviour.hypervisors
         ]
         return JSONResponse({"hypervisors": found})

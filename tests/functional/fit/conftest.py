@@ -76,6 +76,7 @@ async def guests(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> A
     )
     program.chmod(0o755)
     monkeypatch.setattr(crowd, "POLL_S", 0.1)
+    monkeypatch.setattr(crowd, "QUIET_S", 0.5)
     monkeypatch.setattr(access, "GROUP_IN_USE_PAUSE_S", 0.02)
     monkeypatch.setenv("PATH", str(program.parent), prepend=":")
     monkeypatch.setenv("TMPDIR", str(tmp_path))  # what "guests" keep is kept here

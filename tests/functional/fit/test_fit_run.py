@@ -75,6 +75,15 @@ async def test_a_cloud_that_gives_no_more_is_the_limit(guests: Make) -> None:
     assert nothing_left(found)
 
 
+async def test_what_a_request_that_was_cut_off_made_is_gone_before_fewer_are_measured(guests: Make) -> None:
+    """The first refusal ends the requests beside it. A server that one of these had made ran beside fewer guests."""
+    found = await guests(hang={1}, refuse={2: 403})
+    options = found.options(start=2, most=2, probe=found.probe(knee=1, slow_s=6.0), bound_ms=3_000.0)
+    result = await run_fit(options)
+    assert (result.advice.guests, result.advice.limited_by) == (1, "cloud"), result.steps
+    assert nothing_left(found)
+
+
 @pytest.mark.parametrize("fault", [{"refuse": {2: 503}}, {"lose": {2}}])
 async def test_a_cloud_that_does_not_answer_is_no_limit_and_what_was_measured_is_told(
     guests: Make, fault: dict[str, object]
@@ -136,6 +145,16 @@ async def test_which_hosts(guests: Make) -> None:
     assert found.cloud.calls["POST servers"] == 0
     result = await run_fit(found.options(most=1, availability_zone="zone-2"))
     assert result.room.hosts == ("h2.example",)
+
+
+async def test_hosts_that_are_down_are_no_room(guests: Make) -> None:
+    """Their memory counted as if guests had it."""
+    found = await guests(hypervisors=("a1", "b1"), down=("b1",))
+    result = await run_fit(found.options(most=1, availability_zone="zone-1"))
+    assert (result.room.hosts, result.room.ram_mib) == (("a1.example",), 1024)
+    found = await guests(hypervisors=("a1", "b1"), down=("a1", "b1"))
+    with pytest.raises(NotFound, match="down or disabled"):
+        await run_fit(found.options(most=1, availability_zone="zone-1"))
 
 
 async def test_a_user_who_may_not_see_hosts_says_what_they_have(guests: Make) -> None:

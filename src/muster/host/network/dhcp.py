@@ -78,7 +78,8 @@ class Dhcp:
             self._due -= given.keys() & {network_id}
 
     def remove(self, port_ids: Sequence[str]) -> None:
-        """Leases of these ports are over and their entries count no more. Cost: a datagram per lease.
+        """Leases of these ports are over and their entries count no more. Raises DhcpFailed, OSError. Cost: a datagram
+        per lease.
 
         dnsmasq forgets the entries with the next `revive`, at a cost that grows with what is left.
         """
@@ -89,13 +90,20 @@ class Dhcp:
         for lines in self._options.values():
             for port_id in gone & lines.keys():
                 del lines[port_id]
+        failures: list[Transient | OSError] = []
         for network_id, server in self._servers.items():
             here = gone & server.entries.keys()
-            if here or not server.tidy:
+            if not here and not gone & server.retired.keys():
+                continue
+            try:
                 self._retire(network_id, here)
                 server.retire(here)
                 if not server.tidy:
                     server.compact()
+            except (Transient, OSError) as error:  # one that hangs holds up its own network's ports only
+                failures.append(error)
+        if failures:
+            raise failures[0]
 
     def keep(self, networks: Sequence[NetworkSpec], ports: Sequence[PlumbedPort]) -> None:
         """These are all: adopt, repair or start their servers, end every other one.

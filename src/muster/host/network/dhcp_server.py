@@ -140,7 +140,7 @@ class DhcpServer:
         """Serve these entries and no others. Cost: a file with all entries, one SIGHUP. Raises DhcpFailed, OSError."""
         old = [path for path in self.files.hosts.iterdir() if not path.name.startswith(".")]
         name = self._free_name()
-        self.entries, self.addresses, self.retired, self.tidy = {}, {}, {}, False
+        self.entries, self.addresses, self.tidy = {}, {}, False
         self._remember(entries)
         with ReadWatch(self.files.hosts) as watch:
             _write(self.files.hosts / ".new", hosts_text(entries))
@@ -150,7 +150,7 @@ class DhcpServer:
                 path.unlink()
             if processes.send(self.files.pid, self._argument, signal.SIGHUP):
                 self._await(watch, None)
-        self.tidy = True
+        self.retired, self.tidy = {}, True
 
     def differs(self, entries: Entries) -> bool:
         """Whether the entries on disk are not exactly these."""

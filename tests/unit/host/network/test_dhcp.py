@@ -10,8 +10,9 @@ import pytest
 from muster.base.errors import Transient
 from muster.domain.specs import FixedIp, NetworkSpec, PortSpec, SubnetSpec
 from muster.host.network import dhcp as module
+from muster.host.network import dhcp_server
 from muster.host.network.dhcp import Dhcp
-from muster.host.network.dhcp_server import DhcpFailed, DhcpServer
+from muster.host.network.dhcp_server import DhcpFailed, DhcpServer, Entries
 from muster.host.network.inotify import ReadWatch
 from muster.host.network.settings import NetworkSettings
 from muster.host.ports import PlumbedPort
@@ -30,6 +31,16 @@ def network(network_id: str, gateway: str = "10.0.0.1", *, served: bool = True) 
         dhcp_enabled=served,
     )
     return NetworkSpec(id=network_id, generation=1, segment_id=1, subnets=(subnet,))
+
+
+def port_of(network_id: str, number: int = 5) -> PlumbedPort:
+    port = PortSpec(
+        id=f"{network_id[:8]}-2222-4222-8222-{number:012x}",
+        network_id=network_id,
+        mac_address=f"fa:16:3e:00:00:{number:02x}",
+        fixed_ips=(FixedIp("s", f"10.0.0.{number}"),),
+    )
+    return PlumbedPort("server", "name", port)
 
 
 class Dnsmasq(DhcpServer):
@@ -58,6 +69,12 @@ class Dnsmasq(DhcpServer):
 
     def _await(self, watch: ReadWatch, name: str | None) -> None:
         if self.network_id in self.broken:
+            raise DhcpFailed("nobody has read it")
+
+    def replace(self, entries: Entries) -> None:
+        super().replace(entries)
+        if self.network_id in self.broken:
+            self.tidy = False
             raise DhcpFailed("nobody has read it")
 
 
@@ -138,13 +155,9 @@ def test_a_server_that_is_needed_no_more_ends_and_one_that_is_knows_the_ports_of
     dhcp: Dhcp, dnsmasq: type[Dnsmasq]
 ) -> None:
     """The network alone is told of when its DHCP is switched on or off: its ports have not changed."""
-    port = PortSpec(
-        id="22222222-2222-4222-8222-222222222222",
-        network_id=BAD,
-        mac_address="fa:16:3e:00:00:01",
-        fixed_ips=(FixedIp("s", "10.0.0.5"),),
-    )
-    dhcp.put([network(BAD, served=False)], [PlumbedPort("server", "name", port)])
+    plumbed = port_of(BAD)
+    port = plumbed.port
+    dhcp.put([network(BAD, served=False)], [plumbed])
     assert not dnsmasq.up
     for _ in range(2):
         dnsmasq.broken.add(BAD)
@@ -161,3 +174,39 @@ def test_a_server_that_is_needed_no_more_ends_and_one_that_is_knows_the_ports_of
     dhcp.remove([port.id])
     dhcp.put([network(BAD)], [])
     assert dhcp.who(BAD, "10.0.0.5") is None
+
+
+def test_a_server_that_hangs_holds_up_no_removal_from_other_networks(dhcp: Dhcp, dnsmasq: type[Dnsmasq]) -> None:
+    """Nothing that had a port was deleted any more, on any network."""
+    for network_id in NETWORKS:
+        dhcp.put([network(network_id)], [port_of(network_id)])
+    dnsmasq.broken.add(BAD)
+    with pytest.raises(DhcpFailed):
+        dhcp.put([], [port_of(BAD, 6)])
+    for network_id in (NETWORKS[0], NETWORKS[2]):
+        assert dhcp.who(network_id, "10.0.0.5") is not None
+        dhcp.remove([port_of(network_id).port.id])
+        assert dhcp.who(network_id, "10.0.0.5") is None
+
+
+def test_a_removal_that_a_full_disk_stopped_is_tried_again_and_stops_no_other(
+    dhcp: Dhcp, dnsmasq: type[Dnsmasq], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for network_id in NETWORKS:
+        dhcp.put([network(network_id)], [port_of(network_id)])
+    write = dhcp_server._write
+
+    def full(path: Path, text: str) -> None:
+        if BAD in path.parts:
+            raise OSError(28, "No space left on device")
+        write(path, text)
+
+    monkeypatch.setattr(dhcp_server, "_write", full)
+    gone = [port_of(network_id).port.id for network_id in NETWORKS]
+    for _ in range(2):
+        with pytest.raises(OSError, match="No space left"):
+            dhcp.remove(gone)
+        assert not any(dhcp.who(network_id, "10.0.0.5") for network_id in NETWORKS)
+    monkeypatch.setattr(dhcp_server, "_write", write)
+    dhcp.remove(gone)
+    assert all(server.tidy and not server.retired for server in dhcp._servers.values())

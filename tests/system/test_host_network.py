@@ -870,6 +870,31 @@ def test_a_dhcp_server_that_dies_is_missed_before_its_leases_run_out(lab: Lab) -
     assert lease["ip"] == "10.80.0.11"
 
 
+def test_a_dhcp_server_that_hangs_is_started_anew(lab: Lab) -> None:
+    """Nobody would look after it before guests lose their addresses."""
+    net = network()
+    first, second = port(net, 11), port(net, 12)
+    guest = lab.guest(second)
+
+    async def scenario(plumbing: LinuxPlumbing) -> None:
+        await plumb(plumbing, [net], [first], [])
+        await plumbing.links([net], [plumbed(second)])
+        hangs = int((lab.settings.state_dir / "dhcp" / net.id / "pid").read_text())
+        os.kill(hangs, signal.SIGSTOP)
+        with pytest.raises(Transient):
+            await plumbing.dhcp([net], [plumbed(second)])
+        async with asyncio.timeout(300):
+            while Path(f"/proc/{hangs}").exists():
+                await asyncio.sleep(0.05)
+            while True:
+                with contextlib.suppress(Transient):
+                    await plumbing.dhcp([net], [plumbed(second)])
+                    break
+
+    lab.run(scenario, structs.replace(lab.settings, check_s=0.2, dhcp_timeout_s=2.0))
+    assert (guest.dhcp() or {})["ip"] == "10.80.0.12"
+
+
 def test_rules_that_somebody_flushed_return_by_themselves(lab: Lab) -> None:
     net, one, two = two_guests(lab, [group(*everything_out())])
     assert not one.ping(two.address, MOMENT_S)

@@ -16,7 +16,7 @@ from muster.host.names import bridge_name
 from muster.host.network.checks import uuid_of
 from muster.host.network.dhcp_options import left_out, option_lines
 from muster.host.network.dhcp_release import release
-from muster.host.network.dhcp_server import DhcpServer, Entries
+from muster.host.network.dhcp_server import DhcpFailed, DhcpServer, Entries
 from muster.host.network.dnsmasq_config import (
     ServerFiles,
     config_text,
@@ -46,6 +46,7 @@ class Dhcp:
         self._ports: dict[str, PlumbedPort] = {}
         self._due: set[str] = set()  # networks of which all ports need other entries, until their server has them
         self._options: Options = {}  # of ports that have some of their own
+        self._hanging: set[str] = set()
         self._retired6: dict[str, set[str]] = {}  # DHCPv6 leases cannot be released for others; see _add
         self._loaded = False
         self._log = get_logger(__name__)
@@ -129,16 +130,28 @@ class Dhcp:
                 self._no_dhcp(network_id, error)
 
     def revive(self) -> None:
-        """Servers that died run again, with the entries that they should have; one that cannot be started is logged."""
+        """Servers that died run again, and such as hang, with the entries that they should have; one that cannot be
+        started is logged."""
         for network_id, server in self._servers.items():
             try:
-                server.compact()
+                self._tidy_up(network_id, server)
                 if network_id not in self._networks or server.running:
                     continue
                 server.start()
                 self._log.warning("a DHCP server had died and runs again", action="host.dhcp.died", network=network_id)
             except (MusterError, OSError) as error:
                 self._no_dhcp(network_id, error)
+
+    def _tidy_up(self, network_id: str, server: DhcpServer) -> None:
+        """One that reads nothing, look after look, is ended: it hangs, and does not answer its guests either."""
+        try:
+            server.compact()
+        except DhcpFailed:
+            if network_id not in self._hanging:
+                self._hanging.add(network_id)
+                raise
+            server.stop()
+        self._hanging.discard(network_id)
 
     def teardown(self) -> int:
         """No server and no file of any is left; how many ran."""

@@ -90,10 +90,14 @@ class BootQueue:
 
     def leave(self, server_id: str) -> None:
         """The server boots no more, or no longer wants to: it leaves the queue and gives back its slot."""
+        self.withdraw(server_id)
+        self.end(server_id)
+
+    def withdraw(self, server_id: str) -> None:
+        """The server waits for no boot, if it did: it leaves the queue."""
         if server_id in self._waiting:
             del self._waiting[server_id]
             _WAITING.dec()
-        self.end(server_id)
 
     def end(self, server_id: str) -> None:
         """The boot that it had a slot for is over, if it had one; it may wait for another."""

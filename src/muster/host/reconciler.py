@@ -227,8 +227,8 @@ class Reconciler:
         action = decide(record.view())
         if not record.up:
             self.boots.end(record.server_id)
-            if action not in _BRING_UP:
-                self.boots.leave(record.server_id)
+        if record.up or action not in _BRING_UP:
+            self.boots.withdraw(record.server_id)
         if action is Action.NOTHING:
             self._settle(record)
             return

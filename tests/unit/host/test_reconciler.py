@@ -12,7 +12,7 @@ from muster.domain.messages import Fates, next_epoch
 from muster.domain.reports import Fault, GuestState
 from muster.domain.specs import NetworkSpec, Power, SecurityGroupSpec
 from muster.host.boot_settings import BootSettings
-from muster.host.hypervisor.sim import SimSettings
+from muster.host.hypervisor.sim import SimHypervisor, SimSettings
 from muster.host.memory import Memory
 from muster.host.memory_guard import Guarding, GuardSettings
 from muster.host.plan import STEPS_IN_ORDER, STEPS_OF, Action
@@ -720,6 +720,24 @@ def test_who_waits_for_admission_can_be_stopped_or_deleted(power: Power) -> None
         await asyncio.sleep(31.0)
         assert set(await world.states()) == {"c"}
         assert ("start", ("b",)) not in world.journal.calls
+
+    world.run(story)
+
+
+def test_who_runs_already_waits_for_no_boot() -> None:
+    """A start that was given up may still have come about: libvirt had only lost the connection."""
+    world = World(SimSettings(boot_s=1e6), boots=BootSettings(limit=1, boot_limit_s=1e6))
+
+    async def story() -> None:
+        await world.tell(server("a"))
+        await world.tell(server("b"))
+        assert world.agent.reconciler.boots.waiting == 1
+        await SimHypervisor.start(world.hypervisor, [server("b")])
+        world.agent.reconciler.look()
+        await asyncio.sleep(1.0)
+        assert (await world.states())["b"].state is GuestState.RUNNING
+        boots = world.agent.reconciler.boots
+        assert (boots.waiting, boots.booting) == (0, 1)
 
     world.run(story)
 

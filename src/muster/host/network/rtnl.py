@@ -136,7 +136,10 @@ class Rtnl:
             request.encode()
             data += request.data
         NETLINK_SENDS.inc()
-        self._socket.send(data)
+        try:
+            self._socket.send(data)
+        except OSError as error:
+            raise RtnlFailed(f"the kernel takes no requests: {error}") from error
         return first
 
     def _messages(self) -> Iterator[tuple[int, int, bytes]]:

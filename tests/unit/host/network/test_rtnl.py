@@ -1,5 +1,6 @@
 """Conversations with the kernel whose other end is a list of datagrams."""
 
+import errno
 import struct
 from typing import Any
 
@@ -54,6 +55,17 @@ def test_what_an_earlier_conversation_left_is_no_answer() -> None:
 def test_a_refusal_says_why() -> None:
     with pytest.raises(RtnlFailed, match="EPERM"):
         rtnl(datagram((_ERROR, 7, struct.pack("=i", -1)))).dump(question())
+
+
+def test_a_kernel_that_is_short_of_memory_puts_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It failed the servers of the batch."""
+
+    def send(self: Kernel, data: bytes) -> None:
+        raise OSError(errno.ENOBUFS, "No buffer space available")
+
+    monkeypatch.setattr(Kernel, "send", send)
+    with pytest.raises(RtnlFailed, match="No buffer space"):
+        rtnl().batch([question()])
 
 
 def test_a_kernel_that_says_nothing_is_not_waited_for_for_ever() -> None:

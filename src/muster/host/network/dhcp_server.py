@@ -61,12 +61,14 @@ class DhcpServer:
 
     def is_configured(self, text: str) -> bool:
         """Whether this is the configuration on disk, and so that of a server that runs."""
-        return self.files.config.exists() and self.files.config.read_text(encoding="ascii") == text
+        with contextlib.suppress(FileNotFoundError):
+            return self.files.config.read_bytes() == os.fsencode(text)
+        return False
 
     def configure(self, text: str) -> None:
         """Write the configuration. Nothing may run with another one: whoever dies after this could not tell."""
         new = self.files.config.with_suffix(".new")
-        new.write_text(text, encoding="ascii")
+        new.write_bytes(os.fsencode(text))
         new.replace(self.files.config)
 
     def start(self) -> None:

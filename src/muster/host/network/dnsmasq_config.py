@@ -5,6 +5,7 @@ served, so that renewals by unicast reach the server of their own network (sever
 Source: dnsmasq(8) 2.90; options by RFC 2132, classless static routes RFC 3442, link MTU option 26.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Network, ip_address
 from pathlib import Path
@@ -21,6 +22,7 @@ from muster.host.ports import PlumbedPort
 
 STATEFUL = "dhcpv6-stateful"
 _RA_MODES = {"slaac": "ra-only", "dhcpv6-stateless": "ra-stateless", STATEFUL: "static"}
+_NOT_PATH = re.compile(r'["\x00-\x1f]|\s#')
 _LEASE_MAX = 1_000_000  # dnsmasq's own default of 1,000 would refuse the next guest
 
 
@@ -79,10 +81,10 @@ def config_text(
         "dhcp-ignore=tag:!known",
         "leasefile-ro",
         f"dhcp-lease-max={_LEASE_MAX}",
-        f"dhcp-hostsdir={files.hosts}",
+        f"dhcp-hostsdir={_path(files.hosts)}",
         f"user={_user(settings.dnsmasq_user)}",
-        f"pid-file={files.pid}",
-        f"log-facility={files.log}",
+        f"pid-file={_path(files.pid)}",
+        f"log-facility={_path(files.log)}",
         "log-async=100",
     ]
     if domain := domain_of(network.dns_domain):
@@ -188,3 +190,11 @@ def _user(name: str) -> str:
     if not (name and name.isascii() and name.replace("-", "").replace("_", "").isalnum()):
         raise Invalid(f"{name!r} is not a user name")
     return name
+
+
+def _path(path: Path) -> str:
+    """A file's name as it can stand in a configuration, which takes a quote for a quote and ` #` for a comment."""
+    text = str(path)
+    if _NOT_PATH.search(text):
+        raise Invalid(f"{text!r} cannot stand in dnsmasq's configuration; choose another data directory")
+    return text

@@ -64,7 +64,7 @@ class Dnsmasq(DhcpServer):
         self.up.add(self.network_id)
 
     def stop(self) -> None:
-        self.stops.append(self.files.config.read_text(encoding="ascii"))
+        self.stops.append(self.files.config.read_text(encoding="ascii", errors="replace"))
         self.up.discard(self.network_id)
 
     def _await(self, watch: ReadWatch, name: str | None) -> None:
@@ -210,3 +210,29 @@ def test_a_removal_that_a_full_disk_stopped_is_tried_again_and_stops_no_other(
     monkeypatch.setattr(dhcp_server, "_write", write)
     dhcp.remove(gone)
     assert all(server.tidy and not server.retired for server in dhcp._servers.values())
+
+
+@pytest.mark.parametrize("folder", ["J\u00fcrgen's cloud", os.fsdecode(b"\xff")])
+def test_a_folder_may_have_any_name(dnsmasq: type[Dnsmasq], tmp_path: Path, folder: str) -> None:
+    (tmp_path / folder).mkdir()
+    logs: list[int] = []
+    settings = NetworkSettings(state_dir=tmp_path / folder)
+    dhcp = Dhcp(settings, lambda network_id, log: logs.append(log), lambda network_id: None)
+    try:
+        dhcp.put([network(BAD)], [])
+        dhcp.put([network(BAD)], [])
+        assert (dnsmasq.up, dnsmasq.stops) == ({BAD}, [])
+    finally:
+        for log in logs:
+            os.close(log)
+
+
+def test_a_configuration_that_a_crash_has_damaged_is_written_anew(dhcp: Dhcp, dnsmasq: type[Dnsmasq]) -> None:
+    dhcp.put([network(BAD)], [])
+    config = dhcp._servers[BAD].files.config
+    good = config.read_bytes()
+    config.write_bytes(b"\0\xff" + good[2:])
+    dnsmasq.up.clear()
+    dhcp.keep([network(BAD)], [])
+    assert dnsmasq.up == {BAD}
+    assert config.read_bytes() == good

@@ -133,3 +133,10 @@ def test_a_release_by_rfc_2131() -> None:
     assert packet[12:16] == bytes((10, 0, 0, 5))
     assert packet[28:34].hex(":") == "fa:16:3e:00:00:01"
     assert packet[240:] == bytes((53, 1, 7, 54, 4, 10, 0, 0, 2, 255))
+
+
+@pytest.mark.parametrize("name", ['a"b', "a #b", "a\nuser=nobody"])
+def test_a_folder_that_dnsmasq_would_read_as_something_else_is_refused(name: str) -> None:
+    files = ServerFiles(Path("/clouds") / name)
+    with pytest.raises(Invalid, match="data directory"):
+        config_text(network(subnet()), files, NetworkSettings(state_dir=Path("/clouds")))

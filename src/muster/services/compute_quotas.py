@@ -32,7 +32,7 @@ class ComputeQuotas:
         self._database = database
         self._quotas = quotas
 
-    async def details(self, context: Context, project_id: str, verb: str = "show") -> dict[str, QuotaDetail]:
+    async def details(self, context: Context, project_id: str, verb: str) -> dict[str, QuotaDetail]:
         """A project's limits and uses by resource.
 
         Raises Forbidden for another project's, Invalid for what is no project's id. Two queries, three for an admin.
@@ -41,9 +41,12 @@ class ComputeQuotas:
         async with self._database.read() as connection:
             if project_id != context.project_id:
                 await check_project(connection, project_id)
-            limits = await self._quotas.limits(connection, [project_id], RESOURCES)
-            in_use = await self._in_use(connection, project_id)
-        return {name: QuotaDetail(limits[project_id, name], in_use.get(name, 0)) for name in RESOURCES}
+            return await self._details(connection, project_id)
+
+    async def details_of(self, project_id: str) -> dict[str, QuotaDetail]:
+        """The same, whoever asks, and of what is no project's id the limits of everybody. Two queries."""
+        async with self._database.read() as connection:
+            return await self._details(connection, project_id)
 
     async def defaults(self) -> dict[str, int]:
         """The limits of a project that has none of its own. One query."""
@@ -83,6 +86,11 @@ class ComputeQuotas:
         users = {key[1:]: figure.hard_limit for key, figure in figures.items()}
         for name, limit in limits.items():
             check(name, limit, of_project(before[project_id, name], granted(users, name), in_use.get(name, 0)))
+
+    async def _details(self, connection: Connection, project_id: str) -> dict[str, QuotaDetail]:
+        limits = await self._quotas.limits(connection, [project_id], RESOURCES)
+        in_use = await self._in_use(connection, project_id)
+        return {name: QuotaDetail(limits[project_id, name], in_use.get(name, 0)) for name in RESOURCES}
 
     async def _in_use(self, connection: Connection, project_id: str) -> dict[str, int]:
         """What a project has in use: no keys, which are counted per user, and no members, which are per group."""

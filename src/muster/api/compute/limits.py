@@ -44,13 +44,14 @@ class LimitHandlers:
         self._quotas = quotas
 
     async def show(self, request: Request) -> Response:
-        """The project's limits; an administrator may name another's. Nothing is ever reserved."""
+        """The project's limits; an administrator may name another's, and as with Nova no identity service is asked
+        whether it is a project. Nothing is ever reserved."""
         query = asked(request, "reserved", "tenant_id")
         if "tenant_id" in query and not request.context.is_admin:
             message = "Policy doesn't allow os_compute_api:limits:other_project to be performed."
             raise Forbidden(message, code="http.policy")
         project_id = query.get("tenant_id") or own_project(request)
-        details = await self._quotas.details(request.context, project_id, "limits")
+        details = await self._quotas.details_of(project_id)
         limits = {name: details[of].limit for name, of, end in _LIMITS if request.version < end}
         uses = {name: details[of].in_use for name, of, end in _USES if request.version < end}
         return Response({"limits": {"rate": [], "absolute": {**limits, **uses}}})

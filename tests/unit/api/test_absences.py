@@ -39,4 +39,8 @@ def test_the_words() -> None:
     assert not_found("/v2.0/floatingips", NETWORK).message == error.message
     assert not_found("/v2.0/routersx", NETWORK).message == NO_RESOURCE
     assert not_found("/v2/images/x/stage", IMAGE).message.endswith("no import of images; upload their content.")
+    assert not_found("/v2/schemas/metadefs/namespace", IMAGE).message.endswith("no definitions of metadata.")
+    assert not_found("/v3/domains/config/default", IDENTITY).message.endswith("no settings of single domains.")
+    assert not_found("/v2.1/os-security-groups/1", COMPUTE).message.endswith("compute API; use the network API.")
+    assert "hosts tell" in not_found("/v2.1/os-server-external-events", COMPUTE).message
     assert not_found("/v2.0/tokens", IDENTITY).message.endswith("use version 3 (.../identity/v3).")

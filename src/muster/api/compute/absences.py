@@ -2,7 +2,7 @@
 
 from muster.api.http.absences import Absences
 
-_NETWORKS = "networks in the compute API; use the network API"
+_NETWORKS = "networks and security groups in the compute API; use the network API"
 _VOLUMES = "volumes"
 
 ABSENCES: Absences = {
@@ -26,6 +26,7 @@ ABSENCES: Absences = {
     "/v2.1/servers/*/shares": "shares",
     "/v2.1/os-aggregates/*/images": "caching of images; a host fetches one with its first server",
     "/v2.1/os-console-auth-tokens": "remote consoles",
+    "/v2.1/os-server-external-events": "services beside it that tell of events; hosts tell what becomes of servers",
     "/v2.1/os-agents": "agents of guests to be managed",
     "/v2.1/os-cells": "cells to be managed",
 }

@@ -3,6 +3,7 @@
 from muster.api.http.absences import Absences
 
 _FEDERATION = "federation"
+_DOMAINS = "settings of single domains"
 _LIMITS = "limits in the identity API; quotas are those of the compute and network APIs"
 
 ABSENCES: Absences = {
@@ -21,5 +22,6 @@ ABSENCES: Absences = {
     "/v3/limits": _LIMITS,
     "/v3/registered_limits": _LIMITS,
     "/v3/users/*/access_rules/*": "access rules",
-    "/v3/domains/*/config": "settings of single domains",
+    "/v3/domains/*/config": _DOMAINS,
+    "/v3/domains/config/*": _DOMAINS,
 }

@@ -2,6 +2,7 @@
 
 from muster.api.http.absences import Absences
 
+_DEFINITIONS = "definitions of metadata"
 _IMPORT = "import of images; upload their content"
 
 ABSENCES: Absences = {
@@ -11,7 +12,9 @@ ABSENCES: Absences = {
     "/v2/images/*/tasks": "tasks",
     "/v2/images/*/locations": "locations of images; upload their content",
     "/v2/tasks": "tasks",
-    "/v2/metadefs": "definitions of metadata",
+    "/v2/schemas/task*": "tasks",
+    "/v2/metadefs": _DEFINITIONS,
+    "/v2/schemas/metadefs": _DEFINITIONS,
     "/v2/cache": "cache to be managed",
     "/v2/cached_images": "cache to be managed",
     "/v2/queued_images": "cache to be managed",

@@ -58,6 +58,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     """All that the checks know. `kvm`: why /dev/kvm does not open, empty if it does; an unknown clock is None.
 
     `unseen`: why processes of others cannot be seen, so that one which is not here may be there; empty if they can.
+    `versions` are those that run, else those that are installed; `other_versions` what else runs, in containers.
     `services`: the folders of each service of OpenStack, by the main one. `enabled`: the units that are started at
     boot, None where that cannot be told.
     """
@@ -66,6 +67,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     processes: tuple[Process, ...] = ()
     unseen: str = ""
     versions: dict[str, Version] = {}
+    other_versions: tuple[dict[str, Version], ...] = ()
     units: dict[str, str] = {}
     enabled: frozenset[str] | None = None
     services: dict[str, tuple[str, ...]] = field(default_factory=SERVICES.copy)

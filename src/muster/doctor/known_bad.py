@@ -71,7 +71,16 @@ def _check(facts: Facts, _: Plan) -> Iterable[Result]:
     said = ", ".join(f"{part} {dotted(number)}" for part, number in versions.items())
     if not versions:
         return not_known("No version of kernel, QEMU, libvirt, Open vSwitch or dnsmasq could be found")
-    found = [
+    found = _faults(versions, entries())
+    for other in facts.other_versions:
+        found += _faults(versions | other, [entry for entry in entries() if entry.parts.keys() & other.keys()])
+    hidden = [part for part in PARTS if part not in versions and facts.named(*_RUN_BY.get(part, ()))]
+    found += not_known(f"{', '.join(hidden)}: it runs here, and its version could not be found") if hidden else []
+    return _each_once(found) or good(f"No known fault of {said}")
+
+
+def _faults(versions: dict[str, Version], known: Iterable[Entry]) -> list[Result]:
+    return [
         Result(
             level=entry.level,
             found=f"{entry.id}: {', '.join(f'{part} {dotted(versions[part])}' for part in entry.parts)}: {entry.fault}",
@@ -79,12 +88,13 @@ def _check(facts: Facts, _: Plan) -> Iterable[Result]:
             cost=entry.cost,
             source=entry.source,
         )
-        for entry in entries()
+        for entry in known
         if entry.matches(versions)
     ]
-    hidden = [part for part in PARTS if part not in versions and facts.named(*_RUN_BY.get(part, ()))]
-    found += not_known(f"{', '.join(hidden)}: it runs here, and its version could not be found") if hidden else []
-    return found or good(f"No known fault of {said}")
+
+
+def _each_once(found: list[Result]) -> list[Result]:
+    return [one for place, one in enumerate(found) if one not in found[:place]]
 
 
 CHECKS = (

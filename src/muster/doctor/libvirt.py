@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from muster.doctor.facts import ABSENT, Facts
 from muster.doctor.findings import Check, Plan, Result, Run, advice, good, not_known, problem
-from muster.doctor.texts import libvirt_settings, whole_number
+from muster.doctor.texts import for_people, libvirt_settings, whole_number
 
 _FOLDER = "/etc/libvirt"
 _KOLLA = "/etc/kolla/nova-libvirt"
@@ -109,11 +109,14 @@ def _limit(name: str, default: int, too_low: int, better: int, *, is_of_clients:
 
 def _where(path: str) -> str:
     """Where somebody changes a file: Kolla writes its files anew."""
-    return f"/etc/kolla/config/nova-libvirt/ of the machine that deploys ({path})" if path.startswith(_KOLLA) else path
+    kollas = f"/etc/kolla/config/nova-libvirt/ of the machine that deploys ({path})"
+    return kollas if path.startswith(_KOLLA) else for_people(path)
 
 
 def _restart(setup: _Setup) -> str:
-    return "kolla-ansible reconfigure" if setup.own.startswith(_KOLLA) else f"systemctl restart {setup.daemon}"
+    if setup.own.startswith(_KOLLA):
+        return "kolla-ansible reconfigure"
+    return "restart its container" if setup.own.startswith("/proc/") else f"systemctl restart {setup.daemon}"
 
 
 def _max_requests(facts: Facts, _: Plan, setup: _Setup) -> list[Result]:

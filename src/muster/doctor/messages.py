@@ -8,7 +8,7 @@ from urllib.parse import parse_qs
 from muster.doctor.facts import Facts
 from muster.doctor.findings import Check, Plan, Result, advice, good, not_known, problem
 from muster.doctor.openstack import settings_of, unread
-from muster.doctor.texts import rabbitmq_settings, whole_number
+from muster.doctor.texts import for_people, rabbitmq_settings, whole_number
 
 #: What is assumed of firewalls when nobody says: an hour is a usual idle time-out of the commercial ones.
 _USUAL_IDLE_S = 3600
@@ -77,7 +77,8 @@ def _openstack(facts: Facts, plan: Plan) -> Iterable[Result]:
 
 
 def _heartbeat(path: str, seconds: int | None, idle_s: int, said: str) -> list[Result]:
-    mend = f"[oslo_messaging_rabbit] heartbeat_timeout_threshold = {max(2, min(60, idle_s // 2))} in {path}"
+    wanted_s = max(2, min(60, idle_s // 2))
+    mend = f"[oslo_messaging_rabbit] heartbeat_timeout_threshold = {wanted_s} in {for_people(path)}"
     if seconds is None:
         return not_known(f"{path}: heartbeat_timeout_threshold is not a number")
     if seconds <= 0:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from muster.doctor.facts import Facts
-from muster.doctor.texts import oslo_settings
+from muster.doctor.texts import for_people, oslo_settings
 
 _KOLLA = "/etc/kolla"
 
@@ -61,4 +61,4 @@ def where(service: str) -> str:
     name = kind(service)
     if service.startswith(_KOLLA):
         return f"/etc/kolla/config/{name}.conf of the machine that deploys, then kolla-ansible reconfigure"
-    return f"{service}/{name}.conf"
+    return for_people(f"{service}/{name}.conf")

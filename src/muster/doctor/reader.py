@@ -12,6 +12,7 @@ from muster.doctor.tree import Tree
 from muster.doctor.units import read_enabled, read_units
 
 _MOST_PACKAGES_BYTES = 1 << 26
+_DPKG = "/var/lib/dpkg/status"
 _FILES = (
     "/proc/cpuinfo",
     "/proc/loadavg",
@@ -112,11 +113,13 @@ def read_facts(
     for path in (*flows, *_cgroup_paths(files["/proc/self/cgroup"], processes)):
         files[path] = tree.read(path)
     units = read_units(tree)
+    versions, other_versions = _versions(tree, files, processes, run)
     return Facts(
         files=files,
         processes=processes,
         unseen=_why_unseen(tree),
-        versions=_versions(tree, files, processes, run),
+        versions=versions,
+        other_versions=other_versions,
         units=units,
         enabled=read_enabled(tree, units),
         services=services,
@@ -156,11 +159,8 @@ def _why_unseen(tree: Tree) -> str:
 
 def _versions(
     tree: Tree, files: dict[str, Reading], processes: tuple[Process, ...], run: Callable[[str], str] | None
-) -> dict[str, Version]:
-    found = _packages(tree, "")
-    for process in processes:
-        inside = _packages(tree, process.root) if process.root else {}
-        found |= {part: inside[part] for part in _BROUGHT.get(process.name, ()) if part in inside}
+) -> tuple[dict[str, Version], tuple[dict[str, Version], ...]]:
+    found, others = _run_by_processes(tree, processes)
     kernel = kernel_version(
         files[sysctl_path("kernel.osrelease")].text or "",
         files["/proc/version"].text or "",
@@ -173,12 +173,41 @@ def _versions(
             version = first_version(run(program)) if run is not None else None
             if version is not None and part not in found:
                 found[part] = version
-    return found
+    return found, others
+
+
+def _run_by_processes(
+    tree: Tree, processes: tuple[Process, ...]
+) -> tuple[dict[str, Version], tuple[dict[str, Version], ...]]:
+    """By the packages among the processes' own files; where these differ, the first process's, and what others run.
+
+    Namespaces have mounts of their own, and the same files: each database is read once.
+    """
+    installed = _packages(tree, "")
+    known = {_databases(tree, ""): installed}
+    running: dict[str, Version] = {}
+    others: list[dict[str, Version]] = []
+    for process in processes:
+        if process.name not in _BROUGHT:
+            continue
+        databases = _databases(tree, process.root)
+        if databases not in known:
+            known[databases] = _packages(tree, process.root)
+        inside = known[databases]
+        brought = {part: inside[part] for part in _BROUGHT[process.name] if part in inside}
+        if any(running.get(part, number) != number for part, number in brought.items()) and brought not in others:
+            others.append(brought)
+        running = brought | running
+    return installed | running, tuple(others)
+
+
+def _databases(tree: Tree, root: str) -> tuple[tuple[int, int] | None, ...]:
+    return tuple(tree.identity(root + path) for path in (_DPKG, *DATABASES))
 
 
 def _packages(tree: Tree, root: str) -> dict[str, Version]:
     """By the databases of dpkg and RPM below a root."""
-    found = dpkg_versions(tree.read(f"{root}/var/lib/dpkg/status", _MOST_PACKAGES_BYTES).text or "")
+    found = dpkg_versions(tree.read(root + _DPKG, _MOST_PACKAGES_BYTES).text or "")
     for database in DATABASES:
         found |= rpm_versions(tree.blobs(root + database, QUERY))
     return found

@@ -201,6 +201,15 @@ def values(argv: tuple[str, ...], long: str, short: str = "") -> list[str]:
     return found + [argument[2:] for argument in argv if short and argument.startswith(short) and len(argument) > 2]
 
 
+def for_people(path: str) -> str:
+    """A path as somebody who changes the file needs it: `/proc/9/root/etc/x` is `/etc/x` for that process."""
+    found = _INSIDE.fullmatch(path)
+    return f"{found[2]} as process {found[1]} sees it" if found else path
+
+
+_INSIDE = re.compile(r"/proc/(\d+)/root(/.*)")
+
+
 def root_mount(mountinfo: str) -> str:
     """The number of the mount that a process sees as its root, of which the kernel has one (proc(5)); empty: none."""
     found = [

@@ -78,6 +78,14 @@ class Tree:
         except (OSError, ValueError):
             return ""
 
+    def identity(self, path: str) -> tuple[int, int] | None:
+        """What tells a file from all others; None for what is not there or not to be seen."""
+        try:
+            found = os.stat(self._place(path))
+        except (OSError, ValueError):
+            return None
+        return found.st_dev, found.st_ino
+
     def blobs(self, path: str, query: str) -> list[bytes]:
         """What a query gives of a SQLite database, which is not written to, its journal included."""
         if self.read(path, 1).text is None:

@@ -85,6 +85,30 @@ def test_a_daemon_in_a_container_is_judged_by_what_is_in_there(tmp_path: Path) -
     assert facts.versions == {"libvirt": (8, 0, 0), "qemu": (6, 2), "dnsmasq": (2, 90), "kernel": (6, 12, 90)}
 
 
+def test_of_two_versions_that_run_both_are_judged(tmp_path: Path) -> None:
+    """A second daemon's files, as a lab's beside a container, hid what was in the first one's."""
+    old = {"/var/lib/dpkg/status": DPKG.format("libvirt-daemon", "8.0.0-1")}
+    new = {"/var/lib/dpkg/status": DPKG.format("libvirt-daemon", "10.8.0-1")}
+    daemons = contained(8, "libvirtd", "libvirtd\0", old) | contained(9, "libvirtd", "libvirtd\0-l\0", new)
+    daemons |= contained(10, "libvirtd", "libvirtd\0-x\0", new)
+    facts = facts_of(tmp_path, QUIET | daemons)
+    assert (facts.versions["libvirt"], facts.other_versions) == ((8, 0, 0), ({"libvirt": (10, 8, 0)},))
+    said = [result.found for result in results("versions.known-bad", facts)]
+    assert any("libvirt-namespace-deadlock: libvirt 8.0.0" in found for found in said)
+    assert len(said) == len(set(said))
+
+
+def test_where_to_mend_what_is_in_a_container(tmp_path: Path) -> None:
+    inside = {"/etc/libvirt/libvirtd.conf": "max_clients = 20\n"}
+    (clients,) = results(
+        "libvirt.max-clients", facts_of(tmp_path, QUIET | contained(9, "libvirtd", "libvirtd\0", inside))
+    )
+    assert (
+        clients.mend
+        == "max_clients = 200 in /etc/libvirt/libvirtd.conf as process 9 sees it, then: restart its container"
+    )
+
+
 def test_what_is_in_a_container_is_not_known_to_who_may_not_look_into_it(tmp_path: Path) -> None:
     facts = facts_of(tmp_path, QUIET | contained(9, "libvirtd", "/usr/sbin/libvirtd\0", {}))
     denied = Reading(None, "permission denied; needs root")

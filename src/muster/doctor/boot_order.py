@@ -19,8 +19,11 @@ _AGENT = (
 )
 
 
-def after(units: dict[str, str], name: str) -> set[str]:
-    """All units that systemd starts before this one, directly or not: After= here, Before= there (systemd.unit(5))."""
+def after(units: dict[str, str], name: str, started: frozenset[str] | None = None) -> set[str]:
+    """All units that systemd starts before this one, directly or not: After= here, Before= there (systemd.unit(5)).
+
+    A unit between two others orders them only if it is `started` as well; None: all are.
+    """
     earlier: dict[str, set[str]] = {unit: set(unit_settings(text, "After")) for unit, text in units.items()}
     for unit, text in units.items():
         for later in unit_settings(text, "Before"):
@@ -30,7 +33,7 @@ def after(units: dict[str, str], name: str) -> set[str]:
     while waiting:
         new = earlier.get(waiting.pop(), set()) - found
         found |= new
-        waiting.extend(new)
+        waiting.extend(unit for unit in new if started is None or unit in started)
     return found
 
 
@@ -41,10 +44,12 @@ def _ordered(later: tuple[str, ...], sooner: tuple[str, ...], *, is_bad: bool) -
         first, last = facts.at_boot(*sooner), facts.at_boot(*later)
         if not first or not last:
             return good("Not both are started at boot")
-        wrong = [unit for unit in last if not after(facts.units, unit) & set(first)]
+        wrong = [unit for unit in last if not after(facts.units, unit, facts.enabled) & set(first)]
         if not wrong:
             return good(f"{', '.join(last)} after {', '.join(first)}")
-        found = f"{', '.join(wrong)} may start before {first[0]}"
+        is_indirect = all(after(facts.units, unit) & set(first) for unit in wrong)
+        why = ": what stands between them is not started at boot" if is_indirect else ""
+        found = f"{', '.join(wrong)} may start before {first[0]}{why}"
         mend = "\n".join(
             f"mkdir -p /etc/systemd/system/{unit}.d && printf '[Unit]\\nWants={first[0]}\\nAfter={first[0]}\\n' "
             f"> /etc/systemd/system/{unit}.d/order.conf && systemctl daemon-reload"

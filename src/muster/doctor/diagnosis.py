@@ -1,6 +1,17 @@
 """All checks over one host's facts, the worst first."""
 
-from muster.doctor import boot_order, dnsmasq, known_bad, libvirt, limits, memory, messages, processor, rootwrap
+from muster.doctor import (
+    boot_order,
+    dnsmasq,
+    in_force,
+    known_bad,
+    libvirt,
+    limits,
+    memory,
+    messages,
+    processor,
+    rootwrap,
+)
 from muster.doctor.facts import Facts
 from muster.doctor.findings import Check, Finding, Level, Plan
 
@@ -14,6 +25,7 @@ CHECKS: tuple[Check, ...] = (
     *boot_order.CHECKS,
     *messages.CHECKS,
     *rootwrap.CHECKS,
+    *in_force.CHECKS,
 )
 _ORDER = list(Level)
 _GUEST_MIB = 512

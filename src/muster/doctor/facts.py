@@ -1,6 +1,7 @@
 """What the checks know of a host: files, processes, units and versions, as `reader` found them."""
 
 import os
+import re
 
 from msgspec import Struct, field
 
@@ -29,10 +30,11 @@ SERVICES = {
 
 
 class Reading(Struct, frozen=True):
-    """A file's text, or why there is none."""
+    """A file's text, or why there is none; and when it was written last, in seconds since 1970, if that is known."""
 
     text: str | None
     why: str = ""
+    written_s: float | None = None
 
 
 class Process(Struct, frozen=True, kw_only=True):
@@ -52,6 +54,7 @@ class Process(Struct, frozen=True, kw_only=True):
     cgroup: Reading
     root: str = ""
     configuration: tuple[str, ...] = ()
+    started_s: float | None = None
 
 
 class Facts(Struct, frozen=True, kw_only=True):
@@ -149,18 +152,36 @@ def sysctl_path(name: str) -> str:
     return "/proc/sys/" + name.replace(".", "/")
 
 
-def cgroup_paths(text: str) -> list[str]:
-    """Where the limits of tasks of a process are, by its `/proc/PID/cgroup` (cgroups(7)), its own cgroup first.
+#: A limit of a cgroup: the controller, and its file in version 1 and in version 2.
+TASKS = ("pids", "pids.max", "pids.max")
+MEMORY = ("memory", "memory.limit_in_bytes", "memory.max")
 
-    Version 1 has a hierarchy `pids`; where there is none, version 2's applies. The topmost has a limit in a container
-    only, to which its own cgroup is the root.
+
+def cgroup_paths(text: str, limit: tuple[str, str, str] = TASKS) -> list[str]:
+    """Where a limit of a process is, by its `/proc/PID/cgroup` (cgroups(7)), its own cgroup first.
+
+    Version 1 has a hierarchy for the controller; where there is none, version 2's applies. The topmost has a limit in a
+    container only, to which its own cgroup is the root.
     """
+    controller, first, second = limit
     paths = {}
     for line in text.splitlines():
         number, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if path.startswith("/"):
             paths["2" if number == "0" and not controllers else controllers] = path
-    top, path = ("/sys/fs/cgroup/pids", paths["pids"]) if "pids" in paths else ("/sys/fs/cgroup", paths.get("2", "/"))
+    top, path, file = "/sys/fs/cgroup", paths.get("2", "/"), second
+    if controller in paths:
+        top, path, file = f"{top}/{controller}", paths[controller], first
     parts = [part for part in path.split("/") if part not in ("", ".", "..")]
-    return ["/".join([top, *parts[:depth], "pids.max"]) for depth in range(len(parts), -1, -1)]
+    return ["/".join([top, *parts[:depth], file]) for depth in range(len(parts), -1, -1)]
+
+
+def of_all_guests(facts: Facts, limit: tuple[str, str, str]) -> list[tuple[str, ...]]:
+    """Where a limit that guests share is, for each way up from those that run."""
+    guests = [cgroup_paths(process.cgroup.text, limit) for process in facts.named("qemu") if process.cgroup.text]
+    return sorted({tuple(path for path in paths if not _OF_ONE_GUEST.search(path)) for paths in guests})
+
+
+# A guest's own group, by libvirt's names of it with systemd and without, and what is in it.
+_OF_ONE_GUEST = re.compile(r"/machine-qemu[^/]*\.scope/|\.libvirt-qemu/")

@@ -1,9 +1,8 @@
 """The kernel's tables and limits against the planned number of guests. What `--fix` sets is here and in `messages`."""
 
-import re
 from collections.abc import Iterable, Sequence
 
-from muster.doctor.facts import ABSENT, Facts, Process, cgroup_paths
+from muster.doctor.facts import ABSENT, TASKS, Facts, Process, cgroup_paths, of_all_guests
 from muster.doctor.findings import Check, Plan, Result, Run, advice, good, not_known, problem
 from muster.doctor.libvirt import TASKS_PER_GUEST
 from muster.doctor.openstack import kind, settings_of, unread
@@ -18,8 +17,6 @@ _LEAST_NEIGHBOURS = 4096
 _OTHER_NEIGHBOURS = 8  # of the host's own
 _FLOWS_PER_GUEST = 512
 _FILES_PER_GUEST = 256
-# A guest's own group, by libvirt's names of it with systemd and without, and what is in it.
-_OF_ONE_GUEST = re.compile(r"/machine-qemu[^/]*\.scope/|\.libvirt-qemu/")
 _MOST_PIDS = 1 << 22  # PID_MAX_LIMIT on 64 bits (proc(5))
 
 
@@ -142,8 +139,7 @@ def _threads(facts: Facts) -> int:
 
 def _cgroup_tasks(facts: Facts, plan: Plan) -> Iterable[Result]:
     """Of the groups that guests share where some run, else of what starts them."""
-    guests = [cgroup_paths(process.cgroup.text) for process in facts.named("qemu") if process.cgroup.text is not None]
-    shared = sorted({tuple(path for path in paths if not _OF_ONE_GUEST.search(path)) for paths in guests})
+    shared = of_all_guests(facts, TASKS)
     need = _LEAST_TASKS_PER_GUEST * plan.guests
     if shared:
         return [one for paths in shared for one in _lowest(facts, "guests", paths, need)]

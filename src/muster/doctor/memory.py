@@ -4,7 +4,7 @@ import contextlib
 import tomllib
 from collections.abc import Iterable
 
-from muster.doctor.facts import Facts, meminfo
+from muster.doctor.facts import MEMORY, Facts, cgroup_paths, meminfo, of_all_guests
 from muster.doctor.findings import Check, Level, Plan, Result, advice, good, not_known, problem
 from muster.doctor.openstack import computes, kind, settings_of, unread, where
 from muster.doctor.texts import values
@@ -15,6 +15,8 @@ _SLOW_S = 3600
 _RAM_RATIO, _CPU_RATIO = 1.2, 2.0
 _LEAST_RESERVED_MIB = 2048
 _STRICT = 2
+_GUEST_MIB = 512
+_MIB = 1 << 20
 
 
 def _ksm(facts: Facts, _: Plan) -> Iterable[Result]:
@@ -199,7 +201,33 @@ def _default_ratio(name: str, service: str) -> list[Result]:
     return [Result(level=Level.NOT_KNOWN, found=found, mend=f"{name} = {_RAM_RATIO} in {where(service)}")]
 
 
+def _group(facts: Facts, plan: Plan) -> Iterable[Result]:
+    """The lowest limit of memory on the way up from guests, or from what starts them."""
+    daemons = [process.cgroup.text or "" for process in facts.named("libvirtd", "virtqemud")]
+    ways = of_all_guests(facts, MEMORY) or [tuple(cgroup_paths(text, MEMORY)) for text in daemons]
+    if not ways and facts.unseen:
+        return not_known(facts.unseen)
+    limits = [(number, path) for way in ways for path in way if (number := facts.number(path)) is not None]
+    ram_mib = facts.ram_mib()
+    if not limits or ram_mib is None or min(limits)[0] // _MIB >= ram_mib:
+        return good("No group of guests has a limit of memory below the machine's" if ways else "No guests run here")
+    lowest, path = min(limits)
+    need_mib = int(plan.guests * _GUEST_MIB / _RAM_RATIO)
+    found = f"Guests may use {lowest // _MIB} of the machine's {ram_mib} MiB, by {path}"
+    if lowest // _MIB < need_mib:
+        mend = "MemoryMax=infinity in the unit of that name, or fewer guests"
+        return problem(f"{found}; {plan.guests} guests of {_GUEST_MIB} MiB at 1 : {_RAM_RATIO} need {need_mib}", mend)
+    return good(found)
+
+
 CHECKS = (
+    Check(
+        id="memory.group",
+        what="Memory that the group of guests may use",
+        cost="The kernel kills a guest when they all together have that much, however much is free",
+        source="kernel documentation: cgroup-v2, memory.max",
+        run=_group,
+    ),
     Check(
         id="memory.ksm",
         what="Merging of equal pages (KSM)",

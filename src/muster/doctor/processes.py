@@ -10,7 +10,7 @@ from itertools import pairwise
 from msgspec.structs import replace
 
 from muster.doctor.facts import Process, Reading
-from muster.doctor.texts import interfaces, parent_pid, root_mount, values
+from muster.doctor.texts import interfaces, parent_pid, root_mount, started_s, values
 from muster.doctor.tree import Tree
 
 _PROGRAMS = ("dnsmasq", "libvirtd", "muster", "nova-compute", "ovs-vswitchd", "virtqemud")
@@ -50,6 +50,7 @@ def _process(tree: Tree, files: dict[str, Reading], pid: int, own_root: str) -> 
         limits=tree.read(f"/proc/{pid}/limits"),
         cgroup=tree.read(f"/proc/{pid}/cgroup"),
         root=root,
+        started_s=started_s(tree.read(f"/proc/{pid}/stat").text or "", tree.read("/proc/stat").text or ""),
     )
     if tree.read(f"/proc/{pid}/comm").text is None:
         return None

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from muster.doctor.facts import ABSENT, SERVICES, Facts, Process, Reading, cgroup_paths, sysctl_path
+from muster.doctor.facts import ABSENT, MEMORY, SERVICES, TASKS, Facts, Process, Reading, cgroup_paths, sysctl_path
 from muster.doctor.processes import read_processes
 from muster.doctor.rpm import DATABASES, QUERY, rpm_versions
 from muster.doctor.texts import Version, dpkg_versions, first_version, kernel_version
@@ -144,7 +144,7 @@ def _services(tree: Tree, processes: tuple[Process, ...]) -> dict[str, tuple[str
 
 def _cgroup_paths(own: Reading, processes: tuple[Process, ...]) -> list[str]:
     texts = [own.text or "", *(process.cgroup.text or "" for process in processes)]
-    return [path for text in texts for path in cgroup_paths(text)]
+    return [path for text in texts for limit in (TASKS, MEMORY) for path in cgroup_paths(text, limit)]
 
 
 def _why_unseen(tree: Tree) -> str:

@@ -229,6 +229,17 @@ def parent_pid(status: str) -> int | None:
     return int(found[1]) if found else None
 
 
+def started_s(stat: str, machine: str) -> float | None:
+    """When a process started, in seconds since 1970, by `/proc/PID/stat` and the `btime` of `/proc/stat` (proc(5))."""
+    words = stat.rpartition(")")[2].split()  # a program's name may have blanks and parentheses
+    booted = re.search(r"^btime (\d{1,12})$", machine, re.MULTILINE)
+    ticks = whole_number(words[19]) if len(words) > 19 else None
+    return None if booted is None or ticks is None else int(booted[1]) + ticks / _TICKS_PER_S
+
+
+_TICKS_PER_S = 100  # USER_HZ
+
+
 def kernel_counters(text: str) -> dict[str, list[int]]:
     """The columns of a table of `/proc/net/stat`: a line of names, then one of hexadecimal numbers per processor."""
     names, *rows = [line.split() for line in text.splitlines()] or [[]]

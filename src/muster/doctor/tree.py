@@ -34,10 +34,12 @@ class Tree:
         """A file's text, of at most so many bytes; zeros, as between the arguments of a process, as line ends."""
         try:
             place = self._place(path)
-            if not stat.S_ISREG(os.stat(place).st_mode):  # a FIFO would block
+            found = os.stat(place)
+            if not stat.S_ISREG(found.st_mode):  # a FIFO would block
                 return Reading(None, "not a file")
             with open(place, "rb") as file:
-                return Reading(file.read(most).decode(errors="replace").replace("\0", "\n"))
+                text = file.read(most).decode(errors="replace").replace("\0", "\n")
+            return Reading(text, written_s=found.st_mtime)
         except (FileNotFoundError, NotADirectoryError):
             return Reading(None, self._why_gone(path))
         except (OSError, ValueError) as error:

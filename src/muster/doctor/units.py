@@ -46,8 +46,9 @@ def read_enabled(tree: Tree, units: dict[str, str]) -> frozenset[str] | None:
 
 
 def started(units: dict[str, str], linked: dict[str, set[str]]) -> frozenset[str]:
-    """The units that targets are linked to, and what these pull in, a socket its service among them. Pure."""
-    waiting = [unit for target, names in linked.items() if not target.startswith(_UNUSUAL) for unit in names]
+    """The targets that are linked to units, these, and what they pull in, a socket its service among them. Pure."""
+    usual = {target: names for target, names in linked.items() if not target.startswith(_UNUSUAL)}
+    waiting = [unit for target, names in usual.items() for unit in (target, *names)]
     found: set[str] = set()
     while waiting:
         unit = waiting.pop()

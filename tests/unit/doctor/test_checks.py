@@ -52,6 +52,14 @@ CASES: list[tuple[str, dict[str, str], Level]] = [
     ("memory.overcommit", {SYS + "vm/overcommit_memory": "2"}, PROBLEM),
     ("memory.swap", {"/proc/meminfo": "SwapTotal: 0 kB\nSwapFree: 0 kB"}, ADVICE),
     ("memory.swap", {"/proc/meminfo": "SwapTotal: 9 kB\nSwapFree: 1 kB"}, PROBLEM),
+    ("memory.group", DAEMON | {"/sys/fs/cgroup/s/memory.max": str(8 << 30)}, PROBLEM),
+    ("memory.group", DAEMON | {"/sys/fs/cgroup/s/memory.max": str(60 << 30)}, GOOD),
+    ("memory.group", DAEMON | {"/sys/fs/cgroup/s/memory.max": "max"}, GOOD),
+    (
+        "memory.group",
+        DAEMON | {"/proc/9/cgroup": "9:memory:/m\n", "/sys/fs/cgroup/memory/m/memory.limit_in_bytes": str(8 << 30)},
+        PROBLEM,
+    ),
     ("memory.reserved", {"/etc/nova/nova.conf": "[DEFAULT]\n"}, ADVICE),
     ("memory.reserved", {"/etc/nova/nova.conf": "[DEFAULT]\nreserved_host_memory_mb = 8192\n"}, GOOD),
     ("memory.reserved", {"/etc/nova/nova.conf": "[DEFAULT]\nreserved_host_memory_mb = much\n"}, NOT_KNOWN),
@@ -248,7 +256,7 @@ def test_a_quiet_host_has_nothing_wrong(tmp_path: Path) -> None:
 
 def test_each_check_can_say_something_else_than_good(tmp_path: Path) -> None:
     other = {"versions.known-bad", "cpu.kvm-opens", "cpu.pressure", "clock.synchronised", "cpu.nested"}  # below
-    other |= {check.id for check in CHECKS if check.id.startswith("boot.")}
+    other |= {check.id for check in CHECKS if check.id.startswith("boot.")} | {"settings.in-force"}
     assert {check.id for check in CHECKS} - other == {check for check, _, expected in CASES if expected is not GOOD}
 
 
@@ -271,9 +279,10 @@ def test_a_kernel_that_is_there_and_says_nothing_of_pressure_has_none(tmp_path: 
 
 
 DHCP = ("dnsmasq.bound", "dnsmasq.lease-max", "dnsmasq.lease-script", "dnsmasq.lease-file")
+BY_PROCESSES = ("limits.daemon", "limits.cgroup-tasks", "memory.group", "settings.in-force")
 
 
-@pytest.mark.parametrize("check", [*DHCP, "limits.daemon", "limits.cgroup-tasks", "cpu.kvm-opens"])
+@pytest.mark.parametrize("check", [*DHCP, *BY_PROCESSES, "cpu.kvm-opens"])
 def test_of_a_copy_without_processes_and_devices_none_is_taken_for_absent(tmp_path: Path, check: str) -> None:
     """They were good, and the machine had no /dev/kvm. A kernel that hides others' processes looks the same."""
     left_out = ("/proc/1/comm", "/dev/kvm")

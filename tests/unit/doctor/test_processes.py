@@ -1,5 +1,6 @@
 """What runs on a host in use: in containers and namespaces, by Python, with helpers, and while guests come and go."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from muster.doctor.diagnosis import planned_guests
 from muster.doctor.facts import Facts, Reading
 from muster.doctor.findings import Level
 from muster.doctor.processes import program_of
+from muster.doctor.reader import read_facts
 from muster.doctor.texts import interfaces, kernel_counters, root_mount
 
 GOOD, ADVICE, PROBLEM, NOT_KNOWN = Level.GOOD, Level.ADVICE, Level.PROBLEM, Level.NOT_KNOWN
@@ -208,6 +210,36 @@ def test_what_ends_while_it_is_looked_at_is_not_there(tmp_path: Path) -> None:
 )
 def test_which_programs_matter(comm: str, argv: tuple[str, ...], program: str | None) -> None:
     assert program_of(comm, argv) == program
+
+
+def test_settings_that_were_written_since_are_not_those_of_the_service(tmp_path: Path) -> None:
+    daemon = {
+        "/proc/9/comm": "libvirtd",
+        "/proc/9/cmdline": "libvirtd\0",
+        "/proc/9/stat": f"9 (a) b) S {' '.join(['1'] * 18)} 500 7\n",
+        "/proc/5/comm": "nova-compute",
+        "/proc/5/cmdline": "python3\0/usr/bin/nova-compute\0",
+        "/proc/5/stat": f"5 (nova-compute) S {' '.join(['1'] * 18)} 500 7\n",
+        "/proc/stat": "cpu 1 2\nbtime 1000000\n",
+        "/etc/libvirt/libvirtd.conf": "",
+        "/etc/libvirt/qemu.conf": "",
+        "/etc/nova/nova.conf": "",
+    }
+    facts = facts_of(tmp_path, QUIET | daemon)
+    assert [process.started_s for process in facts.processes] == [1_000_005.0, 1_000_005.0]
+    nova, libvirt = results("settings.in-force", facts)
+    assert (nova.level, "nova-compute 5" in nova.found, "/etc/nova/nova.conf" in nova.found) == (ADVICE, True, True)
+    assert "/etc/libvirt/libvirtd.conf, /etc/libvirt/qemu.conf was written" in libvirt.found
+    for path in ("etc/libvirt/libvirtd.conf", "etc/libvirt/qemu.conf", "etc/nova/nova.conf"):
+        os.utime(tmp_path / path, (1_000_000, 1_000_000))
+    assert level("settings.in-force", read_facts(tmp_path)) is GOOD
+
+
+def test_services_in_containers_read_their_own_files(tmp_path: Path) -> None:
+    inside = contained(5, "nova-compute", "python3\0nova-compute\0", {"/etc/nova/nova.conf": ""})
+    inside |= {"/proc/5/stat": f"5 (nova-compute) S {' '.join(['1'] * 18)} 500 7\n", "/proc/stat": "btime 1000000\n"}
+    (result,) = results("settings.in-force", facts_of(tmp_path, QUIET | {"/etc/nova/nova.conf": ""} | inside))
+    assert result.found == "nova-compute 5 runs since before /etc/nova/nova.conf as process 5 sees it was written"
 
 
 def guest(pid: int, cgroup: str) -> dict[str, str]:

@@ -26,6 +26,21 @@ def test_the_order_of_what_is_not_started_does_not_matter(tmp_path: Path) -> Non
     assert level("boot.hypervisor-after-switch", facts_of(tmp_path, QUIET | BOTH | enabled)) is PROBLEM
 
 
+def test_what_stands_between_two_units_orders_them_only_if_it_is_started(tmp_path: Path) -> None:
+    """After=network.target orders nothing where nothing wants that target."""
+    tree = {
+        f"{UNITS}/libvirtd.service": "[Unit]\nAfter=network.target\n",
+        f"{UNITS}/openvswitch.service": "[Unit]\nBefore=network.target\n",
+        f"{UNITS}/network.target": "[Unit]\n",
+        f"{WANTS}/libvirtd.service": "",
+        f"{WANTS}/openvswitch.service": "",
+    }
+    (result,) = results("boot.hypervisor-after-switch", facts_of(tmp_path / "a", QUIET | tree))
+    assert (result.level, "what stands between them is not started" in result.found) == (PROBLEM, True)
+    tree |= {f"{UNITS}/networking.service": "[Unit]\nWants=network.target\n", f"{WANTS}/networking.service": ""}
+    assert level("boot.hypervisor-after-switch", facts_of(tmp_path / "b", QUIET | tree)) is GOOD
+
+
 def test_what_runs_and_is_not_enabled_does_not_come_back(tmp_path: Path) -> None:
     other = {f"{WANTS}/openvswitch.service": ""}
     (result,) = results("boot.comes-back", facts_of(tmp_path, QUIET | BOTH | RUNNING | other))
@@ -50,12 +65,14 @@ def test_units_pull_in_others() -> None:
     linked = {"multi-user.target": {"a.service", "d.socket", "t.timer"}, "c.target": {"f.service"}}
     linked["rescue.target"] = {"g.service"}
     assert started(units, linked) == {
-        "a.service", "b.service", "c.target", "d.socket", "e.service", "f.service", "t.timer", "t.service",
+        "multi-user.target", "a.service", "b.service", "c.target", "d.socket", "e.service", "f.service",
+        "t.timer", "t.service",
     }  # fmt: skip
 
 
 def test_units_that_want_each_other_are_no_loop() -> None:
     assert started({"a.service": "Wants=b.service", "b.service": "Wants=a.service"}, {"x": {"a.service"}}) == {
+        "x",
         "a.service",
         "b.service",
     }

@@ -109,8 +109,16 @@ COMPUTE = {
     "/usr/lib/systemd/system/neutron-openvswitch-agent.service": "[Unit]\nAfter=syslog.target\n",
     **{
         f"/etc/systemd/system/multi-user.target.wants/{unit}.service": ""
-        for unit in ("libvirtd", "openvswitch-switch", "ovs-vswitchd", "nova-compute", "neutron-openvswitch-agent")
+        for unit in (
+            "libvirtd",
+            "openvswitch-switch",
+            "ovs-vswitchd",
+            "nova-compute",
+            "neutron-openvswitch-agent",
+            "networking",
+        )
     },
+    "/usr/lib/systemd/system/networking.service": "[Unit]\nWants=network.target\n",
 }
 
 MUSTER_HOST = {

@@ -1,0 +1,53 @@
+"""Whether what stands in files is what services were started with."""
+
+from collections.abc import Iterable
+
+from muster.doctor.facts import Facts, Process
+from muster.doctor.findings import Check, Plan, Result, advice, good, not_known
+from muster.doctor.openstack import kind
+from muster.doctor.texts import for_people
+
+_OPENSTACK = {"nova-compute": "nova", "neutron": "neutron"}
+#: Starting a service takes a while, and the kernel counts its start in hundredths of a second from the boot.
+_LEEWAY_S = 5.0
+
+
+def _check(facts: Facts, _: Plan) -> Iterable[Result]:
+    found = [one for process in facts.processes for one in _since(facts, process)]
+    if not facts.processes and facts.unseen:
+        return not_known(facts.unseen)
+    return found or good("No settings were written since the services that were found had read them")
+
+
+def _since(facts: Facts, process: Process) -> list[Result]:
+    """One finding for a process and all of its files."""
+    began_s = process.started_s
+    late = [
+        for_people(path)
+        for path in _files(facts, process)
+        if began_s is not None and (facts.reading(path).written_s or 0) > began_s + _LEEWAY_S
+    ]
+    if not late:
+        return []
+    program = process.argv[0].rpartition("/")[2] if process.name == "neutron" else process.name
+    return advice(f"{program} {process.pid} runs since before {', '.join(late)} was written", "Restart it")
+
+
+def _files(facts: Facts, process: Process) -> Iterable[str]:
+    yield from process.configuration
+    for service, folders in facts.services.items():
+        is_its = kind(service) == _OPENSTACK.get(process.name) and service.startswith("/proc/") == bool(process.root)
+        if is_its and service.startswith(process.root):
+            for folder in folders:
+                yield from facts.below(folder)
+
+
+CHECKS = (
+    Check(
+        id="settings.in-force",
+        what="Settings written since their service started",
+        cost="What is found in these files is not what the service does, until it is restarted",
+        source="proc(5): starttime",
+        run=_check,
+    ),
+)

@@ -174,8 +174,8 @@ class ImageCache:
         target = self._directory / f"{digest}.{image.disk_format}"
         unpacked = self._directory / f"{digest}.unpacked.{image.disk_format}"
         for path in (unpacked, target):
-            if await asyncio.to_thread(path.exists):
-                return await asyncio.to_thread(_described, path, image.disk_format)
+            if (found := await asyncio.to_thread(_found, path, image, is_original=path is target)) is not None:
+                return found
         partial, other = (self._directory / f"{_PARTIAL}{secrets.token_hex(8)}" for _ in range(2))
         try:
             log.info("fetching an image", action="image_fetch", image=image.id, size_bytes=image.size_bytes)
@@ -231,6 +231,21 @@ def _admit(partial: Path, target: Path, disk_format: str) -> CachedImage:
     partial.replace(target)
     sync_directory(target.parent)
     return _described(target, disk_format)
+
+
+def _found(path: Path, image: ImageSpec, *, is_original: bool) -> CachedImage | None:
+    """The image that an earlier process left, if it is whole as far as a look can tell. A damaged one stays until
+    one that was fetched anew takes its place. Raises OSError."""
+    try:
+        size = path.stat().st_size
+        if is_original and size != image.size_bytes:
+            raise Invalid(f"it has {size} bytes instead of {image.size_bytes}")
+        return _described(path, image.disk_format)
+    except FileNotFoundError:
+        return None
+    except Invalid as error:
+        log.error("an image on this host's disk is damaged", action="image_damaged", image=image.id, error=str(error))
+        return None
 
 
 def _described(path: Path, disk_format: str) -> CachedImage:

@@ -8,7 +8,7 @@ import pytest
 from muster.base.errors import Invalid, MusterError, NotFound, Transient
 from muster.domain.specs import ImageSpec
 from muster.host.images import CachedImage, ImageCache
-from muster.host.qcow2 import write_overlay
+from muster.host.qcow2 import write_empty, write_overlay
 
 CONTENT = b"disk" * 1_000
 
@@ -104,6 +104,25 @@ async def test_an_image_that_somebody_removed_is_fetched_again(tmp_path: Path) -
     assert await asyncio.gather(*(one(cache, spec()) for _ in range(3))) == [first] * 3
     assert first.path.read_bytes() == CONTENT
     assert source.fetched == ["image", "image"]
+
+
+@pytest.mark.parametrize("damage", [b"", b"\0" * 512, None])
+@pytest.mark.parametrize("disk_format", ["raw", "qcow2"])
+async def test_an_image_that_is_damaged_on_disk_is_fetched_again(
+    tmp_path: Path, disk_format: str, damage: bytes | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a crash of the file system may leave it. Each server made of it failed, or had half a disk."""
+    write_empty(tmp_path / "source", virtual_size=1 << 20)
+    content = (tmp_path / "source").read_bytes()
+    source, image = Source(image=content), spec(content, disk_format=disk_format)
+    found = await one(ImageCache(source, tmp_path / "images"), image)
+    assert isinstance(found, CachedImage)
+    found.path.chmod(0o644)
+    found.path.write_bytes(content[:-1] if damage is None else damage)
+    assert await one(ImageCache(source, tmp_path / "images"), image) == found
+    assert found.path.read_bytes() == content
+    assert source.fetched == ["image", "image"]
+    assert "damaged" in capsys.readouterr().out
 
 
 async def test_leftovers_of_a_dead_process_are_removed(tmp_path: Path) -> None:

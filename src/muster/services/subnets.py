@@ -106,8 +106,7 @@ class Subnets:
 
         async def decide() -> None:
             async with self._batch.transaction([subnet.network_id], changes_subnets=True) as work:
-                await self._seen(work.connection, context, subnet_id)
-                await self._delete(work, subnet)
+                await self._delete(work, await self._seen(work.connection, context, subnet_id))
 
         await redeciding("subnets", decide)
 
@@ -135,10 +134,11 @@ class Subnets:
             check_overlap(subnet.cidr, subnet.network_id, cidrs[subnet.network_id])
             cidrs[subnet.network_id].append(subnet.cidr)
 
-    async def _settled(self, work: PortWork, network_id: str, *, without: Sequence[str] = ()) -> None:
+    async def _settled(self, work: PortWork, network_id: str, *, without: Subnet | None = None) -> None:
         """What follows each change of a network's subnets: its DHCP port, its revision, its hosts."""
-        await self._dhcp_ports.settle(work, network_id, without=without)
-        await network_store.touch(work.connection, [network_id], self._batch.clock())
+        await self._dhcp_ports.settle(work, network_id, without=[without.id] if without else ())
+        gone = without.revision if without else 0
+        await network_store.touch(work.connection, [network_id], self._batch.clock(), gone=gone)
         await work.telling.networks_changed([network_id])
 
     async def _give_to_all(self, work: PortWork, subnet: Subnet) -> None:
@@ -167,7 +167,7 @@ class Subnets:
         await self._batch.quotas.give_back(connection, [Ask(subnet.project_id, {"subnet": 1})])
         servers = await server_ports.read_servers_in_subnet(connection, subnet.id)
         await work.remove_subnet_ips(subnet.id)
-        await self._settled(work, subnet.network_id, without=[subnet.id])
+        await self._settled(work, subnet.network_id, without=subnet)
         await close_pools(connection, subnet.id)
         await store.remove(connection, [subnet.id])
         await work.telling.servers_changed(servers)

@@ -48,7 +48,7 @@ networks = Table(
     SqlColumn("segment_id", Integer, nullable=True),  # the VXLAN identifier on the wire
     text("dns_domain", default=""),
     document("availability_zone_hints", default=list),
-    counter("revision"),  # also the generation that hosts see
+    counter("revision"),  # with those of its subnets also the generation that hosts see
     SqlColumn("member_generation", BigInteger, nullable=False, default=0, server_default="0"),
     moment("created_at"),
     moment("updated_at"),
@@ -95,10 +95,13 @@ async def lock(connection: AsyncConnection, network_ids: Collection[str]) -> Non
     await connection.execute(statement.with_for_update())
 
 
-async def touch(connection: AsyncConnection, network_ids: Collection[str], now: float) -> None:
-    """Raise the revision of networks of which something has changed. One statement."""
+async def touch(connection: AsyncConnection, network_ids: Collection[str], now: float, *, gone: int = 0) -> None:
+    """Raise the revision of networks of which something has changed. One statement.
+
+    `gone`: the revision of a subnet that goes. Hosts see the sum of a network's and its subnets', which only grows.
+    """
     statement = update(networks).where(among(networks.c.id, network_ids))
-    await connection.execute(statement.values(revision=networks.c.revision + 1, updated_at=now))
+    await connection.execute(statement.values(revision=networks.c.revision + 1 + gone, updated_at=now))
 
 
 async def change(connection: AsyncConnection, network_id: str, fields: Mapping[str, Any], now: float) -> None:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from msgspec import UNSET
 from sqlalchemy import delete
 
 from muster.base.ids import new_uuid
@@ -16,6 +17,7 @@ from muster.domain.network_listing import ListQuery
 from muster.domain.port_changes import PortChanges
 from muster.domain.ports import NewPort
 from muster.domain.servers import Server, Verb, WantedNic
+from muster.domain.subnets import NewSubnet, SubnetChanges
 from muster.host.desired import DesiredState
 from muster.store.network_members import network_member_changes
 
@@ -253,3 +255,38 @@ async def test_a_network_that_is_gone_before_its_last_change_was_told_makes_no_n
             await world.gone(server)
         await loop.network.networks.delete(loop.context, loop.network_id)
         assert not any(message.everything for message in await world.a.learn())
+
+
+async def test_a_host_hears_of_a_subnet_that_went_and_of_one_that_came_after_it(tmp_path: Path) -> None:
+    """A deleted subnet took the count of its changes along: the network then seemed older than what its hosts knew, and
+    they went on serving the old subnet, and did not serve the new one."""
+    async with a_loop(tmp_path) as loop:
+        host = Host(loop, "a", "192.0.2.1")
+        await host.say_hello()
+        await loop.create("a")
+        subnets = loop.network.subnets
+
+        async def cidrs() -> set[str]:
+            await host.learn()
+            return {subnet.cidr for subnet in host.desired.networks.specs[loop.network_id].subnets}
+
+        def draft(cidr: str) -> NewSubnet:
+            return NewSubnet(
+                id=new_uuid(),
+                project_id=PROJECT,
+                network_id=loop.network_id,
+                ip_version=4,
+                cidr=cidr,
+                enable_dhcp=True,
+                allocation_pools=UNSET,
+            )
+
+        assert await cidrs() == {"10.0.0.0/16"}
+        [second] = await subnets.create(loop.context, [draft("10.1.0.0/24")])
+        for number in range(3):
+            await subnets.update(loop.context, second.id, SubnetChanges(dns_nameservers=(f"10.9.9.{number}",)))
+        assert await cidrs() == {"10.0.0.0/16", "10.1.0.0/24"}
+        await subnets.delete(loop.context, second.id)
+        assert await cidrs() == {"10.0.0.0/16"}
+        await subnets.create(loop.context, [draft("10.2.0.0/24")])
+        assert await cidrs() == {"10.0.0.0/16", "10.2.0.0/24"}

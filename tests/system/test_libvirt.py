@@ -31,6 +31,7 @@ from muster.cli.main import main
 from muster.domain.reports import GuestState
 from muster.domain.specs import ImageSpec, PortSpec, Power, ServerSpec
 from muster.guest.build import build_image
+from muster.host.hypervisor.libvirt import hypervisor as hypervisor_module
 from muster.host.hypervisor.libvirt.accelerator import ProbeSettings, choose_accelerator, why_not
 from muster.host.hypervisor.libvirt.hypervisor import LibvirtHypervisor
 from muster.host.hypervisor.libvirt.libvirtd import LibvirtdSettings, PrivateLibvirtd, require_installed
@@ -467,7 +468,11 @@ def _is_qemu_of(process: Path, server: ServerSpec) -> bool:
     return b"qemu-system" in words[0] and server.id.encode() in words
 
 
-async def test_a_restarted_libvirtd_keeps_guests_and_events_go_on(host: Host, opened: Open) -> None:
+async def test_a_restarted_libvirtd_keeps_guests_and_events_go_on(
+    host: Host, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also for who is there again so soon that libvirtd is still taking over its guests."""
+    monkeypatch.setattr(hypervisor_module, "_RECONNECT_S", 0.003)
     hypervisor, server = opened(), host.server()
     events = hypervisor.events()
     await run(hypervisor, server)

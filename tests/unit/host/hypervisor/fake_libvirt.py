@@ -19,7 +19,7 @@ def error(code: int, origin: int = libvirt.VIR_FROM_QEMU, text: str = "no") -> l
 
 class FakeDomain:
     """A guest that runs, with the XML that libvirt would give for it. It does not hear its power button; `on_destroy`
-    is called when it is ended."""
+    is called when it is ended, and may raise."""
 
     def __init__(self, server_id: str, xml: str = "<domain/>") -> None:
         self.server_id, self.xml = server_id, xml

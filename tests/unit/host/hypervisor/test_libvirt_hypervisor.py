@@ -19,7 +19,7 @@ from host.hypervisor.fake_libvirt import FakeDomain, FakeLibvirt, error
 from muster.base.errors import Conflict, MusterError, NotFound, Transient
 from muster.domain.reports import GuestState
 from muster.domain.specs import ImageSpec, Power, ServerSpec
-from muster.host.hypervisor.libvirt import connection, console
+from muster.host.hypervisor.libvirt import connection, console, guests
 from muster.host.hypervisor.libvirt.connection import Connection, LibvirtFailed, translated
 from muster.host.hypervisor.libvirt.definition import define
 from muster.host.hypervisor.libvirt.domainxml.node import render
@@ -28,7 +28,7 @@ from muster.host.hypervisor.libvirt.hypervisor import LibvirtHypervisor
 from muster.host.hypervisor.libvirt.settings import LibvirtSettings
 from muster.host.images import ImageCache
 from muster.host.plan import Action, View, decide
-from muster.host.ports import Guest
+from muster.host.ports import Guest, GuestEvent, Outcome
 
 ID = "6f1ed002-ab5d-4a0c-8d6f-1d1f7a9a7f10"
 OTHER = "7f1ed002-ab5d-4a0c-8d6f-1d1f7a9a7f11"
@@ -248,6 +248,26 @@ async def test_a_guest_that_is_being_asked_to_shut_down_is_ended_at_once_by_who_
             (stopped,) = await stopping
         assert (ended.fault, stopped.fault) == (None, None)
         assert ID not in daemon.domains
+
+
+@pytest.mark.parametrize("code", [None, libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID])
+async def test_the_end_of_a_guest_is_told_where_libvirt_does_not(
+    tmp_path: Path, daemon: FakeLibvirt, monkeypatch: pytest.MonkeyPatch, code: int | None
+) -> None:
+    """One that takes its guests over, after a restart, ends some without an event, and may forget them at once."""
+
+    def on_destroy() -> None:
+        del daemon.domains[ID]
+        if code is not None:
+            raise error(code)
+
+    monkeypatch.setattr(guests, "_EVENT_TIMEOUT_S", 0.01)
+    daemon.domains[ID] = FakeDomain(ID)
+    daemon.domains[ID].on_destroy = on_destroy
+    async with opened(tmp_path) as hypervisor, asyncio.timeout(300):
+        (outcome,) = await hypervisor.stop([ID], hard=True)
+        assert outcome == Outcome(ID)
+        assert await anext(hypervisor.events()) == GuestEvent(ID, GuestState.STOPPED)
 
 
 async def test_a_console_that_cannot_be_cut_lets_no_other_grow(

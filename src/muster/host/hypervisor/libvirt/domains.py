@@ -59,7 +59,12 @@ def destroy(server_id: str) -> Call:
     """End a guest at once. Two calls."""
 
     def ask(connection: Any) -> None:
-        connection.lookupByUUIDString(server_id).destroy()
+        domain = connection.lookupByUUIDString(server_id)
+        try:
+            domain.destroy()
+        except libvirt.libvirtError as error:
+            if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:  # it has ended, and libvirt has forgotten it
+                raise
 
     return ask
 

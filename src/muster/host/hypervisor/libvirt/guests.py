@@ -29,7 +29,7 @@ from muster.host.hypervisor.libvirt.settings import LibvirtSettings
 from muster.host.images import CachedImage
 from muster.host.ports import Stranger
 
-#: How long libvirt's event of a domain that it has ended may take; without it things still work.
+#: How long libvirt's event of a domain that it has ended may take.
 _EVENT_TIMEOUT_S = 2.0
 
 
@@ -114,7 +114,9 @@ class Guests:
             # One that is just ending by itself cannot be destroyed; its end is waited for all the same.
             with contextlib.suppress(Conflict):
                 await self._connection.call(domains.destroy(server_id), 2)
-            await _any_set_within(_EVENT_TIMEOUT_S, stopped)
+            if not await _any_set_within(_EVENT_TIMEOUT_S, stopped):
+                # A libvirtd that was restarted, and ends a guest while it is still taking it over, tells nobody.
+                self._feed.tell(server_id, GuestState.STOPPED)
 
     def hurry(self, server_ids: Iterable[str]) -> None:
         """Those of these guests that are being asked to shut down are ended at once: somebody waits for their turn."""

@@ -37,7 +37,7 @@ class Postgres:
         """Make the cluster and start it."""
         self._own()
         command = initdb_command(self.directory / "data", "--auth=trust", "--no-sync")
-        subprocess.run(command, check=True, capture_output=True, **self._as_account())
+        subprocess.run(command, check=True, capture_output=True, timeout=START_TIMEOUT_S, **self._as_account())
         self.launch()
 
     def follow(self, primary: "Postgres") -> None:
@@ -45,7 +45,7 @@ class Postgres:
         self._own()
         source = ("-h", "127.0.0.1", "-p", str(primary.port), "-U", "postgres", "-R", "--checkpoint=fast", "--no-sync")
         command = [tool("pg_basebackup"), "-D", str(self.directory / "data"), *source]
-        subprocess.run(command, check=True, capture_output=True, **self._as_account())
+        subprocess.run(command, check=True, capture_output=True, timeout=START_TIMEOUT_S, **self._as_account())
         self.launch()
 
     def launch(self) -> None:
@@ -69,13 +69,19 @@ class Postgres:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, **self._as_account())
         deadline = time.monotonic() + START_TIMEOUT_S
         ready = [tool("pg_isready"), "-q", "-h", str(self.directory), "-p", str(self.port or PORT)]
-        while subprocess.run(ready, check=False).returncode != 0:
+        while subprocess.run(ready, check=False, timeout=START_TIMEOUT_S).returncode != 0:
             if self._process.poll() is not None:
                 return False
             if time.monotonic() > deadline:
                 raise RuntimeError("PostgreSQL did not start:\n" + (self.directory / "log").read_text())
             time.sleep(0.05)
         return True
+
+    @property
+    def pid(self) -> int:
+        """The postmaster's."""
+        assert self._process is not None
+        return self._process.pid
 
     def close(self) -> None:
         """End it: its connections first, then itself."""

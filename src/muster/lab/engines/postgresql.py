@@ -8,6 +8,9 @@ from muster.lab.engines.programs import program
 #: Who the server runs as where the caller is root; Debian's package makes it.
 ACCOUNT = "postgres"
 PORT = 5432
+#: What a killed server leaves of the memory that its processes share stays in /dev/shm until that server is started
+#: again, and for ever if it is not. As files it is in the cluster's folder, and goes with that.
+_SHARED_MEMORY = {"dynamic_shared_memory_type": "mmap"}
 
 
 def tool(name: str) -> str:
@@ -23,4 +26,5 @@ def initdb_command(data: Path, *options: str) -> list[str]:
 
 def server_command(data: Path, settings: Mapping[str, str]) -> list[str]:
     """Serves it, in the foreground; `settings` as in postgresql.conf."""
-    return [tool("postgres"), "-D", str(data), *(part for item in settings.items() for part in ("-c", "=".join(item)))]
+    all_settings = (_SHARED_MEMORY | dict(settings)).items()
+    return [tool("postgres"), "-D", str(data), *(part for item in all_settings for part in ("-c", "=".join(item)))]

@@ -209,6 +209,10 @@ class Database:
                 return await engine.connect().start()
         except postgresql.BROKEN as error:
             raise self._lost() from error
+        except DBAPIError as error:
+            if postgresql.at_a_loss(error):
+                raise self._lost() from error
+            raise
 
     async def _release(self, connection: AsyncConnection) -> None:
         """Give a connection back, also when the caller is cancelled. One that broke meanwhile is nobody's error any

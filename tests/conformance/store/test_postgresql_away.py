@@ -141,6 +141,26 @@ async def test_a_connection_whose_server_is_just_ending_is_gone(url: str, monkey
     await database.close()
 
 
+async def test_a_first_connection_whose_server_is_just_ending_is_made_again(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLAlchemy's first questions to a server met its last words, as in a failover: that failed a request."""
+    prepare, lost = asyncpg.Connection.prepare, []
+
+    async def at_a_loss_once(self: asyncpg.Connection, *arguments: Any, **options: Any) -> Any:
+        if not lost:
+            lost.append(self)
+            raise asyncpg.InternalClientError(AT_A_LOSS)
+        return await prepare(self, *arguments, **options)
+
+    monkeypatch.setattr(asyncpg.Connection, "prepare", at_a_loss_once)
+    database = Database(f"{url}?{PATIENT}")
+    async with asyncio.timeout(HANG_S):
+        await _read(database)
+    assert lost
+    await database.close()
+
+
 async def test_a_driver_at_a_loss_on_a_connection_that_stands_is_no_absence(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

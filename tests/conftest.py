@@ -1,17 +1,22 @@
 """For all tests."""
 
 import gc
+import signal
 from collections.abc import Iterator
 
 import pytest
 import structlog
 from hypothesis import HealthCheck, settings
+from pytest_timeout import Settings
 
 # How long an example takes is the machine's affair, not the test's. The same examples each time, so that what passed
 # here passes there; `--hypothesis-profile=random` looks for others.
 settings.register_profile("random", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("muster", settings.get_profile("random"), derandomize=True)
 settings.load_profile("muster")
+
+#: For each part of what cleans up after a test.
+CLEAN_UP_S = 600.0
 
 
 @pytest.hookimpl(trylast=True)
@@ -22,6 +27,17 @@ def pytest_collection_finish() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Cleaning up has a time-out of its own: a test that failed has none any more, whether by its time-out or before.
+
+    It comes again and again, so that whatever hangs is left for the rest.
+    """
+    own = Settings(CLEAN_UP_S, method="signal", func_only=False, disable_debugger_detection=False)
+    item.config.pluginmanager.hook.pytest_timeout_set_timer(item=item, settings=own)
+    signal.setitimer(signal.ITIMER_REAL, CLEAN_UP_S, CLEAN_UP_S)
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,7 @@ import pytest
 
 from muster.base.errors import Conflict, Invalid
 from muster.cli.data_folder import held, stop_owner
+from tests.commands import running
 
 
 def test_a_folder_is_held_once_and_free_again(tmp_path: Path) -> None:
@@ -27,6 +28,7 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from muster.cli.data_folder import held
+from tests.commands import running
 with held(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)
@@ -35,7 +37,7 @@ with held(Path(sys.argv[1])):
 
 def test_the_process_that_has_a_folder_can_be_ended(tmp_path: Path) -> None:
     assert not stop_owner(tmp_path, 300)
-    with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE) as process:
+    with running(sys.executable, "-c", HOLD, str(tmp_path), stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"held\n"
         with pytest.raises(Conflict, match=f"process {process.pid}"), held(tmp_path):

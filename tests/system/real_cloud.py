@@ -129,11 +129,13 @@ class RealCloud:
 
     def remove(self) -> None:
         """Whatever the test did, nothing is left."""
-        self.down()
-        if self._process is not None:
-            self.end(signal.SIGKILL)
-        self._inside.shutdown()
-        subprocess.run(["ip", "netns", "del", self.namespace], capture_output=True, timeout=120, check=False)
+        try:
+            self.down()
+        finally:
+            if self._process is not None:
+                self.end(signal.SIGKILL)
+            self._inside.shutdown()
+            subprocess.run(["ip", "netns", "del", self.namespace], capture_output=True, timeout=120, check=False)
 
     # Its APIs
 

@@ -58,7 +58,11 @@ def test_a_real_guest_is_shown_and_taken_away(namespace: str, tmp_path: Path) ->
     assert list(scratch.iterdir()) == []
     assert [line for line in ip("-n", namespace, "-br", "link").splitlines() if not line.startswith("lo ")] == []
     tables = subprocess.run(
-        ["ip", "netns", "exec", namespace, "nft", "list", "tables"], capture_output=True, text=True, check=True
+        ["ip", "netns", "exec", namespace, "nft", "list", "tables"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
     )
     assert tables.stdout == ""
     assert ip("netns", "pids", namespace) == ""

@@ -154,7 +154,7 @@ def test_a_subnet_that_somebody_else_has_taken_meanwhile(tmp_path: Path) -> None
     name = lab_id(tmp_path)
     plan = make_plan(name, free_subnet(name, network.taken_networks()), LabSettings(sim_hosts=0))
     other = ["ip", "link", "add", f"mlab-{name}", "type", "bridge"]
-    subprocess.run(other, check=True)
+    subprocess.run(other, check=True, timeout=120)
     try:
         subprocess.run(["ip", "addr", "add", f"{plan.parts[0].address}/24", "dev", f"mlab-{name}"], check=True)
         with pytest.raises(Conflict, match="meanwhile"):

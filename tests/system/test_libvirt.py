@@ -22,6 +22,7 @@ from click.testing import CliRunner
 pytest.importorskip("libvirt")
 
 from namespaces import inside
+from tests.commands import HANG_S, started
 from tiny_guest import tiny_disk
 
 from benchmarks.family import watched_family
@@ -137,12 +138,15 @@ async def opened(host: Host, tmp_path: Path) -> AsyncIterator[Open]:
         made.append(LibvirtHypervisor(settings, ImageCache(host, tmp_path / "images")))
         return made[-1]
 
-    yield open_
-    last = open_()
-    await last.remove(list(await last.observe()))
-    assert await last.observe() == {}
-    for hypervisor in made:
-        await hypervisor.close()
+    try:
+        yield open_
+        last = open_()
+        async with asyncio.timeout(HANG_S):
+            await last.remove(list(await last.observe()))
+            assert await last.observe() == {}
+    finally:
+        for hypervisor in made:
+            await hypervisor.close()
 
 
 def done(outcomes: list[Outcome]) -> None:
@@ -397,6 +401,11 @@ asyncio.run(main())
 """
 
 
+async def _killed_by_itself(*words: str) -> None:
+    async with started(*words) as agent:
+        assert await asyncio.wait_for(agent.wait(), HANG_S) == -signal.SIGKILL
+
+
 async def test_who_has_left_libvirt_takes_no_place_of_it(host: Host, opened: Open) -> None:
     """The daemon here has room for 20."""
     for _ in range(25):
@@ -411,8 +420,7 @@ async def test_guests_of_a_killed_agent_are_taken_over(host: Host, opened: Open,
     done(await hypervisor.prepare([server]))
     settings = msgspec.json.encode(settings_of(host, tmp_path), enc_hook=str).decode()
     words = [sys.executable, "-c", textwrap.dedent(_AGENT), settings, msgspec.json.encode([server]).decode(), "none"]
-    agent = await asyncio.create_subprocess_exec(*words)
-    assert await agent.wait() == -signal.SIGKILL
+    await _killed_by_itself(*words)
     adopted = opened()
     assert alone(await adopted.observe(), server) == Guest(
         server_id=server.id, state=GuestState.RUNNING, boot_nonce=7, disk_nonce=0
@@ -434,10 +442,7 @@ async def test_an_agent_killed_in_the_middle_of_a_batch_loses_nothing(host: Host
     program = _AGENT.replace("await hypervisor.start(servers)", "asyncio.ensure_future(hypervisor.start(servers))")
     # As soon as the first one runs; the others wait for the one thread.
     program = program.replace("    os.kill", "    await anext(hypervisor.events())\n    os.kill")
-    agent = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", program, settings, msgspec.json.encode(servers).decode(), "none"
-    )
-    assert await agent.wait() == -signal.SIGKILL
+    await _killed_by_itself(sys.executable, "-c", program, settings, msgspec.json.encode(servers).decode(), "none")
     seen = await hypervisor.observe()
     assert set(seen) == {server.id for server in servers}
     assert any(guest.state is GuestState.STOPPED for guest in seen.values())

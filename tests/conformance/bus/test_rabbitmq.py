@@ -220,7 +220,9 @@ async def test_tcp_looks_after_the_connections(rabbitmq: RabbitMq, prefix: str) 
         ours = ["ss", "-tnoH", "state", "established", f"( dport = :{rabbitmq.port} )"]
         async with asyncio.timeout(HANG_S):
             while True:  # what is on its way has another timer
-                lines = subprocess.run(ours, check=True, capture_output=True, text=True).stdout.splitlines()
+                lines = subprocess.run(
+                    ours, check=True, capture_output=True, text=True, timeout=120
+                ).stdout.splitlines()
                 if len([line for line in lines if re.search(r"timer:\(keepalive,1[56]min", line)]) == 2:
                     break
                 await asyncio.sleep(0.1)

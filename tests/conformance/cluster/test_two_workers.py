@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import count
@@ -22,6 +23,7 @@ from muster.store.addresses import addresses
 from muster.store.hosts import hosts
 from muster.store.servers import servers
 from muster.store.usages import usages
+from tests.commands import HANG_S, started
 from tests.conformance.cluster.worker import ANSWER, Done, Engines, Order, a_worker, carry_out
 from tests.conformance.locks.conftest import PATIENT as PATIENT_WITH_ETCD
 from tests.conformance.locks.test_etcd import no_leases
@@ -33,7 +35,6 @@ from tests.functional.compute.beds import TINY, Bed, bed_in
 
 SERVERS = int(os.environ.get("MUSTER_CLUSTER_SERVERS", "300"))
 HOSTS = int(os.environ.get("MUSTER_CLUSTER_HOSTS", "40"))
-HANG_S = 300.0
 
 _names = count()
 
@@ -41,7 +42,7 @@ _names = count()
 class Second:
     """The other worker's process."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: Process) -> None:
         self.process = process
 
     async def answer(self) -> str:
@@ -61,21 +62,12 @@ class Second:
 async def second_worker(engines: Engines, folder: Path, context: Context) -> AsyncIterator[Second]:
     folder.mkdir()
     arguments = (msgspec.json.encode(engines).decode(), str(folder), msgspec.json.encode(context).decode())
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.conformance.cluster.worker", *arguments),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        cwd=Path(__file__).parents[3],
-    )
-    try:
+    words = (sys.executable, "-m", "tests.conformance.cluster.worker", *arguments)
+    async with started(*words, stdin=PIPE, stdout=PIPE, cwd=Path(__file__).parents[3]) as process:
         yield Second(process)
         assert process.stdin is not None
         process.stdin.close()
         await asyncio.wait_for(process.wait(), HANG_S)
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
 
 
 async def hosts_there(cloud: Cloud, count: int) -> None:

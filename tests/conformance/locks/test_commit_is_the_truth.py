@@ -17,6 +17,7 @@ from muster.locks.open import open_locks
 from muster.store.addresses import addresses
 from muster.store.engine import Database
 from muster.store.subnets import subnets
+from tests.commands import HANG_S, started
 from tests.conformance.locks.conftest import LEASE_S, PATIENT
 from tests.conformance.locks.lying import UNDER_LOCKS, LyingLocks, Outcome
 from tests.conformance.store.network_cloud import ADMIN, Services, network_cloud
@@ -24,7 +25,6 @@ from tests.databases import make_tables
 from tests.engines.etcd import Etcd
 from tests.engines.postgres import Postgres
 
-HANG_S = 300.0
 PORTS = 200
 
 
@@ -95,13 +95,8 @@ async def test_a_process_that_was_stopped_beyond_its_lease_cannot_overwrite(
     try:
         async with network_cloud(database, tmp_path, "awake", locks, UNDER_LOCKS) as worker:
             network_id = await a_network(worker)
-            module = "tests.conformance.locks.lying"
-            child = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", module, locks_url, url, network_id),
-                stdout=asyncio.subprocess.PIPE,
-                cwd=Path(__file__).parents[3],
-            )
-            try:
+            words = (sys.executable, "-m", "tests.conformance.locks.lying", locks_url, url, network_id)
+            async with started(*words, stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[3]) as child:
                 assert child.stdout is not None
                 assert await asyncio.wait_for(child.stdout.readline(), HANG_S) == b"held\n"
                 async with asyncio.timeout(HANG_S):  # waits for the lease of who is stopped, then goes on
@@ -110,10 +105,6 @@ async def test_a_process_that_was_stopped_beyond_its_lease_cannot_overwrite(
                 child.send_signal(signal.SIGCONT)
                 said = await asyncio.wait_for(child.stdout.read(), HANG_S)
                 outcome = msgspec.json.decode(said.splitlines()[-1], type=Outcome)
-            finally:
-                if child.returncode is None:
-                    child.kill()
-                await child.wait()
         assert outcome.decided_again >= 1  # the database knew of a later holder, though the process did not
         assert outcome.address not in {port.fixed_ips[0].ip_address for port in mine}
         assert await _fence(database) > fence

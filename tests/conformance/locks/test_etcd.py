@@ -17,8 +17,9 @@ from muster.base.errors import Transient
 from muster.locks.etcd import EtcdLocks
 from muster.locks.etcd_members import Member, Refused
 from muster.locks.etcd_settings import from_url
+from tests.commands import HANG_S
 from tests.conformance.locks.conftest import PATIENT
-from tests.conformance.locks.test_locks import HANG_S, held, hold_until
+from tests.conformance.locks.test_locks import held, hold_until
 from tests.engines.certificates import Authority
 from tests.engines.etcd import Etcd
 
@@ -73,7 +74,7 @@ def requests_served(cluster: Etcd) -> int:
     """How many reads and transactions the cluster has served."""
     total = 0
     for member in cluster.members:
-        with urlopen(f"http://{member.endpoint}/metrics") as answer:
+        with urlopen(f"http://{member.endpoint}/metrics", timeout=120) as answer:
             lines = answer.read().decode().splitlines()
         counted = [line for line in lines if line.startswith("grpc_server_started_total") and "etcdserverpb.KV" in line]
         total += sum(int(float(line.rpartition(" ")[2])) for line in counted)

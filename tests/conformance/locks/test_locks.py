@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from muster.locks.protocol import LockService
+from tests.commands import HANG_S, started
 from tests.conformance.locks.conftest import LEASE_S, Backend
-
-HANG_S = 300.0  # far beyond what anything here takes
 
 
 async def hold_until(locks: LockService, name: str, release: asyncio.Event, held: asyncio.Event | None = None) -> int:
@@ -196,17 +195,8 @@ asyncio.run(main())
 async def test_the_lock_of_a_process_that_is_killed_comes_free(backend: Backend, name: str) -> None:
     """After its lease; on a busy machine before its death, if it could not renew that in time."""
     locks = await backend.locks()
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        _HOLDER,
-        backend.url_for(LEASE_S),
-        str(backend.tokens),
-        name,
-        stdout=asyncio.subprocess.PIPE,
-        cwd=Path(__file__).parents[3],
-    )
-    try:
+    words = (sys.executable, "-c", _HOLDER, backend.url_for(LEASE_S), str(backend.tokens), name)
+    async with started(*words, stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[3]) as process:
         assert process.stdout is not None
         first = int(await asyncio.wait_for(process.stdout.readline(), HANG_S))
         waiter = asyncio.create_task(held(locks, name))
@@ -215,7 +205,3 @@ async def test_the_lock_of_a_process_that_is_killed_comes_free(backend: Backend,
         task, release = await asyncio.wait_for(waiter, HANG_S)
         release.set()
         assert await task > first
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -13,9 +13,9 @@ import pytest
 from muster.base.errors import Transient
 from muster.locks.protocol import Grant
 from muster.services.singleton import Singleton
+from tests.commands import HANG_S, started
 from tests.conformance.locks.conftest import LEASE_S, Backend
 
-HANG_S = 250.0
 # Renewed in time on a busy machine too.
 OWNER_LEASE_S = 4 * LEASE_S
 # From the owner's death to the next one's first work: a lease, and what a busy machine takes.
@@ -56,22 +56,16 @@ class Members:
 async def members(backend: Backend, name: str, folder: Path, count: int = 3) -> AsyncIterator[Members]:
     log, url = folder / "log", backend.url_for(OWNER_LEASE_S)
     command = (sys.executable, "-m", "tests.conformance.locks.singleton_member", url, str(backend.tokens))
-    processes = []
-    try:
-        for _ in range(count):
-            process = await asyncio.create_subprocess_exec(
-                *command, name, str(log), stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[3]
-            )
-            processes.append(process)
+    async with AsyncExitStack() as stack:
+        words, options = (
+            (*command, name, str(log)),
+            {"stdout": asyncio.subprocess.PIPE, "cwd": Path(__file__).parents[3]},
+        )
+        processes = [await stack.enter_async_context(started(*words, **options)) for _ in range(count)]
         for process in processes:
             assert process.stdout is not None
             assert await asyncio.wait_for(process.stdout.readline(), HANG_S)
         yield Members(log, processes)
-    finally:
-        for process in processes:
-            if process.returncode is None:
-                process.kill()
-            await process.wait()
 
 
 @pytest.mark.parametrize("backend", ["tooz-file", "etcd"], indirect=True)

@@ -4,29 +4,25 @@ import asyncio
 import os
 import signal
 import sys
+from asyncio.subprocess import PIPE
 from pathlib import Path
 
 import pytest
 
 from muster.bench.records import from_json
+from tests.commands import HANG_S, finished, outcome, started
 
 from .conftest import Lab
 
-COMMAND = [sys.executable, "-c", "from muster.cli.bench import bench; bench()", "servers"]
+COMMAND = [sys.executable, "-c", "from muster.cli.bench import bench; bench()", "servers", "--cloud", "fake"]
 
 
-async def start(lab: Lab, *arguments: str) -> asyncio.subprocess.Process:
-    env = {**os.environ, "OS_CLIENT_CONFIG_FILE": str(lab.directory / "clouds.yaml"), "COLUMNS": "160"}
-    return await asyncio.create_subprocess_exec(
-        *COMMAND, "--cloud", "fake", *arguments, env=env, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-    )
+def environment(lab: Lab) -> dict[str, str]:
+    return {**os.environ, "OS_CLIENT_CONFIG_FILE": str(lab.directory / "clouds.yaml"), "COLUMNS": "160"}
 
 
 async def run(lab: Lab, *arguments: str) -> tuple[int | None, str, str]:
-    process = await start(lab, *arguments)
-    async with asyncio.timeout(300):
-        out, err = await process.communicate()
-    return process.returncode, out.decode(), err.decode()
+    return await finished(*COMMAND, *arguments, env=environment(lab))
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg"])
@@ -86,15 +82,15 @@ async def test_bad_input_is_explained_and_changes_nothing(lab: Lab, arguments: l
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 async def test_an_interruption_removes_everything(lab: Lab, number: signal.Signals) -> None:
     cloud = await lab.cloud(build_s=60)
-    process = await start(lab, "--count", "10", "--key", "--phases", "create,ssh,delete")
-    async with asyncio.timeout(300):
+    words = (*COMMAND, "--count", "10", "--key", "--phases", "create,ssh,delete")
+    async with started(*words, env=environment(lab), stderr=PIPE) as process, asyncio.timeout(HANG_S):
         while len(cloud.alive()) < 10:
             await asyncio.sleep(0.05)
         process.send_signal(number)
-        _, err = await process.communicate()
-    assert process.returncode == 130, err
-    assert b"removed everything" in err
-    assert b"interrupted" in err
+        status, _, err = await outcome(process)
+    assert status == 130, err
+    assert "removed everything" in err
+    assert "interrupted" in err
     assert not cloud.alive()
     assert not cloud.keypairs
     assert not cloud.groups

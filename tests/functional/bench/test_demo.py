@@ -4,12 +4,15 @@ import asyncio
 import os
 import signal
 import sys
+from asyncio.subprocess import PIPE, Process
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from muster.bench.demo import DemoResult
+from tests.commands import HANG_S, outcome, started
 from tests.processes import processes_of
 
 COMMAND = (sys.executable, "-m", "muster", "demo", "--guests", "0")
@@ -23,19 +26,14 @@ class Stand:
         self.output = folder / "output"
         self.scratch.mkdir()
 
-    async def start(self, *arguments: str) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
-            *(*COMMAND, "--output", str(self.output), *arguments),
-            env={**os.environ, "TMPDIR": str(self.scratch), "COLUMNS": "120"},
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
+    def start(self, *arguments: str) -> AbstractAsyncContextManager[Process]:
+        environment = {**os.environ, "TMPDIR": str(self.scratch), "COLUMNS": "120"}
+        words = (*COMMAND, "--output", str(self.output), *arguments)
+        return started(*words, env=environment, stdout=PIPE, stderr=PIPE)
 
     async def run(self, *arguments: str) -> tuple[int | None, str, str]:
-        process = await self.start(*arguments)
-        async with asyncio.timeout(300):
-            out, err = await process.communicate()
-        return process.returncode, out.decode(), err.decode()
+        async with self.start(*arguments) as process:
+            return await outcome(process)
 
     def left(self) -> list[str]:
         """Folders and processes of its cloud that are still there."""
@@ -92,19 +90,18 @@ async def test_what_was_found_is_shown_also_where_it_cannot_be_written(stand: St
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("moment", [b"Starting", b"creating"])
 async def test_an_interruption_leaves_nothing(stand: Stand, number: signal.Signals, moment: bytes) -> None:
-    process = await stand.start("--servers", "400", "--sim-hosts", "20")
-    assert process.stderr is not None
-    async with asyncio.timeout(300):
+    async with stand.start("--servers", "400", "--sim-hosts", "20") as process, asyncio.timeout(HANG_S):
+        assert process.stderr is not None
         while moment not in await process.stderr.readline():
             assert not process.stderr.at_eof()
         if moment == b"Starting":
             while not list(stand.scratch.glob("*/log")):
                 await asyncio.sleep(0.01)
         process.send_signal(number)
-        _, err = await process.communicate()
-    assert process.returncode == 130, err
-    assert b"interrupted" in err
-    assert b"Traceback" not in err
+        status, _, err = await outcome(process)
+    assert status == 130, err
+    assert "interrupted" in err
+    assert "Traceback" not in err
     assert stand.left() == []
 
 

@@ -14,6 +14,7 @@ from muster.base.errors import Transient
 from muster.bench import demo, launch
 from muster.bench.launch import Launch, cloud_launch, launched, take_down, until
 from muster.bench.observer import SilentObserver
+from tests.commands import finished
 
 SLOW = 'print("Muster is ready at http://nowhere", flush=True)\nimport signal, time\n{more}\ntime.sleep(600)'
 
@@ -95,12 +96,9 @@ async def _said(log: Path, word: bytes) -> bool:
 
 
 async def test_the_command_is_there_for_an_interpreter_too() -> None:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "muster", "--version", stdout=asyncio.subprocess.PIPE
-    )
-    out, _ = await process.communicate()
-    assert process.returncode == 0
-    assert out.startswith(b"muster")
+    status, out, _ = await finished(sys.executable, "-m", "muster", "--version")
+    assert status == 0
+    assert out.startswith("muster")
 
 
 async def test_what_cannot_be_taken_down_says_how_to_try_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import sys
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT
 from pathlib import Path
 
 import msgspec
@@ -11,21 +12,17 @@ import pytest
 
 from benchmarks.__main__ import NAMES
 from benchmarks.outcome import Outcome
+from tests.commands import HANG_S, outcome, started
 
 ROOT = Path(__file__).parents[3]
+LONGEST_S = 800.0
 
 
 async def benchmarks(*arguments: str, **environment: str) -> tuple[int | None, str]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "benchmarks", *arguments),
-        cwd=ROOT,
-        env=os.environ | environment,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    out, _ = await process.communicate()
-    return process.returncode, out.decode()
+    words, env = (sys.executable, "-m", "benchmarks", *arguments), os.environ | environment
+    async with started(*words, cwd=ROOT, env=env, stdout=PIPE, stderr=STDOUT) as process:
+        status, out, _ = await outcome(process, within_s=LONGEST_S)
+    return status, out
 
 
 # Ten processes and three engines each, or guests that boot: too much for every run of the tests.
@@ -76,19 +73,15 @@ async def test_an_unknown_name_is_refused() -> None:
 
 @pytest.mark.timeout(900)
 async def test_a_run_that_is_told_to_end_leaves_no_process(tmp_path: Path) -> None:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "benchmarks", "--output", str(tmp_path), "ports"),
-        cwd=ROOT,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    started: set[int] = set()
-    while not started:  # clouds and floors, each in a process of its own
-        started = _children(process.pid)
-        await asyncio.sleep(0.05)
-    process.terminate()
-    assert await process.wait() == 130
-    assert not [child for child in started if Path(f"/proc/{child}").exists()]
+    words = (sys.executable, "-m", "benchmarks", "--output", str(tmp_path), "ports")
+    async with started(*words, cwd=ROOT, stdout=DEVNULL, stderr=DEVNULL) as process, asyncio.timeout(HANG_S):
+        children: set[int] = set()
+        while not children:  # clouds and floors, each in a process of its own
+            children = _children(process.pid)
+            await asyncio.sleep(0.05)
+        process.terminate()
+        assert await process.wait() == 130
+    assert not [child for child in children if Path(f"/proc/{child}").exists()]
 
 
 def _children(pid: int) -> set[int]:

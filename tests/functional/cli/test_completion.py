@@ -13,8 +13,8 @@ from muster.cli.main import main
 
 
 def muster(*arguments: str, **environment: str) -> str:
-    command = [sys.executable, "-m", "muster", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, **environment}).stdout
+    command, env = [sys.executable, "-m", "muster", *arguments], {**os.environ, **environment}
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=300, env=env).stdout
 
 
 def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
@@ -49,4 +49,4 @@ def test_what_was_typed_is_completed(typed: str, completed: str) -> None:
 
 
 def test_bash_itself_understands_the_script() -> None:
-    subprocess.run(["bash", "-n"], input=muster("completion", "bash"), text=True, check=True)
+    subprocess.run(["bash", "-n"], input=muster("completion", "bash"), text=True, check=True, timeout=300)

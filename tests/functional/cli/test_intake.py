@@ -5,14 +5,15 @@ import errno
 import socket
 import sys
 from asyncio.subprocess import PIPE, Process
+from contextlib import AbstractAsyncContextManager
 
 import pytest
 from starlette.types import Receive, Scope, Send
 
 from muster.cli import intake
 from muster.cli.listening import listening
+from tests.commands import HANG_S, started
 
-HANG_S = 300.0
 AT_ONCE = 8
 # Says for each request that it has come, and answers them all once it is told to.
 WORKER = """
@@ -20,6 +21,7 @@ import asyncio, socket, sys
 import uvloop
 from muster.cli import intake
 from muster.cli.listening import listening
+from tests.commands import HANG_S, started
 
 intake.REST_S = 1e6
 
@@ -43,23 +45,16 @@ uvloop.run(main(asyncio.Event()))
 async def test_a_worker_that_is_killed_takes_few_requests_with_it() -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=100) as listener:
         clients = [await _asking(listener.getsockname()) for _ in range(10 * AT_ONCE)]
-        workers = [await _worker(listener) for _ in range(2)]
-        try:
-            async with asyncio.timeout(HANG_S):
-                for worker in workers:
-                    await _asked(worker, AT_ONCE)
-                workers[0].kill()
-                await workers[0].wait()
-                assert workers[1].stdin is not None
-                workers[1].stdin.write(b"answer\n")
-                answers = await asyncio.gather(*(_answer(reader) for reader, _ in clients))
-        finally:
-            for worker in workers:
-                if worker.returncode is None:
-                    worker.kill()
-                await worker.communicate()
-            for _, writer in clients:
-                writer.close()
+        async with _worker(listener) as first, _worker(listener) as second, asyncio.timeout(HANG_S):
+            for worker in (first, second):
+                await _asked(worker, AT_ONCE)
+            first.kill()
+            await first.wait()
+            assert second.stdin is not None
+            second.stdin.write(b"answer\n")
+            answers = await asyncio.gather(*(_answer(reader) for reader, _ in clients))
+        for _, writer in clients:
+            writer.close()
     lost = answers.count("")
     assert lost == AT_ONCE
     assert answers.count("HTTP/1.1 200 OK") == len(clients) - lost, "the other answers all that waited in the kernel"
@@ -157,10 +152,10 @@ async def test_a_worker_without_files_to_open_that_is_to_end_answers_all_who_hav
         writer.close()
 
 
-async def _worker(listener: socket.socket) -> Process:
+def _worker(listener: socket.socket) -> AbstractAsyncContextManager[Process]:
     number = listener.fileno()
     arguments = (sys.executable, "-c", WORKER, str(number), str(AT_ONCE))
-    return await asyncio.create_subprocess_exec(*arguments, stdin=PIPE, stdout=PIPE, pass_fds=(number,))
+    return started(*arguments, stdin=PIPE, stdout=PIPE, pass_fds=(number,))
 
 
 async def _asking(address: tuple[str, int]) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -5,7 +5,9 @@ import json
 import os
 import signal
 import sys
+from asyncio.subprocess import PIPE, Process
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from muster.base.errors import Invalid, NotFound, Transient
 from muster.cli.fit import fit
 from muster.fit.observer import SilentObserver
 from muster.fit.run import run_fit
+from tests.commands import HANG_S, outcome, started
 
 from .conftest import Guests
 
@@ -176,22 +179,19 @@ async def test_what_cannot_be_removed_is_told(guests: Make) -> None:
     assert result.leftovers == told
 
 
-async def start(found: Guests, *arguments: str) -> asyncio.subprocess.Process:
+def start(found: Guests, *arguments: str) -> AbstractAsyncContextManager[Process]:
     env = {**os.environ, "OS_CLIENT_CONFIG_FILE": str(found.lab.directory / "clouds.yaml"), "COLUMNS": "120"}
     words = ["--cloud", "fake", "--ssh-port", str(found.port), "--settle-s", "0", "--measure-s", "1", *arguments]
-    return await asyncio.create_subprocess_exec(
-        *COMMAND, *words, env=env, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-    )
+    return started(*COMMAND, *words, env=env, stdout=PIPE, stderr=PIPE)
 
 
 async def test_the_command_ends_with_a_table_and_advice(guests: Make, tmp_path: Path) -> None:
     found = await guests()
     file = tmp_path / "fit.json"
-    process = await start(found, "--max-guests", "2", "--step", "1", "--json", str(file), "--bound-ms", "20000")
-    async with asyncio.timeout(300):
-        out, err = await process.communicate()
-    assert process.returncode == 0, err
-    text = out.decode()
+    words = ("--max-guests", "2", "--step", "1", "--json", str(file), "--bound-ms", "20000")
+    async with start(found, *words) as process:
+        status, text, err = await outcome(process)
+    assert status == 0, err
     assert "Up to 2 guests, memory 0.25 and CPU 0.50 times what there is: nobody looked further" in text
     assert "a memory overcommit of 0.50 and one of CPU of 0.50 or more" in " ".join(text.split())
     rows = [line.split()[0] for line in text.splitlines() if "within" in line]
@@ -204,12 +204,12 @@ async def test_the_command_ends_with_a_table_and_advice(guests: Make, tmp_path: 
 async def test_the_command_shows_what_was_measured_when_the_cloud_fails(guests: Make, tmp_path: Path) -> None:
     found = await guests(refuse={2: 503})
     file = tmp_path / "fit.json"
-    process = await start(found, "--max-guests", "3", "--step", "1", "--json", str(file), "--bound-ms", "20000")
-    async with asyncio.timeout(300):
-        out, err = await process.communicate()
-    assert process.returncode == 1, err
-    text = " ".join(out.decode().split())
-    assert [line.split()[0] for line in out.decode().splitlines() if "within" in line] == ["1"]
+    words = ("--max-guests", "3", "--step", "1", "--json", str(file), "--bound-ms", "20000")
+    async with start(found, *words) as process:
+        status, out, err = await outcome(process)
+    assert status == 1, err
+    text = " ".join(out.split())
+    assert [line.split()[0] for line in out.splitlines() if "within" in line] == ["1"]
     assert "Up to 1 guest, memory 0.12 and CPU 0.25 times what there is: what held until the run ended." in text
     assert "The run ended early, with 2 guests: " in text
     assert "run it again with --start 1" in text
@@ -220,16 +220,14 @@ async def test_the_command_shows_what_was_measured_when_the_cloud_fails(guests: 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_an_interruption_removes_all(guests: Make, number: signal.Signals) -> None:
     found = await guests()
-    process = await start(found, "--start", "3", "--measure-s", "60")
-    async with asyncio.timeout(300):
+    async with start(found, "--start", "3", "--measure-s", "60") as process, asyncio.timeout(HANG_S):
         assert process.stderr is not None
         while b"measuring" not in await process.stderr.readline():
-            pass
+            assert not process.stderr.at_eof()
         process.send_signal(number)
-        err = await process.stderr.read()
-        await process.wait()
-    assert process.returncode == 130, err
-    assert b"removed everything" in err
+        status, _, err = await outcome(process)
+    assert status == 130, err
+    assert "removed everything" in err
     assert nothing_left(found)
 
 

@@ -15,6 +15,7 @@ from muster.services.image_files import ImageFiles
 from muster.services.image_uploads import ImageUploads
 from muster.services.images import ImageService
 from muster.store.engine import Database
+from tests.commands import HANG_S, started
 from tests.databases import make_tables
 
 pytestmark = pytest.mark.system
@@ -87,13 +88,7 @@ async def test_killed_at_any_moment(database, tmp_path):
 
 
 async def _receive_and_die(folder: Path, seconds: float) -> None:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", RECEIVER, str(folder), stdout=asyncio.subprocess.PIPE
-    )
-    try:
+    async with started(sys.executable, "-c", RECEIVER, str(folder), stdout=asyncio.subprocess.PIPE) as process:
         assert process.stdout is not None
-        assert await asyncio.wait_for(process.stdout.readline(), 100) == b"ready\n"
+        assert await asyncio.wait_for(process.stdout.readline(), HANG_S) == b"ready\n"
         await asyncio.sleep(seconds)
-    finally:
-        process.kill()
-        await process.wait()

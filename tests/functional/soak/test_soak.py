@@ -19,6 +19,7 @@ from muster.client.resolve import Wanted, resolve
 from muster.soak.folder import JOURNAL, Saved, load, opened
 from muster.soak.report import Report, report, to_json
 from muster.soak.run import Progress, run_soak
+from tests.commands import HANG_S, started
 from tests.functional.soak.conftest import Bed
 
 # openstacksdk warns about its own optional InfluxDB support whenever it reads a configuration.
@@ -88,18 +89,10 @@ async def killed(bed: Bed, tmp_path: Path) -> Saved:
     """Start the command, and kill it while servers are there; what it had counted."""
     file = tmp_path / "scenario.toml"
     file.write_text(SCENARIO.format(clouds=bed.clouds_yaml))
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "muster", "soak", "run", "--data", str(bed.data), "--scenario", str(file), "--json"),
-        stdout=asyncio.subprocess.DEVNULL,
-    )
-    try:
-        async with asyncio.timeout(300):
-            while not in_the_middle(bed.data):
-                await asyncio.sleep(0.05)
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
+    words = (sys.executable, "-m", "muster", "soak", "run", "--data", str(bed.data), "--scenario", str(file), "--json")
+    async with started(*words, stdout=asyncio.subprocess.DEVNULL), asyncio.timeout(HANG_S):
+        while not in_the_middle(bed.data):
+            await asyncio.sleep(0.05)
     found = load(bed.data)
     assert found is not None
     return found

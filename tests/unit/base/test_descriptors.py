@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
+from tests.commands import running
 
 from muster.base.descriptors import end_process, is_readable
 
@@ -36,7 +37,7 @@ def test_a_descriptor_of_a_high_number_is_waited_for(many_files: None) -> None:
 
 @pytest.mark.parametrize("ignores", ["", "trap '' TERM; "])
 def test_a_process_is_ended_whether_it_listens_or_not(ignores: str) -> None:
-    with subprocess.Popen(["sh", "-c", f"{ignores}echo; exec sleep 600"], stdout=subprocess.PIPE) as process:
+    with running("sh", "-c", f"{ignores}echo; exec sleep 600", stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
         pidfd = os.pidfd_open(process.pid)

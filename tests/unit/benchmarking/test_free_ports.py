@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.commands import running
 
 from benchmarks import free_ports as module
 from benchmarks.free_ports import free_port, free_ports
@@ -26,13 +27,8 @@ def test_two_processes_are_never_given_the_same(monkeypatch: pytest.MonkeyPatch)
     first = free_port()
     monkeypatch.setattr(module, "_FIRST", first)
     monkeypatch.setattr(module, "_end", lambda: first + 60)
-    with subprocess.Popen(
-        [sys.executable, "-c", OTHER, str(first)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=Path(__file__).parents[3],
-    ) as other:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with running(sys.executable, "-c", OTHER, str(first), cwd=Path(__file__).parents[3], **pipes) as other:
         assert other.stdout is not None
         theirs = set(map(int, other.stdout.readline().split()))
         mine = _all_that_are_left()

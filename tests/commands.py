@@ -51,3 +51,11 @@ def running(*words: str, **options: Any) -> Iterator["subprocess.Popen[Any]"]:
             yield process
         finally:
             process.kill()
+
+
+def sh(*words: str) -> str:
+    """What a command says that ends well, without a shell. A single text is split into words."""
+    command = words[0].split() if len(words) == 1 else words
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S, check=False)
+    assert done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}"
+    return done.stdout

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ from muster.lab import processes
 from muster.lab.cluster import Lab
 from muster.lab.parts.registry import runners
 from muster.lab.site import load
+from tests.commands import sh
+from tests.waiting import eventually
 
-PATIENCE_S = 240.0
 _SSH = (
     "BatchMode=yes",
     "StrictHostKeyChecking=no",
@@ -265,23 +266,8 @@ class RealHost:
         self.start_beside()
 
 
-def eventually(what: str, check: Callable[[], Any]) -> Any:
-    """Wait until `check` is true; its value."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not (value := check()):
-        assert time.monotonic() < deadline, f"not within {PATIENCE_S:.0f} s: {what}"
-        time.sleep(0.5)
-    return value
-
-
 def remove_folder(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def sh(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}"
-    return done.stdout
 
 
 @contextlib.contextmanager

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from msgspec import Struct
 
-from tests.chaos.real_hosts import Cluster, RealGuest, eventually, remove_folder, two_hosts
+from tests.chaos.real_hosts import Cluster, RealGuest, remove_folder, two_hosts
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.chaos, pytest.mark.root, pytest.mark.timeout(900)]
 

@@ -7,7 +7,6 @@ and nothing of it touches the machine's own network.
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import select
 import signal
@@ -21,13 +20,15 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+from namespaces import inside
+from tests.commands import sh
+
 from muster.domain.specs import FixedIp, NetworkSpec, PortSpec, SubnetSpec
 from muster.host.names import tap_name
 from muster.host.network import LinuxPlumbing, NetworkSettings
 from muster.host.ports import PlumbedPort
 
 T = TypeVar("T")
-_CLONE_NEWNET = 0x40000000
 BROADCAST = b"\xff" * 6
 #: For what must come, on a machine however busy.
 PATIENCE_S = 300.0
@@ -35,13 +36,6 @@ PATIENCE_S = 300.0
 MOMENT_S = 0.8
 #: Whoever gets no answer for so long asks again.
 AGAIN_S = 5.0
-
-
-def sh(command: str) -> str:
-    """Run a command without a shell; its output."""
-    done = subprocess.run(command.split(), capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, f"{command}: {done.stderr}"
-    return done.stdout
 
 
 class Namespace:
@@ -54,24 +48,7 @@ class Namespace:
 
     def run(self, action: Callable[[], T]) -> T:
         """Run `action` inside, in a thread of its own; its result or its error."""
-        result: list[T] = []
-        errors: list[BaseException] = []
-
-        def work() -> None:
-            try:
-                with open(f"/run/netns/{self.name}", encoding="ascii") as file:
-                    assert ctypes.CDLL(None, use_errno=True).setns(file.fileno(), _CLONE_NEWNET) == 0
-                result.append(action())
-            except BaseException as error:
-                errors.append(error)
-
-        thread = threading.Thread(target=work, daemon=True)
-        thread.start()
-        thread.join(300)
-        assert not thread.is_alive(), "still running inside the namespace"
-        if errors:
-            raise errors[0]
-        return result[0]
+        return inside(self.name, action)
 
     def sh(self, command: str) -> str:
         return sh(f"ip netns exec {self.name} {command}")

@@ -29,10 +29,10 @@ def inside(namespace: str, work: Callable[[], T]) -> T:
         except BaseException as error:
             errors.append(error)
 
-    thread = threading.Thread(target=run)
+    thread = threading.Thread(target=run, daemon=True)  # one that hangs keeps nobody from ending
     thread.start()
     thread.join(300)
-    assert not thread.is_alive()
+    assert not thread.is_alive(), "still running inside the namespace"
     if errors:
         raise errors[0]
     return results[0]

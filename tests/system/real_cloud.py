@@ -11,9 +11,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +22,8 @@ import httpx
 import yaml
 from built_guest import build_guest
 from namespaces import enter
+from tests.commands import sh
+from tests.waiting import eventually
 
 from muster.host.machine import Layout, known_machine
 
@@ -38,15 +39,6 @@ SSH_OPTIONS = {
     "ConnectTimeout": "10",
     "ServerAliveInterval": "10",
 }
-
-
-def eventually(what: str, check: Callable[[], Any], timeout_s: float = BOOT_S, every_s: float = 0.25) -> Any:
-    """Wait until `check` is true; its value."""
-    deadline = time.monotonic() + timeout_s
-    while not (value := check()):
-        assert time.monotonic() < deadline, f"not within {timeout_s:.0f} s: {what}"
-        time.sleep(every_s)
-    return value
 
 
 class RealCloud:
@@ -306,10 +298,6 @@ def allow(cloud: RealCloud, **rule: Any) -> str:
 def address_of(server: dict[str, Any]) -> str:
     """The first address that the API says a server has."""
     return server["addresses"]["default"][0]["addr"]
-
-
-def sh(*command: str) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
 
 
 def _processes() -> Iterator[tuple[int, str, int]]:

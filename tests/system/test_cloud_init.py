@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from real_cloud import BOOT_ID, RealCloud, address_of, allow, eventually, real_cloud
+from real_cloud import BOOT_ID, RealCloud, address_of, allow, real_cloud
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.cloud_init, pytest.mark.system, pytest.mark.root, pytest.mark.timeout(3_600)]
 

@@ -12,7 +12,8 @@ import pytest
 pytest.importorskip("libvirt")
 
 from memory_group import MemoryGroup, can_limit, limited
-from real_cloud import RealCloud, address_of, allow, eventually, real_cloud
+from real_cloud import RealCloud, address_of, allow, real_cloud
+from tests.waiting import eventually
 
 pytestmark = [
     pytest.mark.chaos,

@@ -12,8 +12,9 @@ import pytest
 
 pytest.importorskip("libvirt")
 
-from real_cloud import RealCloud, eventually, real_cloud
+from real_cloud import RealCloud, real_cloud
 from tests.audit import ledger, machine
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.system, pytest.mark.root, pytest.mark.timeout(900)]
 

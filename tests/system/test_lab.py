@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import pytest
 from tests.openstack_command import OpenStack, openstack_command
 from tests.processes import processes_of
+from tests.waiting import eventually
 
 from muster.base.errors import Conflict
 from muster.lab import network
@@ -43,14 +44,6 @@ def muster(*words: str, status: int = 0) -> str:
     )
     assert done.returncode == status, done.stdout
     return done.stdout
-
-
-def eventually(what: str, check: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + TIMEOUT_S
-    while not (value := check()):
-        assert time.monotonic() < deadline, f"not within {TIMEOUT_S} s: {what}"
-        time.sleep(0.1)
-    return value
 
 
 def remains(folder: Path) -> list[str]:

@@ -22,7 +22,7 @@ from click.testing import CliRunner
 pytest.importorskip("libvirt")
 
 from namespaces import inside
-from tests.commands import HANG_S, started
+from tests.commands import HANG_S, sh, started
 from tiny_guest import tiny_disk
 
 from benchmarks.family import watched_family
@@ -42,10 +42,6 @@ from muster.host.names import tap_name
 from muster.host.ports import Guest, GuestEvent, Outcome, Stranger
 
 pytestmark = [pytest.mark.system, pytest.mark.root, pytest.mark.timeout(900)]
-
-
-def sh(*command: str) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
 
 
 class Host:

@@ -7,7 +7,8 @@ import pytest
 
 pytest.importorskip("libvirt")
 
-from real_cloud import RealCloud, eventually, real_cloud
+from real_cloud import RealCloud, real_cloud
+from tests.waiting import eventually
 
 from muster.host.ksm import Knobs, KsmFiles
 from muster.host.ksm_keeper import read_note

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from namespaces import inside
+from tests.commands import sh
 
 from muster.base.errors import Transient
 from muster.domain.specs import FixedIp, PortSpec, Power, ServerSpec
@@ -15,10 +16,6 @@ from muster.host.metadata.openstack import Description
 from muster.host.metadata.service import MetadataService, MetadataSettings
 
 pytestmark = [pytest.mark.system, pytest.mark.root, pytest.mark.timeout(900)]
-
-
-def sh(command: str) -> None:
-    subprocess.run(command.split(), check=True, capture_output=True, timeout=120)
 
 
 @pytest.fixture

@@ -12,7 +12,9 @@ import pytest
 
 pytest.importorskip("libvirt")
 
-from real_cloud import BOOT_ID, RealCloud, address_of, allow, eventually, real_cloud, sh
+from real_cloud import BOOT_ID, RealCloud, address_of, allow, real_cloud
+from tests.commands import sh
+from tests.waiting import eventually
 
 from muster.host.names import tap_name
 from muster.host.unpacking import contents

@@ -7,9 +7,8 @@ import os
 import signal
 import socket
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,7 +17,8 @@ import pytest
 pytest.importorskip("libvirt")
 
 from namespaces import inside
-from real_cloud import BOOT_S, RealCloud, eventually, real_cloud
+from real_cloud import BOOT_S, RealCloud, real_cloud
+from tests.waiting import eventually
 
 from muster.host.names import bridge_name
 
@@ -96,13 +96,6 @@ def guest_on_its_own_network(cloud: RealCloud, number: int) -> tuple[str, str]:
     return cloud.create_server(f"guest-{number}", networks=[{"uuid": network}]), network
 
 
-def wait_for(what: str, check: Callable[[], bool], timeout_s: float) -> None:
-    until = time.monotonic() + timeout_s
-    while not check():
-        assert time.monotonic() < until, f"not within {timeout_s:.0f} s: {what}"
-        time.sleep(1)
-
-
 def test_each_renews_with_the_server_of_its_own_network_also_while_no_agent_runs(cloud: RealCloud) -> None:
     with heard(cloud.namespace) as dhcp:
         made = [guest_on_its_own_network(cloud, number) for number in range(N_GUESTS)]
@@ -112,10 +105,10 @@ def test_each_renews_with_the_server_of_its_own_network_also_while_no_agent_runs
             guests.add((bridge_name(network_id), addresses[0]["addr"]))
         for server_id, _ in made:
             eventually("up", lambda i=server_id: "muster-guest: ready" in cloud.console(i), BOOT_S + 20 * N_GUESTS, 2)
-        wait_for("a renewal of each", lambda: dhcp.renewed.keys() >= guests, LEASE_S)
+        eventually("a renewal of each", lambda: dhcp.renewed.keys() >= guests, LEASE_S)
         cloud.end(signal.SIGTERM)
         before = dhcp.renewed.copy()
-        wait_for("another, without an agent", lambda: (dhcp.renewed - before).keys() >= guests, LEASE_S)
+        eventually("another, without an agent", lambda: (dhcp.renewed - before).keys() >= guests, LEASE_S)
         assert dhcp.elsewhere == []
         assert dhcp.renewed.keys() == guests
     cloud.start()

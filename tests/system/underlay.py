@@ -6,8 +6,9 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from host_network_lab import Guest, Lab, Namespace, collected, plumbed, sh
+from host_network_lab import Guest, Lab, Namespace, collected, plumbed
 from msgspec import structs
+from tests.commands import sh
 
 from muster.domain.specs import NetworkSpec, PortSpec, SecurityGroupSpec
 from muster.host.names import bridge_name

@@ -36,10 +36,13 @@ OPEN = group(rule("egress"), rule("egress", ethertype="IPv6"), rule("ingress"), 
 
 
 @pytest.fixture
-def underlay() -> Iterator[Underlay]:
+def underlay(tmp_path: Path) -> Iterator[Underlay]:
+    """Its hosts end their DHCP servers by files in the test's folder, which goes after them."""
     underlay = Underlay()
-    yield underlay
-    underlay.remove()
+    try:
+        yield underlay
+    finally:
+        underlay.remove()
 
 
 @pytest.fixture

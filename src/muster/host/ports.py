@@ -115,6 +115,7 @@ class PlumbedPort(Struct, frozen=True):
 class Plumbing(Protocol):
     """Networks of a host. All methods are idempotent, take batches and are safe to call again after a crash.
 
+    What a network or group is told to be last counts, whatever its generation: that is the agent's affair.
     Order for a new server: `links`, then `firewall` and `dhcp`, then the hypervisor's start; removal is the reverse.
     The same holds for one port of a guest that runs, with `Hypervisor.replug` in place of the start.
     """

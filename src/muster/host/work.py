@@ -118,16 +118,18 @@ class Works:
             await self._plumbing.unplug(sorted(gone))
 
     def _networks(self, items: Sequence[Item], changed: Changed) -> list[NetworkSpec]:
+        """Those of these servers and those that changed, as they are by now."""
+        specs = self._desired.networks.specs
         networks = self._networks_of(port for item in items if item.spec for port in item.spec.ports)
         known = {network.id for network in networks}
-        return networks + [network for network in changed.networks if network.id not in known]
+        return networks + [specs.get(one.id, one) for one in changed.networks if one.id not in known]
 
     def _groups(self, items: Sequence[Item], changed: Changed) -> list[SecurityGroupSpec]:
         specs = self._desired.groups.specs
         ids = dict.fromkeys(group_id for port in _ports(items) for group_id in port.port.security_group_ids)
         ids |= dict.fromkeys(remote for id_ in ids if id_ in specs for remote in sorted(remotes_of(specs[id_])))
-        known = {group.id for group in changed.groups}
-        return [*changed.groups, *(specs[id_] for id_ in ids if id_ in specs and id_ not in known)]
+        newest = {group.id: specs.get(group.id, group) for group in changed.groups}
+        return [*newest.values(), *(specs[id_] for id_ in ids if id_ in specs and id_ not in newest)]
 
     def _networks_of(self, ports: Iterable[PortSpec]) -> list[NetworkSpec]:
         specs = self._desired.networks.specs

@@ -83,7 +83,7 @@ class Firewall:
         self._ports.update((uuid_of(port.id), port) for port in ready)
 
     def apply(self, ports: Sequence[PortSpec], groups: Sequence[SecurityGroupSpec]) -> None:
-        """These ports have their rules; groups newer than known ones are rewritten. One transaction.
+        """These ports have their rules; groups that are not as they are known are rewritten. One transaction.
 
         Raises Invalid (nothing changes), NftFailed.
         """
@@ -233,17 +233,19 @@ class Firewall:
         self._rendered |= transaction.chains
 
     def _learn(self, groups: Sequence[SecurityGroupSpec]) -> list[str]:
-        """Keep the newest of each group; the ids of those that changed. Checks before it keeps anything."""
-        newer, members = {}, {}
+        """Keep groups as they are given; the ids of those that changed. Checks before it keeps anything.
+
+        Generations are the agent's affair: they fall where the database was set back.
+        """
+        changed, members = {}, {}
         for group in groups:
-            known = self._groups.get(uuid_of(group.id))
-            if known is None or (group.generation >= known.generation and group != known):
+            if group != self._groups.get(uuid_of(group.id)):
                 members[uuid_of(group.id)] = member_elements(group.id, group.members)
                 remote_groups(group)
-                newer[uuid_of(group.id)] = group
-        self._groups |= newer
+                changed[uuid_of(group.id)] = group
+        self._groups |= changed
         self._members |= members
-        return list(newer)
+        return list(changed)
 
     def _forget_other_groups(self, used: Set[str]) -> None:
         """Keep these groups and those that their rules name; whoever needs another one brings it along."""

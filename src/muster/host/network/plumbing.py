@@ -158,11 +158,8 @@ class LinuxPlumbing:
                     complaint.over()
 
     def _with_theirs(self, networks: Sequence[NetworkSpec], ports: Sequence[PortSpec]) -> list[NetworkSpec]:
-        """These networks in their newest form, and those of the ports. Raises Invalid when one is not known."""
-        for network in networks:
-            known = self._networks.get(uuid_of(network.id))
-            if known is None or network.generation >= known.generation:
-                self._networks[uuid_of(network.id)] = network
+        """These networks, and those of the ports as they were given last. Raises Invalid when one is not known."""
+        self._networks |= {uuid_of(network.id): network for network in networks}
         wanted = {uuid_of(network.id) for network in networks} | {uuid_of(port.network_id) for port in ports}
         if unknown := wanted - self._networks.keys():
             raise Invalid(f"ports of a network that is not known here: {', '.join(sorted(unknown))}")

@@ -95,13 +95,14 @@ def run(*, data: Path, file: Path | None, resume: bool, mix: tuple[str, ...], as
         wanted = scenario(file, {**options, "mix": _mix(mix)})
         status = 0
         with opened(data) as folder:
+            before = folder.load()
             try:
                 saved = _play(wanted, folder, resume=resume, is_quiet=as_json)
             except KeyboardInterrupt:
                 status = _INTERRUPTED
                 found = folder.load()
-                if found is None:
-                    raise
+                if found is None or (before is not None and before.over and before.run == found.run):
+                    raise  # before it had begun: what is there is another soak's
                 saved = found
             _tell(saved, data, as_json=as_json)
         sys.exit(status or (0 if report_of(saved).ok else _FAILED))

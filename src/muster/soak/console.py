@@ -16,7 +16,7 @@ _MOST_LEFTOVERS = 20
 
 def live(progress: Progress) -> RenderableType:
     """How it goes, narrow enough for 80 columns."""
-    said = report(progress.saved)
+    said = report(progress.saved, with_course=False)
     total_s = said.scenario.duration_s
     head = Table.grid(padding=(0, 1))
     head.add_row(
@@ -37,7 +37,7 @@ def live(progress: Progress) -> RenderableType:
 
 def line(progress: Progress) -> str:
     """The same in one line, for a log."""
-    said = report(progress.saved)
+    said = report(progress.saved, with_course=False)
     away = "" if progress.away_s is None else f"; the cloud does not answer for {clock(progress.away_s)}"
     return (
         f"{clock(progress.active_s)} of {clock(said.scenario.duration_s)}: {progress.doing}; "

@@ -104,8 +104,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         return self.ok_operations > 0 and allowed and not self.leftovers
 
 
-def report(saved: Saved) -> Report:
-    """The report on what was counted."""
+def report(saved: Saved, *, with_course: bool = True) -> Report:
+    """The report on what was counted. Without its course it costs a tenth (some ms), for whoever looks every second."""
     statistics = saved.statistics
     whole = _together(statistics.rows.values())
     ok, failed = sum(row.ok.count for row in whole.values()), sum(row.failed for row in whole.values())
@@ -137,7 +137,7 @@ def report(saved: Saved) -> Report:
         client_cpu_s=saved.client_cpu_s,
         client_rss_mib=saved.client_rss_mib,
         point_s=statistics.slot_s,
-        course=_course(saved),
+        course=_course(saved) if with_course else [],
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from muster.base.durable import replace_file
 from muster.base.errors import Conflict, MusterError, NotFound
 from muster.client.access import create_group, let_in, new_key, register_key, remove_group, remove_key
 from muster.client.api import Api, Call
@@ -43,12 +44,13 @@ async def prepare(api: Api, wanted: Scenario, prefix: str, folder: Path) -> Reso
 
 async def _key(api: Api, name: str, folder: Path) -> Path:
     file, public = folder / KEY, folder / PUBLIC
-    if not public.exists():
+    line = public.read_text() if public.exists() else ""
+    if not line:  # also where an interruption left it empty
         file.unlink(missing_ok=True)
         _, line = await asyncio.to_thread(new_key, folder)
-        public.write_text(line)
+        replace_file(public, line.encode())
     with contextlib.suppress(Conflict):  # registered before an interruption
-        await register_key(api, name, public.read_text())
+        await register_key(api, name, line)
     return file
 
 

@@ -18,6 +18,7 @@ from muster.client.cloud import Service
 from muster.client.resolve import Wanted, resolve
 from muster.soak.folder import JOURNAL, Saved, load, opened
 from muster.soak.report import Report, report, to_json
+from muster.soak.resources import prepare, remove
 from muster.soak.run import Progress, run_soak
 from tests.commands import HANG_S, started
 from tests.functional.soak.conftest import Bed
@@ -199,6 +200,30 @@ async def test_clean_removes_what_any_soak_left_and_nothing_else(
     async with bed.api() as api:
         groups = await api.send(Call("GET", "GET", Service.NETWORK, "/security-groups"))
     assert "muster-soak-mine" in {group["name"] for group in json.loads(groups.body)["security_groups"]}
+
+
+async def test_interrupted_before_it_began_it_does_not_tell_of_the_soak_before(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> Saved:
+        raise KeyboardInterrupt
+
+    with opened(bed.data) as folder:
+        await run_soak(bed.scenario(duration_s=0.1), folder)
+    monkeypatch.setattr("muster.cli.soak._play", interrupted)
+    result = await command("run", "--data", str(bed.data))
+    assert (result.exit_code, result.stdout, result.stderr) == (130, "", "interrupted\n")
+
+
+async def test_a_key_that_an_interruption_left_half_written_is_made_anew(bed: Bed, tmp_path: Path) -> None:
+    """Its public part was empty, and each resumption ended with the cloud's refusal of it."""
+    (tmp_path / "id_ed25519").write_text("half")
+    (tmp_path / "id_ed25519.pub").write_text("")
+    async with bed.api() as api:
+        made = await prepare(api, bed.scenario(ssh=True), "muster-soak-0badcafe-", tmp_path)
+        assert (tmp_path / "id_ed25519.pub").read_text().startswith("ssh-ed25519 ")
+        assert made.key_file == tmp_path / "id_ed25519"
+        assert await remove(api, "muster-soak-0badcafe-") == []
 
 
 async def test_what_cannot_begin_says_why_in_one_line(bed: Bed, tmp_path: Path) -> None:

@@ -25,13 +25,22 @@ def _table(findings: list[Finding]) -> Table:
     table = Table(box=box.SIMPLE, show_header=False, show_lines=True, expand=True, padding=(0, 1))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold", ratio=1)
-    for finding in findings:
-        table.add_row(Text(finding.level.value, style=_COLOURS[finding.level]), _told(finding))
+    for checks, finding in _together(findings):
+        table.add_row(Text(finding.level.value, style=_COLOURS[finding.level]), _told(checks, finding))
     return table
 
 
-def _told(finding: Finding) -> Text:
-    text = Text.assemble((finding.check, "bold"), f"  {finding.found}")
+def _together(findings: list[Finding]) -> list[tuple[str, Finding]]:
+    """Checks that could not be made for one and the same reason are one row, with all of their ids."""
+    rows: dict[tuple[str, ...], list[Finding]] = {}
+    for finding in findings:
+        is_alike = finding.level is Level.NOT_KNOWN
+        rows.setdefault((finding.found, finding.mend) if is_alike else (str(len(rows)),), []).append(finding)
+    return [(", ".join(finding.check for finding in alike), alike[0]) for alike in rows.values()]
+
+
+def _told(checks: str, finding: Finding) -> Text:
+    text = Text.assemble((checks, "bold"), f"  {finding.found}")
     is_wrong = finding.level in (Level.PROBLEM, Level.ADVICE)
     for name, value in (
         ("costs", is_wrong and finding.cost),

@@ -1,11 +1,15 @@
 """Each check over made-up hosts: good, bad, absent, unreadable."""
 
+import io
 import os
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
+from rich.console import Console
 from tests.unit.doctor.trees import COMPUTE, MUSTER_HOST, QUIET, facts_of, level, results, written
 
+from muster.doctor.console import drawn
 from muster.doctor.diagnosis import CHECKS, diagnose, planned_guests
 from muster.doctor.facts import Facts, Reading
 from muster.doctor.findings import Level, Plan
@@ -486,3 +490,15 @@ def test_where_an_agent_is_told_to_leave_ksm_alone_its_setting_is_named_and_no_f
     (result,) = results("memory.ksm", facts)
     assert "--ksm auto" in result.mend
     assert "echo" not in result.mend
+
+
+def test_people_are_told_once_why_several_checks_could_not_be_made(tmp_path: Path) -> None:
+    """An ordinary user got five rows for each file that could not be read."""
+    facts = facts_of(tmp_path, QUIET | LIBVIRT)
+    denied = dict.fromkeys(LIBVIRT, Reading(None, "permission denied; needs root"))
+    findings = diagnose(replace(facts, files=facts.files | denied), Plan(guests=100))
+    console = Console(file=io.StringIO(), width=400)
+    console.print(drawn(findings, Plan(guests=100), is_whole=False))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert text.count("libvirtd.conf: permission denied") == text.count("qemu.conf: permission denied") == 1
+    assert all(finding.check in text for finding in findings if finding.level is NOT_KNOWN)

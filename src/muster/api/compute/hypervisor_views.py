@@ -6,12 +6,12 @@ from typing import Any
 
 import msgspec
 
-from muster.api.compute.hosts import UUIDS, shown_id
+from muster.api.compute.hosts import shown_id
 from muster.api.http.requests import Request
 from muster.domain.hypervisors import Guest, Hypervisor, Statistics
 from muster.services.hypervisors import Hypervisors
 
-_CPU_INFO_IS_OBJECT, _NO_FIGURES = (2, 28), (2, 88)
+_CPU_INFO_IS_OBJECT, _EMPTY_LISTS, _NO_FIGURES = (2, 28), (2, 75), (2, 88)
 
 Guests = Mapping[str, Sequence[Guest]]
 
@@ -23,15 +23,15 @@ class Views:
         self._hypervisors = hypervisors
 
     def brief(self, request: Request, host: Hypervisor, guests: Guests | None = None) -> dict[str, Any]:
-        """A hypervisor in `GET /os-hypervisors`, with its servers if these are given and there are any."""
+        """A hypervisor in `GET /os-hypervisors`, with its servers if these are given; before 2.75 if there are any."""
         shown: dict[str, Any] = {
             "id": shown_id(request, host),
             "hypervisor_hostname": host.hostname,
             "state": "up" if self._hypervisors.is_up(host) else "down",
             "status": "disabled" if host.disabled else "enabled",
         }
-        if guests and guests.get(host.id):
-            shown["servers"] = [{"name": guest.name, "uuid": guest.id} for guest in guests[host.id]]
+        if guests is not None and (guests.get(host.id) or request.version >= _EMPTY_LISTS):
+            shown["servers"] = [{"name": guest.name, "uuid": guest.id} for guest in guests.get(host.id, ())]
         return shown
 
     def full(self, request: Request, host: Hypervisor, guests: Guests | None = None) -> dict[str, Any]:
@@ -47,8 +47,6 @@ class Views:
                 "disabled_reason": host.disabled_reason,
             },
         }
-        if request.version >= UUIDS and guests is not None:
-            shown.setdefault("servers", [])
         if request.version >= _NO_FIGURES:
             return shown | {"uptime": self.uptime(host) if self._hypervisors.is_up(host) else None}
         as_object = request.version >= _CPU_INFO_IS_OBJECT

@@ -153,12 +153,18 @@ async def test_servers_of_hypervisors(bed, admin):
     [host] = await hosts_of_new_servers(bed, admin, 1)
     [server] = (await admin.get("/servers"))["servers"]
     mine = [{"name": "vm", "uuid": server["id"]}]
-    found = await by_name(admin, "/os-hypervisors?with_servers=True", v="2.53")
-    assert found.pop(host)["servers"] == mine
-    assert "servers" not in next(iter(found.values()))
-    whole = await by_name(admin, "/os-hypervisors/detail?with_servers=1", v="2.75")
-    assert sorted((one["servers"] for one in whole.values()), key=len) == [[], mine]
-    uuid = whole[host]["id"]
+    for path in ("/os-hypervisors", "/os-hypervisors/detail"):
+        found = await by_name(admin, f"{path}?with_servers=True", v="2.74")
+        assert found.pop(host)["servers"] == mine
+        [empty] = found.values()
+        assert "servers" not in empty
+        found = await by_name(admin, f"{path}?with_servers=1", v="2.75")
+        assert sorted((one["servers"] for one in found.values()), key=len) == [[], mine]
+    for version, key in (("2.74", None), ("2.75", [])):
+        alone = (await admin.get(f"/os-hypervisors/{empty['id']}?with_servers=1", v=version))["hypervisor"]
+        assert alone.get("servers") == key
+    assert "servers" not in (await admin.get(f"/os-hypervisors/{empty['id']}", v="2.96"))["hypervisor"]
+    uuid = found[host]["id"]
     assert (await admin.get(f"/os-hypervisors/{uuid}?with_servers=yes", v="2.53"))["hypervisor"]["servers"] == mine
     old = (await admin.get(f"/os-hypervisors/{host}/servers"))["hypervisors"]
     assert old[0]["servers"] == mine

@@ -55,6 +55,8 @@ class User:
         while not stage.stop.is_set():
             if stage.presence.away_since_s is not None:
                 await self._rest(0.5)
+            elif not stage.watcher.has_listed:  # an interrupted soak's servers come before new ones
+                await self._rest(0.1)
             elif (stray := stage.watcher.stray()) is not None:
                 stage.note(Life(stage.now(), "taken over"))
                 await _OneLife(stage).go_on(stray)

@@ -47,6 +47,7 @@ class Watcher:
         self._expected: set[str] = set()
         self._offered_s: dict[str, float] = {}
         self.servers: dict[str, Server] = {}
+        self.has_listed = False
 
     # --- for users
 
@@ -125,7 +126,7 @@ class Watcher:
                 pass
 
     def _see(self, servers: dict[str, Server], began_s: float) -> bool:
-        self.servers = servers
+        self.servers, self.has_listed = servers, True
         self._offered_s = {one: at_s for one, at_s in self._offered_s.items() if one in servers}
         due = [wait for wait in self._waits if wait.since_s <= began_s and not wait.future.done()]
         return any([_judge(wait, servers.get(wait.server_id)) for wait in due])  # noqa: C419 - all of them

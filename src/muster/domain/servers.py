@@ -8,7 +8,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from muster.base.errors import Conflict
-from muster.domain.reports import GuestState, ServerReport
+from muster.domain.reports import MOST_ASKED_FOR, GuestState, ServerReport
 from muster.domain.specs import FixedIp, ImageSpec, InjectedFile, Power
 from muster.domain.timeline import ACTIVE
 
@@ -289,6 +289,7 @@ def observe(server: Server, report: ServerReport, now: float) -> Server:
     """
     timeline = {**server.timeline, **report.stamps}
     seen = replace(server, timeline=timeline) if timeline != server.timeline else server
+    seen = _counted_on(seen, report)
     if server.deleted_at is not None or report.generation < server.generation:
         return seen
     if report.state is GuestState.RUNNING:
@@ -301,6 +302,18 @@ def observe(server: Server, report: ServerReport, now: float) -> Server:
     if report.state is GuestState.ABSENT and server.power is Power.ABSENT:
         return deleted(seen, now)
     return seen
+
+
+def _counted_on(server: Server, report: ServerReport) -> Server:
+    """A host that knows of more boots and disks than were asked for has known another database, which this one was set
+    back from: the next reboot or rebuild must be a newer one to it."""
+    boots, disks = (
+        max(asked, known) if known <= MOST_ASKED_FOR else asked
+        for asked, known in ((server.boot_nonce, report.boot_nonce), (server.disk_nonce, report.disk_nonce))
+    )
+    if (boots, disks) == (server.boot_nonce, server.disk_nonce):
+        return server
+    return replace(server, boot_nonce=boots, disk_nonce=disks)
 
 
 def deleted(server: Server, now: float) -> Server:

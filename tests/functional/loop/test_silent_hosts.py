@@ -4,6 +4,7 @@ it meanwhile is done when it comes back. A server that is deleted meanwhile ends
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -20,6 +21,7 @@ from muster.domain.specs import Power
 from muster.host.agent import AgentSettings, HostIdentity, HostParts
 from muster.host.group import HostGroup
 from muster.host.hypervisor.sim import SimHypervisor, SimSettings
+from muster.store import hosts as host_store
 from muster.store.hosts import hosts
 from muster.store.servers import servers
 from muster.store.tables import metadata
@@ -267,3 +269,55 @@ async def test_a_host_whose_clock_was_set_back_is_heard(tmp_path: Path) -> None:
             for task in working:
                 task.cancel()
             await asyncio.gather(*working, return_exceptions=True)
+
+
+async def test_a_reboot_is_one_also_after_the_database_was_set_back(tmp_path: Path) -> None:
+    """It counted from where the database had been, so the host took it for one that was done long ago."""
+    async with a_loop(tmp_path) as loop:
+        hypervisor = SimHypervisor(Random(1), SimSettings(capacity=CAPACITY))
+        working = [asyncio.create_task(work()) for work in (loop.dispatcher.run, loop.reports.run)]
+
+        async def booted(number: int) -> bool:
+            [server] = await loop.servers()
+            guest = hypervisor._guests.get(server.id)
+            return server.status == "ACTIVE" and guest is not None and guest.boot_nonce == number
+
+        try:
+            async with agents(loop, hypervisor) as group:
+                await loop.until(loop.host_ids, "the host is there")
+                server = await loop.create("a")
+                await loop.until(lambda: booted(0), "the guest runs")
+                [before] = await loop.servers()
+                for number in range(1, 4):
+                    await loop.ask(server.id, Verb.REBOOT, hard=True)
+                    await loop.until(partial(booted, number), "the guest was rebooted")
+                async with loop.database.write() as connection:
+                    old = {"generation": before.generation, "boot_nonce": before.boot_nonce}
+                    await connection.execute(update(servers).values(**old))
+                    await connection.execute(update(hosts).values(desired_seq=hosts.c.desired_seq - 3))
+
+                async def set_back() -> bool:
+                    async with loop.database.read() as connection:
+                        seqs = await host_store.read_seqs(connection, ["a"])
+                    return seqs["a"][0] == group.agents["a"].reconciler.desired.seq >= 1 << 40
+
+                await loop.until(set_back, "the host begins anew")
+                await all_read_is_written(loop)
+                await loop.ask(server.id, Verb.REBOOT, hard=True)
+                await loop.until(lambda: booted(4), "the guest was rebooted again", 30.0)
+        finally:
+            for task in working:
+                task.cancel()
+            await asyncio.gather(*working, return_exceptions=True)
+
+
+async def test_a_disk_that_its_host_knows_nothing_of_is_not_counted_on(tmp_path: Path) -> None:
+    async with a_loop(tmp_path) as loop:
+        host = Ear(loop, "a", firewall=False)
+        await host.say_hello()
+        server = await loop.create("a")
+        untold = {"boot_nonce": 1 << 62, "disk_nonce": 1 << 62}
+        report = ServerReport(server_id=server.id, generation=1, state=GuestState.STOPPED, **untold)
+        await loop.reports.take([Report(host_id=host.id, from_seq=0, to_seq=1, servers=(report,))])
+        [seen] = await loop.servers()
+        assert (seen.status, seen.boot_nonce, seen.disk_nonce) == ("SHUTOFF", 0, 0)

@@ -59,7 +59,7 @@ async def run(teller: Teller, quick: bool) -> Outcome:
     with teller.steps(f"{sizes.servers} servers by {sizes.workers} workers", len(sizes.workers)) as step:
         for workers in sizes.workers:
             async with a_cluster(workers, sizes.hosts) as cluster:
-                await run_servers(_options(cluster, 20 * workers))
+                await run_servers(_options(cluster, sizes.servers))  # what a process does once is no cost of a server
                 burst = await _burst(cluster, sizes.servers)
                 rate = costs[0].steady.asked_per_s if costs else _STEADY_SHARE * (burst.figure("create").per_s or 1.0)
                 costs.append(Cost(workers, burst, await _steady(cluster, rate, sizes.steady_s)))

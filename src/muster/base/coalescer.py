@@ -14,6 +14,9 @@ from typing import Generic, TypeVar
 from muster.base.errors import Bug, Transient
 from muster.base.metrics import BATCH_ITEMS, BATCH_SECONDS, QUEUE_ITEMS, QUEUE_SECONDS
 
+# So often the loop goes round at most before a first batch.
+_TURNS = 50
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -58,8 +61,7 @@ class Coalescer(Generic[Item, Result]):
             self._waiting.pop(future, None)  # a cancelled caller leaves
 
     async def _work(self) -> None:
-        # One turn of the loop first: requests that are read from their sockets in this turn join the first batch.
-        await asyncio.sleep(0)
+        await self._gather()
         try:
             while batch := self._take():
                 await self._serve(batch)
@@ -69,6 +71,18 @@ class Coalescer(Generic[Item, Result]):
             for future in self._waiting:
                 if not future.done():
                     future.set_exception(_ending())
+
+    async def _gather(self) -> None:
+        """Let the loop go round for as long as each turn brings more: what of a burst is there already is one batch.
+
+        The loop reads requests from their sockets some at a time; who comes alone waits for one turn.
+        """
+        before = 0
+        for _ in range(_TURNS):
+            if len(self._waiting) <= before:
+                return
+            before = len(self._waiting)
+            await asyncio.sleep(0)
 
     def _take(self) -> list[tuple[Item, asyncio.Future[Result], float]]:
         alive = ((future, entry) for future, entry in self._waiting.items() if not future.done())

@@ -18,6 +18,7 @@ from muster.base.clock import Clock
 from muster.base.errors import MusterError, Stale, Transient
 from muster.base.log import get_logger
 from muster.base.metrics import BATCH_ITEMS, BATCH_SECONDS, MESSAGES, OUTBOX_SECONDS, RESYNCS
+from muster.base.rest import rest
 from muster.base.tasks import to_its_end
 from muster.bus.protocol import Bus
 from muster.domain.messages import Desired, encode, host_topic
@@ -35,9 +36,6 @@ _NOTES = 5_000
 # So many hosts hear in the first round, and twice as many in each one that follows until none is left: what is noted
 # during a round goes along with the next hosts' messages, and is no second one to hosts that have just had one.
 _HOSTS = 50
-# Publishing is followed by a rest of so many times as long as it took, at most so long: then more is noted for the same
-# hosts. A lone change takes milliseconds, so who comes next hardly waits.
-_REST_TIMES, _REST_MAX_S = 3, 0.3
 # How often the claim is kept: several times before it is taken away (`store.outbox.CLAIM_S`).
 _KEEP_S = 1.0
 # How long a change of the members of a group or network may wait to be published; then hosts are sent everything.
@@ -103,9 +101,15 @@ class Dispatcher:
         """Publish the notes of the hosts that have waited longest, if no other process is publishing, and rest; returns
         how many.
 
-        Three transactions, two of them at a time, and about ten queries for any number.
+        Three transactions, two of them at a time, and about ten queries for any number; one query where another process
+        is at it.
         """
         while True:
+            async with self._database.read() as looking:
+                is_due = await store.due(looking)
+            if not is_due:
+                self._hosts = _HOSTS
+                return 0
             async with self._database.hold() as claiming:
                 if not await store.claim(claiming):
                     self._hosts = _HOSTS
@@ -119,7 +123,7 @@ class Dispatcher:
                         self._hosts = 2 * self._hosts if others_wait else _HOSTS
                         BATCH_ITEMS.labels("outbox").observe(len(notes))
                         BATCH_SECONDS.labels("outbox").observe(took_s)
-                        await asyncio.sleep(min(_REST_MAX_S, _REST_TIMES * took_s))
+                        await rest(took_s)  # meanwhile more is noted for the same hosts
                     return len(notes)
 
     async def _publish_apart(self, notes: Sequence[Note]) -> None:

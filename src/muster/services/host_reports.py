@@ -11,6 +11,7 @@ that precedes it, which would make old states the newest, but waits a moment for
 """
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -20,6 +21,7 @@ from muster.base.clock import Clock
 from muster.base.errors import Transient
 from muster.base.log import get_logger
 from muster.base.metrics import BATCH_ITEMS, BATCH_SECONDS, HEARTBEATS, MESSAGES, PHASE_SECONDS, STATE_CHANGES
+from muster.base.rest import rest
 from muster.bus.protocol import Bus, Subscription
 from muster.domain.messages import (
     CONTROL_TOPIC,
@@ -91,8 +93,10 @@ class HostReports:
                 MESSAGES.labels("from_hosts").inc(len(messages))
                 HEARTBEATS.inc(sum(isinstance(message, Heartbeat) for message in messages))
                 BATCH_ITEMS.labels("reports").observe(len(messages))
-                with BATCH_SECONDS.labels("reports").time():
-                    await at_last("reports", partial(self._take_apart, messages))
+                began = time.monotonic()
+                await at_last("reports", partial(self._take_apart, messages))
+                BATCH_SECONDS.labels("reports").observe(took_s := time.monotonic() - began)
+                await rest(took_s)
         finally:
             await self._postponed.cancel()
             await subscription.close()  # another worker reads on

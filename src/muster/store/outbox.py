@@ -101,8 +101,19 @@ async def insert(connection: AsyncConnection, changes: Collection[Change], seqs:
 _SOME = exists(select(outbox.c.id))
 _LIMIT = func.set_config("idle_in_transaction_session_timeout", str(int(CLAIM_S * 1_000)), true())
 # CASEs, since of an AND PostgreSQL may look at the right side first.
-_FREE = case((func.pg_try_advisory_xact_lock(_OUTBOX), _LIMIT.is_not(None)), else_=false())
+_LOCK = func.pg_try_advisory_xact_lock(_OUTBOX)
+_FREE = case((_LOCK, _LIMIT.is_not(None)), else_=false())
 _CLAIM = {"postgresql": select(case((_SOME, _FREE), else_=false())), "sqlite": select(_SOME)}
+_DUE = {"postgresql": select(case((_SOME, _LOCK), else_=false())), "sqlite": select(_SOME)}
+
+
+async def due(connection: AsyncConnection) -> bool:
+    """Whether `claim` would succeed: a look without a transaction, since of many who are woken most come too late.
+
+    On PostgreSQL it has the claim for the moment of this query, so whoever hears that it is free must claim it: another
+    one may have been told meanwhile that it is not. One query.
+    """
+    return bool((await connection.execute(_DUE[connection.dialect.name])).scalar_one())
 
 
 async def claim(connection: AsyncConnection) -> bool:

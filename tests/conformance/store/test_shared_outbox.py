@@ -85,6 +85,20 @@ async def test_the_outbox_is_claimed_by_one_until_it_is_done(both: tuple[Databas
         assert await store.claim(second)
 
 
+async def test_of_many_who_are_woken_at_once_one_publishes(both: tuple[Database, Database]) -> None:
+    """Each looks before it claims, and has the claim for that moment; whoever that keeps from it leaves no note."""
+    bus = SlowBus()
+    bus.open.set()
+    for _ in range(10):
+        await note(both[0], *HOSTS)
+        woken = [
+            Dispatcher(database, bus, lambda: 1.0).publish() for database in both * (1 if both[0].is_sqlite else 3)
+        ]
+        async with asyncio.timeout(HANG_S):
+            published = await asyncio.gather(*woken)
+        assert sorted(published)[-1] == len(HOSTS)
+
+
 async def test_a_dead_process_has_no_claim(both: tuple[Database, Database]) -> None:
     one, two = both
     if one.is_sqlite:

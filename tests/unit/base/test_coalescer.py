@@ -54,6 +54,34 @@ def test_what_comes_together_is_one_batch_and_what_comes_meanwhile_the_next() ->
     _run(scenario)
 
 
+def test_a_burst_that_comes_turn_by_turn_is_one_batch() -> None:
+    """As requests come that the loop reads from their sockets some at a time."""
+
+    async def scenario() -> None:
+        recorder = Recorder()
+        results = []
+        for item in range(10):
+            results.append(recorder.submit(item))
+            await asyncio.sleep(0)
+        assert [await result for result in results] == [[10 * item] for item in range(10)]
+        assert recorder.batches == [[*range(10)]]
+
+    _run(scenario)
+
+
+def test_who_comes_turn_by_turn_for_ever_does_not_hold_up_the_first_batch() -> None:
+    async def scenario() -> None:
+        recorder = Recorder()
+        results = [recorder.submit(0)]
+        while not recorder.batches:
+            await asyncio.sleep(0)
+            results.append(recorder.submit(len(results)))
+            assert len(results) < 1_000
+        await asyncio.gather(*results)
+
+    _run(scenario)
+
+
 def test_a_batch_is_bounded_and_order_is_kept() -> None:
     async def scenario() -> None:
         recorder = Recorder(max_batch=4)

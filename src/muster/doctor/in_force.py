@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from muster.doctor.facts import Facts, Process
 from muster.doctor.findings import Check, Plan, Result, advice, good, not_known
 from muster.doctor.openstack import kind
-from muster.doctor.texts import for_people
+from muster.doctor.texts import for_people, values
 
 _OPENSTACK = {"nova-compute": "nova", "neutron": "neutron"}
 #: Starting a service takes a while, and the kernel counts its start in hundredths of a second from the boot.
@@ -29,17 +29,26 @@ def _since(facts: Facts, process: Process) -> list[Result]:
     ]
     if not late:
         return []
-    program = process.argv[0].rpartition("/")[2] if process.name == "neutron" else process.name
+    names = [word.rpartition("/")[2] for word in process.argv]  # an agent's is an argument of Python
+    program = next((name for name in names if name.startswith("neutron-")), process.name)
     return advice(f"{program} {process.pid} runs since before {', '.join(late)} was written", "Restart it")
 
 
 def _files(facts: Facts, process: Process) -> Iterable[str]:
+    """Those that it was told to read; of OpenStack's services without a word the main one, and the parts."""
     yield from process.configuration
-    for service, folders in facts.services.items():
-        is_its = kind(service) == _OPENSTACK.get(process.name) and service.startswith("/proc/") == bool(process.root)
-        if is_its and service.startswith(process.root):
-            for folder in folders:
-                yield from facts.below(folder)
+    if process.name not in _OPENSTACK:
+        return
+    told = [process.root + path for path in values(process.argv, "--config-file")]
+    folders = [process.root + path for path in values(process.argv, "--config-dir")]
+    yield from told
+    for service, all_of_it in facts.services.items():
+        is_its = kind(service) == _OPENSTACK[process.name] and service.startswith("/proc/") == bool(process.root)
+        if is_its and service.startswith(process.root) and not told:
+            yield f"{service}/{kind(service)}.conf"
+            folders += [folder for folder in all_of_it if folder.startswith(f"{service}/")]
+    for folder in folders:
+        yield from facts.below(folder)
 
 
 CHECKS = (

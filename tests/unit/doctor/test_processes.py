@@ -235,6 +235,34 @@ def test_settings_that_were_written_since_are_not_those_of_the_service(tmp_path:
     assert level("settings.in-force", read_facts(tmp_path)) is GOOD
 
 
+@pytest.mark.parametrize(
+    ("arguments", "late"),
+    [
+        (
+            "--config-file=/etc/neutron/neutron.conf\0--config-file\0/etc/neutron/plugins/ml2/ovs.ini\0",
+            "neutron.conf ovs.ini",
+        ),
+        ("--config-dir\0/etc/neutron/neutron.conf.d\0--config-file=/etc/neutron/neutron.conf\0", "neutron.conf a.conf"),
+        ("", "neutron.conf ovs.ini a.conf"),
+    ],
+)
+def test_files_of_other_services_beside_it_are_none_of_a_services(tmp_path: Path, arguments: str, late: str) -> None:
+    agent = {
+        "/proc/5/comm": "neutron-openvsw",
+        "/proc/5/cmdline": f"python3\0/usr/bin/neutron-openvswitch-agent\0{arguments}",
+        "/proc/5/stat": f"5 (neutron-openvsw) S {' '.join(['1'] * 18)} 500 7\n",
+        "/proc/stat": "btime 1000000\n",
+        "/etc/neutron/neutron.conf": "",
+        "/etc/neutron/dhcp_agent.ini": "",
+        "/etc/neutron/plugins/ml2/ovs.ini": "",
+        "/etc/neutron/neutron.conf.d/a.conf": "",
+    }
+    (result,) = results("settings.in-force", facts_of(tmp_path, QUIET | agent))
+    names = [word.rpartition("/")[2].rstrip(",") for word in result.found.split() if word.startswith("/etc/")]
+    assert sorted(names) == sorted(late.split())
+    assert result.found.startswith("neutron-openvswitch-agent 5 runs")
+
+
 def test_services_in_containers_read_their_own_files(tmp_path: Path) -> None:
     inside = contained(5, "nova-compute", "python3\0nova-compute\0", {"/etc/nova/nova.conf": ""})
     inside |= {"/proc/5/stat": f"5 (nova-compute) S {' '.join(['1'] * 18)} 500 7\n", "/proc/stat": "btime 1000000\n"}

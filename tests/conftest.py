@@ -2,7 +2,7 @@
 
 import gc
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 import structlog
@@ -29,15 +29,19 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_teardown(item: pytest.Item) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
     """Cleaning up has a time-out of its own: a test that failed has none any more, whether by its time-out or before.
 
     It comes again and again, so that whatever hangs is left for the rest.
     """
     own = Settings(CLEAN_UP_S, method="signal", func_only=False, disable_debugger_detection=False)
-    item.config.pluginmanager.hook.pytest_timeout_set_timer(item=item, settings=own)
+    item.config.hook.pytest_timeout_set_timer(item=item, settings=own)
     signal.setitimer(signal.ITIMER_REAL, CLEAN_UP_S, CLEAN_UP_S)
+    try:
+        return (yield)
+    finally:
+        item.config.hook.pytest_timeout_cancel_timer(item=item)
 
 
 @pytest.fixture(autouse=True)

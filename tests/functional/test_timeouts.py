@@ -11,7 +11,7 @@ import time
 import pytest
 from tests import conftest
 
-conftest.CLEAN_UP_S = 0.5
+conftest.CLEAN_UP_S = 2.0
 
 
 @pytest.fixture

@@ -7,8 +7,6 @@ crash leaves is seen by `observe` as it is, and can be removed.
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 import libvirt
@@ -16,14 +14,12 @@ import libvirt
 from muster.base.clock import Clock, system_clock
 from muster.base.errors import Conflict, MusterError, NotFound, Transient
 from muster.base.log import get_logger
-from muster.base.tasks import kept_running
-from muster.base.units import KIB
 from muster.domain.diagnostics import Diagnostics
 from muster.domain.reports import GuestState, HostCapacity
 from muster.domain.specs import ServerSpec
-from muster.host.complaint import Complaint
 from muster.host.hypervisor.libvirt import console, domains
 from muster.host.hypervisor.libvirt.cards import Removals
+from muster.host.hypervisor.libvirt.care import Care
 from muster.host.hypervisor.libvirt.connection import Connection
 from muster.host.hypervisor.libvirt.decide import fault_of
 from muster.host.hypervisor.libvirt.definition import domain_name
@@ -33,7 +29,7 @@ from muster.host.hypervisor.libvirt.domainxml.domain import Mark
 from muster.host.hypervisor.libvirt.events import Feed
 from muster.host.hypervisor.libvirt.files import Files
 from muster.host.hypervisor.libvirt.folder import Damaged, Folder, Record, folders
-from muster.host.hypervisor.libvirt.guests import Guests, qemu_log
+from muster.host.hypervisor.libvirt.guests import Guests
 from muster.host.hypervisor.libvirt.replug import Cards
 from muster.host.hypervisor.libvirt.settings import LibvirtSettings
 from muster.host.hypervisor.libvirt.turns import Turns
@@ -95,13 +91,7 @@ class LibvirtHypervisor:
         )
         self._guests = Guests(settings, self._connection, self._files, self._feed, builder)
         self._reconnecting: asyncio.Task[None] | None = None
-        self._overlong, self._stalled = Complaint(), Complaint()
-        self._caring = [
-            asyncio.create_task(kept_running("guests' consoles", self._bound_consoles), name="guest-consoles"),
-            asyncio.create_task(kept_running("stalled guests", self._resume_stalled), name="stalled-guests"),
-            asyncio.create_task(kept_running("kept guests", self._expire_kept), name="kept-guests"),
-            asyncio.create_task(kept_running("idle images", self._evict_idle), name="idle-images"),
-        ]
+        self._care = Care(settings, self._connection, self._files, self.evict_images, clock)
 
     @property
     def libvirt_calls(self) -> int:
@@ -236,10 +226,10 @@ class LibvirtHypervisor:
 
     async def close(self) -> None:
         """Leave; guests keep running."""
-        tasks = self._caring + ([self._reconnecting] if self._reconnecting is not None else [])
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._care.close()
+        if self._reconnecting is not None:
+            self._reconnecting.cancel()
+            await asyncio.gather(self._reconnecting, return_exceptions=True)
         await self._connection.close()
         await asyncio.get_running_loop().run_in_executor(None, self._files.close)
         self._feed.close()
@@ -337,78 +327,6 @@ class LibvirtHypervisor:
             for server_id, guest in guests.items():
                 self._feed.tell(server_id, guest.state)
             return
-
-    async def _bound_consoles(self) -> None:
-        """Keep small what a guest can make grow: two stats per guest each time, in a thread."""
-        keep_bytes = self._settings.console_kib * KIB
-
-        def work() -> list[OSError]:
-            failures = []
-            for path in self._endless():
-                try:
-                    console.bound(path, keep_bytes)
-                except OSError as error:  # one that cannot be cut is no reason to let the others grow
-                    failures.append(error)
-            return failures
-
-        while True:
-            await asyncio.sleep(self._settings.console_check_s)
-            failures = await self._files.run(work)
-            if not failures:
-                self._overlong.over()
-            elif self._overlong.due(self._clock()):
-                what = "consoles cannot be cut and may fill the disk"
-                log.error(what, action="console_not_bounded", consoles=len(failures), first=str(failures[0]))
-
-    def _endless(self) -> Iterator[Path]:
-        """What is written to as long as guests run: their consoles, and what QEMU complains of them."""
-        logs = self._settings.qemu_log_dir
-        for folder in folders(self._settings.instances_dir):
-            yield folder.console
-            if logs is not None:
-                yield qemu_log(logs, folder.server_id)
-
-    async def _resume_stalled(self) -> None:
-        """QEMU pauses a guest that finds no room on the host's disk, and nobody tells it when there is some again.
-
-        One call each time; not counted in `libvirt_calls`, which says what guests cost.
-        """
-        while True:
-            await asyncio.sleep(self._settings.stalled_check_s)
-            ours = {folder.server_id for folder in await self._files.run(self._folders)}
-            try:
-                stalled = await self._connection.call(domains.resume_stalled(ours), 0)
-            except MusterError:  # libvirt is away, and whoever needs it more has said so
-                continue
-            if not stalled:
-                self._stalled.over()
-            elif self._stalled.due(self._clock()):
-                log.error(
-                    "guests stood still for want of room on the host's disk and are tried again: make room",
-                    action="guests_stalled",
-                    servers=stalled,
-                    directory=str(self._settings.instances_dir),
-                )
-
-    async def _expire_kept(self) -> None:
-        """What was kept for long enough goes: a small file per kept guest each time."""
-        while True:
-            await asyncio.sleep(self._settings.kept_check_s)
-            before = self._clock() - self._settings.keep_unknown_s
-            removed = await self._files.run(partial(self._guests.shelf.expire, before))
-            if removed:
-                log.warning("kept guests removed: their time is over", action="kept_expired", servers=removed)
-
-    async def _evict_idle(self) -> None:
-        """What no guest has needed for long goes: a small file per guest each time."""
-        while True:
-            await asyncio.sleep(self._settings.images_check_s)
-            try:
-                freed = await self.evict_images(self._settings.images_idle_s)
-            except Damaged:  # `observe` has complained: what that disk is a clone of is not known
-                continue
-            if freed:
-                log.info("images removed that no guest needs", action="images_evicted", freed_bytes=freed)
 
     def _folders(self) -> list[Folder]:
         return list(folders(self._settings.instances_dir))

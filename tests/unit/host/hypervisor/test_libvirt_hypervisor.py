@@ -16,6 +16,7 @@ import msgspec
 import pytest
 
 from host.hypervisor.fake_libvirt import FakeDomain, FakeLibvirt, error
+from muster.base.clock import Clock, system_clock
 from muster.base.errors import Conflict, MusterError, NotFound, Transient
 from muster.domain.reports import GuestState
 from muster.domain.specs import ImageSpec, Power, ServerSpec
@@ -28,7 +29,7 @@ from muster.host.hypervisor.libvirt.hypervisor import LibvirtHypervisor
 from muster.host.hypervisor.libvirt.settings import LibvirtSettings
 from muster.host.images import ImageCache
 from muster.host.plan import Action, View, decide
-from muster.host.ports import Guest, GuestEvent, Outcome
+from muster.host.ports import Guest, GuestEvent, Outcome, Stranger
 
 ID = "6f1ed002-ab5d-4a0c-8d6f-1d1f7a9a7f10"
 OTHER = "7f1ed002-ab5d-4a0c-8d6f-1d1f7a9a7f11"
@@ -74,9 +75,11 @@ class Source:
 
 
 @asynccontextmanager
-async def opened(tmp_path: Path, source: Source | None = None, **changes: object) -> AsyncIterator[LibvirtHypervisor]:
+async def opened(
+    tmp_path: Path, source: Source | None = None, clock: Clock = system_clock, **changes: object
+) -> AsyncIterator[LibvirtHypervisor]:
     settings = LibvirtSettings(instances_dir=tmp_path / "instances", **changes)  # type: ignore[arg-type]
-    hypervisor = LibvirtHypervisor(settings, ImageCache(source or Source(), tmp_path / "images"))
+    hypervisor = LibvirtHypervisor(settings, ImageCache(source or Source(), tmp_path / "images"), clock=clock)
     try:
         yield hypervisor
     finally:
@@ -176,6 +179,34 @@ async def test_a_guest_that_was_just_ending_is_started(tmp_path: Path, daemon: F
         (outcome,) = await hypervisor.start([SERVER])
         assert outcome.fault is None
         assert len(daemon.created) == 1
+
+
+async def test_a_clock_that_jumps_ahead_removes_nothing_that_is_kept(
+    tmp_path: Path, daemon: FakeLibvirt, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is kept may be all that is left of a server that a restored database does not know."""
+    looks, ahead_s = 0, 0.0
+
+    def clock() -> float:
+        nonlocal looks
+        looks += 1
+        return system_clock() + ahead_s
+
+    folder_with(tmp_path, msgspec.json.encode(RECORD))
+    async with opened(tmp_path, clock=clock, kept_check_s=0.01, keep_unknown_s=86_400.0) as hypervisor:
+
+        async def looked(times: int) -> None:
+            until = looks + times
+            async with asyncio.timeout(300):
+                while looks < until:
+                    await asyncio.sleep(0.001)
+
+        await hypervisor.keep([Stranger(ID)])
+        await looked(3)
+        ahead_s = 30 * 86_400.0
+        await looked(5)
+        assert (tmp_path / "instances" / "kept" / ID / "record.json").exists()
+    assert capsys.readouterr().out.count("the clock was set") == 1
 
 
 async def test_an_image_that_takes_long_holds_up_only_the_servers_that_need_it(

@@ -23,6 +23,9 @@ from muster.host.hypervisor.libvirt.guests import qemu_log
 from muster.host.hypervisor.libvirt.kept import Shelf
 from muster.host.hypervisor.libvirt.settings import LibvirtSettings
 
+#: By so much a clock is not slewed between two looks.
+_JUMP_S = 600.0
+
 #: Removes images that have been idle for so many seconds; the bytes freed.
 Evict = Callable[[float], Awaitable[int]]
 
@@ -110,11 +113,22 @@ class Care:
                 )
 
     async def _expire_kept(self) -> None:
-        """What was kept for long enough goes: a small file per kept guest each time."""
+        """What was kept for long enough goes: a small file per kept guest each time.
+
+        By a clock that was set meanwhile nobody can tell for how long: all is kept for as long again.
+        """
+        keep_s, not_before_s = self._settings.keep_unknown_s, 0.0
+        was_s, began_s = self._clock(), self._now()
         while True:
             await asyncio.sleep(self._settings.kept_check_s)
-            before = self._clock() - self._settings.keep_unknown_s
-            removed = await self._files.run(partial(self._shelf.expire, before))
+            now_s, at_s = self._clock(), self._now()
+            if abs((now_s - was_s) - (at_s - began_s)) > _JUMP_S:
+                log.warning("the clock was set: kept guests are kept for as long again", action="kept_longer")
+                not_before_s = at_s + keep_s
+            was_s, began_s = now_s, at_s
+            if at_s < not_before_s:
+                continue
+            removed = await self._files.run(partial(self._shelf.expire, now_s - keep_s))
             if removed:
                 log.warning("kept guests removed: their time is over", action="kept_expired", servers=removed)
 

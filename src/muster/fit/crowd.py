@@ -26,10 +26,25 @@ from muster.fit.records import Answers
 POLL_S = 1.0
 # How long to look for servers whose POST was cut off: the cloud may still be at work on it.
 QUIET_S = 3.0
+# A cloud that has not answered for so long when time is up is away, and not full.
+SILENT_S = 10.0
 MOST_REQUESTS = 32
 
 # What merging of equal pages saves on the hosts now, in MiB; None where nobody tells.
 ReadSavings = Callable[[], float | None]
+
+
+class _Boot(msgspec.Struct):
+    """How far the guests that boot are, and when the cloud told of them last."""
+
+    guests: int
+    heard_s: float
+    active: int = 0
+    up: int = 0
+
+    def told(self) -> str:
+        """Where they stand, so that a network that hides guests is not taken for a host that is full."""
+        return f"{self.active} of {self.guests} became ACTIVE, {self.up} could be logged into"
 
 
 class Surroundings(msgspec.Struct, frozen=True):
@@ -53,6 +68,7 @@ class CloudCrowd:
         self._made = 0
         self._requests = asyncio.Semaphore(MOST_REQUESTS)
         self._ssh = SshProbe(recipe.target, around.now)
+        self._boot = _Boot(0, 0.0)
 
     async def resize(self, guests: int) -> None:
         """Add or remove guests until so many are up. Raises Full, and Transient when the cloud does not answer."""
@@ -93,12 +109,16 @@ class CloudCrowd:
         self._failed = list(new)  # until it is known that they are up
         around = self._around
         around.observer.counts("booting", 0, count)
+        self._boot = boot = _Boot(count, around.now())
         try:
             async with asyncio.timeout(self._recipe.options.boot_timeout_s):
                 await _all(self._requested(guest.ask_for) for guest in new)
                 await self._bring_up(new)
         except TimeoutError as error:
-            raise Full(f"not all up after {self._recipe.options.boot_timeout_s:g} s") from error
+            silent_s = around.now() - boot.heard_s
+            if silent_s > SILENT_S:  # which says nothing of what the hosts hold
+                raise Transient(f"the cloud has not told of its servers for {silent_s:.0f} s") from error
+            raise Full(f"not all up after {self._recipe.options.boot_timeout_s:g} s: {boot.told()}") from error
         self._guests += new
         self._failed = []
 
@@ -109,17 +129,17 @@ class CloudCrowd:
 
     async def _bring_up(self, new: Sequence[Guest]) -> None:
         """Follow them by one listing per second until all are up. Raises Full as soon as one cannot be."""
-        pending = {guest.id: guest for guest in new}
+        pending, boot = {guest.id: guest for guest in new}, self._boot
         listing = Listing(self._around.api, self._around.prefix)
-        up: list[Guest] = []
         tasks: list[asyncio.Task[None]] = []
         try:
             while pending or not all(task.done() for task in tasks):
-                for server in await _changed(listing, self._around.now()):
+                for server in await self._changed(listing):
                     guest = pending.get(server.id)
                     if guest is not None and _is_up(server):
                         del pending[server.id]
-                        tasks.append(asyncio.create_task(self._prepare(guest, server, up, len(new))))
+                        boot.active += 1
+                        tasks.append(asyncio.create_task(self._prepare(guest, server)))
                 for task in tasks:
                     if task.done():
                         task.result()
@@ -127,10 +147,18 @@ class CloudCrowd:
         finally:
             await _ended(tasks)
 
-    async def _prepare(self, guest: Guest, server: Server, up: list[Guest], total: int) -> None:
+    async def _changed(self, listing: Listing) -> Sequence[Server]:
+        """What changed; nothing when the cloud does not answer just now."""
+        with suppress(Transient):
+            found = await listing.changed(self._around.now())
+            self._boot.heard_s = self._around.now()
+            return found
+        return ()
+
+    async def _prepare(self, guest: Guest, server: Server) -> None:
         await guest.prepare(server, self._ssh)
-        up.append(guest)
-        self._around.observer.counts("booting", len(up), total)
+        self._boot.up += 1
+        self._around.observer.counts("booting", self._boot.up, self._boot.guests)
 
     # --- fewer guests
 
@@ -187,13 +215,6 @@ def _is_up(server: Server) -> bool:
     if server.status == "ERROR":
         raise Full("ERROR" + (f": {server.fault.message}" if server.fault else ""))
     return server.status == "ACTIVE"
-
-
-async def _changed(listing: Listing, now_s: float) -> Sequence[Server]:
-    """What changed; nothing when the cloud does not answer just now."""
-    with suppress(Transient):
-        return await listing.changed(now_s)
-    return ()
 
 
 async def _present(listing: Listing, now: Callable[[], float], end_s: float) -> set[str]:

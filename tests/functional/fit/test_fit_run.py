@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from benchmarks.free_ports import free_port
 from muster.base.errors import Invalid, NotFound, Transient
 from muster.cli.fit import fit
+from muster.fit import crowd
 from muster.fit.observer import SilentObserver
 from muster.fit.run import run_fit
 from tests.commands import HANG_S, outcome, started
@@ -111,8 +113,29 @@ async def test_a_cloud_that_fails_at_once_has_no_result(guests: Make, fault: dic
 async def test_guests_that_do_not_come_up_in_time_cannot_be_had(guests: Make) -> None:
     found = await guests(build_s=60.0)
     result = await run_fit(found.options(start=2, boot_timeout_s=1.0))
-    assert [step.reason for step in result.steps] == ["not all up after 1 s"] * 2
+    reasons = [step.reason or "" for step in result.steps]
+    assert [reason.partition(":")[0] for reason in reasons] == ["not all up after 1 s"] * 2
+    assert reasons[0].endswith(": 0 of 2 became ACTIVE, 0 could be logged into")
     assert (result.advice.guests, result.advice.limited_by) == (0, "nothing")
+    assert nothing_left(found)
+
+
+async def test_guests_that_cannot_be_logged_into_are_told_from_those_that_do_not_boot(guests: Make) -> None:
+    found = await guests()
+    result = await run_fit(found.options(start=1, most=1, boot_timeout_s=4.0, ssh_port=free_port()))
+    assert [step.reason for step in result.steps] == [
+        "not all up after 4 s: 1 of 1 became ACTIVE, 0 could be logged into"
+    ]
+
+
+async def test_a_cloud_that_tells_nothing_of_its_servers_is_no_limit(
+    guests: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was one that gives no more guests."""
+    monkeypatch.setattr(crowd, "SILENT_S", 0.5)
+    found = await guests(failing_polls=1_000_000)
+    with pytest.raises(Transient, match="not told of its servers"):
+        await run_fit(found.options(start=1, most=1, boot_timeout_s=2.0))
     assert nothing_left(found)
 
 

@@ -22,8 +22,8 @@ class Outlet(Struct, frozen=True):
 
 
 class Gathering(Struct, frozen=True, kw_only=True):
-    """While guests wait for their boot, starts of `least_s` are told together; of those that waited long for theirs,
-    starts of `share` of that wait, up to `most_s`."""
+    """While guests wait for their boot, starts of `least_s` are told together, and stops while others stop; of those
+    that waited long for their boot, starts of `share` of that wait, up to `most_s`."""
 
     least_s: float = 1.0
     share: float = 0.05
@@ -37,11 +37,13 @@ class News:
         self._outlet, self._boots, self._agenda, self._gathering = outlet, boots, agenda, gathering
         self._due: Entry | None = None
 
-    def tell(self, report: ServerReport, *, is_news: bool) -> None:
+    def tell(self, report: ServerReport, *, is_news: bool, others_stop: bool = False) -> None:
         """A time alone waits for the next message. In a boot storm starts are told together: who waits for a boot gains
         nothing by each of them, and each costs the control plane a transaction. Who waited long is told a little later
-        for it: by a share of that wait, so that starts which are seconds apart share a message too."""
-        if is_news and not (report.state is GuestState.RUNNING and self._boots.waiting):
+        for it: by a share of that wait, so that starts which are seconds apart share a message too. So are stops while
+        others are asked to stop."""
+        in_company = {GuestState.RUNNING: self._boots.waiting > 0, GuestState.STOPPED: others_stop}
+        if is_news and not in_company.get(report.state, False):
             self._outlet.report(report)
             return
         self._outlet.mention(report)

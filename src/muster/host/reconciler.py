@@ -33,6 +33,8 @@ from muster.host.surroundings import Surroundings
 from muster.host.work import Item, Works
 
 _ASK_AGAIN_S = 10.0
+# Who is asked to shut down takes its own time, and gains nothing by a batch.
+_ONE_BY_ONE = Lane.SOFT_STOP
 _BRING_UP = frozenset({Action.CREATE, Action.START, Action.REBUILD})
 _BATCH_ITEMS = {lane: BATCH_ITEMS.labels(f"host {lane}") for lane in Lane}
 
@@ -74,7 +76,8 @@ class Reconciler:
         self._loop = asyncio.get_running_loop()
         self._records: dict[str, Record] = {}
         self._dirty: dict[str, None] = {}
-        self._jobs: dict[Lane, Job] = {}
+        self._jobs: dict[Lane, Job] = {}  # of lanes that are busy
+        self._n_stopping = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._put_off: dict[str, float] = {}
         self._returning: set[str] = set()
@@ -219,7 +222,8 @@ class Reconciler:
         if Lane.BOOT not in self._jobs and (admitted := self.boots.take(self._may_boot)):
             batches[Lane.BOOT] = self._admit(admitted)
         for lane, items in batches.items():
-            self._start_job(Job(lane), items)
+            for batch in [[item] for item in items] if lane is _ONE_BY_ONE else [items]:
+                self._start_job(Job(lane), batch)
 
     def _consider(self, record: Record, batches: dict[Lane, list[Item]]) -> None:
         if record.job is not None and (record.wanted or record.job.lane is not Lane.SOFT_STOP):
@@ -317,7 +321,7 @@ class Reconciler:
         state = (report.generation, report.state, report.boot_nonce, report.disk_nonce, report.fault)
         if state != record.reported or record.unsent:
             is_news, record.reported, record.unsent = state != record.reported, state, {}
-            self._news.tell(report, is_news=is_news)
+            self._news.tell(report, is_news=is_news, others_stop=self._n_stopping > 0)
         if not record.wanted and record.empty:
             self._forget(record)
 
@@ -335,7 +339,10 @@ class Reconciler:
     # Doing
 
     def _start_job(self, job: Job, items: list[Item]) -> None:
-        self._jobs[job.lane] = job
+        if job.lane is _ONE_BY_ONE:
+            self._n_stopping += 1
+        else:
+            self._jobs[job.lane] = job
         for item in items:
             self._records[item.server_id].job = job
         _BATCH_ITEMS[job.lane].observe(len(items))
@@ -351,7 +358,10 @@ class Reconciler:
                 if record is not None and record.job is job:
                     self._release(job, record, 1.0)
         finally:
-            del self._jobs[job.lane]
+            if job.lane is _ONE_BY_ONE:
+                self._n_stopping -= 1
+            else:
+                del self._jobs[job.lane]
             self.wake()
 
     def _release(self, job: Job, record: Record, retry_after_s: float | None) -> None:

@@ -9,7 +9,8 @@ from muster.host.ports import Guest
 
 
 class Lane(StrEnum):
-    """Batches of one lane follow each other; lanes go on side by side, so that a slow one delays no other.
+    """Batches of one lane follow each other; lanes go on side by side, so that a slow one delays no other. Soft stops
+    go on side by side among themselves too.
 
     A soft stop, a replug and what is kept wait for guests, a build for images, a boot for slots; the rest is quick.
     """

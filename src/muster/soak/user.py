@@ -186,6 +186,7 @@ class _OneLife:
                 await work()
         except TimeoutError:
             fault = f"not done after {stage.wanted.timeout_s:g} s"
+            is_answered = stage.presence.away_since_s is None  # else nobody could see it done
         except MusterError as error:
             fault = anonymous(error.message)[:_LONGEST_FAULT]
             is_answered = error.code not in _NO_ANSWER

@@ -99,9 +99,11 @@ class Operations:
         await self._kit.pinger.first_reply(_address(server))
 
     async def ssh(self, server: Server) -> None:
-        """Log in and run a command."""
+        """Log in and run a command. Only who listens is logged into: others would hold the few logins at a time up."""
         assert self._kit.ssh is not None  # noqa: S101 - it is among the probes then
-        await self._kit.ssh.login(_address(server))
+        address = _address(server)
+        await self._kit.ssh.banner(address)
+        await self._kit.ssh.login(address)
 
     async def read(self, server: Server) -> None:
         """Look at the server, its interfaces and ports, flavors and images; what is told must fit together."""

@@ -108,6 +108,10 @@ class RecordingHypervisor(SimHypervisor):
         self.journal.note("observe", ())
         return await super().observe()
 
+    async def fetch(self, servers: Sequence[ServerSpec]) -> list[Outcome]:
+        self.journal.note("fetch", [server.id for server in servers])
+        return await super().fetch(servers)
+
     async def prepare(self, servers: Sequence[ServerSpec]) -> list[Outcome]:
         self.journal.note("image", [server.id for server in servers])
         return await super().prepare(servers)

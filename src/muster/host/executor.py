@@ -33,7 +33,7 @@ _OF_LANE = {
 LANE_STEPS = {lane: tuple(step for step in STEPS_IN_ORDER if step in steps) for lane, steps in _OF_LANE.items()}
 
 # A failure at one of these is the server's: it is FAILED until asked for anew. At any other it is tried again.
-_FATAL = frozenset({Step.IMAGE, Step.LINKS, Step.FIREWALL, Step.DHCP, Step.START})
+_FATAL = frozenset({Step.FETCH, Step.IMAGE, Step.LINKS, Step.FIREWALL, Step.DHCP, Step.START})
 _STAMPS = {
     Step.IMAGE: timeline.IMAGED,
     Step.FIREWALL: timeline.PLUMBED,

@@ -33,6 +33,7 @@ class Action(StrEnum):
 class Step(StrEnum):
     """One thing that is done for a batch of servers."""
 
+    FETCH = "fetch"  # the image of the disk that takes another's place
     STOP = "stop"
     UNPLUG = "unplug"
     KEEP = "keep"  # its disk is put aside
@@ -58,7 +59,7 @@ STEPS_OF: dict[Action, frozenset[Step]] = {
     Action.KEEP: frozenset({Step.STOP, Step.UNPLUG, Step.KEEP}),
     Action.STOP: frozenset({Step.STOP}),
     Action.RESTART: _BRING_UP | {Step.STOP},
-    Action.REBUILD: _BRING_UP | {Step.STOP, Step.DISCARD},
+    Action.REBUILD: _BRING_UP | {Step.FETCH, Step.STOP, Step.DISCARD},
     Action.CREATE: _BRING_UP,
     Action.START: _BRING_UP,
     Action.PLUMB: frozenset({Step.LINKS, Step.FIREWALL, Step.DHCP}),

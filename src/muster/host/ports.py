@@ -55,6 +55,10 @@ class Hypervisor(Protocol):
         """All guests and leftovers of guests (a disk without a domain counts as STOPPED) by server id; one call."""
         ...
 
+    async def fetch(self, servers: Sequence[ServerSpec]) -> list[Outcome]:
+        """The images that `prepare` needs for new disks are here. Idempotent."""
+        ...
+
     async def prepare(self, servers: Sequence[ServerSpec]) -> list[Outcome]:
         """Disks (linked clones of the image), config drives: all that a start needs. Idempotent."""
         ...

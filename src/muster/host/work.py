@@ -56,16 +56,8 @@ class Works:
     async def do(self, step: Step, items: Sequence[Item], changed: Changed) -> Sequence[Outcome] | None:
         """Carry out a step for these servers; outcomes per server, or None where all are done or none."""
         match step:
-            case Step.STOP:
-                return await self._stop(items)
             case Step.UNPLUG:
                 await self._unplug(items)
-            case Step.KEEP:
-                return await self._hypervisor.keep([Stranger(item.server_id, item.spec) for item in items])
-            case Step.DISCARD:
-                return await self._hypervisor.remove([item.server_id for item in items])
-            case Step.IMAGE:
-                return await self._hypervisor.prepare(_specs(items))
             case Step.LINKS:
                 # A guest that runs still has cards for the ports that it shall lose.
                 await self._release([item for item in items if not item.runs])
@@ -74,14 +66,28 @@ class Works:
                 await self._plumbing.firewall(_ports(items), self._groups(items, changed))
             case Step.DHCP:
                 await self._plumbing.dhcp(self._networks(items, changed), _ports(items))
-            case Step.REPLUG:
-                return await self._hypervisor.replug(_specs(items))
             case Step.RELEASE:
                 await self._release(items)
+            case _:
+                return await self._do_to_guests(step, items)
+        return None
+
+    async def _do_to_guests(self, step: Step, items: Sequence[Item]) -> Sequence[Outcome] | None:
+        match step:
+            case Step.FETCH:
+                return await self._hypervisor.fetch(_specs(items))
+            case Step.STOP:
+                return await self._stop(items)
+            case Step.KEEP:
+                return await self._hypervisor.keep([Stranger(item.server_id, item.spec) for item in items])
+            case Step.DISCARD:
+                return await self._hypervisor.remove([item.server_id for item in items])
+            case Step.IMAGE:
+                return await self._hypervisor.prepare(_specs(items))
+            case Step.REPLUG:
+                return await self._hypervisor.replug(_specs(items))
             case Step.START:
                 return await self._hypervisor.start(_specs(items))
-            case Step.ADMISSION:
-                return None
         return None
 
     async def sweep(self, servers: Iterable[ServerSpec]) -> bool:

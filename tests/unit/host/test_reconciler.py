@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from host.agents import GROUP, HOST, NETWORK, START_S, World, port, server
-from muster.base.errors import Invalid, Transient
+from muster.base.errors import Invalid, MusterError, NotFound, Transient
 from muster.domain.messages import Fates, next_epoch
 from muster.domain.reports import Fault, GuestState
 from muster.domain.specs import NetworkSpec, Power, SecurityGroupSpec
@@ -23,7 +23,7 @@ def test_the_order_of_the_steps() -> None:
     """A guest starts when its network is ready, and its network goes when the guest is down."""
     order = [str(step) for step in STEPS_IN_ORDER]
     down, network = ["stop", "unplug", "keep", "discard"], ["image", "links", "firewall", "dhcp"]
-    assert order == [*down, *network, "replug", "release", "admission", "start"]
+    assert order == ["fetch", *down, *network, "replug", "release", "admission", "start"]
     assert STEPS_OF[Action.REMOVE] == set(down) - {"keep"}
     assert STEPS_OF[Action.KEEP] == set(down) - {"discard"}
     assert STEPS_OF[Action.CREATE] == {*network, "admission", "start"}
@@ -93,7 +93,7 @@ def test_what_arrives_during_a_batch_is_the_next_batch() -> None:
     [
         ({"boot_nonce": 1}, ["stop-soft", "image", "links", "firewall", "dhcp", "start"]),
         ({"boot_nonce": 1, "boot_hard": True}, ["stop-hard", "image", "links", "firewall", "dhcp", "start"]),
-        ({"disk_nonce": 1}, ["stop-hard", "remove", "image", "links", "firewall", "dhcp", "start"]),
+        ({"disk_nonce": 1}, ["fetch", "stop-hard", "remove", "image", "links", "firewall", "dhcp", "start"]),
         ({"power": Power.STOPPED}, ["stop-soft"]),
         ({"ports": (port("other"),)}, ["links", "firewall", "dhcp", "replug", "unplug"]),
         ({"ports": (port("a-port"), port("other"))}, ["links", "firewall", "dhcp", "replug"]),
@@ -114,6 +114,34 @@ def test_what_a_change_of_a_running_server_costs(change: dict[str, object], call
         assert report.generation == 2
         assert report.state is (GuestState.STOPPED if "power" in change else GuestState.RUNNING)
         assert (report.boot_nonce, report.disk_nonce) == (change.get("boot_nonce", 0), change.get("disk_nonce", 0))
+
+    world.run(story)
+
+
+@pytest.mark.parametrize("error", [NotFound("no such image"), Transient("the image is still on its way")])
+def test_a_rebuild_takes_no_disk_before_it_has_what_takes_its_place(error: MusterError) -> None:
+    """Its image may be gone, or take an hour to come: the disk was gone first, and the guest down."""
+    world = World()
+
+    def unavailable(step: str, ids: Sequence[str]) -> None:
+        if step == "fetch":
+            raise error
+
+    async def story() -> None:
+        await world.tell(server("a"), server("b"))
+        await world.hear()
+        world.journal.calls.clear()
+        world.journal.misfortune = unavailable
+        await world.tell(server("a", 2, disk_nonce=1))
+        assert set(world.journal.steps()) == {"fetch"}
+        assert (await world.hypervisor.observe())["a"].state is GuestState.RUNNING
+        if not isinstance(error, Transient):
+            assert (await world.states())["a"].state is GuestState.FAILED
+        world.journal.misfortune = None
+        await world.tell(server("a", 3, disk_nonce=2))
+        await asyncio.sleep(10.0)
+        report = (await world.states())["a"]
+        assert (report.state, report.disk_nonce) == (GuestState.RUNNING, 2)
 
     world.run(story)
 

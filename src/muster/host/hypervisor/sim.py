@@ -95,6 +95,9 @@ class SimHypervisor:
     async def observe(self) -> Mapping[str, Guest]:
         return dict(self._guests)
 
+    async def fetch(self, servers: Sequence[ServerSpec]) -> list[Outcome]:
+        return [Outcome(server.id) for server in servers]
+
     async def prepare(self, servers: Sequence[ServerSpec]) -> list[Outcome]:
         return [self._prepare(server) for server in servers]
 

@@ -229,6 +229,24 @@ async def test_an_image_that_takes_long_holds_up_only_the_servers_that_need_it(
         assert sorted(source.fetched) == ["quick", "slow"], "the download went on meanwhile"
 
 
+async def test_an_image_is_fetched_before_it_takes_the_place_of_another(tmp_path: Path, daemon: FakeLibvirt) -> None:
+    source = Source()
+    content = bytes(1_024)
+    image = ImageSpec(
+        id="image", disk_format="raw", size_bytes=len(content), sha512=hashlib.sha512(content).hexdigest()
+    )
+    server = msgspec.structs.replace(SERVER, image=image, disk_gib=1)
+    async with opened(tmp_path, source) as hypervisor:
+        put_off, imageless = await hypervisor.fetch([server, msgspec.structs.replace(SERVER, id=OTHER)])
+        assert (put_off.fault, put_off.retry_after_s is None) == (None, False)
+        assert imageless.fault is not None
+        source.content = content
+        assert await hypervisor.fetch([server]) == [Outcome(ID)]
+        assert source.fetched == ["image", "image"]
+        (done,) = await hypervisor.prepare([server])
+        assert (done, source.fetched) == (Outcome(ID), ["image", "image"])
+
+
 async def test_a_base_image_that_somebody_removed_is_fetched_again_before_a_start(
     tmp_path: Path, daemon: FakeLibvirt
 ) -> None:

@@ -70,15 +70,12 @@ class Guests:
             elif image is not None and not await self._files.run(lambda: has_base(record)):
                 raise image
             return
-        if image is None:
-            raise Invalid("a server needs an image to boot from")
-        if isinstance(image, MusterError):
-            raise image
+        found = required(image)
         # Without a folder there is nothing to end: a new server costs libvirt nothing here.
         if await self._files.run(folder.path.exists):
             with self._feed.quiet(server.id):
                 await self.power_off(server.id, hard=True)
-        await self._files.run(lambda: self._builder.build(folder, server, image))
+        await self._files.run(lambda: self._builder.build(folder, server, found))
 
     async def start(self, server: ServerSpec, runs: Callable[[], Awaitable[bool]]) -> None:
         """It runs, booted with the asked nonce or a newer one. `runs` finds out whether it does already."""
@@ -167,6 +164,15 @@ class Guests:
         finally:
             del self._hurried[server_id]
         return stopped.is_set()
+
+
+def required(image: CachedImage | MusterError | None) -> CachedImage:
+    """The image of a new disk. Raises why there is none."""
+    if image is None:
+        raise Invalid("a server needs an image to boot from")
+    if isinstance(image, MusterError):
+        raise image
+    return image
 
 
 def qemu_log(folder: Path, server_id: str) -> Path:

@@ -29,7 +29,7 @@ from muster.host.hypervisor.libvirt.domainxml.domain import Mark
 from muster.host.hypervisor.libvirt.events import Feed
 from muster.host.hypervisor.libvirt.files import Files
 from muster.host.hypervisor.libvirt.folder import Damaged, Folder, Record, folders
-from muster.host.hypervisor.libvirt.guests import Guests
+from muster.host.hypervisor.libvirt.guests import Guests, required
 from muster.host.hypervisor.libvirt.replug import Cards
 from muster.host.hypervisor.libvirt.settings import LibvirtSettings
 from muster.host.hypervisor.libvirt.turns import Turns
@@ -120,6 +120,17 @@ class LibvirtHypervisor:
             if mark is not None and mark.owner == self._settings.owner:
                 guests[server_id] = _marked(server_id, mark)
         return guests
+
+    async def fetch(self, servers: Sequence[ServerSpec]) -> list[Outcome]:
+        """Images, each once for all that need it; a server whose image takes long is put off. No call to libvirt."""
+        with self._using_images(servers):
+            wanted = [server.image for server in servers if server.image]
+            images = await self._images.ensure(wanted, self._settings.image_patience_s)
+
+        async def one(server: ServerSpec) -> None:
+            required(_image(server, images))
+
+        return await self._each(servers, lambda server: server.id, one)
 
     async def prepare(self, servers: Sequence[ServerSpec]) -> list[Outcome]:
         """Disks and config drives. A higher `disk_nonce` than the disk's ends the guest and makes its disk anew.

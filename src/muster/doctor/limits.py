@@ -67,13 +67,20 @@ def _table(facts: Facts, family: str) -> tuple[int, int]:
 
 
 def _flows(facts: Facts) -> tuple[int | None, int]:
-    """Connections in the namespace that has most, and how many the kernel threw out or refused for want of room."""
+    """Connections in the namespace that has most, and how many the kernel threw out or refused for want of room.
+
+    Packets are dropped, too, where two of a flow meet at once; each of these is among `insert_failed`.
+    """
     own = facts.sysctl("net.netfilter.nf_conntrack_count")
     paths = [f"/proc/{process.pid}/net/stat/nf_conntrack" for process in facts.processes]
     tables = [kernel_counters(facts.text(path) or "") for path in ("/proc/net/stat/nf_conntrack", *paths)]
     used = [number for table in tables for number in table.get("entries", [])] + ([] if own is None else [own])
-    lost = [sum(table.get("drop", [])) + sum(table.get("early_drop", [])) for table in tables]
-    return max(used, default=None), max(lost)
+    return max(used, default=None), max(map(_without_room, tables))
+
+
+def _without_room(table: dict[str, list[int]]) -> int:
+    dropped, met, thrown_out = (sum(table.get(name, [])) for name in ("drop", "insert_failed", "early_drop"))
+    return max(0, dropped - met) + thrown_out
 
 
 def _conntrack(facts: Facts, plan: Plan) -> Iterable[Result]:
@@ -124,7 +131,8 @@ def _processes(facts: Facts, plan: Plan) -> Iterable[Result]:
     for name, most in (("kernel.pid_max", _MOST_PIDS), ("kernel.threads-max", None)):
         value = facts.sysctl(name)
         if value is not None and threads > 0.8 * value:
-            better = min(2 * value, most or 2 * value)
+            better = max(2 * value, power_of_two(TASKS_PER_GUEST * plan.guests))
+            better = min(better, most or better)
             found += problem(f"{name} = {value}; {threads} are there", f"sysctl -w {name}={better}", {name: better})
         else:
             found += _at_least(name, TASKS_PER_GUEST, 4096, is_bad_below=_LEAST_TASKS_PER_GUEST, most=most)(facts, plan)

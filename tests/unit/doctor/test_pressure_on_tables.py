@@ -56,6 +56,8 @@ def test_connections_that_had_no_room(tmp_path: Path) -> None:
     table = {"/proc/net/stat/nf_conntrack": "entries drop early_drop\n5 2 0\n5 0 1\n"}
     (result,) = results("limits.conntrack", facts_of(tmp_path / "a", QUIET | MOST | table))
     assert (result.level, "3 had no room" in result.found) == (PROBLEM, True)
+    met = {"/proc/net/stat/nf_conntrack": "entries insert_failed drop early_drop\n5 3 2 0\n5 0 1 0\n"}
+    assert level("limits.conntrack", facts_of(tmp_path / "c", QUIET | MOST | met)) is GOOD
     mended = {"/proc/sys/net/netfilter/nf_conntrack_max": "262144"}
     assert level("limits.conntrack", facts_of(tmp_path / "b", QUIET | mended | table)) is GOOD
 

@@ -60,10 +60,11 @@ BUILD_TIMEOUT_S = 300  # a machine under load is slow, not wrong
 HTTP_TIMEOUT_S = 120
 
 
-def write_configuration(cloud: CloudProcess, hosts: int, folder: Path) -> Path:
+def write_configuration(cloud: CloudProcess, hosts: int, folder: Path, lowest: str | None = None) -> Path:
     """Make in the cloud what Tempest wants to find there, and write `folder`/tempest.conf. Its path.
 
-    That is a second image, and a network to the outside; nothing is on it.
+    That is a second image, and a network to the outside; nothing is on it. `lowest` is the microversion of the compute
+    API that Tempest uses at least.
     """
     region = OpenStackConfig(config_files=[str(cloud.clouds_yaml)]).get_one("muster")
     with Connection(config=region) as connection:
@@ -81,6 +82,8 @@ def write_configuration(cloud: CloudProcess, hosts: int, folder: Path) -> Path:
             "compute-feature-enabled": {},
         }
         versions = connection.compute.get_endpoint_data()
+        if lowest is not None:
+            found["compute"]["min_microversion"] = lowest
         found["compute"]["max_microversion"] = "{}.{}".format(*versions.max_microversion)
     configuration = RawConfigParser()
     for sections in (_own(region.config["auth"], hosts, folder), OFFERED, NOT_OFFERED, found):

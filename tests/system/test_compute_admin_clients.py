@@ -8,14 +8,12 @@ from pathlib import Path
 
 import openstack
 import pytest
-import pytest_asyncio
 from killable_cloud import KillableCloud, killable_cloud
 from openstack.exceptions import BadRequestException, ConflictException, ForbiddenException, NotFoundException
 from tests.openstack_command import OpenStack, openstack_command
 
 pytestmark = [
     pytest.mark.system,
-    pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.timeout(900),
     pytest.mark.filterwarnings("ignore::openstack.warnings.RemovedInSDK50Warning"),  # the SDK warns of itself
     pytest.mark.filterwarnings("ignore::openstack.warnings.RemovedInSDK60Warning"),
@@ -27,9 +25,10 @@ pytestmark = [
 PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJRjWZlPjV4x1cWhz7GXuS1sOPzYoVWzaqrjXgMqbmcL me@here"
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def cloud(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[KillableCloud]:
-    async with killable_cloud(tmp_path_factory.mktemp("admin") / "c", "--sim-hosts", "3") as one:
+@pytest.fixture
+async def cloud(tmp_path: Path) -> AsyncIterator[KillableCloud]:
+    """One for each test: usages, quotas and hosts are all of a cloud's."""
+    async with killable_cloud(tmp_path / "c", "--sim-hosts", "3") as one:
         yield one
 
 
@@ -311,12 +310,12 @@ def _sdk_usages(connection: openstack.connection.Connection) -> None:
     client, project_id = connection.compute, connection.current_project_id
     image, flavor = connection.image.find_image("guest"), client.find_flavor("guest.tiny")
     made = client.create_server(name="used", image_id=image.id, flavor_id=flavor.id, networks="none")
-    server = client.wait_for_server(made, interval=0.1, wait=60)  # what never ran has used nothing
+    server = client.wait_for_server(made, interval=0.1, wait=300)  # what never ran has used nothing
     since = datetime.now(UTC).replace(tzinfo=None) - timedelta(days=1)
     assert [usage.project_id for usage in client.usages(start=since)] == [project_id]
     assert "used" in {used.name for used in client.get_usage(project_id, start=since).server_usages}
     client.delete_server(server)
-    client.wait_for_delete(server, interval=0.1, wait=60)
+    client.wait_for_delete(server, interval=0.1, wait=300)
 
 
 def _sdk_what_newer_versions_lack(connection: openstack.connection.Connection) -> None:

@@ -98,8 +98,8 @@ class Links:
     def delete_ports(self, port_ids: Iterable[str]) -> None:
         """Taps of these ports are gone; what is not ours stays. Raises Invalid, RtnlFailed."""
         wanted = {tap_name(uuid_of(port_id)): _alias("port", port_id) for port_id in port_ids}
-        answers = self._talk().batch([query_link(name) for name in wanted])
-        self._delete([answer.link for answer in answers if answer.link and answer.link.alias in wanted.values()])
+        answers = zip(wanted.values(), self._talk().batch([query_link(name) for name in wanted]), strict=True)
+        self._delete([answer.link for alias, answer in answers if answer.link and answer.link.alias == alias])
 
     def keep(self, network_ids: Collection[str], port_ids: Iterable[str]) -> bool:
         """Delete every interface of Muster's that belongs to none of these. Raises Invalid, RtnlFailed.

@@ -60,7 +60,7 @@ class Lookout:
     async def _observe(self) -> None:
         take = self._begin()
         try:
-            guests = await self._hypervisor.observe()
+            take(await self._hypervisor.observe())
         except Exception as error:  # whatever it is, the only cure is to look again
             if self._blind.due(self._agenda.now()):
                 get_logger(__name__).warning("cannot observe", action="host.observe", error=repr(error))
@@ -70,7 +70,6 @@ class Lookout:
             return
         if self._blind.over():
             get_logger(__name__).info("can observe again", action="host.observed")
-        take(guests)
         self._looking = False
         if self._again:
             self._again = False

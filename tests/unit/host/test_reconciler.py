@@ -427,6 +427,29 @@ def test_an_event_that_comes_late_decides_nothing() -> None:
     world.run(story)
 
 
+def test_a_mistake_with_what_was_seen_is_no_reason_to_be_blind_from_then_on(capsys: pytest.CaptureFixture[str]) -> None:
+    world = World()
+
+    async def story() -> None:
+        await world.tell(server("a"))
+        await world.hear()
+        reconciler = world.agent.reconciler
+        take_in, mistakes = reconciler._take_in, [KeyError("a bug")]
+
+        def once(*what: object) -> None:
+            if mistakes:
+                raise mistakes.pop()
+            take_in(*what)  # type: ignore[arg-type]
+
+        reconciler._take_in = once  # type: ignore[method-assign]
+        world.hypervisor.halt("a")
+        await asyncio.sleep(10.0)
+        assert (await world.states())["a"].state is GuestState.STOPPED
+
+    world.run(story)
+    assert "a bug" in capsys.readouterr().out
+
+
 def test_a_death_during_the_start_is_noticed() -> None:
     world = World()
     start = world.hypervisor.start

@@ -28,6 +28,7 @@ from muster.host.news import Gathering, News, Outlet
 from muster.host.plan import Action, decide
 from muster.host.ports import Guest, Hypervisor, Plumbing
 from muster.host.pressure import PressureReader
+from muster.host.put_off import PutOff
 from muster.host.records import Job, Lane, Record
 from muster.host.surroundings import Surroundings
 from muster.host.work import Item, Works
@@ -79,8 +80,7 @@ class Reconciler:
         self._jobs: dict[Lane, Job] = {}  # of lanes that are busy
         self._n_stopping = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._put_off: dict[str, float] = {}
-        self._returning: set[str] = set()
+        self._put_off = PutOff(agenda, lambda: self.look(0.0))
         self._lingering: set[str] = set()  # nothing is left of them, but a message of before may still come
         self._strangers: set[str] = set()  # their fates are to be asked
         self._gone: set[str] | None = None  # while a look goes on: forgotten since it began, it may still show them
@@ -267,12 +267,12 @@ class Reconciler:
         """Whether nobody has said what this stray is; asked when its grace is over. Without a guest nothing is lost."""
         grace_s = record.stray_until_s - self._agenda.now()
         if record.spec is None and grace_s > 0:
-            self._hold(record, Lane.REMOVE, grace_s)
+            self._put_off.hold(record, Lane.REMOVE, grace_s)
             return True
         if record.guest is None or record.ended is not None:
             return False
         self._strangers.add(record.server_id)
-        self._hold(record, Lane.REMOVE, _ASK_AGAIN_S)
+        self._put_off.hold(record, Lane.REMOVE, _ASK_AGAIN_S)
         return True
 
     def _lacks(self, record: Record) -> bool:
@@ -331,7 +331,7 @@ class Reconciler:
             self._lingering.add(server_id)
             return
         self._lingering.discard(server_id)
-        self._put_off.pop(server_id, None)
+        self._put_off.forget(server_id)
         if self._gone is not None:
             self._gone.add(server_id)
         del self._records[server_id]
@@ -372,41 +372,23 @@ class Reconciler:
         if retry_after_s is not None:
             lane = Lane.BUILD if job.lane is Lane.BOOT else job.lane
             record.backoff_s = min(self._settings.retry_max_s, max(1.0, 2 * record.backoff_s))
-            self._hold(record, lane, max(retry_after_s, record.backoff_s))
+            self._put_off.hold(record, lane, max(retry_after_s, record.backoff_s))
         if record.suspect:
             record.suspect = False
             self.look()
         self._dirty[record.server_id] = None
         self.wake()
 
-    def _hold(self, record: Record, lane: Lane, delay_s: float) -> None:
-        record.held = lane
-        due_s = self._agenda.now() + delay_s
-        if self._put_off.get(record.server_id, due_s) >= due_s:
-            self._put_off[record.server_id] = due_s
-            self._agenda.after(delay_s, self._come_back)
-
-    def _come_back(self) -> None:
-        """Those whose time has come are looked at, then tried again."""
-        now_s = self._agenda.now()
-        due = [server_id for server_id, due_s in self._put_off.items() if due_s <= now_s]
-        for server_id in due:
-            del self._put_off[server_id]
-        if due:
-            self._returning.update(due)
-            self.look(0.0)
-
     # Observing
 
     def _begin_look(self) -> Take:
-        moment, returning = self._moment, self._returning
-        self._returning = set()
+        moment, returning = self._moment, self._put_off.take_returning()
         gone = self._gone = set()
 
         def take(guests: Mapping[str, Guest] | None) -> None:
             self._gone = None
             if guests is None:
-                self._returning |= returning
+                self._put_off.give_back(returning)
                 return
             self._take_in({id_: guest for id_, guest in guests.items() if id_ not in gone}, moment)
             for server_id in returning & self._records.keys():

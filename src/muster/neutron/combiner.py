@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from threading import Event, Lock
 from typing import Generic, TypeVar
 
-from muster.base.errors import Bug
+from muster.base.errors import Bug, Transient
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -87,7 +87,7 @@ class Combiner(Generic[Item, Result]):
                 ticket.settle(outcome)
         except BaseException as error:
             for ticket in batch:
-                ticket.settle(error if isinstance(error, Exception) else Bug("The thread that served was ended"))
+                ticket.settle(error if isinstance(error, Exception) else Transient("The thread that served was ended"))
             if not isinstance(error, Exception):
                 raise
         finally:

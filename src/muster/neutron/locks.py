@@ -63,8 +63,10 @@ class ToozLocks:
         try:
             yield
         finally:
-            with suppress(Transient):  # what was done under it has been done; it runs out by itself
-                self._asked(lambda _: _release(lock))
+            # What was done under it has been done; it runs out by itself. Not by way of `_asked`: the lock may be of an
+            # older connection than the present one, which is not to be given up for it.
+            with suppress(Exception):
+                self._bound.call(lambda: _release(lock))
 
     def _asked(self, question: Callable[[Any], Any], undo: Callable[[Any], None] = lambda _: None) -> Any:
         """What the backend answers. After an error the connection is made anew: it may be of a server that is gone."""

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from muster.base.errors import Bug
+from muster.base.errors import Bug, Transient
 from muster.neutron.combiner import Combiner
 
 WAIT_S = 300.0
@@ -103,6 +103,27 @@ def test_a_waiter_that_is_ended_leaves_and_holds_nobody_up(monkeypatch: pytest.M
         with pytest.raises(Ended):
             ended.result(WAIT_S)
         assert last.result(WAIT_S) == 6
+
+
+def test_who_waits_for_one_that_is_ended_may_try_again() -> None:
+    entered, through = threading.Semaphore(0), threading.Event()
+
+    def ended(_: list[int]) -> list[int]:
+        entered.release()
+        through.wait(WAIT_S)
+        raise SystemExit
+
+    combiner: Combiner[int, int] = Combiner(ended, 3)
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(combiner.submit, 1)
+        assert entered.acquire(timeout=WAIT_S)
+        others = [pool.submit(combiner.submit, item) for item in (2, 3)]
+        until(lambda: len(combiner._waiting) == 2)
+        through.set()
+        with pytest.raises(SystemExit):
+            first.result(WAIT_S)
+        outcomes = [one.exception(WAIT_S) for one in others]
+    assert {type(one) for one in outcomes} == {SystemExit, Transient}
 
 
 def test_many_threads_each_get_their_own() -> None:

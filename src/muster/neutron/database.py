@@ -28,23 +28,28 @@ Result = TypeVar("Result")
 _TRIES = 8
 _PAUSE_S = 0.02
 _AGAIN = (Stale, db_exc.DBDeadlock, db_exc.DBDuplicateEntry, db_exc.DBConnectionError)
+# oslo.db lets operational errors that it does not know through, PostgreSQL's of a lock that was waited for too long
+# among them. SQLAlchemy's TimeoutError: no connection became free.
+_AWAY = (db_exc.DBError, sql_exc.OperationalError, sql_exc.TimeoutError)
 
 
 class Database:
-    """`url` is SQLAlchemy's, with its password."""
+    """`url` is SQLAlchemy's, with its password; `wait_s` is how long a statement may wait for a row."""
 
-    def __init__(self, url: str, lease_s: int) -> None:
+    def __init__(self, url: str, lease_s: int, wait_s: int) -> None:
         self._url = url
         self._lease_s = lease_s
+        self._wait_s = wait_s
         self._guard = threading.Lock()
         self._engine: Engine | None = None
         self._process = 0
 
     def run(self, work: Callable[[Connection], Result], isolation_level: str | None = None) -> Result:
-        """What `work` returns, committed. It is run again when others changed what it had read.
+        """What `work` returns, committed. It is run again when others changed what it had read, for `wait_s` at most.
 
         Raises what `work` raises, and Transient when the database is away or contended beyond reason.
         """
+        deadline = time.monotonic() + self._wait_s  # for MySQL a row that is locked too long is a deadlock like others
         for attempt in range(_TRIES):
             try:
                 engine = self._started()
@@ -55,8 +60,10 @@ class Database:
             except _AGAIN as error:
                 LOG.debug("Allocation is decided again, %s: %s", attempt + 1, error)
                 trouble = error
+                if time.monotonic() > deadline:
+                    break
                 time.sleep(random.uniform(0, _PAUSE_S * 2**attempt))  # noqa: S311 - not a secret
-            except (db_exc.DBError, sql_exc.TimeoutError) as error:  # the latter: no connection became free
+            except _AWAY as error:
                 raise Transient(f"The database does not answer: {error}") from error
         raise Transient(f"The database does not let an allocation through: {trouble}") from trouble
 
@@ -69,8 +76,15 @@ class Database:
             if self._engine is None or self._process != os.getpid():  # uWSGI forks
                 # No ping before and no rollback after each use: a round trip each. A connection that is gone shows in
                 # the first statement, and the work begins again.
+                # An allocation reads what is, not what was when its transaction began, and locks no gaps between rows.
+                # Said to the engine: it puts a connection back to this after `run_at_one_moment`.
                 engine = create_engine(
-                    self._url, pool_size=5, max_overflow=20, pool_use_lifo=True, pool_reset_on_return=None
+                    self._url,
+                    isolation_level="READ COMMITTED",
+                    pool_size=5,
+                    max_overflow=20,
+                    pool_use_lifo=True,
+                    pool_reset_on_return=None,
                 )
                 exc_filters.register_engine(engine)
                 event.listen(engine, "connect", self._prepare)
@@ -80,22 +94,17 @@ class Database:
     def _prepare(self, connection: Any, _: Any) -> None:
         cursor = connection.cursor()
         cursor.execute("SELECT version()")
-        for statement in _settings(cursor.fetchone()[0], self._lease_s):
+        for statement in _settings(cursor.fetchone()[0], self._lease_s, self._wait_s):
             cursor.execute(statement)
         cursor.close()
         connection.commit()
 
 
-def _settings(version: str, lease_s: int) -> list[str]:
+def _settings(version: str, lease_s: int, wait_s: int) -> list[str]:
     if version.startswith("PostgreSQL"):
         return [
             f"SET idle_in_transaction_session_timeout = '{lease_s}s'",
-            f"SET lock_timeout = '{2 * lease_s}s'",
+            f"SET lock_timeout = '{wait_s}s'",
         ]
     silent = "idle_transaction_timeout" if "MariaDB" in version else "wait_timeout"
-    return [
-        # An allocation reads what is, not what was when its transaction began, and locks no gaps between rows.
-        "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
-        f"SET SESSION {silent} = {lease_s}",
-        f"SET SESSION innodb_lock_wait_timeout = {2 * lease_s}",
-    ]
+    return [f"SET SESSION {silent} = {lease_s}", f"SET SESSION innodb_lock_wait_timeout = {wait_s}"]

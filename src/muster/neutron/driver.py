@@ -270,7 +270,7 @@ def _allocator() -> Allocator:
                 locks = open_locks(section.lock_url, section.lease, section.lock_timeout)
             except Invalid as error:
                 raise cfg.Error(f"[muster_ipam] in neutron.conf: {error.message}") from error
-            _Process.allocator = Allocator(Database(url, section.lease), locks, policy)
+            _Process.allocator = Allocator(Database(url, section.lease, section.lock_timeout), locks, policy)
             sessions.watch(_Process.allocator.give_back)
             bulk.watch(_end_bulk)
         return _Process.allocator

@@ -1,5 +1,6 @@
 """The driver within Neutron's transactions: run by Neutron's own Python (test_packaged.py), on a real database."""
 
+import os
 from unittest import mock
 
 import netaddr
@@ -20,10 +21,12 @@ from webob.exc import HTTPServiceUnavailable
 
 from muster.base.errors import Transient
 from muster.domain.addresses import to_key
-from muster.neutron import bulk, command, driver
+from muster.neutron import bulk, command, driver, store
+from muster.neutron.database import Database
 from muster.neutron.driver import MusterPool
 from muster.neutron.tables import State, addresses, ranges
 
+URL = os.environ["MUSTER_TEST_DATABASE"]
 ANY = ipam_req.AnyAddressRequest()
 POOL = [{"start": "10.0.0.10", "end": "10.0.0.12"}]
 
@@ -155,6 +158,21 @@ class TestWithinNeutronsTransactions(testlib_api.SqlTestCase, TestNeutronDbIpamM
             list(self.several(4))
         assert sorted(self.states().values()) == [State.HELD, State.HELD, State.HELD]
 
+    def test_a_row_that_stays_locked_is_waited_for_once(self):
+        tries = []
+
+        def wait(connection):
+            tries.append(connection)
+            store.lock_subnet(connection, self.subnet_id)
+
+        def hold(connection):
+            store.lock_subnet(connection, self.subnet_id)
+            with pytest.raises(Transient):
+                Database(URL, lease_s=60, wait_s=1).run(wait)
+
+        Database(URL, lease_s=60, wait_s=60).run(hold)
+        assert len(tries) == 1
+
     def port_body(self, name):
         body = {"network_id": self.network_id, "project_id": "p", "tenant_id": "p", "name": name}
         body |= {"admin_state_up": True, "device_id": "", "device_owner": ""}
@@ -172,6 +190,17 @@ class TestWithinNeutronsTransactions(testlib_api.SqlTestCase, TestNeutronDbIpamM
             session.execute(ranges.update().values(first=to_key(int(netaddr.IPAddress(first)))))
         assert {"10.0.0.11", "10.0.0.12"} == {port("second"), port("third")}
         assert self.states()[first] == State.HELD
+
+
+def test_what_is_read_at_one_moment_leaves_the_connection_as_it_was():
+    """What was set right after a look at it was read as it had been when the transaction began, on MySQL."""
+    database = Database(URL, lease_s=60, wait_s=60)
+
+    def level(connection):
+        return connection.get_isolation_level()
+
+    levels = [database.run(level), database.run_at_one_moment(level), database.run(level)]
+    assert levels == ["READ COMMITTED", "REPEATABLE READ", "READ COMMITTED"]
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Protocol, TypeVar
 
 from msgspec import Struct
@@ -15,6 +15,7 @@ from muster.base.errors import MusterError, Transient
 from muster.neutron.allocation import Ask, Mark, Terms, allocate, give_back
 from muster.neutron.brisk import Brisk
 from muster.neutron.combiner import Combiner
+from muster.neutron.lately import Lately
 from muster.neutron.locks import Locks
 from muster.neutron.sessions import Claim
 from muster.neutron.tables import State
@@ -53,9 +54,9 @@ class Allocator:
         self._policy = policy
         self._brisk = Brisk()
         self._guard = threading.Lock()
-        self._combiners: dict[str, Combiner[Ask, Claim]] = {}
-        self._swept: dict[str, float] = {}
-        self._met_unknown: dict[str, float] = {}
+        self._combiners: dict[str, tuple[Combiner[Ask, Claim], int]] = {}  # each with how many are there
+        self._swept = Lately(policy.claim_age_s)
+        self._met_unknown = Lately(_WARY_S)
         self._warned = -_WARN_EVERY_S
 
     def claim(self, subnet_id: str, ask: Ask) -> Claim:
@@ -64,12 +65,8 @@ class Allocator:
         Raises Conflict, Exhausted, Invalid, NotFound (see `allocation.allocate`), Transient when the lock service or
         the database is away.
         """
-        with self._guard:
-            combiner = self._combiners.get(subnet_id)
-            if combiner is None:
-                combiner = Combiner(lambda asks: self._serve(subnet_id, asks), self._policy.batch)
-                self._combiners[subnet_id] = combiner
-        return combiner.submit(ask)
+        with self._combiner(subnet_id) as combiner:
+            return combiner.submit(ask)
 
     def give_back(self, claims: Sequence[Claim]) -> None:
         """What of these claims no port came to hold is free again. One transaction."""
@@ -84,8 +81,24 @@ class Allocator:
 
         for subnet_id in self._database.run(work):
             LOG.warning("Subnet %s has ports that the IPAM driver did not know: they are noted", subnet_id)
-            self._met_unknown[subnet_id] = now
+            self._met_unknown.note(subnet_id)
         LOG.info("Addresses given back, no port came to hold them: %s", claims)
+
+    @contextmanager
+    def _combiner(self, subnet_id: str) -> Iterator[Combiner[Ask, Claim]]:
+        """The subnet's; it is there for as long as somebody is."""
+        with self._guard:
+            combiner, users = self._combiners.get(subnet_id, (None, 0))
+            if combiner is None:
+                combiner = Combiner(lambda asks: self._serve(subnet_id, asks), self._policy.batch)
+            self._combiners[subnet_id] = (combiner, users + 1)
+        try:
+            yield combiner
+        finally:
+            with self._guard:
+                _, users = self._combiners.pop(subnet_id)
+                if users > 1:
+                    self._combiners[subnet_id] = (combiner, users - 1)
 
     def _serve(self, subnet_id: str, asks: list[Ask]) -> list[Claim | BaseException]:
         began = time.monotonic()
@@ -117,9 +130,9 @@ class Allocator:
         return [one if isinstance(one, MusterError) else Claim(subnet_id, one, str(mark.claim)) for one in outcomes]
 
     def _terms(self, subnet_id: str) -> Terms:
-        policy, now = self._policy, time.time()
-        due = now - self._swept.get(subnet_id, 0.0) > policy.claim_age_s
+        policy = self._policy
+        due = subnet_id not in self._swept
         if due:
-            self._swept[subnet_id] = now
-        wary = due or now - self._met_unknown.get(subnet_id, 0.0) < _WARY_S
-        return Terms(policy.fits, now, policy.rest_s, policy.claim_age_s, sweep=due, check_ports=wary)
+            self._swept.note(subnet_id)
+        wary = due or subnet_id in self._met_unknown
+        return Terms(policy.fits, time.time(), policy.rest_s, policy.claim_age_s, sweep=due, check_ports=wary)

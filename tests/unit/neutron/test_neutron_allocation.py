@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Connection
 from tests.unit.neutron.conftest import SUBNET, Neutron
 
-from muster.base.errors import Exhausted, Transient
+from muster.base.errors import Exhausted, NotFound, Transient
 from muster.neutron.allocation import Ask
 from muster.neutron.allocator import Allocator, Policy
 from muster.neutron.locks import NoLocks
@@ -60,6 +60,17 @@ def test_many_threads_get_distinct_addresses_until_there_are_none(database: OneC
         allocator.claim(SUBNET, Ask())
     allocator.give_back(claims[:1])
     assert allocator.claim(SUBNET, Ask()).ip_addresses == claims[0].ip_addresses
+
+
+def test_nothing_is_kept_of_subnets_that_nobody_waits_for(database: OneConnection, tables: Neutron) -> None:
+    """Something stayed for each subnet that a worker ever had an address in."""
+    allocator = Allocator(database, NoLocks(), policy())
+    tables.has_subnet("10.1.0.0/24", "10.1.0.10", "10.1.0.49", "another")
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda index: allocator.claim([SUBNET, "another"][index % 2], Ask()), range(40)))
+    with pytest.raises(NotFound):
+        allocator.claim("none", Ask())
+    assert allocator._combiners == {}
 
 
 def test_without_the_lock_service_nothing_is_allocated(database: OneConnection) -> None:

@@ -5,7 +5,7 @@ worker with many busy threads each waits for Python's lock, while the subnet's l
 
 Ports that the driver's tables do not know (Neutron ran with another driver meanwhile, say) keep their addresses by the
 key of Neutron's own table. When a claim meets one, the address is noted as held (`give_back`), and the allocator has
-claims compared with that table beforehand for a while (`Terms.check_ports`).
+claims compared with that table beforehand for a while (`Terms.check_ports`): the first to meet another notes them all.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,14 +13,14 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct
 from sqlalchemy.engine import Connection
 
-from muster.base.errors import Bug, Conflict, Exhausted, Invalid, MusterError, NotFound
+from muster.base.errors import Conflict, Exhausted, Invalid, MusterError, NotFound, Stale
 from muster.domain.addresses import SubnetPlan, Taken, in_pools, subtract, to_number
 from muster.neutron import store
 from muster.neutron.store import Entry, Subnet
 from muster.neutron.tables import State
 
-# A batch is decided anew for each time that it meets ports unknown to the driver: a few times, whatever their number.
-_ROUNDS = 100
+# A batch that meets ports unknown to the driver is decided anew, and more often only if such ports are being made.
+_ROUNDS = 5
 _SWEPT_AT_ONCE = 500
 
 
@@ -73,12 +73,11 @@ def allocate(connection: Connection, subnet_id: str, asks: Sequence[Ask], mark: 
         # what there is last: they may take all of it.
         order = sorted(range(len(asks)), key=lambda index: (asks[index].number is None, asks[index].or_fewer))
         served = {index: batch.serve(asks[index]) for index in order}
-        unknown = store.with_ports(connection, subnet, batch.numbers()) if terms.check_ports else set()
-        if not unknown:
+        if not (terms.check_ports and store.with_ports(connection, subnet, batch.numbers())):
             batch.write(mark)
             return [_as_text(subnet, served[index]) for index in range(len(asks))]
-        note_held(connection, subnet, unknown, terms.now)
-    raise Bug(f"Subnet {subnet_id}: ports unknown to the driver turn up again and again")
+        note_unknown(connection, subnet, terms.now)
+    raise Stale(f"Subnet {subnet_id}: ports unknown to the driver turn up again and again")
 
 
 def _as_text(subnet: Subnet, outcome: "list[int] | MusterError") -> Outcome:
@@ -210,6 +209,16 @@ def change_subnet(connection: Connection, subnet: Subnet, now: float) -> None:
     old, new = set(store.all_ranges(connection, subnet.id)), set(subtract(subnet.pools, inside))
     store.swap_ranges(connection, subnet.id, sorted(old - new), sorted(new - old))
     store.change_subnet(connection, subnet)
+
+
+def note_unknown(connection: Connection, subnet: Subnet, now: float) -> None:
+    """Ports of the subnet that the driver does not know, by Neutron's own table: their addresses are held.
+
+    Costs as much as the subnet has ports.
+    """
+    states = store.read_states(connection, subnet.id)  # before ports: what is released meanwhile must not be held again
+    known = {number for number, state in states.items() if state is not State.RESTING}
+    note_held(connection, subnet, store.neutron_allocations(connection, subnet.id).keys() - known, now)
 
 
 def note_held(connection: Connection, subnet: Subnet, numbers: "set[int]", now: float) -> None:

@@ -26,7 +26,7 @@ from oslo_config import cfg
 from oslo_db import exception as db_exc
 from sqlalchemy.engine import Connection
 
-from muster.base.errors import Conflict, Exhausted, Invalid, MusterError, NotFound, Transient
+from muster.base.errors import Conflict, Exhausted, Invalid, MusterError, NotFound, Stale, Transient
 from muster.domain.addresses import Range
 from muster.neutron import allocation, bulk, options, sessions, store
 from muster.neutron.allocation import Ask, Mark, Terms
@@ -234,6 +234,8 @@ def _as_neutrons(error: MusterError, subnet_id: str, request: Any) -> Any:
     if isinstance(error, Transient):
         LOG.warning("Subnet %s: no IP address can be allocated now: %s", subnet_id, error.message)
         return AddressesUnavailable()
+    if isinstance(error, Stale):  # within a transaction of Neutron's, which has to begin again as a whole
+        return db_exc.RetryRequest(error)
     return error
 
 

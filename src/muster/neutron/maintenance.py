@@ -74,17 +74,14 @@ def agree(connection: Connection, subnet_id: str, now: float, claim_age_s: float
 
     The subnet's row stays locked until the transaction ends, so allocations wait for it.
     """
-    truth = _truth(connection, subnet_id)
     if store.lock_subnet(connection, subnet_id) is None:
         allocation.adopt(connection, subnet_id, now)
         return
+    truth = _truth(connection, subnet_id)  # after the lock: who changes pools has it until all of it is committed
     allocation.change_subnet(connection, truth, now)
-    states = store.read_states(connection, subnet_id)
-    held = {number for number, state in states.items() if state is not State.RESTING}
-    unknown = store.neutron_allocations(connection, subnet_id).keys() - held
-    allocation.note_held(connection, truth, set(unknown), now)
+    allocation.note_unknown(connection, truth, now)
     # What is locked is of a port just being made or deleted. The others are looked at again, now that they are ours.
-    locked = set(store.old_rows(connection, truth, State.HELD, now, len(states)))
+    locked = set(store.old_rows(connection, truth, State.HELD, now))
     orphaned = locked - store.with_ports(connection, truth, locked)
     store.set_state(connection, truth, orphaned, State.RESTING, now)
     allocation.sweep(connection, truth, allocation.Terms(fits=_any, now=now, claim_age_s=claim_age_s))
@@ -93,8 +90,9 @@ def agree(connection: Connection, subnet_id: str, now: float, claim_age_s: float
 
 def forget_deleted(connection: Connection) -> list[str]:
     """Remove what is known of subnets that Neutron has not any more; their ids."""
+    known = store.known_subnets(connection)  # first: a subnet that is made meanwhile must not be among them
     there = set(store.neutron_subnet_ids(connection))
-    gone = [one.id for one in store.known_subnets(connection) if one.id not in there]
+    gone = [one.id for one in known if one.id not in there]
     for subnet_id in gone:
         store.remove_subnet(connection, subnet_id)
     return gone

@@ -79,7 +79,8 @@ def change_subnet(connection: Connection, subnet: Subnet) -> None:
 
 
 def remove_subnet(connection: Connection, subnet_id: str) -> None:
-    """Forget all of a subnet. Three statements."""
+    """Forget all of a subnet. Four statements; its row first, lest an allocation that has it writes more meanwhile."""
+    lock_subnet(connection, subnet_id)
     for one in (addresses, ranges, subnets):
         connection.execute(delete(one).where(one.c.subnet_id == subnet_id))
 
@@ -295,7 +296,9 @@ def take_again(connection: Connection, subnet_id: str, ip_address: str, values: 
     return connection.execute(statement.values({"state": int(State.HELD), **values})).rowcount == 1
 
 
-def old_rows(connection: Connection, subnet: Subnet, state: State, before: float, limit: int) -> list[int]:
+def old_rows(
+    connection: Connection, subnet: Subnet, state: State, before: float, limit: int | None = None
+) -> list[int]:
     """Addresses in a state since before then, locked; what another transaction has locked is passed over."""
     statement = select(addresses.c.ip_address).where(
         addresses.c.subnet_id == subnet.id, addresses.c.state == state, addresses.c.since < before

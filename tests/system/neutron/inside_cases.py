@@ -1,6 +1,8 @@
 """The driver within Neutron's transactions: run by Neutron's own Python (test_packaged.py), on a real database."""
 
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from unittest import mock
 
 import netaddr
@@ -19,9 +21,10 @@ from oslo_db import exception as db_exc
 from sqlalchemy import select
 from webob.exc import HTTPServiceUnavailable
 
-from muster.base.errors import Transient
+from muster.base.errors import Stale, Transient
 from muster.domain.addresses import to_key
-from muster.neutron import bulk, command, driver, store
+from muster.neutron import bulk, command, driver, sessions, store
+from muster.neutron.allocation import Ask, Mark, Terms, allocate
 from muster.neutron.database import Database
 from muster.neutron.driver import MusterPool
 from muster.neutron.tables import State, addresses, ranges
@@ -157,6 +160,31 @@ class TestWithinNeutronsTransactions(testlib_api.SqlTestCase, TestNeutronDbIpamM
         with pytest.raises(n_exc.IpAddressGenerationFailure):
             list(self.several(4))
         assert sorted(self.states().values()) == [State.HELD, State.HELD, State.HELD]
+
+    def test_what_changed_under_neutrons_transaction_begins_that_again(self):
+        changed = mock.patch.object(driver.allocation, "allocate", side_effect=Stale("others were here"))
+        with changed, db_api.CONTEXT_WRITER.using(self.ctx) as session:
+            sessions.book(session).own_subnets.add(self.subnet_id)
+            with pytest.raises(db_exc.RetryRequest):
+                self.subnet().allocate(ANY)
+
+    def test_a_subnet_that_is_deleted_while_an_address_is_decided_leaves_nothing(self):
+        deleted = context.get_admin_context()
+
+        def delete():
+            with db_api.CONTEXT_WRITER.using(deleted) as session:
+                store.remove_subnet(session.connection(), self.subnet_id)
+
+        def decide(connection):
+            terms = Terms(lambda _cidr, _address: True, now=time.time())
+            allocate(connection, self.subnet_id, [Ask()], Mark(State.CLAIMED, "c"), terms)
+            deletion = pool.submit(delete)
+            time.sleep(1)  # for it to wait for what is locked here; it need not have come so far
+            return deletion
+
+        with ThreadPoolExecutor(1) as pool:
+            Database(URL, lease_s=60, wait_s=60).run(decide).result(timeout=300)
+        assert self.states() == {}
 
     def test_a_row_that_stays_locked_is_waited_for_once(self):
         tries = []

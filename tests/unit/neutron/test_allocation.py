@@ -108,6 +108,18 @@ def test_a_port_that_the_driver_does_not_know_keeps_its_address(
     assert [rows(connection)[f"10.0.0.{last}"] for last in (10, 11, 13)] == [State.HELD] * 3
 
 
+def test_however_many_ports_are_not_known_one_request_gets_by(connection: Connection, tables: Neutron) -> None:
+    """It failed for good when there were a hundred in a row, as after some days with another driver."""
+    wide = subnet("10.0.0.1", "10.0.3.254", "10.0.0.0/22")
+    tables.has_subnet(wide.cidr, "10.0.0.1", "10.0.3.254")
+    open_subnet(connection, wide, {}, 0.0)
+    for last in range(1, 251):
+        tables.has_port(f"10.0.0.{last}")
+    wary = Terms(fits=fits, now=1000.0, check_ports=True)
+    assert allocate(connection, wide.id, [ANY], CLAIM, wary) == [("10.0.0.251",)]
+    assert list(rows(connection).values()).count(State.HELD) == 250
+
+
 def test_a_claim_that_met_an_unknown_port_makes_it_known(
     connection: Connection, opened: Subnet, tables: Neutron
 ) -> None:

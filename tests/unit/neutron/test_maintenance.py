@@ -1,5 +1,7 @@
 """Making the driver's tables, and those of `internal`, agree with Neutron's: without Neutron, on SQLite."""
 
+from collections.abc import Callable
+
 import pytest
 from sqlalchemy import Connection, column, delete, insert, select, table
 from tests.unit.neutron.conftest import SUBNET, Neutron
@@ -61,6 +63,41 @@ def test_claims_of_the_dead_go_back_and_young_ones_stay(connection: Connection, 
     agree(connection)
     after = maintenance.look(connection, subnet)
     assert (after.claimed, after.resting) == (1, 1)
+
+
+def test_pools_that_change_while_the_subnets_row_is_waited_for(
+    connection: Connection, subnet: str, tables: Neutron, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agree(connection)
+    lock = store.lock_subnet
+
+    def waited(connection: Connection, subnet_id: str) -> store.Subnet | None:
+        monkeypatch.undo()
+        tables.has_pool("10.0.0.30", "10.0.0.31")
+        return lock(connection, subnet_id)
+
+    monkeypatch.setattr(store, "lock_subnet", waited)
+    agree(connection)
+    assert not maintenance.look(connection, subnet).differs
+
+
+def test_a_subnet_that_is_made_while_deleted_ones_are_looked_for(
+    connection: Connection, subnet: str, tables: Neutron, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agree(connection)
+    for name in ("known_subnets", "neutron_subnet_ids"):
+        read = getattr(store, name)
+
+        def then_one_is_made(connection: Connection, read: Callable[[Connection], object] = read) -> object:
+            found = read(connection)
+            monkeypatch.undo()
+            tables.has_subnet("10.1.0.0/24", "10.1.0.10", "10.1.0.19", "made")
+            maintenance.agree(connection, "made", 1000.0, 60.0)
+            return found
+
+        monkeypatch.setattr(store, name, then_one_is_made)
+    assert maintenance.forget_deleted(connection) == []
+    assert {one.id for one in store.known_subnets(connection)} == {subnet, "made"}
 
 
 def test_deleted_subnets_are_forgotten(connection: Connection, subnet: str) -> None:

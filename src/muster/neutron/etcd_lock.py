@@ -23,6 +23,7 @@ from muster.locks.etcd_settings import EtcdSettings
 _UNAUTHENTICATED = 401
 _OK = 200
 _UNFIT = 500
+_EXISTS = 9  # gRPC's FAILED_PRECONDITION
 
 
 class EtcdLocks:
@@ -97,9 +98,10 @@ class EtcdLocks:
             status, answer = self._post(endpoint, what, body, timeout_s)
         if status >= _UNFIT:
             raise _Unfit(f"{endpoint} cannot serve: {answer.get('message') or answer.get('error') or status}")
-        if status != _OK:
-            raise Transient(f"etcd refuses {what}: {answer.get('message') or answer.get('error') or status}")
-        return answer
+        # A lease that is there already is this one: a member that was left for being slow has made it all the same.
+        if status == _OK or (what == "lease/grant" and answer.get("code") == _EXISTS):
+            return answer
+        raise Transient(f"etcd refuses {what}: {answer.get('message') or answer.get('error') or status}")
 
     def _post(self, endpoint: str, what: str, body: Mapping[str, Any], timeout_s: float) -> tuple[int, dict[str, Any]]:
         scheme = "https" if self._settings.tls else "http"

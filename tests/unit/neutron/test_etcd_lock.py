@@ -1,6 +1,7 @@
 """etcd's locks over HTTP: members that cannot serve are passed over, and what is set wrongly is said."""
 
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,19 +15,22 @@ from muster.locks.etcd_settings import from_url
 from muster.neutron.etcd_lock import EtcdLocks
 from muster.neutron.locks import open_locks
 
-NO_LEADER = (503, {"error": "etcdserver: no leader", "code": 14, "message": "etcdserver: no leader"})
+Answer = tuple[int, dict[str, object]]
+
+NO_LEADER: Answer = (503, {"error": "etcdserver: no leader", "code": 14, "message": "etcdserver: no leader"})
 
 
 @contextmanager
-def member(answer: tuple[int, dict[str, object]], asked: list[str]) -> Iterator[str]:
-    """A member that always gives this answer; its endpoint."""
+def member(answer: Answer | dict[str, Answer], asked: list[str]) -> Iterator[str]:
+    """A member that always gives this answer, or to each path its own; its endpoint."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
             asked.append(self.path)
-            body = json.dumps(answer[1]).encode()
-            self.send_response(answer[0])
+            status, said = answer.get(self.path, (200, {})) if isinstance(answer, dict) else answer
+            body = json.dumps(said).encode()
+            self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -49,7 +53,7 @@ def members() -> Iterator[Callable[..., tuple[EtcdLocks, list[list[str]]]]]:
     """Locks at members that answer so, and what each was asked."""
     with ExitStack() as stack:
 
-        def make(*answers: tuple[int, dict[str, object]]) -> tuple[EtcdLocks, list[list[str]]]:
+        def make(*answers: Answer) -> tuple[EtcdLocks, list[list[str]]]:
             asked: list[list[str]] = [[] for _ in answers]
             ends = [stack.enter_context(member(*one)) for one in zip(answers, asked, strict=True)]
             return EtcdLocks(from_url(f"etcd://{','.join(ends)}"), lease_s=10, wait_s=5.0), asked
@@ -74,10 +78,21 @@ def test_where_no_member_can_serve_it_is_said(members: Callable[..., tuple[EtcdL
 
 
 def test_a_refusal_is_no_matter_of_the_member(members: Callable[..., tuple[EtcdLocks, list[list[str]]]]) -> None:
-    locks, asked = members((400, {"message": "etcdserver: lease already exists"}), (200, {}))
-    with pytest.raises(Transient, match="lease already exists"), locks.hold("subnet/1"):
+    locks, asked = members((403, {"message": "etcdserver: permission denied", "code": 7}), (200, {}))
+    with pytest.raises(Transient, match="permission denied"), locks.hold("subnet/1"):
         pass
     assert asked[1] == []
+
+
+def test_a_lease_that_a_member_made_too_slowly_is_used() -> None:
+    """The next member said that it was there already, and that was taken for a refusal."""
+    asked: list[str] = []
+    exists: Answer = (412, {"message": "etcdserver: lease already exists", "code": 9})
+    with socket.create_server(("127.0.0.1", 0)) as slow, member({"/v3/lease/grant": exists}, asked) as fast:
+        url = f"etcd://127.0.0.1:{slow.getsockname()[1]},{fast}?try_s=0.5"
+        with EtcdLocks(from_url(url), lease_s=600, wait_s=600.0).hold("subnet/1"):
+            pass
+    assert asked == ["/v3/lease/grant", "/v3/lock/lock", "/v3/lease/revoke"]
 
 
 def test_certificates_that_are_not_there_are_said(tmp_path: Path) -> None:

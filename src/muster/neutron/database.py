@@ -2,7 +2,8 @@
 
 Connections of its own: a request that waits for an allocation has one of Neutron's already, and if both came from one
 pool, enough of them would wait for each other for ever. The server ends a transaction whose worker says nothing for
-`lease_s`: a worker that is stopped in the middle of an allocation stands in nobody's way for longer.
+`lease_s`: a worker that is stopped in the middle of an allocation stands in nobody's way for longer. And a worker gives
+up a connection on which no answer comes, as where a firewall has forgotten it: a whole batch waits for that answer.
 """
 
 import logging
@@ -17,7 +18,7 @@ from oslo_db import exception as db_exc
 from oslo_db.sqlalchemy import exc_filters
 from sqlalchemy import create_engine, event
 from sqlalchemy import exc as sql_exc
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Connection, Engine, make_url
 
 from muster.base.errors import Stale, Transient
 
@@ -60,7 +61,9 @@ class Database:
             except _AGAIN as error:
                 LOG.debug("Allocation is decided again, %s: %s", attempt + 1, error)
                 trouble = error
-                if time.monotonic() > deadline:
+                # A connection that was dead is no long wait: all of the pool is, and a new one may be alive.
+                dead = attempt == 0 and isinstance(error, db_exc.DBConnectionError)
+                if time.monotonic() > deadline and not dead:
                     break
                 time.sleep(random.uniform(0, _PAUSE_S * 2**attempt))  # noqa: S311 - not a secret
             except _AWAY as error:
@@ -81,6 +84,7 @@ class Database:
                 engine = create_engine(
                     self._url,
                     isolation_level="READ COMMITTED",
+                    connect_args=_patience(make_url(self._url).get_driver_name(), self._wait_s + self._lease_s),
                     pool_size=5,
                     max_overflow=20,
                     pool_use_lifo=True,
@@ -98,6 +102,15 @@ class Database:
             cursor.execute(statement)
         cursor.close()
         connection.commit()
+
+
+def _patience(driver: str, silent_s: int) -> dict[str, int]:
+    """How long a client waits for an answer. libpq knows no such time; there its kernel asks for the server's."""
+    if driver in ("pymysql", "mysqldb"):
+        return {"read_timeout": silent_s, "write_timeout": silent_s}
+    if driver in ("psycopg2", "psycopg"):
+        return {"keepalives_idle": silent_s, "tcp_user_timeout": 1000 * silent_s}
+    return {}
 
 
 def _settings(version: str, lease_s: int, wait_s: int) -> list[str]:

@@ -1,6 +1,9 @@
 """The driver within Neutron's transactions: run by Neutron's own Python (test_packaged.py), on a real database."""
 
+import contextlib
 import os
+import socket
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from unittest import mock
@@ -18,7 +21,8 @@ from neutron_lib.callbacks import events, registry, resources
 from neutron_lib.db import api as db_api
 from neutron_lib.plugins import directory
 from oslo_db import exception as db_exc
-from sqlalchemy import select
+from sqlalchemy import select, text
+from sqlalchemy.engine import make_url
 from webob.exc import HTTPServiceUnavailable
 
 from muster.base.errors import Stale, Transient
@@ -229,6 +233,58 @@ def test_what_is_read_at_one_moment_leaves_the_connection_as_it_was():
 
     levels = [database.run(level), database.run_at_one_moment(level), database.run(level)]
     assert levels == ["READ COMMITTED", "REPEATABLE READ", "READ COMMITTED"]
+
+
+class Relay:
+    """Between a client and a server, until it forgets the connections that there are, as a firewall may."""
+
+    def __init__(self, port):
+        self._port = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._ends = []
+        self.connections = 0
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self):
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(("127.0.0.1", self._port))
+                self._ends += [client, server]
+                self.connections += 1
+                forgotten = self._forgotten = threading.Event()
+                for source, target in ((client, server), (server, client)):
+                    threading.Thread(target=self._pass_on, args=(source, target, forgotten), daemon=True).start()
+
+    def _pass_on(self, source, target, forgotten):
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                if not forgotten.is_set():
+                    target.sendall(data)
+
+    def forget(self):
+        self._forgotten.set()
+
+    def close(self):
+        for one in (self._listener, *self._ends):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+
+@pytest.mark.skipif(not URL.startswith("mysql"), reason="libpq waits for as long as there is a kernel")
+def test_a_connection_that_a_firewall_forgot_is_given_up():
+    """A batch waited for its answer for a quarter of an hour, and all who came after it."""
+    relay = Relay(make_url(URL).port)
+    try:
+        database = Database(make_url(URL).set(port=relay.port).render_as_string(False), lease_s=2, wait_s=1)
+        assert database.run(lambda connection: connection.scalar(text("SELECT 1"))) == 1
+        relay.forget()
+        assert database.run(lambda connection: connection.scalar(text("SELECT 1"))) == 1
+        assert relay.connections == 2
+    finally:
+        relay.close()
 
 
 @pytest.mark.parametrize(

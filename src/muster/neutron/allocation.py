@@ -35,19 +35,26 @@ class Ask(Struct, frozen=True):
     or_fewer: bool = False
 
 
+class Ages(Struct, frozen=True):
+    """After how many seconds goes back what no port came to hold. See `tables.State`."""
+
+    claim_s: float = 60.0
+    promise_s: float = 3600.0
+
+
 class Terms(Struct, frozen=True):
-    """What holds for all allocations. Ages in seconds; `now` since 1970. `fits(cidr, address)`: is it a host's."""
+    """What holds for all allocations; `now` in seconds since 1970. `fits(cidr, address)`: is it a host's."""
 
     fits: Callable[[str, str], bool]
     now: float
     rest_s: float = 0.0
-    claim_age_s: float = 60.0
+    ages: Ages = Ages()
     sweep: bool = False  # take back first what dead processes left, also when there is plenty
     check_ports: bool = False  # compare with Neutron's own table before anything is given
 
 
 class Mark(Struct, frozen=True):
-    """What is written with each address: CLAIMED for a batch, or HELD within a port's own transaction."""
+    """What is written with each address: CLAIMED for a batch; HELD or PROMISED within a transaction of Neutron's."""
 
     state: State
     claim: str | None = None
@@ -65,7 +72,7 @@ def allocate(connection: Connection, subnet_id: str, asks: Sequence[Ask], mark: 
     """
     subnet = store.lock_subnet(connection, subnet_id) or adopt(connection, subnet_id, terms.now)
     if terms.sweep:
-        sweep(connection, subnet, terms)
+        sweep(connection, subnet, terms.now, terms.ages)
         store.forget_outside(connection, subnet)
     for _ in range(_ROUNDS):
         batch = _Batch(connection, subnet, asks, terms)
@@ -102,7 +109,7 @@ class _Batch:
             rested, lowest = store.read_free(connection, subnet.id, wanted, until=terms.now - terms.rest_s)
             ranges |= set(lowest)
             if len(rested) + sum(one.size for one in ranges) < wanted:  # nearly full
-                sweep(connection, subnet, terms)
+                sweep(connection, subnet, terms.now, terms.ages)
                 resting = store.resting(connection, subnet.id, wanted, until=terms.now)
         woken = [number for number, state in known.items() if state is State.RESTING]
         held = [number for number, state in known.items() if state is not State.RESTING]
@@ -248,17 +255,18 @@ def give_back(connection: Connection, subnet_id: str, ip_addresses: Sequence[str
     return bool(unknown)
 
 
-def sweep(connection: Connection, subnet: Subnet, terms: Terms) -> int:
-    """Take back claims that no port came to hold: their process died, or was stopped, before the port was committed.
+def sweep(connection: Connection, subnet: Subnet, now: float, ages: Ages) -> int:
+    """Take back what no port came to hold: claims whose process died, or was stopped, before the port was committed,
+    and promises of requests that failed midway or whose process died. Returns how many came back.
 
-    A claim whose port is just being written is locked by that transaction, and passed over; one that has a port after
-    all is held. Returns how many came back.
+    What is just being written is locked by that transaction, and passed over; what has a port is held. A request that
+    outlives its promise finds its address free still, or is refused by the key of Neutron's own table.
     """
-    before = terms.now - terms.claim_age_s
-    old = store.old_rows(connection, subnet, State.CLAIMED, before, _SWEPT_AT_ONCE)
-    if not old:
-        return 0
-    held = store.with_ports(connection, subnet, old)
-    store.set_state(connection, subnet, held, State.HELD, terms.now)
-    store.set_state(connection, subnet, set(old) - held, State.RESTING, 0.0)
-    return len(old) - len(held)
+    back = 0
+    for state, age_s in ((State.CLAIMED, ages.claim_s), (State.PROMISED, ages.promise_s)):
+        old = set(store.old_rows(connection, subnet, state, now - age_s, _SWEPT_AT_ONCE))
+        held = store.with_ports(connection, subnet, old)
+        store.set_state(connection, subnet, held, State.HELD, now)
+        store.set_state(connection, subnet, old - held, State.RESTING, 0.0)
+        back += len(old - held)
+    return back

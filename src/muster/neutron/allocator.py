@@ -12,7 +12,7 @@ from msgspec import Struct
 from sqlalchemy.engine import Connection
 
 from muster.base.errors import MusterError, Transient
-from muster.neutron.allocation import Ask, Mark, Terms, allocate, give_back
+from muster.neutron.allocation import Ages, Ask, Mark, Terms, allocate, give_back
 from muster.neutron.brisk import Brisk
 from muster.neutron.combiner import Combiner
 from muster.neutron.lately import Lately
@@ -40,7 +40,7 @@ class Policy(Struct, frozen=True):
 
     batch: int
     rest_s: float
-    claim_age_s: float
+    ages: Ages
     refuse_without_lock: bool
     fits: Callable[[str, str], bool]
 
@@ -55,7 +55,7 @@ class Allocator:
         self._brisk = Brisk()
         self._guard = threading.Lock()
         self._combiners: dict[str, tuple[Combiner[Ask, Claim], int]] = {}  # each with how many are there
-        self._swept = Lately(policy.claim_age_s)
+        self._swept = Lately(policy.ages.claim_s)
         self._met_unknown = Lately(_WARY_S)
         self._warned = -_WARN_EVERY_S
 
@@ -135,4 +135,4 @@ class Allocator:
         if due:
             self._swept.note(subnet_id)
         wary = due or subnet_id in self._met_unknown
-        return Terms(policy.fits, time.time(), policy.rest_s, policy.claim_age_s, sweep=due, check_ports=wary)
+        return Terms(policy.fits, time.time(), policy.rest_s, policy.ages, sweep=due, check_ports=wary)

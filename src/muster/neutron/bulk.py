@@ -2,8 +2,8 @@
 
 Neutron announces every port (BEFORE_CREATE) before it asks for the first address, so it is known how many more will be
 asked for. The first claims for those that follow. What was claimed so belongs to the request's context. What is left
-over is given back when the first port stands (AFTER_CREATE) or when addresses are released because the request fails;
-if its process ends, by the sweep.
+over is given back when the first port stands (AFTER_CREATE), when one cannot have an address, or when addresses are
+released because the request fails; if its process ends, by the sweep.
 """
 
 from collections import Counter, defaultdict

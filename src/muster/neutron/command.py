@@ -23,6 +23,7 @@ from sqlalchemy.engine import Connection
 
 from muster.base.errors import MusterError, NotFound
 from muster.neutron import maintenance, options, store
+from muster.neutron.allocation import Ages
 from muster.neutron.database import Database
 from muster.neutron.maintenance import Difference, Report
 
@@ -98,8 +99,8 @@ def _run(conf: Any) -> int:
 def _change(conf: Any, *, back: bool) -> Callable[[Connection, str], None]:
     if back:
         return maintenance.fill_internal
-    age = conf.muster_ipam.claim_age
-    return lambda connection, subnet_id: maintenance.agree(connection, subnet_id, time.time(), age)
+    ages = Ages(conf.muster_ipam.claim_age, conf.muster_ipam.promise_age)
+    return lambda connection, subnet_id: maintenance.agree(connection, subnet_id, time.time(), ages)
 
 
 def _each(

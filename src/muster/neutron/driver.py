@@ -9,11 +9,12 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import netaddr
 import webob.exc
+from neutron.db import models_v2
 from neutron.ipam import driver as ipam_base
 from neutron.ipam import exceptions as ipam_exc
 from neutron.ipam import requests as ipam_req
@@ -24,12 +25,14 @@ from neutron_lib import exceptions as n_exc
 from neutron_lib.db import api as db_api
 from oslo_config import cfg
 from oslo_db import exception as db_exc
+from sqlalchemy import orm
 from sqlalchemy.engine import Connection
+from sqlalchemy.orm.util import identity_key
 
 from muster.base.errors import Conflict, Exhausted, Invalid, MusterError, NotFound, Stale, Transient
 from muster.domain.addresses import Range
 from muster.neutron import allocation, bulk, options, sessions, store
-from muster.neutron.allocation import Ask, Mark, Terms
+from muster.neutron.allocation import Ages, Ask, Mark, Terms
 from muster.neutron.allocator import Allocator, Policy
 from muster.neutron.database import Database
 from muster.neutron.locks import open_locks
@@ -112,6 +115,13 @@ class MusterSubnetGroup(ipam_base.SubnetGroup):
         self._subnet_ids = subnet_ids
 
     def allocate(self, request: Any) -> tuple[str, str]:
+        try:
+            return self._first(request)
+        except Exception:  # of a request for several ports, Neutron releases at most what ports before this one have
+            _end_bulk(self._context)
+            raise
+
+    def _first(self, request: Any) -> tuple[str, str]:
         for subnet_id in self._subnet_ids:
             try:
                 return _take(self._context, subnet_id, request)[0], subnet_id
@@ -150,28 +160,33 @@ class MusterSubnet(internal.NeutronDbSubnet):
 
 
 def _take(context: Any, subnet_id: str, request: Any) -> tuple[str, ...]:
-    """Addresses for a request, held within the caller's transaction. Raises Neutron's errors."""
+    """Addresses for a request, held (or promised) within the caller's transaction. Raises Neutron's errors."""
     ask = _ask(request)
     port_id = getattr(request, "port_id", None)
     try:
         with db_api.CONTEXT_WRITER.using(context):
             session = context.session
-            book = sessions.book(session)
+            book, state = sessions.book(session), _state(session, port_id)
             if subnet_id in book.own_subnets or session.get_bind().dialect.name == "sqlite":
-                return _take_inside(session.connection(), subnet_id, ask, port_id)
+                return _take_inside(session.connection(), subnet_id, ask, Mark(state, secrets.token_hex(16), port_id))
+            values = {"state": int(state), "since": time.time(), "port_id": port_id}
             wanted = str(request.address) if ask.number is not None else ""
-            if (subnet_id, wanted) in book.released and store.take_again(
-                session.connection(), subnet_id, wanted, {"since": time.time(), "port_id": port_id}
-            ):
+            released = (subnet_id, wanted) in book.released
+            if released and store.take_again(session.connection(), subnet_id, wanted, values):
                 return (wanted,)
             claim = _claim(context, subnet_id, request, ask)
-            try:
-                return _take_outside(session.connection(), book, claim, port_id)
-            except db_exc.RetryRequest:
-                _end_bulk(context)
-                raise
+            return _take_outside(session.connection(), book, claim, values)
     except MusterError as error:
         raise _as_neutrons(error, subnet_id, request) from error
+
+
+def _state(session: orm.Session, port_id: str | None) -> State:
+    """What an address comes to with the caller's transaction: HELD if that has the port it is for, or names none.
+
+    Else Neutron writes the port in a later one, as it does when a request makes several: PROMISED.
+    """
+    known = port_id is None or identity_key(models_v2.Port, port_id) in session.identity_map
+    return State.HELD if known else State.PROMISED
 
 
 def _claim(context: Any, subnet_id: str, request: Any, ask: Ask) -> Claim:
@@ -195,19 +210,17 @@ def _end_bulk(context: Any) -> None:
         LOG.exception("Addresses are given back by the sweep: %s", left)
 
 
-def _take_outside(connection: Connection, book: Book, claim: Claim, port_id: str | None) -> tuple[str, ...]:
-    """Make a claim this transaction's own: it is held if that commits, and given back if not."""
+def _take_outside(connection: Connection, book: Book, claim: Claim, values: Mapping[str, Any]) -> tuple[str, ...]:
+    """Make a claim this transaction's own: it becomes `values` if that commits, and is given back if not."""
     book.claims.append(claim)
-    values = {"since": time.time(), "port_id": port_id}
     if not store.confirm(connection, claim.subnet_id, claim.ip_addresses, claim.claim, values):
         # This process was stopped for longer than `claim_age`. Neutron begins the request again.
         raise db_exc.RetryRequest(ipam_exc.IpAddressGenerationFailure(subnet_id=claim.subnet_id))
     return claim.ip_addresses
 
 
-def _take_inside(connection: Connection, subnet_id: str, ask: Ask, port_id: str | None) -> tuple[str, ...]:
+def _take_inside(connection: Connection, subnet_id: str, ask: Ask, mark: Mark) -> tuple[str, ...]:
     """Allocate within the caller's transaction, which has made or locked the subnet itself: nobody else can."""
-    mark = Mark(State.HELD, secrets.token_hex(16), port_id)
     [outcome] = allocation.allocate(connection, subnet_id, [ask], mark, _terms())
     if isinstance(outcome, MusterError):
         raise outcome
@@ -245,7 +258,11 @@ def _subnet(subnet_id: str, cidr: Any, pools: Sequence[Any]) -> store.Subnet:
 
 def _terms() -> Terms:
     section = options.register(cfg.CONF)
-    return Terms(fits=ipam_utils.check_subnet_ip, now=time.time(), rest_s=section.rest, claim_age_s=section.claim_age)
+    return Terms(ipam_utils.check_subnet_ip, now=time.time(), rest_s=section.rest, ages=_ages(section))
+
+
+def _ages(section: Any) -> Ages:
+    return Ages(claim_s=section.claim_age, promise_s=section.promise_age)
 
 
 class _Process:
@@ -264,7 +281,7 @@ def _allocator() -> Allocator:
             policy = Policy(
                 batch=section.batch,
                 rest_s=section.rest,
-                claim_age_s=section.claim_age,
+                ages=_ages(section),
                 refuse_without_lock=section.without_lock == "refuse",
                 fits=ipam_utils.check_subnet_ip,
             )

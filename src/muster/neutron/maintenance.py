@@ -14,6 +14,7 @@ from sqlalchemy.engine import Connection
 from muster.base.errors import NotFound
 from muster.domain.addresses import to_number
 from muster.neutron import allocation, store
+from muster.neutron.allocation import Ages
 from muster.neutron.store import Subnet
 from muster.neutron.tables import State
 
@@ -26,7 +27,10 @@ _CHUNK = 500
 
 
 class Report(Struct, frozen=True, kw_only=True):
-    """One subnet. `missing`: a port has it and the tables do not say so; `orphaned`: the tables say held, no port."""
+    """One subnet. `missing`: a port has it and the tables do not say so; `orphaned`: the tables say held, no port.
+
+    `claimed` is what was decided for ports that are not there yet, promises among it.
+    """
 
     subnet_id: str
     cidr: str
@@ -55,12 +59,14 @@ def look(connection: Connection, subnet_id: str) -> Report:
         return Report(subnet_id=subnet_id, cidr=truth.cidr, known=False, ports=len(ports), missing=texts)
     states = store.read_states(connection, subnet_id)
     held = {number for number, state in states.items() if state is State.HELD}
+    promised = {number for number, state in states.items() if state is State.PROMISED}
+    held |= promised & ports
     return Report(
         subnet_id=subnet_id,
         cidr=truth.cidr,
         ports=len(ports),
         held=len(held),
-        claimed=sum(state is State.CLAIMED for state in states.values()),
+        claimed=sum(state is State.CLAIMED for state in states.values()) + len(promised - ports),
         resting=sum(state is State.RESTING for state in states.values()),
         free=sum(one.size for one in store.read_ranges(connection, subnet_id)),
         missing=tuple(truth.text(number) for number in sorted(ports - held)),
@@ -69,7 +75,7 @@ def look(connection: Connection, subnet_id: str) -> Report:
     )
 
 
-def agree(connection: Connection, subnet_id: str, now: float, claim_age_s: float) -> None:
+def agree(connection: Connection, subnet_id: str, now: float, ages: Ages) -> None:
     """Make the driver's tables of a subnet say what Neutron's say; take it over if it is new. Raises NotFound.
 
     The subnet's row stays locked until the transaction ends, so allocations wait for it.
@@ -84,7 +90,7 @@ def agree(connection: Connection, subnet_id: str, now: float, claim_age_s: float
     locked = set(store.old_rows(connection, truth, State.HELD, now))
     orphaned = locked - store.with_ports(connection, truth, locked)
     store.set_state(connection, truth, orphaned, State.RESTING, now)
-    allocation.sweep(connection, truth, allocation.Terms(fits=_any, now=now, claim_age_s=claim_age_s))
+    allocation.sweep(connection, truth, now, ages)
     store.forget_outside(connection, truth)
 
 
@@ -174,7 +180,3 @@ def _truth(connection: Connection, subnet_id: str) -> Subnet:
 
 def _chunks(items: Sequence[str]) -> list[Sequence[str]]:
     return [items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK)]
-
-
-def _any(_cidr: str, _address: str) -> bool:
-    return True

@@ -59,6 +59,14 @@ OPTIONS = [
         help="Seconds after which an address that was decided, but whose port was never committed (its process died), "
         "goes back.",
     ),
+    cfg.IntOpt(
+        "promise_age",
+        default=3600,
+        min=10,
+        help="Seconds after which an address that one of several ports of a request was given, but whose port was "
+        "never committed (its process died, or the request failed midway), goes back. Longer than any such request "
+        "takes.",
+    ),
 ]
 
 

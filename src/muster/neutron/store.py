@@ -253,15 +253,17 @@ def set_pooled(connection: Connection, subnet: Subnet, numbers: Iterable[int], *
 def confirm(
     connection: Connection, subnet_id: str, ip_addresses: Sequence[str], claim: str, values: Mapping[str, Any]
 ) -> bool:
-    """In the port's transaction: what was claimed is held. False if one of the claims is not there any more."""
+    """In the caller's transaction: what was claimed is held, or promised, as `values` say; they are of the row.
+
+    False if one of the claims is not there any more.
+    """
     statement = _update_by_key().where(
         addresses.c.subnet_id == subnet_id,
         addresses.c.ip_address.in_(ip_addresses),
         addresses.c.claim == claim,
         addresses.c.state == State.CLAIMED,
     )
-    done = connection.execute(statement.values({"state": int(State.HELD), **values}))
-    return done.rowcount == len(ip_addresses)
+    return connection.execute(statement.values(values)).rowcount == len(ip_addresses)
 
 
 def give_back(connection: Connection, subnet_id: str, ip_addresses: Sequence[str], claim: str) -> int:
@@ -287,13 +289,13 @@ def release(connection: Connection, subnet_id: str, ip_address: str, now: float)
 
 
 def take_again(connection: Connection, subnet_id: str, ip_address: str, values: Mapping[str, Any]) -> bool:
-    """In the port's transaction: an address that this very transaction released is held again."""
+    """In the caller's transaction: an address that this very transaction released is held again, or promised."""
     statement = _update_by_key().where(
         addresses.c.subnet_id == subnet_id,
         addresses.c.ip_address == ip_address,
         addresses.c.state == State.RESTING,
     )
-    return connection.execute(statement.values({"state": int(State.HELD), **values})).rowcount == 1
+    return connection.execute(statement.values(values)).rowcount == 1
 
 
 def old_rows(
@@ -311,6 +313,8 @@ def set_state(connection: Connection, subnet: Subnet, numbers: Iterable[int], st
     """Change the state of rows that this transaction has locked."""
     for part in _chunks(sorted(numbers)):
         values = {"state": int(state), "claim": None, "since": since}
+        if state is State.RESTING:
+            values["port_id"] = None
         connection.execute(update(addresses).where(_these(subnet, part)).values(values))
 
 

@@ -4,10 +4,12 @@ A row of `muster_ipam_subnets` is what an allocation locks. Each address of a su
 or has a row in `muster_ipam_addresses`, which says where it is on its way:
 
     free range --claim--> CLAIMED --confirm--> HELD --release--> RESTING --claim--> CLAIMED ...
-                             '------give back------------------------^
+                          |    '-----confirm--> PROMISED --sweep--> HELD or RESTING
+                          '------give back--> RESTING
 
 A claim is written by a short transaction of its own; confirm and release are part of the transaction that writes the
-port. No foreign keys: a key to Neutron's tables would make their rows wait for ours.
+port. Where Neutron writes the port later (several ports of one request), what is confirmed is only promised: the sweep
+looks later whether the port came. No foreign keys: a key to Neutron's tables would make their rows wait for ours.
 """
 
 from enum import IntEnum
@@ -24,6 +26,7 @@ class State(IntEnum):
     RESTING = 0  # nobody's; reused after its rest
     CLAIMED = 1  # decided for a port whose transaction is not committed yet
     HELD = 2  # a port has it
+    PROMISED = 3  # confirmed for a port that a later transaction of the same request commits, or fails to
 
 
 def _key(length: int) -> String:

@@ -10,6 +10,7 @@ from unittest import mock
 
 import netaddr
 import pytest
+from neutron.db import models_v2
 from neutron.ipam import exceptions as ipam_exc
 from neutron.ipam import requests as ipam_req
 from neutron.tests.common import test_db_base_plugin_v2 as plugins
@@ -145,25 +146,69 @@ class TestWithinNeutronsTransactions(testlib_api.SqlTestCase, TestNeutronDbIpamM
         with claims as claim:
             assert list(self.several(3)) == ["10.0.0.10", "10.0.0.11", "10.0.0.12"]
         assert claim.call_count == 1
-        assert set(self.states().values()) == {State.HELD}
+        assert set(self.states().values()) == {State.PROMISED}
         with pytest.raises(n_exc.IpAddressGenerationFailure):
             next(self.several(1))
 
     def test_what_a_request_for_several_ports_leaves_is_given_back(self):
         bulk.watch(driver._end_bulk)
         first = next(self.several(3))
-        assert sorted(self.states().values()) == [State.CLAIMED, State.CLAIMED, State.HELD]
+        assert sorted(self.states().values()) == [State.CLAIMED, State.CLAIMED, State.PROMISED]
         self.stands()
-        assert sorted(self.states().values()) == [State.RESTING, State.RESTING, State.HELD]
+        assert sorted(self.states().values()) == [State.RESTING, State.RESTING, State.PROMISED]
         next(self.several(2))
         self.subnet().deallocate(first)  # so Neutron does when a request fails
-        assert sorted(self.states().values()) == [State.RESTING, State.RESTING, State.HELD]
+        assert sorted(self.states().values()) == [State.RESTING, State.RESTING, State.PROMISED]
 
     def test_a_request_for_several_ports_takes_what_there_is_and_fails(self):
         bulk.watch(driver._end_bulk)
         with pytest.raises(n_exc.IpAddressGenerationFailure):
             list(self.several(4))
-        assert sorted(self.states().values()) == [State.HELD, State.HELD, State.HELD]
+        assert sorted(self.states().values()) == [State.PROMISED, State.PROMISED, State.PROMISED]
+
+    def test_a_request_for_several_ports_that_fails_at_its_first_leaves_no_claim(self):
+        """What was claimed for those that follow stayed so for `claim_age`: Neutron had nothing to release."""
+        bulk.watch(driver._end_bulk)
+        full = [{"start": "fd00::10", "end": "fd00::10"}]
+        plugin = directory.get_plugin()
+        self._create_subnet(plugin, self.ctx, self.network_id, "fd00::/64", ip_version=6, allocation_pools=full)
+        assert plugin.create_port(context.get_admin_context(), {"port": self.port_body("the last v6")})
+        with pytest.raises(n_exc.IpAddressGenerationFailure):
+            next(self.several(3))
+        assert State.CLAIMED not in self.states().values()
+
+    def test_what_was_promised_is_held_with_its_port_and_goes_back_without(self):
+        first, second = list(self.several(3))[:2]
+        plugin = directory.get_plugin()
+        with db_api.CONTEXT_WRITER.using(context.get_admin_context()) as session:
+            body = {
+                "id": "port-0",
+                "network_id": self.network_id,
+                "project_id": "p",
+                "mac_address": "fa:16:3e:00:00:01",
+            }
+            body |= {"admin_state_up": True, "status": "ACTIVE", "device_id": "", "device_owner": ""}
+            session.add(models_v2.Port(**body))
+            session.flush()
+            stored = {"port_id": "port-0", "network_id": self.network_id, "subnet_id": self.subnet_id}
+            session.add(models_v2.IPAllocation(ip_address=first, **stored))
+        self.age(State.PROMISED)
+        made = plugin.create_port(context.get_admin_context(), {"port": self.port_body("another")})
+        assert made["fixed_ips"][0]["ip_address"] == second
+        assert sorted(self.states().values()) == [State.RESTING, State.HELD, State.HELD]
+
+    def age(self, state):
+        """Let all that is in a state have been so for ever."""
+        with db_api.CONTEXT_WRITER.using(context.get_admin_context()) as session:
+            session.execute(addresses.update().where(addresses.c.state == state).values(since=1.0))
+
+    def test_a_port_that_is_made_alone_holds_its_address_at_once(self):
+        plugin = directory.get_plugin()
+        made = plugin.create_port(context.get_admin_context(), {"port": self.port_body("alone")})
+        assert set(self.states().values()) == {State.HELD}
+        fixed = [{"subnet_id": self.subnet_id, "ip_address": "10.0.0.77"}]
+        plugin.update_port(context.get_admin_context(), made["id"], {"port": {"fixed_ips": fixed}})
+        assert self.states() == {"10.0.0.10": State.RESTING, "10.0.0.77": State.HELD}
 
     def test_what_changed_under_neutrons_transaction_begins_that_again(self):
         changed = mock.patch.object(driver.allocation, "allocate", side_effect=Stale("others were here"))

@@ -2,7 +2,8 @@
 
 `port_maker.py CONFIG NETWORK_ID MOMENT`: writes "stopped" to its output and raises SIGSTOP when it comes to MOMENT,
 once: `deciding` (in the driver's transaction, before its commit), `claimed` (committed, not confirmed), `confirmed`
-(the port's transaction still open), `never`. In the end it writes the address, or the error.
+(the port's transaction still open), `promised` (three ports in one request, with their addresses and not begun yet),
+`never`. In the end it writes the addresses, or the error.
 """
 
 import os
@@ -11,6 +12,7 @@ import sys
 
 from neutron import manager
 from neutron.common import config
+from neutron.plugins.ml2.plugin import Ml2Plugin
 from neutron_lib import constants, context
 from neutron_lib.plugins import directory
 
@@ -54,6 +56,8 @@ def _stop_before(*args):
 
 
 driver._take_outside = _stop_before
+_after(Ml2Plugin, "allocate_macs_and_ips_for_ports", "promised")
+_COUNT = 3 if sys.argv[3] == "promised" else 1
 
 config.register_common_config_options()
 config.init(["--config-file", _CONFIG])
@@ -71,7 +75,11 @@ port = {
 }
 _say("ready")
 try:
-    made = directory.get_plugin().create_port(context.get_admin_context(), {"port": port})
-    _say(made["fixed_ips"][0]["ip_address"])
+    if _COUNT == 1:
+        made = [directory.get_plugin().create_port(context.get_admin_context(), {"port": port})]
+    else:
+        ports = {"ports": [{"port": dict(port)} for _ in range(_COUNT)]}
+        made = directory.get_plugin().create_port_bulk(context.get_admin_context(), ports)
+    _say(" ".join(one["fixed_ips"][0]["ip_address"] for one in made))
 except Exception as error:
     _say(f"{type(error).__name__}: {error}")

@@ -22,8 +22,9 @@ pytestmark = pytest.mark.timeout(1800)
 
 LEASE_S = 8
 CLAIM_AGE_S = 20
+PROMISE_AGE_S = 40
 WAIT_S = 600.0
-AGES = {"lease": LEASE_S, "claim_age": CLAIM_AGE_S, "rest": 0}
+AGES = {"lease": LEASE_S, "claim_age": CLAIM_AGE_S, "promise_age": PROMISE_AGE_S, "rest": 0}
 
 
 @contextlib.contextmanager
@@ -206,6 +207,17 @@ def test_killed_in_the_middle_its_address_comes_back(neutron: Neutron, moment: s
     two = make_many(neutron, network_id, 2)
     time.sleep(CLAIM_AGE_S + 1)
     assert {address(one) for one in [*two, make_port(neutron, network_id)]} == ALL
+
+
+def test_killed_in_a_request_for_several_ports_their_addresses_come_back(neutron: Neutron) -> None:
+    network_id = small_subnet(neutron)
+    with stopped(neutron, network_id, "promised") as maker:
+        neutron.command("muster-ipam", "check")  # what is under way is no difference
+        maker.signal(signal.SIGKILL)
+        maker.process.wait()
+    time.sleep(PROMISE_AGE_S + 1)
+    assert {address(one) for one in make_many(neutron, network_id, 3)} == ALL
+    neutron.command("muster-ipam", "check")
 
 
 def test_stopped_while_deciding_the_others_go_on(neutron: Neutron) -> None:

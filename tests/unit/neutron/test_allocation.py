@@ -10,6 +10,7 @@ from muster.base.errors import Conflict, Exhausted, Invalid, NotFound
 from muster.domain.addresses import Range, to_number
 from muster.neutron import store
 from muster.neutron.allocation import (
+    Ages,
     Ask,
     Mark,
     Terms,
@@ -25,6 +26,7 @@ from muster.neutron.tables import State, addresses
 
 CLAIM = Mark(State.CLAIMED, "c1")
 ANY = Ask()
+AGES = Ages(claim_s=60.0, promise_s=600.0)
 
 
 def fits(cidr: str, address: str) -> bool:
@@ -32,7 +34,7 @@ def fits(cidr: str, address: str) -> bool:
 
 
 def terms(now: float = 1000.0, rest_s: float = 0.0) -> Terms:
-    return Terms(fits=fits, now=now, rest_s=rest_s, claim_age_s=60.0)
+    return Terms(fits=fits, now=now, rest_s=rest_s, ages=AGES)
 
 
 def subnet(first: str = "10.0.0.10", last: str = "10.0.0.19", cidr: str = "10.0.0.0/24") -> Subnet:
@@ -145,9 +147,10 @@ def test_a_subnet_that_neutron_does_not_have(connection: Connection, tables: Neu
 
 def test_confirm_takes_only_the_claim_it_knows(connection: Connection, opened: Subnet) -> None:
     allocate(connection, opened.id, [ANY], CLAIM, terms())
-    assert not store.confirm(connection, opened.id, ["10.0.0.10"], "other", {"since": 1.0})
-    assert store.confirm(connection, opened.id, ["10.0.0.10"], "c1", {"since": 1.0, "port_id": "p"})
-    assert not store.confirm(connection, opened.id, ["10.0.0.10"], "c1", {"since": 1.0})
+    held = {"state": int(State.HELD), "since": 1.0, "port_id": "p"}
+    assert not store.confirm(connection, opened.id, ["10.0.0.10"], "other", held)
+    assert store.confirm(connection, opened.id, ["10.0.0.10"], "c1", held)
+    assert not store.confirm(connection, opened.id, ["10.0.0.10"], "c1", held)
     assert not give_back(connection, opened.id, ["10.0.0.10"], "c1", 2.0)
     assert rows(connection) == {"10.0.0.10": State.HELD}
 
@@ -184,9 +187,26 @@ def test_the_sweep_takes_back_old_claims_and_keeps_what_has_a_port(
     allocate(connection, opened.id, [Ask(count=3)], CLAIM, terms(now=0))
     allocate(connection, opened.id, [ANY], CLAIM, terms(now=50))
     tables.has_port("10.0.0.11")
-    assert sweep(connection, opened, terms(now=61)) == 2
+    assert sweep(connection, opened, 61, AGES) == 2
     expected = [State.RESTING, State.HELD, State.RESTING, State.CLAIMED]
     assert [rows(connection)[f"10.0.0.{last}"] for last in range(10, 14)] == expected
+
+
+def test_promises_go_back_much_later_and_what_has_a_port_is_held(
+    connection: Connection, opened: Subnet, tables: Neutron
+) -> None:
+    allocate(connection, opened.id, [Ask(count=10)], CLAIM, terms(now=0))
+    promised = {"state": int(State.PROMISED), "since": 0.0, "port_id": "p"}
+    for last in range(10, 20):
+        assert store.confirm(connection, opened.id, [f"10.0.0.{last}"], "c1", promised)
+    tables.has_port("10.0.0.11")
+    assert isinstance(allocate(connection, opened.id, [ANY], CLAIM, terms(now=599))[0], Exhausted)
+    assert set(rows(connection).values()) == {State.PROMISED}
+    assert allocate(connection, opened.id, [ANY], CLAIM, terms(now=601)) == [("10.0.0.10",)]
+    assert rows(connection)["10.0.0.11"] is State.HELD
+    assert list(rows(connection).values()).count(State.RESTING) == 8
+    ports = connection.execute(select(addresses.c.port_id).where(addresses.c.state == State.RESTING)).scalars()
+    assert set(ports) == {None}
 
 
 def test_a_full_subnet_sweeps_by_itself(connection: Connection, opened: Subnet) -> None:
@@ -197,7 +217,7 @@ def test_a_full_subnet_sweeps_by_itself(connection: Connection, opened: Subnet) 
 
 def test_a_batch_sweeps_when_told_to(connection: Connection, opened: Subnet) -> None:
     allocate(connection, opened.id, [ANY, named("10.0.0.99")], CLAIM, terms(now=0))
-    later = Terms(fits=fits, now=61, claim_age_s=60.0, sweep=True)
+    later = Terms(fits=fits, now=61, ages=AGES, sweep=True)
     assert allocate(connection, opened.id, [ANY], Mark(State.CLAIMED, "c2"), later) == [("10.0.0.10",)]
     assert rows(connection) == {"10.0.0.10": State.CLAIMED}  # the one outside the pools is forgotten
 

@@ -7,8 +7,9 @@ from sqlalchemy import Connection, column, delete, insert, select, table
 from tests.unit.neutron.conftest import SUBNET, Neutron
 
 from muster.base.errors import NotFound
+from muster.domain.addresses import to_number
 from muster.neutron import maintenance, store
-from muster.neutron.allocation import Ask, Mark, Terms, allocate
+from muster.neutron.allocation import Ages, Ask, Mark, Terms, allocate
 from muster.neutron.tables import State
 
 HELD = Mark(State.HELD)
@@ -30,7 +31,7 @@ def subnet(tables: Neutron) -> str:
 
 
 def agree(connection: Connection, now: float = 1000.0) -> None:
-    maintenance.agree(connection, SUBNET, now, 60.0)
+    maintenance.agree(connection, SUBNET, now, Ages(claim_s=60.0, promise_s=600.0))
 
 
 def test_a_new_subnet_is_reported_and_taken_over(connection: Connection, subnet: str) -> None:
@@ -65,6 +66,23 @@ def test_claims_of_the_dead_go_back_and_young_ones_stay(connection: Connection, 
     assert (after.claimed, after.resting) == (1, 1)
 
 
+def test_promises_are_no_difference_and_go_back_when_they_are_old(
+    connection: Connection, subnet: str, tables: Neutron
+) -> None:
+    """A request for several ports that was under way was reported, and what it had set free."""
+    agree(connection)
+    allocate(connection, subnet, [Ask(count=2)], Mark(State.PROMISED), terms())
+    report = maintenance.look(connection, subnet)
+    assert (report.differs, report.held, report.claimed) == (False, 2, 2)
+    tables.has_port("10.0.0.10", "p10")  # its request has come so far
+    assert not maintenance.look(connection, subnet).differs
+    agree(connection, 1500.0)
+    assert store.read_states(connection, subnet)[to_number("10.0.0.11")] is State.PROMISED
+    agree(connection, 1601.0)
+    after = maintenance.look(connection, subnet)
+    assert (after.differs, after.held, after.claimed, after.resting) == (False, 3, 0, 1)
+
+
 def test_pools_that_change_while_the_subnets_row_is_waited_for(
     connection: Connection, subnet: str, tables: Neutron, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,7 +110,7 @@ def test_a_subnet_that_is_made_while_deleted_ones_are_looked_for(
             found = read(connection)
             monkeypatch.undo()
             tables.has_subnet("10.1.0.0/24", "10.1.0.10", "10.1.0.19", "made")
-            maintenance.agree(connection, "made", 1000.0, 60.0)
+            maintenance.agree(connection, "made", 1000.0, Ages())
             return found
 
         monkeypatch.setattr(store, name, then_one_is_made)

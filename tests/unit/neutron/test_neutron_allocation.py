@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from tests.unit.neutron.conftest import SUBNET, Neutron
 
 from muster.base.errors import Exhausted, NotFound, Transient
-from muster.neutron.allocation import Ask
+from muster.neutron.allocation import Ages, Ask
 from muster.neutron.allocator import Allocator, Policy
 from muster.neutron.locks import NoLocks
 
@@ -42,7 +42,7 @@ class Away:
 
 
 def policy(*, refuse: bool = True) -> Policy:
-    return Policy(batch=100, rest_s=0, claim_age_s=60, refuse_without_lock=refuse, fits=lambda cidr, address: True)
+    return Policy(batch=100, rest_s=0, ages=Ages(), refuse_without_lock=refuse, fits=lambda cidr, address: True)
 
 
 @pytest.fixture

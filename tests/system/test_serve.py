@@ -117,7 +117,7 @@ async def the_secret_is_replaced(cluster: Cluster, first: Command, second: Comma
             assert await fetched(machine, ImageTickets(ClusterSecret("f" * 40), time.time).issue(image_id)) == 403
 
     async def fetched(machine: Command, ticket: str) -> int:
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(timeout=300) as client:
             url = f"{machine.base_url}/hosts/images/{image_id}"
             return (await client.get(url, headers={"X-Image-Ticket": ticket})).status_code
 
@@ -157,7 +157,7 @@ async def health_and_metrics_are_told(machine: Command, metrics: int) -> None:
     for path in ("/healthcheck", "/healthcheck/ready"):
         answer = await http.ask(machine.base_url, "GET", path)
         assert (answer.status, answer.body) == (200, {"status": "ok"})
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=300) as client:
         assert (await client.get(f"{machine.base_url}/metrics")).status_code == 404
         pages = [(await client.get(f"http://127.0.0.1:{metrics + index}/metrics")).text for index in range(3)]
     assert all("# TYPE muster_requests_total" in page for page in pages)

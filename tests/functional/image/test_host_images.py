@@ -152,7 +152,7 @@ async def test_a_ticket_opens_one_image_for_a_while(cloud: Cloud, content: bytes
         answer = await http.get(f"{cloud.url}/hosts/images/{image_id}", headers={**named, **headers})
         return answer.status_code
 
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(timeout=300) as http:
         assert await status(image.id, ticket) == 200
         assert await status(image.id, ticket, Range="bytes=5-") == 206
         assert await status(image.id, ticket, Range=f"bytes={SIZE}-") == 416

@@ -9,6 +9,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from muster.base.errors import MusterError
@@ -34,6 +35,7 @@ from muster.host.metadata.guests import GuestDescriptions, PlumbingWithMetadata
 from muster.host.metadata.service import MetadataService
 from muster.host.network import LinuxPlumbing, NetworkSettings
 from muster.host.ports import ImageSource
+from muster.host.power_failure import PowerFailure
 from muster.host.takedown import take_down
 from muster.host.unpacking import unpack
 
@@ -85,8 +87,9 @@ class RealHost:
         memory = MemoryReader()
         keeper = KsmKeeper(self._layout.folder, self._choices.ksm, memory)
         keeper.measure(self.hostname)
+        power = PowerFailure()
         caring = [
-            asyncio.create_task(kept_running("libvirtd", self._care_for_libvirtd), name="libvirtd"),
+            asyncio.create_task(kept_running("libvirtd", partial(self._care_for_libvirtd, power)), name="libvirtd"),
             asyncio.create_task(kept_running("KSM", keeper.run), name="KSM"),
         ]
         try:
@@ -110,26 +113,25 @@ class RealHost:
                     self._choices.boots, emulated=self.accelerator is Accelerator.TCG, n_cpus=os.cpu_count() or 1
                 ),
                 watcher=guests,
+                power=power,
             )
         finally:
             for task in caring:
                 task.cancel()
             await cache.close()
 
-    async def _care_for_libvirtd(self) -> None:
+    async def _care_for_libvirtd(self, power: PowerFailure) -> None:
         """libvirtd is restarted by what it runs under; when that ends, all guests have, and this is who is left.
 
         Raises what `PrivateLibvirtd.start` does, and OSError.
         """
         while True:
             await asyncio.sleep(_CARE_S)
-            await asyncio.to_thread(self._look_after_libvirtd)
-
-    def _look_after_libvirtd(self) -> None:
-        if not self._daemon.is_running():
-            log.error("libvirtd is gone, and all guests with it", action="libvirtd_gone")
-            self._daemon.start()
-        self._daemon.bound_log()
+            if not await asyncio.to_thread(self._daemon.is_running):
+                log.error("libvirtd is gone, and all guests with it: they are started again", action="libvirtd_gone")
+                power.tell()
+                await asyncio.to_thread(self._daemon.start)
+            await asyncio.to_thread(self._daemon.bound_log)
 
     def _libvirt_settings(self) -> LibvirtSettings:
         return LibvirtSettings(

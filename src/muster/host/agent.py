@@ -41,6 +41,7 @@ from muster.host.image_tickets import ImageTickets
 from muster.host.memory_guard import Guarding
 from muster.host.news import Outlet
 from muster.host.ports import Hypervisor, Plumbing
+from muster.host.power_failure import PowerFailure
 from muster.host.pressure import PressureReader, PsiReader
 from muster.host.reconciler import Reconciler, ReconcilerSettings
 from muster.host.reporter import Courier, Reporter
@@ -81,7 +82,7 @@ class HostParts(Struct, frozen=True, kw_only=True):
     `leases` tells of guests that got their lease (it ends a boot). `boots` None: any number boots at a time.
     `guarding` holds boots back while memory is short (with `boots` only).
     `watcher` hears what should be (the metadata service describes servers by it); `tickets` keeps what images are
-    fetched with.
+    fetched with; `power` tells of guests that ended without having gone down by themselves.
     """
 
     identity: HostIdentity
@@ -93,6 +94,7 @@ class HostParts(Struct, frozen=True, kw_only=True):
     pressure: PressureReader | None = None
     watcher: Watcher | None = None
     tickets: ImageTickets | None = None
+    power: PowerFailure | None = None
 
 
 class AgentSettings(Struct, frozen=True, kw_only=True):
@@ -185,6 +187,8 @@ class HostAgent:
             self._spawn(self._watch_leases(self._parts.leases))
         if self._parts.tickets is not None:
             self._parts.tickets.ask_by(self._miss)
+        if self._parts.power is not None:
+            self._parts.power.heard_by(self.reconciler.power_failed)
         self._greeter.introduce(self._hello(self._capacity))
         self._reconcile_later()
 

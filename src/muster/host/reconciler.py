@@ -166,6 +166,12 @@ class Reconciler:
         elif record is None or record.up != runs:
             self.look()
 
+    def power_failed(self) -> None:
+        """All guests have ended, and none of them by itself: what should run is started again."""
+        for record in self._records.values():
+            record.power_failed()
+        self.look()
+
     def lease_seen(self, mac: str, at_s: float) -> None:
         """A guest asked for its lease: its boot is over."""
         server_id = self.boots.lease_seen(mac)

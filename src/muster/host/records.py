@@ -150,6 +150,10 @@ class Record:
         self.guest = guest
         return changed
 
+    def power_failed(self) -> None:
+        """It has ended, and not by itself; how it stands is still to be seen."""
+        self.up, self.cards = False, None
+
     def may_stand(self, ports: tuple[PortSpec, ...]) -> None:
         """From now on these ports may be there, wholly or in part."""
         self.standing |= {port.id for port in ports}

@@ -27,6 +27,7 @@ from muster.host.group import HostGroup
 from muster.host.hypervisor.sim import SimSettings
 from muster.host.image_tickets import ImageTickets
 from muster.host.memory_guard import Guarding
+from muster.host.power_failure import PowerFailure
 
 HOST = "host-1"
 START_S = 1e9
@@ -70,6 +71,7 @@ class World:
         self.group: HostGroup
         self.agents_made = 0
         self.tickets = ImageTickets()
+        self.power = PowerFailure()
         self.host_ip = "127.0.0.1"
 
     def now(self) -> float:
@@ -91,6 +93,7 @@ class World:
             guarding=self.guarding,
             pressure=lambda: None,
             tickets=self.tickets,
+            power=self.power,
         )
         await self.group.start([parts])
 

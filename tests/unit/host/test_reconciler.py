@@ -413,6 +413,29 @@ def test_a_guest_that_goes_down_by_itself_stays_down_until_asked() -> None:
     world.run(story)
 
 
+@pytest.mark.parametrize("event_first", [True, False])
+def test_guests_that_ended_with_what_they_ran_under_are_started_again(event_first: bool) -> None:
+    """They were taken for guests that had gone down by themselves, and stayed down until a person asked for each."""
+    world = World()
+
+    async def story() -> None:
+        await world.tell(server("a"), server("b"), server("c", power=Power.STOPPED))
+        await world.hear()
+        world.power.tell()
+        world.hypervisor.reboot_host()
+        if event_first:
+            world.hypervisor._events.put(GuestEvent("a", GuestState.STOPPED))
+        await asyncio.sleep(1.0)
+        assert {id_: report.state for id_, report in (await world.states()).items()} == {}, "as it was before"
+        guests = await world.hypervisor.observe()
+        assert [guests[id_].state.value for id_ in "abc"] == ["running", "running", "stopped"]
+        world.hypervisor.halt("a")
+        await asyncio.sleep(1.0)
+        assert (await world.states())["a"].state is GuestState.STOPPED
+
+    world.run(story)
+
+
 def test_an_event_that_comes_late_decides_nothing() -> None:
     world = World()
 

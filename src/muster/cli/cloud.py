@@ -1,11 +1,13 @@
 """A whole cloud in one process: a control plane, and hosts beside it."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from msgspec import Struct
 
+from muster.base.log import get_logger
 from muster.bus.open import MEMORY
 from muster.cli.control_plane import Cloud, PlaneSettings, control_plane
 from muster.cli.engines import EngineSettings, opened_engines
@@ -16,6 +18,7 @@ from muster.cli.secrets import folder_secret
 from muster.domain.addresses import REST_S
 from muster.domain.placement import Overcommit, Strategy
 from muster.host.agent import HostParts
+from muster.host.group import HostGroup
 from muster.host.hypervisor.sim import SimSettings
 from muster.services import deleted_servers, instance_actions
 from muster.services.cluster_secret import ClusterSecret
@@ -25,6 +28,9 @@ from muster.services.image_source import LocalImageSource
 DATABASE = "muster.db"
 ZONE = "nova"
 SIM_ZONE_BESIDE_REAL = "sim"
+_INTRODUCED_S = 60.0
+
+log = get_logger(__name__)
 
 
 class CloudSettings(Struct, frozen=True, kw_only=True):
@@ -55,7 +61,10 @@ class CloudSettings(Struct, frozen=True, kw_only=True):
 
 @asynccontextmanager
 async def running(settings: CloudSettings, admin_password: str) -> AsyncIterator[Cloud]:
-    """A cloud in `settings.folder`, started and, at the end of the block, stopped; its state stays in the folder."""
+    """A cloud in `settings.folder`, started and, at the end of the block, stopped; its state stays in the folder.
+
+    In the block its hosts take servers.
+    """
     plane = PlaneSettings(
         folder=settings.folder,
         secret=ClusterSecret(settings.secret or folder_secret(settings.folder)),
@@ -71,9 +80,19 @@ async def running(settings: CloudSettings, admin_password: str) -> AsyncIterator
         opened_engines(_engine_settings(settings)) as engines,
         control_plane(plane, engines, data) as cloud,
         _hosts_of(settings) as parts,
-        running_hosts(engines.bus, parts),
+        running_hosts(engines.bus, parts) as hosts,
     ):
+        await _introduced(hosts)
         yield cloud
+
+
+async def _introduced(hosts: HostGroup) -> None:
+    """Who is told that the cloud is ready may ask for a server at once, so its hosts are known by then."""
+    try:
+        async with asyncio.timeout(_INTRODUCED_S):
+            await hosts.welcomed()
+    except TimeoutError:
+        log.warning("some hosts are not known yet: servers can be placed on the others", action="hosts.delayed")
 
 
 def _engine_settings(settings: CloudSettings) -> EngineSettings:

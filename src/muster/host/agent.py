@@ -167,6 +167,8 @@ class HostAgent:
         self._tasks: set[asyncio.Task[None]] = set()
         self._missing = False
         self._closed = False
+        #: The control plane has answered: it knows this host.
+        self.welcomed = asyncio.Event()
 
     @property
     def beat(self) -> Beat | None:
@@ -259,6 +261,8 @@ class HostAgent:
     def _hear_desired(self, message: Desired) -> None:
         if message.nonce not in (0, self._nonce):
             return  # the answer to a Hello of an agent before this one
+        if message.nonce:
+            self.welcomed.set()
         self.reporter.go_on_after(message.report_seq)
         if self._parts.tickets is not None:
             self._parts.tickets.learn(message.tickets)

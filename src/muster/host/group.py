@@ -61,6 +61,10 @@ class HostGroup:
         for first in range(0, len(agents), _STARTS_AT_ONCE):
             await asyncio.gather(*(_start(agent) for agent in agents[first : first + _STARTS_AT_ONCE]))
 
+    async def welcomed(self) -> None:
+        """Wait until the control plane knows all hosts that are here, and may place servers there."""
+        await asyncio.gather(*(agent.welcomed.wait() for agent in self._agents.values()))
+
     async def stop(self, host_id: str) -> None:
         """Close one host's agent; guests go on. No such host: nothing happens."""
         agent = self._agents.pop(host_id, None)

@@ -1,6 +1,5 @@
 """What an operator says of overcommit is what hosts may be filled to."""
 
-import asyncio
 from pathlib import Path
 
 from muster.cli.cloud import CloudSettings, running
@@ -12,12 +11,7 @@ from muster.store.hosts import read_pictures
 async def test_hosts_take_as_much_as_the_operator_says(tmp_path: Path) -> None:
     overcommit, capacity = Overcommit(cpu=3.0, ram=1.0), SimSettings().capacity
     settings = CloudSettings(folder=tmp_path, sim_hosts=1, overcommit=overcommit)
-    async with running(settings, "secret") as cloud, asyncio.timeout(300):
-        pictures = []
-        while not pictures:
-            await asyncio.sleep(0.05)
-            async with cloud.database.read() as connection:
-                pictures = await read_pictures(connection, seen_after=0.0)
-    [host] = pictures
+    async with running(settings, "secret") as cloud, cloud.database.read() as connection:
+        [host] = await read_pictures(connection, seen_after=0.0)
     assert host.free.vcpus == 3 * capacity.vcpus
     assert host.free.ram_mib == capacity.ram_mib - capacity.reserved_ram_mib

@@ -1,6 +1,7 @@
 """Neutron's own tests of IPAM, as packaged with it, run with Muster's driver on real databases.
 
-`MUSTER_NEUTRON_FULL=1` adds the 400 of `test_ipam_pluggable_backend` (all of ports and subnets): another ten minutes.
+`MUSTER_NEUTRON_FULL=1` adds the 400 of `test_ipam_pluggable_backend` (all of ports and subnets): another four minutes
+or more on each database.
 """
 
 import os
@@ -80,6 +81,6 @@ def test_the_backends_tests(mariadb: Database) -> None:
 
 
 @pytest.mark.timeout(3600)
-@pytest.mark.skipif("MUSTER_NEUTRON_FULL" not in os.environ, reason="ten minutes; MUSTER_NEUTRON_FULL=1 runs it")
+@pytest.mark.skipif("MUSTER_NEUTRON_FULL" not in os.environ, reason="minutes; MUSTER_NEUTRON_FULL=1 runs it")
 def test_all_of_ports_and_subnets(database: Database) -> None:
     assert run(database, str(packaged() / BACKEND)) >= 400

@@ -309,4 +309,4 @@ async def test_odd_names_are_found_by_their_characters(scene: Scene, three: dict
         body = await scene.bed.server_body(name=name)
         server_id = (await scene.admin.post("/servers", body, status=202))["server"]["id"]
         assert await _names(scene, f"name={quote(name.lower())}", admin=True) == [name]
-        await scene.admin.delete(f"/servers/{server_id}", status=204)
+        await scene.bed.gone(scene.admin, server_id)

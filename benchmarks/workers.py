@@ -1,5 +1,5 @@
 """2,000 servers by 2,000 requests at once, made and deleted by 1, 2, 4 and 8 workers of `muster serve`; then a
-thirty-second of that rate, evenly, for some seconds.
+thirty-second of that rate, evenly, for some seconds. All of it three times, in turn.
 
 On one small machine more workers make nothing faster: clients and engines eat the gain. What is looked at instead is
 what grows with the number of workers: processor time, transactions, lock waits, messages, decisions made again. How
@@ -13,11 +13,13 @@ import time
 from collections.abc import Sequence
 
 import msgspec
+from msgspec.structs import replace
 
 from benchmarks.cluster import Cluster, a_cluster
 from benchmarks.growth import Growth
 from benchmarks.outcome import Outcome, machine
 from benchmarks.progress import Teller
+from benchmarks.sizes import number_from
 from benchmarks.workers_tables import Burst, Cost, Steady, aims, grids, notes
 from muster.bench.options import Phase, ServersOptions
 from muster.bench.records import ServerRecord
@@ -38,26 +40,29 @@ class Sizes(msgspec.Struct, frozen=True):
     servers: int = 2_000
     hosts: int = 500
     workers: tuple[int, ...] = (1, 2, 4, 8)
-    steady_s: float = 40.0
+    steady_s: float = 20.0
+    rounds: int = 3
 
 
-QUICK = Sizes(servers=60, hosts=10, workers=(1, 2), steady_s=1.0)
+QUICK = Sizes(servers=60, hosts=10, workers=(1, 2), steady_s=1.0, rounds=1)
 
 
 def _full() -> Sizes:
     """All of it, or what the environment asks for: `servers:hosts:workers,...`; the first number is the yardstick."""
+    sizes = Sizes(rounds=number_from("MUSTER_BENCH_ROUNDS", Sizes().rounds))
     if not (asked := os.environ.get(SMALL)):
-        return Sizes()
+        return sizes
     servers, hosts, workers = asked.split(":")
-    return Sizes(int(servers), int(hosts), tuple(map(int, workers.split(","))))
+    return replace(sizes, servers=int(servers), hosts=int(hosts), workers=tuple(map(int, workers.split(","))))
 
 
 async def run(teller: Teller, quick: bool) -> Outcome:
-    """The whole benchmark: a fresh cluster for each number of workers."""
+    """The whole benchmark: a fresh cluster each time for each number of workers."""
     began, where, sizes = time.monotonic(), machine(), QUICK if quick else _full()
     costs: list[Cost] = []
-    with teller.steps(f"{sizes.servers} servers by {sizes.workers} workers", len(sizes.workers)) as step:
-        for workers in sizes.workers:
+    turns = [workers for _ in range(sizes.rounds) for workers in sizes.workers]
+    with teller.steps(f"{sizes.servers} servers by {sizes.workers} workers", len(turns)) as step:
+        for workers in turns:
             async with a_cluster(workers, sizes.hosts) as cluster:
                 await run_servers(_options(cluster, sizes.servers))  # what a process does once is no cost of a server
                 burst = await _burst(cluster, sizes.servers)

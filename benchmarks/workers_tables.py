@@ -1,6 +1,11 @@
-"""The tables of the workers benchmark: what a burst costs, its messages, and how long one is on the bus."""
+"""The tables of the workers benchmark: what a burst costs, its messages, and how long one is on the bus.
 
-from collections.abc import Callable
+Of several rounds the median is shown and judged, of each figure by itself: a machine's speed goes up and down for
+minutes.
+"""
+
+from collections.abc import Callable, Sequence
+from statistics import median
 
 import msgspec
 
@@ -10,13 +15,13 @@ from muster.bench.records import Figure, ServersResult
 
 _AT_MOST = 1.3
 _FREE_PERCENT = 80
-_WAYS = ("to_hosts", "from_hosts")
 _JUDGED: tuple[tuple[str, str, Callable[[Growth], float]], ...] = (
     ("median", "to a host", lambda growth: growth.to_hosts.p50_s),
     ("p99", "to a host", lambda growth: growth.to_hosts.p99_s),
     ("median", "from a host", lambda growth: growth.from_hosts.p50_s),
     ("p99", "from a host", lambda growth: growth.from_hosts.p99_s),
 )
+_JUDGED_AS = ("to a host p50 ms", "p99", "from one p50 ms", "p99")
 
 
 class Made(msgspec.Struct, frozen=True):
@@ -87,106 +92,142 @@ class Steady(Made, frozen=True):
 
 
 class Cost(msgspec.Struct, frozen=True):
-    """What the servers cost so many workers."""
+    """What the servers cost so many workers, in one round."""
 
     workers: int
     burst: Burst
     steady: Steady
 
 
-def grids(costs: list[Cost], where: str) -> list[Grid]:
+# Of one number of workers, all rounds.
+Rounds = Sequence[Cost]
+Column = tuple[str, Callable[[Cost], float]]
+
+
+def by_workers(costs: Sequence[Cost]) -> list[Rounds]:
+    """The rounds of each number of workers, in the order in which these came first."""
+    return [[cost for cost in costs if cost.workers == workers] for workers in {cost.workers: None for cost in costs}]
+
+
+def _mid(rounds: Rounds, read: Callable[[Cost], float]) -> float:
+    return median(map(read, rounds))
+
+
+def _times(groups: Sequence[Rounds], read: Callable[[Cost], float]) -> float:
+    """The most that any number of workers has of this, in times of what the first has."""
+    return max(_mid(rounds, read) for rounds in groups) / max(1e-6, _mid(groups[0], read))
+
+
+def grids(costs: Sequence[Cost], where: str) -> list[Grid]:
     """What a burst cost; its messages; the bus in the burst and at the even rate."""
-    servers, rate = costs[0].burst.servers, costs[0].steady.asked_per_s
+    servers, rate, groups = costs[0].burst.servers, costs[0].steady.asked_per_s, by_workers(costs)
+    rounds = f", medians of {len(groups[0])} rounds" if len(groups[0]) > 1 else ""
+    what = f"{servers:,} servers at once {where}, made and deleted"
+    one = _mid(groups[0], _per_1000)
     return [
-        _costs_grid(costs, f"{servers:,} servers at once {where}, made and deleted: what they cost"),
-        _messages_grid(costs, f"{servers:,} servers at once {where}, made and deleted: messages, and batches of what"),
-        _times_grid(
-            [(cost.workers, cost.burst) for cost in costs],
+        _grid(f"{what}{rounds}: what they cost", groups, _costs(one)),
+        _grid(f"{what}: messages, and batches of what", groups, _MESSAGES),
+        _grid(
             "How long a message was on the bus in that burst. Not judged: all wait for processors",
+            groups,
+            _on_the_bus(lambda cost: cost.burst),
         ),
-        _times_grid(
-            [(cost.workers, cost.steady) for cost in costs],
+        _grid(
             f"The same with {rate:.0f} servers/s asked for, a thirty-second of the burst's rate by the first. Judged: "
             "on an idle machine processors are free, so what grows is Muster's",
+            groups,
+            _on_the_bus(lambda cost: cost.steady),
         ),
     ]
 
 
-def _costs_grid(costs: list[Cost], title: str) -> Grid:
-    one = costs[0].burst
+def _grid(title: str, groups: Sequence[Rounds], columns: Sequence[Column]) -> Grid:
     rows: list[list[str | float]] = [
-        [
-            cost.workers,
-            cost.burst.figure("create").ok,
-            cost.burst.figure("create").per_s or 0.0,
-            cost.burst.per_1000,
-            cost.burst.per_1000 / one.per_1000,
-            1_000 * cost.burst.database_cpu_s / cost.burst.servers,
-            cost.burst.growth.total("muster_transaction_seconds_count"),
-            100 * cost.burst.lock_wait_share,
-            cost.burst.redecided,
-        ]
-        for cost in costs
+        [rounds[0].workers, *(_mid(rounds, read) for _, read in columns)] for rounds in groups
     ]
-    columns = [
-        *("workers", "ACTIVE", "per s", "CPU s per 1,000", "times", "PostgreSQL's"),
-        *("commits", "lock wait %", "decided again"),
+    return Grid(title, ["workers", *(name for name, _ in columns)], rows)
+
+
+def _per_1000(cost: Cost) -> float:
+    return cost.burst.per_1000
+
+
+def _costs(one: float) -> list[Column]:
+    return [
+        ("ACTIVE", lambda cost: cost.burst.figure("create").ok),
+        ("per s", lambda cost: cost.burst.figure("create").per_s or 0.0),
+        ("CPU s per 1,000", _per_1000),
+        ("times", lambda cost: cost.burst.per_1000 / one),
+        ("PostgreSQL's", lambda cost: 1_000 * cost.burst.database_cpu_s / cost.burst.servers),
+        ("commits", lambda cost: cost.burst.growth.total("muster_transaction_seconds_count")),
+        ("lock wait %", lambda cost: 100 * cost.burst.lock_wait_share),
+        ("decided again", lambda cost: cost.burst.redecided),
     ]
-    return Grid(title, columns, rows)
 
 
-def _messages_grid(costs: list[Cost], title: str) -> Grid:
-    rows: list[list[str | float]] = []
-    for cost in costs:
-        growth = cost.burst.growth
-        to_hosts, from_hosts = (growth.total("muster_messages_total", direction=way) for way in _WAYS)
-        rows.append(
-            [
-                cost.workers,
-                cost.burst.messages_per_server,
-                to_hosts,
-                from_hosts,
-                growth.total("muster_batch_items_count", coalescer="outbox"),
-                growth.total("muster_batch_items_sum", coalescer="outbox") / max(1.0, to_hosts),
-                growth.total("muster_batch_items_count", coalescer="servers.create"),
-                growth.total("muster_batch_items_count", coalescer="reports"),
-                1_000 * growth.quantile("muster_outbox_seconds", 0.99),
-                cost.burst.resyncs,
-            ]
-        )
-    columns = [
-        *("workers", "per server", "to hosts", "from them", "rounds", "changes each"),
-        *("creating", "reports", "outbox p99 ms", "resyncs"),
+def _sent(cost: Cost, way: str) -> float:
+    return cost.burst.growth.total("muster_messages_total", direction=way)
+
+
+def _batches(cost: Cost, name: str) -> float:
+    return cost.burst.growth.total("muster_batch_items_count", coalescer=name)
+
+
+def _changes_each(cost: Cost) -> float:
+    return cost.burst.growth.total("muster_batch_items_sum", coalescer="outbox") / max(1.0, _sent(cost, "to_hosts"))
+
+
+_MESSAGES: tuple[Column, ...] = (
+    ("per server", lambda cost: cost.burst.messages_per_server),
+    ("to hosts", lambda cost: _sent(cost, "to_hosts")),
+    ("from them", lambda cost: _sent(cost, "from_hosts")),
+    ("rounds", lambda cost: _batches(cost, "outbox")),
+    ("changes each", _changes_each),
+    ("creating", lambda cost: _batches(cost, "servers.create")),
+    ("reports", lambda cost: _batches(cost, "reports")),
+    ("outbox p99 ms", lambda cost: 1_000 * cost.burst.growth.quantile("muster_outbox_seconds", 0.99)),
+    ("resyncs", lambda cost: cost.burst.resyncs),
+)
+
+
+def _on_the_bus(made: Callable[[Cost], Made]) -> list[Column]:
+    def active_ms(cost: Cost) -> float:
+        spread = made(cost).figure("create").spread
+        return 1_000 * spread.p50_s if spread else 0.0
+
+    return [
+        ("ACTIVE", lambda cost: made(cost).figure("create").ok),
+        ("busy %", lambda cost: made(cost).busy_percent),
+        *((name, _reading_ms(made, read)) for name, (_, _, read) in zip(_JUDGED_AS, _JUDGED, strict=True)),
+        ("outbox p50", lambda cost: 1_000 * made(cost).growth.quantile("muster_outbox_seconds", 0.5)),
+        ("ACTIVE p50", active_ms),
+        ("messages", lambda cost: made(cost).messages_per_server),
+        ("CPU ms", lambda cost: 1_000 * made(cost).cpu_s / made(cost).servers),
     ]
-    return Grid(title, columns, rows)
 
 
-def _times_grid(phases: list[tuple[int, Made]], title: str) -> Grid:
-    rows: list[list[str | float]] = [
-        [
-            workers,
-            made.figure("create").ok,
-            made.busy_percent,
-            *(1_000 * read(made.growth) for _, _, read in _JUDGED),
-            1_000 * made.growth.quantile("muster_outbox_seconds", 0.5),
-            1_000 * (spread.p50_s if (spread := made.figure("create").spread) else 0.0),
-            made.messages_per_server,
-            1_000 * made.cpu_s / made.servers,
-        ]
-        for workers, made in phases
-    ]
-    columns = [
-        *("workers", "ACTIVE", "busy %", "to a host p50 ms", "p99", "from one p50 ms", "p99"),
-        *("outbox p50", "ACTIVE p50", "messages", "CPU ms"),
-    ]
-    return Grid(title, columns, rows)
+def _reading_ms(made: Callable[[Cost], Made], read: Callable[[Growth], float]) -> Callable[[Cost], float]:
+    return lambda cost: 1_000 * read(made(cost).growth)
 
 
-def notes(costs: list[Cost]) -> list[str]:
-    """Why hosts were sent everything, and where times at the even rate are not to be judged by."""
-    busiest = max(cost.steady.busy_percent for cost in costs)
+def notes(costs: Sequence[Cost]) -> list[str]:
+    """Why hosts were sent everything, where times at the even rate are not to be judged by, and how rounds differed."""
+    groups = by_workers(costs)
+    busiest = max(_mid(rounds, lambda cost: cost.steady.busy_percent) for rounds in groups)
     crowded = f"at the even rate processors were busy for up to {busiest:.0f} %: times there are of the queue for them"
-    return [*(_resyncs(cost) for cost in costs if cost.burst.resyncs), *([crowded] if busiest > _FREE_PERCENT else [])]
+    return [
+        *(_resyncs(cost) for cost in costs if cost.burst.resyncs),
+        *(_spread(rounds) for rounds in groups if len(rounds) > 1),
+        *([crowded] if busiest > _FREE_PERCENT else []),
+    ]
+
+
+def _spread(rounds: Rounds) -> str:
+    cpu, bus = (
+        "/".join(f"{read(cost):.3g}" for cost in rounds)
+        for read in (_per_1000, lambda cost: 1_000 * cost.steady.growth.to_hosts.p50_s)
+    )
+    return f"{rounds[0].workers} workers, by round: CPU s per 1,000 {cpu}; to a host at the even rate p50 {bus} ms"
 
 
 def _resyncs(cost: Cost) -> str:
@@ -196,31 +237,31 @@ def _resyncs(cost: Cost) -> str:
     return f"hosts sent or asked for everything, by {cost.workers} workers: {said}"
 
 
-def aims(costs: list[Cost]) -> list[Aim]:
-    """What must hold whatever the number of workers."""
+def aims(costs: Sequence[Cost]) -> list[Aim]:
+    """What must hold whatever the number of workers; what must never happen, in every round."""
+    groups = by_workers(costs)
     phases: list[Made] = [made for cost in costs for made in (cost.burst, cost.steady)]
     errors = sum(sum(phase.result.traffic.errors.values()) for phase in phases)
     retries = sum(sum(phase.result.traffic.retries.values()) for phase in phases)
-    one = costs[0]
-    most = max(cost.burst.per_1000 / one.burst.per_1000 for cost in costs)
-    messages = max(cost.burst.messages_per_server for cost in costs)
+    most = _times(groups, _per_1000)
+    messages = max(_mid(rounds, lambda cost: cost.burst.messages_per_server) for rounds in groups)
     return [
         Aim(what="servers that did not become ACTIVE", value=sum(p.lost for p in phases), at_most=0, exact=True),
         Aim(what="errors", value=errors, at_most=0, exact=True),
         Aim(what="retries", value=retries, at_most=0, exact=True),
         Aim(what="CPU seconds per server of the burst, of those by one worker", value=most, at_most=_AT_MOST),
         Aim(what="messages per server of the burst", value=messages, at_most=1.0),
-        *_time_aims(costs),
+        *_time_aims(groups),
         Aim(what="hosts sent or asked for everything", value=max(c.burst.resyncs for c in costs), at_most=0),
         Aim(what="decisions made again", value=sum(c.burst.redecided for c in costs), at_most=0),
     ]
 
 
-def _time_aims(costs: list[Cost]) -> list[Aim]:
+def _time_aims(groups: Sequence[Rounds]) -> list[Aim]:
     return [
         Aim(
             what=f"{which} time of a message {way} at the even rate, of that by one worker",
-            value=max(read(cost.steady.growth) for cost in costs) / max(1e-6, read(costs[0].steady.growth)),
+            value=_times(groups, lambda cost, read=read: read(cost.steady.growth)),  # type: ignore[misc]
             at_most=_AT_MOST,
         )
         for which, way, read in _JUDGED

@@ -48,6 +48,15 @@ def test_times_at_the_even_rate_are_judged_each_way_by_median_and_p99() -> None:
     assert all("at the even rate" in what for what in missed)
 
 
+def test_of_several_rounds_the_median_is_judged_and_each_is_told() -> None:
+    slow, usual = _cost(8, burst_s=0.1, steady_s=0.9), _cost(8, burst_s=0.1, steady_s=0.1)
+    one = _cost(1, burst_s=0.1, steady_s=0.1)
+    assert not _missed(one, slow, one, usual, one, usual)
+    assert len(_missed(one, slow, one, usual, one, slow)) == 4
+    assert [row[0] for row in grids([one, slow, one, usual], "on hosts")[0].rows] == [1, 8]
+    assert any("891/99" in note for note in notes([one, slow, one, usual]))
+
+
 def test_a_machine_without_free_processors_at_the_even_rate_is_said() -> None:
     assert not notes([_cost(1, burst_s=0.1, steady_s=0.1, busy=70.0)])
     [note] = notes([_cost(1, burst_s=0.1, steady_s=0.1), _cost(8, burst_s=0.1, steady_s=0.1, busy=99.0)])

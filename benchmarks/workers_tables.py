@@ -227,7 +227,7 @@ def _spread(rounds: Rounds) -> str:
         "/".join(f"{read(cost):.3g}" for cost in rounds)
         for read in (_per_1000, lambda cost: 1_000 * cost.steady.growth.to_hosts.p50_s)
     )
-    return f"{rounds[0].workers} workers, by round: CPU s per 1,000 {cpu}; to a host at the even rate p50 {bus} ms"
+    return f"workers {rounds[0].workers}, by round: CPU s per 1,000 {cpu}; to a host at the even rate p50 {bus} ms"
 
 
 def _resyncs(cost: Cost) -> str:

@@ -67,6 +67,7 @@ async def run(teller: Teller, quick: bool) -> Outcome:
                 await run_servers(_options(cluster, sizes.servers))  # what a process does once is no cost of a server
                 burst = await _burst(cluster, sizes.servers)
                 rate = costs[0].steady.asked_per_s if costs else _STEADY_SHARE * (burst.figure("create").per_s or 1.0)
+                await _steady(cluster, rate, sizes.steady_s / 2)  # the burst's aftermath in the database, not looked at
                 costs.append(Cost(workers, burst, await _steady(cluster, rate, sizes.steady_s)))
             step()
     return Outcome(

@@ -2,15 +2,20 @@
 
 import asyncio
 import base64
+import contextlib
 import json
 import time
-from collections.abc import Awaitable, Callable
+from asyncio.subprocess import DEVNULL, PIPE
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from muster.lab.cluster import Lab
-from muster.lab.parts.etcd import ctl
+from muster.lab.parts.etcd import asking, ctl
 from muster.lab.plan import Kind, Part
+from muster.lab.processes import inside
 from tests.chaos.sizes import Sizes
+from tests.commands import started
 
 #: How long something that died stays dead: longer than its keeper (systemd) would take.
 DEAD_S = 5.0
@@ -18,6 +23,8 @@ DEAD_S = 5.0
 MISSED = "MISSED"
 _LOCKS = "/muster/locks/subnet/"
 _LOOK_S = 0.1
+_SOON_S = 0.5
+_PROBES = 100
 
 
 @dataclass
@@ -28,6 +35,8 @@ class Scene:
     sizes: Sizes
     is_working: Callable[[], bool]
     notes: list[str] = field(default_factory=list)
+    #: Set by a failure that looks before the first request is made (`EARLY`): it does.
+    looking: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def do(self, verb: Callable[..., object], *names: str) -> None:
         """A verb of the lab, while everything else goes on."""
@@ -76,23 +85,70 @@ async def agents_are_killed(scene: Scene) -> None:
 async def a_holder_is_paused(scene: Scene) -> None:
     """A worker is stopped while it holds a subnet's lock, for twice the lease, and then goes on.
 
-    Which one holds is found out from etcd alone: the lock's head stays the same for as long as its holder is stopped,
-    and moves on when somebody else holds it.
+    Which one holds is found out from etcd alone: when somebody does, one worker is stopped; the lock's head stays the
+    same for as long as its holder is stopped, and moves on when somebody else holds it.
     """
     workers = [worker for part in scene.lab.site.plan.of(Kind.CONTROL) for worker in part.workers]
     tries = 0
-    while scene.is_working():
-        worker = workers[tries % len(workers)]
-        tries += 1
-        await scene.do(scene.lab.pause, worker)
+    async with _locks_taken(scene.lab) as taken:
+        scene.looking.set()
+        while scene.is_working():
+            if not await _soon(taken):
+                continue
+            worker = workers[tries % len(workers)]
+            tries += 1
+            await scene.do(scene.lab.pause, worker)
+            try:
+                if await _head_stays(scene, scene.sizes.lease_s / 2):
+                    scene.notes.append(f"{worker}, caught at the {tries}. try")
+                    await asyncio.sleep(1.5 * scene.sizes.lease_s)
+                    return
+            finally:
+                await scene.do(scene.lab.resume, worker)
+    scene.notes.append(f"{MISSED}: no holder was caught in {tries} tries")
+
+
+@asynccontextmanager
+async def _locks_taken(lab: Lab) -> AsyncIterator[asyncio.Event]:
+    """Set whenever somebody queues for a subnet's lock: they are held for milliseconds, less than a question takes."""
+    member = lab.site.plan.of(Kind.ETCD)[0]
+    watch = asking(lab.site, member, "watch", "--prefix", _LOCKS)
+    command = inside(lab.site.namespace(member), watch.command)
+    taken = asyncio.Event()
+
+    async def hear(said: asyncio.StreamReader) -> None:
+        while line := await said.readline():
+            if line == b"PUT\n":
+                taken.set()
+
+    async with started(*command, stdout=PIPE, stderr=DEVNULL, env=dict(watch.environment)) as watching:
+        assert watching.stdout is not None
+        hearing = asyncio.create_task(hear(watching.stdout))
         try:
-            if await _head_stays(scene, scene.sizes.lease_s / 2):
-                scene.notes.append(f"{worker}, caught at the {tries}. try")
-                await asyncio.sleep(1.5 * scene.sizes.lease_s)
-                return
+            await _until_heard(lab, member, taken)
+            yield taken
         finally:
-            await scene.do(scene.lab.resume, worker)
-    scene.notes.append(f"{MISSED}: no holder was caught")
+            hearing.cancel()
+            await asyncio.gather(hearing, return_exceptions=True)
+
+
+async def _until_heard(lab: Lab, member: Part, taken: asyncio.Event) -> None:
+    """Make and remove a key until the watch tells of it."""
+    probe = f"{_LOCKS}probe"
+    for _ in range(_PROBES):
+        await asyncio.to_thread(ctl, lab.site, member, "put", probe, "")
+        await asyncio.to_thread(ctl, lab.site, member, "del", probe)
+        if taken.is_set():
+            return
+
+
+async def _soon(event: asyncio.Event) -> bool:
+    """Whether it happens, from now on, within a moment."""
+    event.clear()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_SOON_S):
+            return await event.wait()
+    return False
 
 
 async def _head_stays(scene: Scene, seconds: float) -> bool:
@@ -103,6 +159,10 @@ async def _head_stays(scene: Scene, seconds: float) -> bool:
         await asyncio.sleep(_LOOK_S)
         first &= await asyncio.to_thread(_heads, scene.lab)
     return bool(first)
+
+
+#: Those that strike from the first request on: afterwards workers have addresses on lease, and need no lock.
+EARLY = frozenset({a_holder_is_paused})
 
 
 async def _killed_and_started(scene: Scene, name: str) -> None:

@@ -68,7 +68,7 @@ class Report:
             f"once, on {size.hosts} simulated hosts in {size.host_processes} processes, {size.workers} workers on "
             f"{min(size.machines, size.workers)} machines with image folders of their own, PostgreSQL, three etcd "
             f"(leases of {size.lease_s} s), RabbitMQ, client: all on one machine with {os.cpu_count()} processors. "
-            "The failure strikes when a tenth has been accepted.",
+            "The failure strikes when a tenth has been accepted, a lock's holder from the first request on.",
             "",
             *self.lines(),
             "",

@@ -52,15 +52,20 @@ class Act:
                 return
 
     async def _create(self, failure: Failure, name: str) -> None:
-        began = time.monotonic()
         names = [f"{name}-{index}" for index in range(self.size.servers)]
         already = len(self.answers.accepted)
+        asking: asyncio.Task[None] | None = None
+        scene = Scene(self.lab, self.size, lambda: asking is None or not asking.done(), self.row.notes)
+        striking: asyncio.Task[None] | None = None
+        if failure in failures.EARLY:
+            striking = asyncio.create_task(_run(failure, scene))
+            await scene.looking.wait()
+        began = time.monotonic()
         asking = asyncio.create_task(self.user.create(names, self.answers))
-        while len(self.answers.accepted) - already < self.size.servers / 10 and not asking.done():
+        while striking is None and len(self.answers.accepted) - already < self.size.servers / 10 and not asking.done():
             await asyncio.sleep(_LOOK_S)
         accepted, seen = len(self.answers.accepted), await postgresql.progress(self.url)
-        scene = Scene(self.lab, self.size, lambda: not asking.done(), self.row.notes)
-        await failure(scene)
+        await (striking or failure(scene))
         active = seen["active"] if seen else "?"
         self.row.struck_at = f"{accepted} / {active} / {len(self.answers.accepted)}"
         await asking
@@ -82,6 +87,13 @@ class Act:
         self.row.broken = len(self.answers.broken)
         self.row.made_of_broken = len(self.answers.broken & there)
         self.row.load = os.getloadavg()[0]
+
+
+async def _run(failure: Failure, scene: Scene) -> None:
+    try:
+        await failure(scene)
+    finally:
+        scene.looking.set()  # whatever became of it, nobody waits for it
 
 
 @pytest.fixture

@@ -56,11 +56,16 @@ class EtcdRunner:
 
 def ctl(site: Site, part: Part, *words: str, text: str = "", login: bool = True) -> str:
     """What etcdctl prints about a member, asked as root. Raises Transient when it does not answer."""
+    return run(site.namespace(part), asking(site, part, *words, login=login), text)
+
+
+def asking(site: Site, part: Part, *words: str, login: bool = True) -> Launch:
+    """The etcdctl that asks a member, as root."""
     environment = {"PATH": "/usr/bin:/bin", "ETCDCTL_API": "3"}
     if login:
         environment["ETCDCTL_USER"] = f"root:{site.secrets.etcd_root}"
     command = ctl_command([_member(part).endpoint], *words)
-    return run(site.namespace(part), Launch(command=command, log=site.log(part), environment=environment), text)
+    return Launch(command=command, log=site.log(part), environment=environment)
 
 
 def _member(part: Part) -> EtcdMember:

@@ -104,16 +104,10 @@ class Dispatcher:
         Three transactions, two of them at a time, and about ten queries for any number; one query where another process
         is at it.
         """
-        while True:
-            async with self._database.read() as looking:
-                is_due = await store.due(looking)
-            if not is_due:
-                self._hosts = _HOSTS
-                return 0
+        while await self._is_due():
             async with self._database.hold() as claiming:
                 if not await store.claim(claiming):
-                    self._hosts = _HOSTS
-                    return 0
+                    break
                 if notes := await store.read(claiming, _NOTES, self._hosts):
                     async with _kept(claiming):
                         began = time.monotonic()
@@ -125,6 +119,12 @@ class Dispatcher:
                         BATCH_SECONDS.labels("outbox").observe(took_s)
                         await rest(took_s)  # meanwhile more is noted for the same hosts
                     return len(notes)
+        self._hosts = _HOSTS
+        return 0
+
+    async def _is_due(self) -> bool:
+        async with self._database.read() as connection:
+            return await store.due(connection)
 
     async def _publish_apart(self, notes: Sequence[Note]) -> None:
         """Publish these together; if a mistake prevents it, host by host, so that one host's keep no other waiting.

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
@@ -178,6 +178,18 @@ class Ear:
 
 
 @asynccontextmanager
+async def beside(*works: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
+    """These go on meanwhile, and are cancelled at the end of the block."""
+    tasks = [asyncio.create_task(work()) for work in works]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@asynccontextmanager
 async def only_woken(loop: Loop) -> AsyncIterator[None]:
     """Who publishes runs, and looks once only: what nobody wakes it for after that is not published in time."""
     publish, looked = loop.dispatcher.publish, asyncio.Event()
@@ -189,13 +201,9 @@ async def only_woken(loop: Loop) -> AsyncIterator[None]:
 
     loop.dispatcher.publish = look  # type: ignore[method-assign]
     loop.dispatcher._sweep_s = 2 * DEADLINE_S
-    publishing = asyncio.create_task(loop.dispatcher.run())
-    try:
+    async with beside(loop.dispatcher.run):
         await looked.wait()
         yield
-    finally:
-        publishing.cancel()
-        await asyncio.gather(publishing, return_exceptions=True)
 
 
 class Kept(Postponed):

@@ -1,7 +1,6 @@
 """A host that is not heard of: nothing new is sent there, what it has stays as it was last seen, and what was asked of
 it meanwhile is done when it comes back. A server that is deleted meanwhile ends at once, its guest later."""
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -28,7 +27,7 @@ from muster.store.tables import metadata
 from tests.audit.ledger import audit, restless
 from tests.host_adapters import MemoryPlumbing
 
-from .loop import CAPACITY, Ear, Loop, a_loop
+from .loop import CAPACITY, Ear, Loop, a_loop, beside
 
 
 async def silent_for_long(loop: Loop, host_id: str) -> None:
@@ -162,8 +161,7 @@ async def test_a_host_that_comes_back_removes_what_was_deleted_meanwhile(tmp_pat
     bus = Cut()
     async with a_loop(tmp_path, bus) as loop:
         hypervisor = SimHypervisor(Random(1), SimSettings(capacity=CAPACITY, boot_s=0.01))
-        working = [asyncio.create_task(work()) for work in (loop.dispatcher.run, loop.reports.run)]
-        try:
+        async with beside(loop.dispatcher.run, loop.reports.run):
             async with agents(loop, hypervisor):
                 await loop.until(loop.host_ids, "the host is there")
                 kept, doomed = await loop.create("a"), await loop.create("a")
@@ -197,10 +195,6 @@ async def test_a_host_that_comes_back_removes_what_was_deleted_meanwhile(tmp_pat
                     await loop.until(removed, "the guest is removed")
             assert await all_active()
             assert audit(tmp_path / "loop.db") == []
-        finally:
-            for task in working:
-                task.cancel()
-            await asyncio.gather(*working, return_exceptions=True)
 
 
 async def test_a_database_that_was_set_back_keeps_what_it_does_not_know(tmp_path: Path) -> None:
@@ -208,7 +202,6 @@ async def test_a_database_that_was_set_back_keeps_what_it_does_not_know(tmp_path
     bus = Cut()
     async with a_loop(tmp_path, bus) as loop:
         hypervisor = SimHypervisor(Random(1), SimSettings(capacity=CAPACITY, boot_s=0.01))
-        working = [asyncio.create_task(work()) for work in (loop.dispatcher.run, loop.reports.run)]
 
         async def all_active() -> bool:
             return {server.status for server in await loop.servers()} == {"ACTIVE"}
@@ -225,7 +218,7 @@ async def test_a_database_that_was_set_back_keeps_what_it_does_not_know(tmp_path
         async def seen(run: set[str], kept: set[str]) -> bool:
             return hypervisor._guests.keys() == run and hypervisor.kept == kept
 
-        try:
+        async with beside(loop.dispatcher.run, loop.reports.run):
             async with agents(loop, hypervisor):
                 await loop.until(loop.host_ids, "the host is there")
                 stays, first, second = [await loop.create("a") for _ in range(3)]
@@ -236,22 +229,17 @@ async def test_a_database_that_was_set_back_keeps_what_it_does_not_know(tmp_path
             await set_back(second.id)
             async with agents(loop, hypervisor):
                 await loop.until(lambda: seen({stays.id}, {first.id, second.id}), "the second is kept")
-        finally:
-            for task in working:
-                task.cancel()
-            await asyncio.gather(*working, return_exceptions=True)
 
 
 async def test_a_host_whose_clock_was_set_back_is_heard(tmp_path: Path) -> None:
     """Its reports were once taken for late ones, and nothing that it did was ever noticed."""
     async with a_loop(tmp_path) as loop:
         hypervisor = SimHypervisor(Random(1), SimSettings(capacity=CAPACITY))
-        working = [asyncio.create_task(work()) for work in (loop.dispatcher.run, loop.reports.run)]
 
         async def all_active() -> bool:
             return {server.status for server in await loop.servers()} == {"ACTIVE"}
 
-        try:
+        async with beside(loop.dispatcher.run, loop.reports.run):
             async with agents(loop, hypervisor):
                 await loop.until(loop.host_ids, "the host is there")
                 first = await loop.create("a")
@@ -265,50 +253,40 @@ async def test_a_host_whose_clock_was_set_back_is_heard(tmp_path: Path) -> None:
                     return [server.id for server in await loop.servers()] == [second.id]
 
                 await loop.until(removed, "the first is gone")
-        finally:
-            for task in working:
-                task.cancel()
-            await asyncio.gather(*working, return_exceptions=True)
 
 
 async def test_a_reboot_is_one_also_after_the_database_was_set_back(tmp_path: Path) -> None:
     """It counted from where the database had been, so the host took it for one that was done long ago."""
     async with a_loop(tmp_path) as loop:
         hypervisor = SimHypervisor(Random(1), SimSettings(capacity=CAPACITY))
-        working = [asyncio.create_task(work()) for work in (loop.dispatcher.run, loop.reports.run)]
 
         async def booted(number: int) -> bool:
             [server] = await loop.servers()
             guest = hypervisor._guests.get(server.id)
             return server.status == "ACTIVE" and guest is not None and guest.boot_nonce == number
 
-        try:
-            async with agents(loop, hypervisor) as group:
-                await loop.until(loop.host_ids, "the host is there")
-                server = await loop.create("a")
-                await loop.until(lambda: booted(0), "the guest runs")
-                [before] = await loop.servers()
-                for number in range(1, 4):
-                    await loop.ask(server.id, Verb.REBOOT, hard=True)
-                    await loop.until(partial(booted, number), "the guest was rebooted")
-                async with loop.database.write() as connection:
-                    old = {"generation": before.generation, "boot_nonce": before.boot_nonce}
-                    await connection.execute(update(servers).values(**old))
-                    await connection.execute(update(hosts).values(desired_seq=hosts.c.desired_seq - 3))
-
-                async def set_back() -> bool:
-                    async with loop.database.read() as connection:
-                        seqs = await host_store.read_seqs(connection, ["a"])
-                    return seqs["a"][0] == group.agents["a"].reconciler.desired.seq >= 1 << 40
-
-                await loop.until(set_back, "the host begins anew")
-                await all_read_is_written(loop)
+        async with beside(loop.dispatcher.run, loop.reports.run), agents(loop, hypervisor) as group:
+            await loop.until(loop.host_ids, "the host is there")
+            server = await loop.create("a")
+            await loop.until(lambda: booted(0), "the guest runs")
+            [before] = await loop.servers()
+            for number in range(1, 4):
                 await loop.ask(server.id, Verb.REBOOT, hard=True)
-                await loop.until(lambda: booted(4), "the guest was rebooted again", 30.0)
-        finally:
-            for task in working:
-                task.cancel()
-            await asyncio.gather(*working, return_exceptions=True)
+                await loop.until(partial(booted, number), "the guest was rebooted")
+            async with loop.database.write() as connection:
+                old = {"generation": before.generation, "boot_nonce": before.boot_nonce}
+                await connection.execute(update(servers).values(**old))
+                await connection.execute(update(hosts).values(desired_seq=hosts.c.desired_seq - 3))
+
+            async def set_back() -> bool:
+                async with loop.database.read() as connection:
+                    seqs = await host_store.read_seqs(connection, ["a"])
+                return seqs["a"][0] == group.agents["a"].reconciler.desired.seq >= 1 << 40
+
+            await loop.until(set_back, "the host begins anew")
+            await all_read_is_written(loop)
+            await loop.ask(server.id, Verb.REBOOT, hard=True)
+            await loop.until(lambda: booted(4), "the guest was rebooted again", 30.0)
 
 
 async def test_a_disk_that_its_host_knows_nothing_of_is_not_counted_on(tmp_path: Path) -> None:

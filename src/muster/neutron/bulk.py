@@ -44,6 +44,14 @@ class Bulk:
             reserve.extend(reversed(claim(min(wanted, AT_ONCE)).singly()))
         return reserve.pop()
 
+    def take_named(self, subnet_id: str, ip_address: str) -> Claim | None:
+        """This very address, if it is in reserve: one of the request's ports names what was claimed for another."""
+        reserve = self._reserve[subnet_id]
+        found = next((one for one in reserve if one.ip_addresses == (ip_address,)), None)
+        if found is not None:
+            reserve.remove(found)
+        return found
+
     def end(self) -> Sequence[Claim]:
         """Nothing more comes; what is left over."""
         left = [claim for claims in self._reserve.values() for claim in claims]

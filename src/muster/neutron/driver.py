@@ -174,7 +174,7 @@ def _take(context: Any, subnet_id: str, request: Any) -> tuple[str, ...]:
             released = (subnet_id, wanted) in book.released
             if released and store.take_again(session.connection(), subnet_id, wanted, values):
                 return (wanted,)
-            claim = _claim(context, subnet_id, request, ask)
+            claim = _claim(context, subnet_id, request, ask, state)
             return _take_outside(session.connection(), book, claim, values)
     except MusterError as error:
         raise _as_neutrons(error, subnet_id, request) from error
@@ -189,13 +189,17 @@ def _state(session: orm.Session, port_id: str | None) -> State:
     return State.HELD if known else State.PROMISED
 
 
-def _claim(context: Any, subnet_id: str, request: Any, ask: Ask) -> Claim:
-    """Claim what is asked for; for the first of several ports that one request makes, what the others will ask for."""
-    coming, port_id = bulk.of(context), getattr(request, "port_id", None)
-    network_id = getattr(request, "network_id", None)
-    if coming is None or ask != Ask() or port_id is None or network_id is None:
+def _claim(context: Any, subnet_id: str, request: Any, ask: Ask, state: State) -> Claim:
+    """Claim what is asked for; for the first of several ports that one request makes, what the others will ask for.
+
+    Only those are promised their addresses. A port made alone is announced once more each time it is begun again.
+    """
+    coming = bulk.of(context) if state is State.PROMISED else None
+    if coming is not None and ask.number is not None and (named := coming.take_named(subnet_id, str(request.address))):
+        return named
+    if coming is None or ask != Ask():
         return _allocator().claim(subnet_id, ask)
-    wanted = coming.begin(network_id, port_id)
+    wanted = coming.begin(request.network_id, request.port_id)
     return coming.take(subnet_id, wanted, lambda n: _allocator().claim(subnet_id, Ask(count=n, or_fewer=True)))
 
 

@@ -124,9 +124,14 @@ class TestWithinNeutronsTransactions(testlib_api.SqlTestCase, TestNeutronDbIpamM
         assert not {"db-7", "SELECT"} & set(str(told.value).replace(".", " ").split())
         assert "db-7.internal" in str(logged.call_args)
 
-    def several(self, count):
-        """What a request for several ports has come to when it has their addresses, as ML2 goes about it."""
+    def several(self, count, named=None):
+        """What a request for several ports has come to when it has their addresses, as ML2 goes about it.
+
+        `named`: which address a port asks for, by its index.
+        """
         ports = [{"port": self.port_body(str(index))} for index in range(count)]
+        for index, address in (named or {}).items():
+            ports[index]["port"]["fixed_ips"] = [{"ip_address": address}]
         plugin = directory.get_plugin()
         for port in ports:
             payload = events.DBEventPayload(self.ctx, states=(port["port"],))
@@ -149,6 +154,21 @@ class TestWithinNeutronsTransactions(testlib_api.SqlTestCase, TestNeutronDbIpamM
         assert set(self.states().values()) == {State.PROMISED}
         with pytest.raises(n_exc.IpAddressGenerationFailure):
             next(self.several(1))
+
+    def test_one_of_several_ports_names_what_was_claimed_for_another(self):
+        """It was refused: the request itself had the address."""
+        bulk.watch(driver._end_bulk)
+        assert list(self.several(3, named={1: "10.0.0.11"})) == ["10.0.0.10", "10.0.0.11", "10.0.0.12"]
+
+    def test_a_port_that_is_begun_again_takes_one_address(self):
+        """It took one for each time that it had been announced: in a full subnet others went without."""
+        bulk.watch(driver._end_bulk)
+        plugin, body = directory.get_plugin(), self.port_body("again")
+        for _ in range(2):
+            payload = events.DBEventPayload(self.ctx, states=(body,))
+            registry.publish(resources.PORT, events.BEFORE_CREATE, plugin, payload=payload)
+        plugin.create_port(self.ctx, {"port": body})
+        assert self.states() == {"10.0.0.10": State.HELD}
 
     def test_what_a_request_for_several_ports_leaves_is_given_back(self):
         bulk.watch(driver._end_bulk)

@@ -110,7 +110,7 @@ class _Batch:
             ranges |= set(lowest)
             if len(rested) + sum(one.size for one in ranges) < wanted:  # nearly full
                 sweep(connection, subnet, terms.now, terms.ages)
-                resting = store.resting(connection, subnet.id, wanted, until=terms.now)
+                resting = store.resting(connection, subnet.id, wanted)
         woken = [number for number, state in known.items() if state is State.RESTING]
         held = [number for number, state in known.items() if state is not State.RESTING]
         self._plan = SubnetPlan(sorted(ranges), rested, held, [*resting, *woken])

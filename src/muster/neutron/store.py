@@ -90,7 +90,7 @@ def read_free(connection: Connection, subnet_id: str, wanted: int, *, until: flo
     as many as may be needed. One statement in a subnet's youth, two when its ranges are in splinters.
     """
     limit = min(wanted, _FIRST_RANGES)
-    rested = _resting(subnet_id, until, wanted).subquery().select()
+    rested = _resting(subnet_id, wanted).where(addresses.c.since <= until).subquery().select()
     lowest = _lowest(subnet_id, limit).subquery().select()
     numbers, found = [], []
     for row in connection.execute(union_all(rested, lowest)):
@@ -108,12 +108,11 @@ def _lowest(subnet_id: str, limit: int) -> "Select[Any]":
     return statement.where(ranges.c.subnet_id == subnet_id).order_by(ranges.c.first).limit(limit)
 
 
-def _resting(subnet_id: str, until: float, limit: int) -> "Select[Any]":
+def _resting(subnet_id: str, limit: int) -> "Select[Any]":
     statement = select(addresses.c.ip_address.label("first"), literal("").label("last"), addresses.c.since)
     statement = statement.where(
         addresses.c.subnet_id == subnet_id,
         addresses.c.state == State.RESTING,
-        addresses.c.since <= until,
         addresses.c.pooled.is_(True),
     )
     return statement.order_by(addresses.c.since).limit(limit)
@@ -194,9 +193,9 @@ def all_addresses(connection: Connection, subnet_id: str) -> dict[int, tuple[Sta
     return {to_number(row.ip_address): (State(row.state), bool(row.pooled)) for row in rows}
 
 
-def resting(connection: Connection, subnet_id: str, limit: int, *, until: float) -> list[int]:
-    """Addresses of the pools that rest since `until` or longer, the longest first."""
-    return [to_number(row.first) for row in connection.execute(_resting(subnet_id, until, limit))]
+def resting(connection: Connection, subnet_id: str, limit: int) -> list[int]:
+    """Addresses of the pools that rest, the longest first."""
+    return [to_number(row.first) for row in connection.execute(_resting(subnet_id, limit))]
 
 
 class Entry(Struct, frozen=True):

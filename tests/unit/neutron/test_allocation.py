@@ -175,6 +175,14 @@ def test_a_released_address_rests_then_returns_and_sooner_if_there_is_no_other(
     assert isinstance(last[1], Exhausted)
 
 
+def test_what_a_controller_released_whose_clock_is_ahead_is_free_where_there_is_no_other(
+    connection: Connection, opened: Subnet
+) -> None:
+    allocate(connection, opened.id, [Ask(count=10)], Mark(State.HELD), terms(now=0))
+    store.release(connection, opened.id, "10.0.0.12", 103.0)
+    assert allocate(connection, opened.id, [ANY], CLAIM, terms(now=100, rest_s=60)) == [("10.0.0.12",)]
+
+
 def test_released_by_name_at_once(connection: Connection, opened: Subnet) -> None:
     allocate(connection, opened.id, [named("10.0.0.12")], Mark(State.HELD), terms(now=0))
     store.release(connection, opened.id, "10.0.0.12", 100.0)

@@ -44,8 +44,7 @@ class EtcdLocks:
         try:
             yield
         finally:
-            with suppress(Transient):  # then it runs out by itself
-                self._ask("lease/revoke", {"ID": lease})
+            self._end(lease)
 
     def _take(self, name: str) -> str:
         """Wait for the lock; the lease that it hangs on. Queues again when the wait outlived the lease."""
@@ -57,15 +56,17 @@ class EtcdLocks:
             try:
                 body = {"name": base64.b64encode(name.encode()).decode(), "lease": lease}
                 self._ask("lock/lock", body, timeout_s=self._lease_s)
-                if time.monotonic() - asked < self._lease_s / 2:
-                    return lease
-                if self._renew(lease):
+                if time.monotonic() - asked < self._lease_s / 2 or self._renew(lease):
                     return lease
             except _TimeOut:
                 if time.monotonic() > deadline:
+                    self._end(lease)  # etcd may have given the lock in this very moment
                     raise
-            with suppress(Transient):
-                self._ask("lease/revoke", {"ID": lease})
+            self._end(lease)
+
+    def _end(self, lease: str) -> None:
+        with suppress(Transient):  # then it runs out by itself
+            self._ask("lease/revoke", {"ID": lease})
 
     def _renew(self, lease: str) -> bool:
         """Whether the lease was still there; then it begins anew."""

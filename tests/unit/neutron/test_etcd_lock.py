@@ -5,7 +5,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from muster.locks.etcd_settings import from_url
 from muster.neutron.etcd_lock import EtcdLocks
 from muster.neutron.locks import open_locks
 
-Answer = tuple[int, dict[str, object]]
+Answer = tuple[int, dict[str, object]] | None  # None: no answer, until who asks has gone
 
 NO_LEADER: Answer = (503, {"error": "etcdserver: no leader", "code": 14, "message": "etcdserver: no leader"})
 
@@ -28,7 +28,11 @@ def member(answer: Answer | dict[str, Answer], asked: list[str]) -> Iterator[str
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
             asked.append(self.path)
-            status, said = answer.get(self.path, (200, {})) if isinstance(answer, dict) else answer
+            mine = answer.get(self.path, (200, {})) if isinstance(answer, dict) else answer
+            if mine is None:
+                self.connection.recv(1)
+                return
+            status, said = mine
             body = json.dumps(said).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
@@ -38,7 +42,7 @@ def member(answer: Answer | dict[str, Answer], asked: list[str]) -> Iterator[str
         def log_message(self, *_: object) -> None:
             pass
 
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
@@ -91,6 +95,16 @@ def test_a_lease_that_a_member_made_too_slowly_is_used() -> None:
     with socket.create_server(("127.0.0.1", 0)) as slow, member({"/v3/lease/grant": exists}, asked) as fast:
         url = f"etcd://127.0.0.1:{slow.getsockname()[1]},{fast}?try_s=0.5"
         with EtcdLocks(from_url(url), lease_s=600, wait_s=600.0).hold("subnet/1"):
+            pass
+    assert asked == ["/v3/lease/grant", "/v3/lock/lock", "/v3/lease/revoke"]
+
+
+def test_who_gives_up_waiting_leaves_no_lease() -> None:
+    """If etcd had given the lock in that moment, the others waited for as long as the lease."""
+    asked: list[str] = []
+    with member({"/v3/lock/lock": None}, asked) as busy:
+        locks = EtcdLocks(from_url(f"etcd://{busy}"), lease_s=1, wait_s=0.0)
+        with pytest.raises(Transient, match="others hold it"), locks.hold("subnet/1"):
             pass
     assert asked == ["/v3/lease/grant", "/v3/lock/lock", "/v3/lease/revoke"]
 

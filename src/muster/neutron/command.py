@@ -78,6 +78,9 @@ def _run(conf: Any) -> int:
     if not conf.database.connection:
         sys.stderr.write("muster-ipam: no [database] connection; name neutron.conf with --config-file\n")
         return 2
+    if conf.database.connection.startswith("sqlite"):
+        sys.stderr.write("muster-ipam: not for SQLite, but for MySQL, MariaDB and PostgreSQL\n")
+        return 2
     database = Database(conf.database.connection, conf.muster_ipam.lease, conf.muster_ipam.lock_timeout)
     subnet_ids = database.run(store.neutron_subnet_ids)
     back = conf.command == "to-internal"

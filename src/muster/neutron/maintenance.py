@@ -122,7 +122,6 @@ class Difference(Struct, frozen=True, kw_only=True):
 def look_at_internal(connection: Connection, subnet_id: str) -> Difference:
     """How the tables of Neutron's own driver stand for a subnet. Five statements. Raises NotFound."""
     truth = _truth(connection, subnet_id)
-    ports = set(store.neutron_allocations(connection, subnet_id))
     internal_id = connection.execute(select(_subnets.c.id).where(_subnets.c.neutron_subnet_id == subnet_id)).scalar()
     has = {
         to_number(row.ip_address)
@@ -130,6 +129,7 @@ def look_at_internal(connection: Connection, subnet_id: str) -> Difference:
             select(_allocations.c.ip_address).where(_allocations.c.ipam_subnet_id == internal_id)
         )
     }
+    ports = set(store.neutron_allocations(connection, subnet_id))  # after it: what comes meanwhile is not stale
     rows = connection.execute(select(_pools.c.first_ip, _pools.c.last_ip).where(_pools.c.ipam_subnet_id == internal_id))
     pools = sorted((to_number(row.first_ip), to_number(row.last_ip)) for row in rows)
     return Difference(

@@ -365,6 +365,13 @@ def test_a_configuration_that_cannot_be_used_is_told_in_a_line(tmp_path, capsys,
     assert line.startswith("muster-ipam: ")
 
 
+def test_on_sqlite_the_command_says_that_it_is_not_for_it(tmp_path, capsys):
+    file = tmp_path / "neutron.conf"
+    file.write_text("[database]\nconnection = sqlite://\n")
+    assert command.main(["--config-file", str(file), "status"]) == 2
+    assert capsys.readouterr().err == "muster-ipam: not for SQLite, but for MySQL, MariaDB and PostgreSQL\n"
+
+
 def test_a_statement_that_did_not_get_through_says_nothing_of_tables(monkeypatch, capsys):
     """Whatever named one of the driver's tables was taken for a table that is not there."""
 

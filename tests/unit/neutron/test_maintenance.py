@@ -141,3 +141,24 @@ def test_the_way_back(connection: Connection, subnet: str) -> None:
     assert (differs.lacking, differs.stale, differs.pools_differ) == (("10.0.0.12",), ("10.0.0.17",), False)
     maintenance.fill_internal(connection, subnet)
     assert not maintenance.look_at_internal(connection, subnet).differs
+
+
+def test_a_port_that_is_made_while_the_way_back_is_looked_for(
+    connection: Connection, subnet: str, tables: Neutron, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server of `internal` made it between two looks: its address was taken out of that driver's table again."""
+    maintenance.fill_internal(connection, subnet)
+    internal_id = connection.execute(select(internal_subnets.c.id)).scalar()
+    read = store.neutron_allocations
+
+    def then_one_is_made(connection: Connection, subnet_id: str) -> dict[int, str]:
+        found = read(connection, subnet_id)
+        monkeypatch.undo()
+        tables.has_port("10.0.0.17", "p17")
+        values = {"ipam_subnet_id": internal_id, "ip_address": "10.0.0.17", "status": "ALLOCATED"}
+        connection.execute(insert(internal).values(**values))
+        return found
+
+    monkeypatch.setattr(store, "neutron_allocations", then_one_is_made)
+    maintenance.fill_internal(connection, subnet)
+    assert not maintenance.look_at_internal(connection, subnet).differs

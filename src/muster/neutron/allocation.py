@@ -4,7 +4,7 @@ Costs four statements as a rule and O(k) rows for k addresses, whatever is given
 worker with many busy threads each waits for Python's lock, while the subnet's lock is held.
 
 Ports that the driver's tables do not know (Neutron ran with another driver meanwhile, say) keep their addresses by the
-key of Neutron's own table. When a claim meets one, the address is noted as held (`give_back`), and the allocator has
+key of Neutron's own table. When a claim meets one, the address is noted (`give_back`), and the allocator has
 claims compared with that table beforehand for a while (`Terms.check_ports`): the first to meet another notes them all.
 """
 
@@ -164,6 +164,7 @@ class _Batch:
 def adopt(connection: Connection, subnet_id: str, now: float) -> Subnet:
     """Take over a subnet of Neutron that the driver does not know yet, with what its ports hold.
 
+    They count as promised: a port that is just being deleted is there still, and who deletes it sees no row to release.
     Raises NotFound. Costs as much as the subnet has ports, once. Two that adopt at once meet at the primary key.
     """
     subnet = store.neutron_subnet(connection, subnet_id)
@@ -174,11 +175,12 @@ def adopt(connection: Connection, subnet_id: str, now: float) -> Subnet:
 
 
 def open_subnet(connection: Connection, subnet: Subnet, holders: dict[int, str], now: float) -> None:
-    """Write a new subnet: what is in `holders` (address to port) is held, the rest of its pools is free."""
+    """Write a new subnet: what is in `holders` (address to port) is promised, the rest of its pools is free."""
     store.add_subnet(connection, subnet)
     store.swap_ranges(connection, subnet.id, [], subtract(subnet.pools, holders))
     entries = [
-        Entry(number, in_pools(subnet.pools, number), State.HELD, None, port_id) for number, port_id in holders.items()
+        Entry(number, in_pools(subnet.pools, number), State.PROMISED, None, port_id)
+        for number, port_id in holders.items()
     ]
     store.add_addresses(connection, subnet, entries, now)
 
@@ -219,39 +221,39 @@ def change_subnet(connection: Connection, subnet: Subnet, now: float) -> None:
 
 
 def note_unknown(connection: Connection, subnet: Subnet, now: float) -> None:
-    """Ports of the subnet that the driver does not know, by Neutron's own table: their addresses are held.
+    """Ports of the subnet that the driver does not know, by Neutron's own table: their addresses are noted.
 
     Costs as much as the subnet has ports.
     """
     states = store.read_states(connection, subnet.id)  # before ports: what is released meanwhile must not be held again
     known = {number for number, state in states.items() if state is not State.RESTING}
-    note_held(connection, subnet, store.neutron_allocations(connection, subnet.id).keys() - known, now)
+    note_ports(connection, subnet, store.neutron_allocations(connection, subnet.id).keys() - known, now)
 
 
-def note_held(connection: Connection, subnet: Subnet, numbers: "set[int]", now: float) -> None:
-    """Ports that the driver did not know have these addresses: they are held."""
+def note_ports(connection: Connection, subnet: Subnet, numbers: "set[int]", now: float) -> None:
+    """Ports that the driver did not know have these addresses: they count as promised, as in `adopt`."""
     known = store.states(connection, subnet, numbers)
     resting = [number for number, state in known.items() if state is State.RESTING]
-    store.wake(connection, subnet, resting, State.HELD, None, now)
+    store.wake(connection, subnet, resting, State.PROMISED, None, now)
     new = sorted(numbers - known.keys())
     plan = SubnetPlan(sorted(store.ranges_around(connection, subnet.id, new)), [], [])
     for number in new:
         plan.take_given(number)
     store.swap_ranges(connection, subnet.id, plan.removed, plan.added)
-    entries = [Entry(number, number not in plan.outside, State.HELD, None) for number in new]
+    entries = [Entry(number, number not in plan.outside, State.PROMISED, None) for number in new]
     store.add_addresses(connection, subnet, entries, now)
 
 
 def give_back(connection: Connection, subnet_id: str, ip_addresses: Sequence[str], claim: str, now: float) -> bool:
     """Claims that no port came to hold rest, ready for reuse at once.
 
-    Whether the reason may have been a port that the driver did not know; such addresses are held from now on.
+    Whether the reason may have been a port that the driver did not know; such addresses are noted.
     """
     given = store.give_back(connection, subnet_id, ip_addresses, claim)
-    subnet = store.lock_subnet(connection, subnet_id) if given else None
+    subnet = store.read_subnet(connection, subnet_id) if given else None  # its rows are ours already
     unknown = store.with_ports(connection, subnet, map(to_number, ip_addresses)) if subnet else set()
     if subnet and unknown:
-        note_held(connection, subnet, unknown, now)
+        note_ports(connection, subnet, unknown, now)
     return bool(unknown)
 
 

@@ -64,8 +64,8 @@ OPTIONS = [
         default=3600,
         min=10,
         help="Seconds after which an address that one of several ports of a request was given, but whose port was "
-        "never committed (its process died, or the request failed midway), goes back. Longer than any such request "
-        "takes.",
+        "never committed (its process died, or the request failed midway), goes back; and one that a port had when its "
+        "subnet was taken over, but has not any more. Longer than any such request takes.",
     ),
 ]
 

@@ -8,8 +8,9 @@ or has a row in `muster_ipam_addresses`, which says where it is on its way:
                           '------give back--> RESTING
 
 A claim is written by a short transaction of its own; confirm and release are part of the transaction that writes the
-port. Where Neutron writes the port later (several ports of one request), what is confirmed is only promised: the sweep
-looks later whether the port came. No foreign keys: a key to Neutron's tables would make their rows wait for ours.
+port. Where Neutron writes the port later (several ports of one request), what is confirmed is only promised, and so is
+what the ports of a subnet have when it is taken over, one of which may just be going: the sweep looks later whether the
+port is there. No foreign keys: a key to Neutron's tables would make their rows wait for ours.
 """
 
 from enum import IntEnum
@@ -26,7 +27,7 @@ class State(IntEnum):
     RESTING = 0  # nobody's; reused after its rest
     CLAIMED = 1  # decided for a port whose transaction is not committed yet
     HELD = 2  # a port has it
-    PROMISED = 3  # confirmed for a port that a later transaction of the same request commits, or fails to
+    PROMISED = 3  # a port is to have it by a later transaction of its request, or has had it when the row was made
 
 
 def _key(length: int) -> String:

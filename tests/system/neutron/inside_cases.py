@@ -29,7 +29,7 @@ from webob.exc import HTTPServiceUnavailable
 from muster.base.errors import Stale, Transient
 from muster.domain.addresses import to_key
 from muster.neutron import bulk, command, driver, sessions, store
-from muster.neutron.allocation import Ask, Mark, Terms, allocate
+from muster.neutron.allocation import Ask, Mark, Terms, adopt, allocate, give_back
 from muster.neutron.database import Database
 from muster.neutron.driver import MusterPool
 from muster.neutron.tables import State, addresses, ranges
@@ -255,6 +255,32 @@ class TestWithinNeutronsTransactions(testlib_api.SqlTestCase, TestNeutronDbIpamM
             Database(URL, lease_s=60, wait_s=60).run(decide).result(timeout=300)
         assert self.states() == {}
 
+    def test_a_port_that_is_deleted_while_its_subnet_is_taken_over_leaves_its_address(self):
+        """It was held for ever: who deleted the port saw no row to release, who took over saw the port."""
+        plugin = directory.get_plugin()
+        going = plugin.create_port(context.get_admin_context(), {"port": self.port_body("going")})
+        deleting = context.get_admin_context()
+        with db_api.CONTEXT_WRITER.using(deleting) as session:
+            store.remove_subnet(session.connection(), self.subnet_id)
+        with db_api.CONTEXT_WRITER.using(deleting):
+            plugin.delete_port(deleting, going["id"])
+            Database(URL, lease_s=60, wait_s=60).run(lambda connection: adopt(connection, self.subnet_id, time.time()))
+        self.age(State.PROMISED)
+        made = [plugin.create_port(context.get_admin_context(), {"port": self.port_body(str(i))}) for i in range(3)]
+        assert {port["fixed_ips"][0]["ip_address"] for port in made} == {"10.0.0.10", "10.0.0.11", "10.0.0.12"}
+
+    def test_giving_back_does_not_wait_for_who_decides_meanwhile(self):
+        """It waited for the subnet's row, past the lock service, and each creation that failed took part."""
+        claim = driver._allocator().claim(self.subnet_id, Ask())
+
+        def give_back_beside(connection):
+            store.lock_subnet(connection, self.subnet_id)
+            given = (self.subnet_id, claim.ip_addresses, claim.claim, time.time())
+            Database(URL, lease_s=60, wait_s=1).run(lambda beside: give_back(beside, *given))
+
+        Database(URL, lease_s=60, wait_s=60).run(give_back_beside)
+        assert self.states() == {"10.0.0.10": State.RESTING}
+
     def test_a_row_that_stays_locked_is_waited_for_once(self):
         tries = []
 
@@ -286,7 +312,7 @@ class TestWithinNeutronsTransactions(testlib_api.SqlTestCase, TestNeutronDbIpamM
             session.execute(addresses.delete().where(addresses.c.ip_address == first))
             session.execute(ranges.update().values(first=to_key(int(netaddr.IPAddress(first)))))
         assert {"10.0.0.11", "10.0.0.12"} == {port("second"), port("third")}
-        assert self.states()[first] == State.HELD
+        assert self.states()[first] == State.PROMISED
 
 
 def test_what_is_read_at_one_moment_leaves_the_connection_as_it_was():

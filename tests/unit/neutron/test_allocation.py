@@ -3,7 +3,7 @@
 from ipaddress import ip_address, ip_network
 
 import pytest
-from sqlalchemy import Connection, event, select
+from sqlalchemy import Connection, column, delete, event, select, table
 from tests.unit.neutron.conftest import SUBNET, Neutron
 
 from muster.base.errors import Conflict, Exhausted, Invalid, NotFound
@@ -107,7 +107,7 @@ def test_a_port_that_the_driver_does_not_know_keeps_its_address(
     outcomes = allocate(connection, opened.id, [ANY, ANY, named("10.0.0.13")], CLAIM, wary)
     assert outcomes[:2] == [("10.0.0.12",), ("10.0.0.14",)]
     assert isinstance(outcomes[2], Conflict)
-    assert [rows(connection)[f"10.0.0.{last}"] for last in (10, 11, 13)] == [State.HELD] * 3
+    assert [rows(connection)[f"10.0.0.{last}"] for last in (10, 11, 13)] == [State.PROMISED] * 3
 
 
 def test_however_many_ports_are_not_known_one_request_gets_by(connection: Connection, tables: Neutron) -> None:
@@ -119,7 +119,7 @@ def test_however_many_ports_are_not_known_one_request_gets_by(connection: Connec
         tables.has_port(f"10.0.0.{last}")
     wary = Terms(fits=fits, now=1000.0, check_ports=True)
     assert allocate(connection, wide.id, [ANY], CLAIM, wary) == [("10.0.0.251",)]
-    assert list(rows(connection).values()).count(State.HELD) == 250
+    assert list(rows(connection).values()).count(State.PROMISED) == 250
 
 
 def test_a_claim_that_met_an_unknown_port_makes_it_known(
@@ -128,7 +128,7 @@ def test_a_claim_that_met_an_unknown_port_makes_it_known(
     tables.has_port("10.0.0.10")
     assert allocate(connection, opened.id, [ANY], CLAIM, terms()) == [("10.0.0.10",)]  # refused by Neutron's own key
     assert give_back(connection, opened.id, ["10.0.0.10"], "c1", 2.0)
-    assert rows(connection) == {"10.0.0.10": State.HELD}
+    assert rows(connection) == {"10.0.0.10": State.PROMISED}
     assert allocate(connection, opened.id, [ANY], CLAIM, terms()) == [("10.0.0.11",)]
 
 
@@ -137,7 +137,18 @@ def test_a_subnet_is_adopted_with_what_its_ports_hold(connection: Connection, ta
     tables.has_port("fd00::1")
     tables.has_port("fd00::1:0")  # outside the pool
     assert allocate(connection, SUBNET, [ANY], CLAIM, terms()) == [("fd00::2",)]
-    assert rows(connection)["fd00::1:0"] is State.HELD
+    assert rows(connection)["fd00::1:0"] is State.PROMISED
+
+
+def test_what_was_taken_over_is_looked_at_again(connection: Connection, tables: Neutron) -> None:
+    """A port that was just being deleted held its address for ever: who deleted it saw no row to release."""
+    tables.has_subnet("10.0.0.0/24", "10.0.0.10", "10.0.0.12")
+    tables.has_port("10.0.0.10", "stays")
+    tables.has_port("10.0.0.11", "goes")
+    assert allocate(connection, SUBNET, [ANY], CLAIM, terms(now=0.0)) == [("10.0.0.12",)]
+    connection.execute(delete(table("ipallocations", column("port_id"))).where(column("port_id") == "goes"))
+    assert allocate(connection, SUBNET, [ANY], CLAIM, terms(now=601.0)) == [("10.0.0.11",)]
+    assert rows(connection)["10.0.0.10"] is State.HELD
 
 
 def test_a_subnet_that_neutron_does_not_have(connection: Connection, tables: Neutron) -> None:

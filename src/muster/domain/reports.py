@@ -23,10 +23,6 @@ class Fault(Struct, frozen=True):
     details: str = ""
 
 
-#: No server was rebooted or rebuilt more often. Hosts report higher numbers of disks that they know nothing of.
-MOST_ASKED_FOR = (1 << 31) - 1
-
-
 class ServerReport(Struct, frozen=True, kw_only=True):
     """One server as a host sees it. `generation` is that of the newest spec that this state answers.
 

@@ -8,7 +8,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from muster.base.errors import Conflict
-from muster.domain.reports import MOST_ASKED_FOR, GuestState, ServerReport
+from muster.domain.reports import GuestState, ServerReport
 from muster.domain.specs import FixedIp, ImageSpec, InjectedFile, Power
 from muster.domain.timeline import ACTIVE
 
@@ -236,6 +236,10 @@ _TAKES: dict[Verb, frozenset[str]] = {
 }
 
 
+# Nonces of reboots and rebuilds come from the clock: seconds since the beginning of 2025, for which 31 bits do to 2093.
+_NONCES_BEGIN_AT = 1_735_689_600
+
+
 class Asked(Struct, frozen=True, kw_only=True):
     """A request to change a server. `hard` is a reboot's kind; the rest is a rebuild's, None for unchanged."""
 
@@ -268,11 +272,18 @@ def ask(server: Server, asked: Asked, now: float) -> Server:
     if asked.verb is Verb.REBOOT:
         task = "rebooting_hard" if asked.hard else "rebooting"
         return replace(
-            newer, power=Power.RUNNING, boot_nonce=server.boot_nonce + 1, boot_hard=asked.hard, task_state=task
+            newer, power=Power.RUNNING, boot_nonce=_newer(server.boot_nonce, now), boot_hard=asked.hard, task_state=task
         )
     power = Power.STOPPED if server.vm_state == "stopped" else Power.RUNNING
-    rebuilt = replace(newer, power=power, disk_nonce=server.disk_nonce + 1, task_state="rebuilding", fault=None)
+    disk_nonce = _newer(server.disk_nonce, now)
+    rebuilt = replace(newer, power=power, disk_nonce=disk_nonce, task_state="rebuilding", fault=None)
     return replace(rebuilt, image=asked.image or server.image, **asked.values)
+
+
+def _newer(nonce: int, now: float) -> int:
+    """A nonce that no host has seen of this server. One that was only counted on would be old to a host that has done
+    what the database forgot when it was set back."""
+    return max(nonce + 1, int(now) - _NONCES_BEGIN_AT)
 
 
 def _refusal(server: Server, verb: Verb, kind: str, value: str) -> Conflict:
@@ -289,8 +300,7 @@ def observe(server: Server, report: ServerReport, now: float) -> Server:
     """
     timeline = {**server.timeline, **report.stamps}
     seen = replace(server, timeline=timeline) if timeline != server.timeline else server
-    seen = _counted_on(seen, report)
-    if server.deleted_at is not None or report.generation < server.generation:
+    if server.deleted_at is not None or report.generation < server.generation or _falls_short(server, report):
         return seen
     if report.state is GuestState.RUNNING:
         return _running(seen, now)
@@ -304,16 +314,12 @@ def observe(server: Server, report: ServerReport, now: float) -> Server:
     return seen
 
 
-def _counted_on(server: Server, report: ServerReport) -> Server:
-    """A host that knows of more boots and disks than were asked for has known another database, which this one was set
-    back from: the next reboot or rebuild must be a newer one to it."""
-    boots, disks = (
-        max(asked, known) if known <= MOST_ASKED_FOR else asked
-        for asked, known in ((server.boot_nonce, report.boot_nonce), (server.disk_nonce, report.disk_nonce))
-    )
-    if (boots, disks) == (server.boot_nonce, server.disk_nonce):
-        return server
-    return replace(server, boot_nonce=boots, disk_nonce=disks)
+def _falls_short(server: Server, report: ServerReport) -> bool:
+    """Whether the guest was not rebooted, or its disk not made anew, since that was asked for. Its generation does not
+    say so where the host knows a higher one, of a database that was set back since."""
+    runs = report.state is GuestState.RUNNING
+    is_old = runs and report.boot_nonce < server.boot_nonce
+    return is_old or (report.disk_nonce < server.disk_nonce and (runs or report.state is GuestState.STOPPED))
 
 
 def deleted(server: Server, now: float) -> Server:

@@ -102,6 +102,9 @@ class Reconciler:
 
     def learn(self, changes: Changes, *, everything: bool, sent_at: float) -> None:
         """The desired state has taken in a message, sent at that time; `everything`: a snapshot that lacks nothing."""
+        if changes.anew:
+            for record in self._records.values():  # of a generation that is given out again
+                record.failed = record.ready_for = None
         self._learn_servers(changes.servers, sent_at)
         for server_id in changes.gone:
             record = self._records[server_id]

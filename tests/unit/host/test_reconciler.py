@@ -933,6 +933,26 @@ def test_what_a_control_plane_that_was_set_back_does_not_know_is_left_alone_for_
     world.run(story)
 
 
+def test_what_failed_in_a_database_that_was_set_back_since_is_tried() -> None:
+    """Its generation is given out again, for another request."""
+    world = World()
+
+    async def story() -> None:
+        def fails(step: str, ids: Sequence[str]) -> None:
+            if step == "image":
+                raise Invalid("no")
+
+        world.journal.misfortune = fails
+        await world.tell(server("a", 2))
+        assert (await world.states())["a"].state is GuestState.FAILED
+        world.journal.misfortune = None
+        world.seq = next_epoch(world.seq)
+        await world.tell(server("a", 2), everything=True)
+        assert (await world.states())["a"].state is GuestState.RUNNING
+
+    world.run(story)
+
+
 def test_what_was_kept_comes_back_with_its_disk_when_it_is_known_again() -> None:
     world = World(stray_grace_s=1.0)
 

@@ -35,18 +35,22 @@ log = get_logger(__name__)
 _TOLD_FOR_S = 60.0
 
 
-class OnItsWay(Transient):
-    """An image is still being fetched."""
-
-    code = "muster.host.image_on_its_way"
-
-
 class CachedImage(Struct, frozen=True):
     """An image that is here. `virtual_size` in bytes."""
 
     path: Path
     disk_format: str
     virtual_size: int
+
+
+class OnItsWay(Transient):
+    """An image is still being fetched; `fetch` ends once it is here, or cannot be had."""
+
+    code = "muster.host.image_on_its_way"
+
+    def __init__(self, image: ImageSpec, fetch: asyncio.Task[CachedImage]) -> None:
+        super().__init__(f"image {image.id} is still being fetched")
+        self.fetch = fetch
 
 
 #: Writes a verified qcow2 image in a form that is cheaper to read to a path, or says that it stays as it is.
@@ -84,7 +88,8 @@ class ImageCache:
 
         All callers that want one image at the same time share one fetch; a caller that is cancelled leaves it to the
         others. Errors are Invalid (digest, size or format are not as they should be), NotFound, Transient; OnItsWay
-        for one that takes longer than `patience_s`: it goes on being fetched, and is to be asked for again soon.
+        for one that takes longer than `patience_s`: it goes on being fetched, is to be asked for again once it is here,
+        and is not waited for until then.
         Cost: a look whether it is still there for an image that is known; a read of the whole file for one that is
         fetched.
         """
@@ -151,10 +156,11 @@ class ImageCache:
             task = asyncio.create_task(self._fetch(image, digest), name=f"image {image.id}")
             self._fetching[digest] = task
             task.add_done_callback(lambda done: self._fetched(digest, done))
-        await asyncio.wait([task], timeout=patience_s)
+        if digest not in self._owed or patience_s is None:
+            await asyncio.wait([task], timeout=patience_s)
         if not task.done():
             self._owed.add(digest)
-            raise OnItsWay(f"image {image.id} is still being fetched", retry_after_s=1.0)
+            raise OnItsWay(image, task)
         return task.result()
 
     def _fetched(self, digest: str, done: asyncio.Task[CachedImage]) -> None:

@@ -24,7 +24,8 @@ class Guest(Struct, frozen=True, kw_only=True):
 
 
 class GuestEvent(Struct, frozen=True):
-    """A guest changed by itself or as asked: started, stopped, crashed, gone."""
+    """A guest changed by itself or as asked: started, stopped, crashed, gone. PENDING: what it was put off for is
+    there, or will not come."""
 
     server_id: str
     state: GuestState

@@ -30,6 +30,12 @@ class PutOff:
         """It need not come back."""
         self._due_s.pop(server_id, None)
 
+    def hurry(self, server_id: str) -> None:
+        """What it was put off for is there: it comes back with a look now."""
+        if self._due_s.pop(server_id, None) is not None:
+            self._returning.add(server_id)
+        self._look()
+
     def take_returning(self) -> set[str]:
         """Those whose time has come: a look that begins now is theirs."""
         returning, self._returning = self._returning, set()

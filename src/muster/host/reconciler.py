@@ -163,6 +163,9 @@ class Reconciler:
 
     def guest_changed(self, server_id: str, state: GuestState) -> None:
         """The hypervisor says that a guest changed. It only wakes: events may be late, so nothing is decided by one."""
+        if state is GuestState.PENDING:
+            self._put_off.hurry(server_id)
+            return
         record, runs = self._records.get(server_id), state is GuestState.RUNNING
         if record is not None and record.job is not None:
             record.suspect = record.suspect or not _expected(record.job.lane, runs=runs)

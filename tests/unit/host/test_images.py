@@ -7,7 +7,7 @@ import pytest
 
 from muster.base.errors import Invalid, MusterError, NotFound, Transient
 from muster.domain.specs import ImageSpec
-from muster.host.images import CachedImage, ImageCache
+from muster.host.images import CachedImage, ImageCache, OnItsWay
 from muster.host.qcow2 import write_empty, write_overlay
 
 CONTENT = b"disk" * 1_000
@@ -79,6 +79,20 @@ async def test_one_images_failure_is_its_own(tmp_path: Path) -> None:
     kinds = {name: type(result) for name, result in found.items()}
     assert kinds == {"good": CachedImage, "gone": NotFound, "away": Transient, "full": Transient}
     assert len(names(tmp_path)) == 1
+
+
+async def test_an_image_that_somebody_was_told_to_come_again_for_is_not_waited_for(tmp_path: Path) -> None:
+    """Each try, and each new server of the image, once held up all that was built on the host for another 5 s."""
+    source = Source(image=CONTENT)
+    source.open.clear()
+    cache = ImageCache(source, tmp_path)
+    for patience_s in (0.01, 10_000.0):
+        async with asyncio.timeout(300):
+            found = (await cache.ensure([spec()], patience_s))["image"]
+        assert isinstance(found, OnItsWay)
+    source.open.set()
+    await found.fetch
+    assert isinstance((await cache.ensure([spec()], 10_000.0))["image"], CachedImage)
 
 
 async def test_a_caller_that_leaves_does_not_take_the_fetch_along(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from host.agents import GROUP, HOST, NETWORK, START_S, World, port, server
 from muster.base.errors import Invalid, MusterError, NotFound, Transient
 from muster.domain.messages import Fates, next_epoch
 from muster.domain.reports import Fault, GuestState
-from muster.domain.specs import NetworkSpec, Power, SecurityGroupSpec
+from muster.domain.specs import NetworkSpec, Power, SecurityGroupSpec, ServerSpec
 from muster.host.boot_settings import BootSettings
 from muster.host.hypervisor.sim import SimHypervisor, SimSettings
 from muster.host.memory import Memory
@@ -949,6 +949,34 @@ def test_what_failed_in_a_database_that_was_set_back_since_is_tried() -> None:
         world.seq = next_epoch(world.seq)
         await world.tell(server("a", 2), everything=True)
         assert (await world.states())["a"].state is GuestState.RUNNING
+
+    world.run(story)
+
+
+def test_what_was_put_off_is_tried_as_soon_as_what_it_waited_for_is_there() -> None:
+    """A server once waited up to half a minute more after its image had come."""
+    world = World()
+    prepare = world.hypervisor.prepare
+    is_there = False
+
+    async def waiting(servers: Sequence[ServerSpec]) -> list[Outcome]:
+        return await prepare(servers) if is_there else [Outcome(one.id, retry_after_s=20.0) for one in servers]
+
+    world.hypervisor.prepare = waiting  # type: ignore[method-assign]
+
+    async def story() -> None:
+        nonlocal is_there
+        await world.tell(server("a"), server("b"))
+        await asyncio.sleep(1)
+        world.journal.calls.clear()
+        is_there = True
+        for id_ in ("a", "b", "of another life"):
+            world.hypervisor._events.put(GuestEvent(id_, GuestState.PENDING))
+        await asyncio.sleep(0.01)
+        assert {one.state for one in (await world.states()).values()} == {GuestState.RUNNING}
+        assert world.journal.steps().count("image") == 1, "together"
+        await asyncio.sleep(100)
+        assert world.journal.steps().count("image") == 1
 
     world.run(story)
 

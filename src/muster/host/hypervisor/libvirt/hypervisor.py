@@ -7,6 +7,7 @@ crash leaves is seen by `observe` as it is, and can be removed.
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TypeVar
 
 import libvirt
@@ -249,6 +250,7 @@ class LibvirtHypervisor:
         self, items: Sequence[_T], id_of: Callable[[_T], str], work: Callable[[_T], Awaitable[None]]
     ) -> list[Outcome]:
         """Work on all items at once, each in its server's turn; an outcome for each."""
+        on_their_way: dict[str, asyncio.Task[CachedImage]] = {}
 
         async def one(item: _T) -> Outcome:
             server_id = id_of(item)
@@ -256,6 +258,7 @@ class LibvirtHypervisor:
                 async with self._turns.of(server_id):
                     await work(item)
             except OnItsWay as error:  # as it should be, and told when it began
+                on_their_way[server_id] = error.fetch
                 return Outcome(server_id, retry_after_s=error.retry_after_s)
             except Transient as error:
                 log.warning("guest put off", action="guest_put_off", server=server_id, error=str(error))
@@ -265,7 +268,14 @@ class LibvirtHypervisor:
                 return Outcome(server_id, fault_of(error))
             return Outcome(server_id)
 
-        return list(await asyncio.gather(*(one(item) for item in items)))
+        outcomes = list(await asyncio.gather(*(one(item) for item in items)))
+        for server_id, fetch in on_their_way.items():  # told once the caller has put it off, at the earliest
+            fetch.add_done_callback(partial(self._came, server_id))
+        return outcomes
+
+    def _came(self, server_id: str, fetch: asyncio.Task[CachedImage]) -> None:
+        """The image that a server was put off for is here, or cannot be had."""
+        self._feed.tell(server_id, GuestState.PENDING)
 
     def _is_prepared(self, server: ServerSpec) -> bool:
         with contextlib.suppress(MusterError):

@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from muster.base.clock import Clock
 from muster.base.errors import MusterError
 from muster.base.log import get_logger
 from muster.base.tasks import kept_running
@@ -23,9 +22,6 @@ from muster.host.hypervisor.libvirt.guests import qemu_log
 from muster.host.hypervisor.libvirt.kept import Shelf
 from muster.host.hypervisor.libvirt.settings import LibvirtSettings
 
-#: By so much a clock is not slewed between two looks.
-_JUMP_S = 600.0
-
 #: Removes images that have been idle for so many seconds; the bytes freed.
 Evict = Callable[[float], Awaitable[int]]
 
@@ -33,16 +29,13 @@ log = get_logger(__name__)
 
 
 class Care:
-    """Looks until `close`. Must be made where an event loop runs. `clock` tells Unix seconds."""
+    """Looks until `close`. Must be made where an event loop runs."""
 
-    def __init__(
-        self, settings: LibvirtSettings, connection: Connection, files: Files, evict: Evict, clock: Clock
-    ) -> None:
+    def __init__(self, settings: LibvirtSettings, connection: Connection, files: Files, evict: Evict) -> None:
         self._settings = settings
         self._connection = connection
         self._files = files
         self._evict = evict
-        self._clock = clock
         self._shelf = Shelf(settings.instances_dir)
         self._now = asyncio.get_running_loop().time
         self._overlong, self._stalled = Complaint(), Complaint()
@@ -113,22 +106,13 @@ class Care:
                 )
 
     async def _expire_kept(self) -> None:
-        """What was kept for long enough goes: a small file per kept guest each time.
-
-        By a clock that was set meanwhile nobody can tell for how long: all is kept for as long again.
-        """
-        keep_s, not_before_s = self._settings.keep_unknown_s, 0.0
-        was_s, began_s = self._clock(), self._now()
+        """What was kept for long enough goes: a small file per kept guest each time."""
+        keep_s, was_s = self._settings.keep_unknown_s, self._now()
         while True:
             await asyncio.sleep(self._settings.kept_check_s)
-            now_s, at_s = self._clock(), self._now()
-            if abs((now_s - was_s) - (at_s - began_s)) > _JUMP_S:
-                log.warning("the clock was set: kept guests are kept for as long again", action="kept_longer")
-                not_before_s = at_s + keep_s
-            was_s, began_s = now_s, at_s
-            if at_s < not_before_s:
-                continue
-            removed = await self._files.run(partial(self._shelf.expire, now_s - keep_s))
+            by_s = self._now() - was_s
+            removed = await self._files.run(partial(self._shelf.age, by_s, keep_s))
+            was_s += by_s
             if removed:
                 log.warning("kept guests removed: their time is over", action="kept_expired", servers=removed)
 

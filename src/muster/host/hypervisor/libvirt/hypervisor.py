@@ -92,7 +92,7 @@ class LibvirtHypervisor:
         )
         self._guests = Guests(settings, self._connection, self._files, self._feed, builder)
         self._reconnecting: asyncio.Task[None] | None = None
-        self._care = Care(settings, self._connection, self._files, self.evict_images, clock)
+        self._care = Care(settings, self._connection, self._files, self.evict_images)
 
     @property
     def libvirt_calls(self) -> int:

@@ -1,17 +1,20 @@
 """Guests' folders that are put aside: the database does not know their servers, and somebody may want to save them.
 
 Invariants: a folder is among the guests' or among the kept ones, whatever crashes (it is renamed, on one file system);
-what is kept is nobody's guest, so nothing starts or removes it but `take_back`, its time, and an operator.
+what is kept is nobody's guest, so nothing starts or removes it but `take_back`, its time, and an operator. Its time is
+counted, not taken from the clock: a clock that is wrong for a moment removes nothing.
 """
 
+import contextlib
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
-from muster.base.durable import sync_directory
+from muster.base.durable import replace_file, sync_directory
 from muster.domain.specs import ServerSpec
 from muster.host.hypervisor.libvirt.folder import Folder, folders
 
@@ -20,9 +23,11 @@ _GOING = ".removed-"
 
 
 class Kept(Struct, frozen=True, kw_only=True):
-    """Since when it is kept (Unix seconds), and what was known of its server, which may be nothing."""
+    """Since when it is kept (Unix seconds), for how many seconds an agent has run since, and what was known of its
+    server, which may be nothing."""
 
     kept_at: float
+    kept_s: float = 0.0
     name: str = ""
     project_id: str = ""
     addresses: tuple[str, ...] = ()
@@ -81,11 +86,20 @@ class Shelf:
         shutil.rmtree(going)
         return True
 
-    def expire(self, before: float) -> list[str]:
-        """Remove what is kept since earlier than this, and what an earlier removal left. Returns the servers."""
-        late = [server_id for server_id, kept in self.all().items() if kept.kept_at < before]
-        for server_id in late:
-            self.remove(server_id)
+    def age(self, by_s: float, keep_s: float) -> list[str]:
+        """All were kept for so long more. Remove those whose `keep_s` are over, and what an earlier removal left.
+
+        Returns the servers. Raises OSError. One fsync per folder.
+        """
+        late = []
+        for server_id, about in self.all().items():
+            older = replace(about, kept_s=about.kept_s + by_s)
+            if older.kept_s >= keep_s:
+                self.remove(server_id)
+                late.append(server_id)
+            else:
+                with contextlib.suppress(OSError):  # taken back meanwhile, or the disk is full: it is kept for longer
+                    replace_file(self.path / server_id / _ABOUT, msgspec.json.encode(older))
         for rest in self.path.glob(f"{_GOING}*") if self.path.exists() else ():
             shutil.rmtree(rest, ignore_errors=True)
         return late
@@ -93,5 +107,5 @@ class Shelf:
     def _about(self, path: Path) -> Kept:
         try:
             return msgspec.json.decode((path / _ABOUT).read_bytes(), type=Kept)
-        except (OSError, msgspec.MsgspecError):  # cut off by a crash: it counts from when it was put there
+        except (OSError, msgspec.MsgspecError):  # cut off by a crash
             return Kept(kept_at=path.stat().st_ctime)

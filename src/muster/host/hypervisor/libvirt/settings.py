@@ -46,7 +46,8 @@ class LibvirtSettings(Struct, frozen=True, kw_only=True):
     A batch waits `image_patience_s` for images that are still being fetched, then goes on without the servers that need
     them: these are tried again soon.
     A guest that is to shut down has its power button pressed every `press_again_s`, for `shutdown_timeout_s`.
-    Guests whose servers the database does not know are shut down and kept for `keep_unknown_s` (0: removed).
+    Guests whose servers the database does not know are shut down and kept for `keep_unknown_s` (0: removed), which is
+    counted every `kept_check_s`.
     Images that no guest has needed for `images_idle_s` are removed, looked for every `images_check_s`.
     Guests that a full disk has paused are tried again every `stalled_check_s`. `qemu_log_dir` is where libvirt logs
     per domain, if those logs are Muster's to remove.
@@ -79,7 +80,7 @@ class LibvirtSettings(Struct, frozen=True, kw_only=True):
     console_check_s: float = 10.0
     stalled_check_s: float = 15.0
     keep_unknown_s: float = KEEP_UNKNOWN_S
-    kept_check_s: float = 300.0
+    kept_check_s: float = 1_800.0
     images_idle_s: float = 86_400.0
     images_check_s: float = 3_600.0
     qemu_log_dir: Path | None = None

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import re
 import signal
 import socket
 import struct
@@ -895,19 +896,38 @@ def test_a_dhcp_server_that_hangs_is_started_anew(lab: Lab) -> None:
     assert (guest.dhcp() or {})["ip"] == "10.80.0.12"
 
 
-def test_rules_that_somebody_flushed_return_by_themselves(lab: Lab) -> None:
+@pytest.mark.parametrize("what", ["ruleset", "table bridge muster", "table inet muster"])
+def test_rules_that_somebody_flushed_return_by_themselves(lab: Lab, what: str) -> None:
     net, one, two = two_guests(lab, [group(*everything_out())])
     assert not one.ping(two.address, MOMENT_S)
     ports = [one.port, two.port]
 
+    def n_rules() -> int:
+        return len(re.findall(r"\b(accept|drop|jump|goto|notrack|set)\b", lab.host.sh("nft list ruleset")))
+
     async def scenario(plumbing: LinuxPlumbing) -> None:
         await plumb(plumbing, [net], ports, [group(*everything_out())])
-        await asyncio.to_thread(lab.host.sh, "nft flush ruleset")
+        before = n_rules()
+        await asyncio.to_thread(lab.host.sh, f"nft flush {what}")
         async with asyncio.timeout(300):
-            while tap_name(two.port.id) not in await asyncio.to_thread(lab.host.sh, "nft list ruleset"):
+            while await asyncio.to_thread(n_rules) != before:
                 await asyncio.sleep(0.05)
 
     lab.run(scenario, structs.replace(lab.settings, check_s=0.2))
+    assert not one.ping(two.address, MOMENT_S)
+
+
+def test_rules_that_somebody_flushed_return_with_a_sweep_that_comes_first(lab: Lab) -> None:
+    """The base rules stood again then, so nobody looked further: groups let everything pass from then on."""
+    net, one, two = two_guests(lab, [group(*everything_out())])
+    ports = [one.port, two.port]
+
+    async def scenario(plumbing: LinuxPlumbing) -> None:
+        await plumb(plumbing, [net], ports, [group(*everything_out())])
+        await asyncio.to_thread(lab.host.sh, "nft flush table bridge muster")
+        await plumbing.sweep([net], [plumbed(port) for port in ports])
+
+    lab.run(scenario)
     assert not one.ping(two.address, MOMENT_S)
 
 

@@ -23,7 +23,7 @@ from muster.host.network.transaction import BRIDGE_SETS, TUNNEL_SETS, Mirror, Tr
 
 _FIRST_ZONE, _LAST_ZONE = 4096, 65_535
 _PROBE = "muster_probe"
-_SIGNS = (("bridge", "spoof"), ("inet", "forward"))  # chains that stand as long as nobody flushed
+_SIGNS = (("bridge", "spoof"), ("inet", "input"))  # chains that have rules as long as nobody flushed them
 
 
 class Firewall:
@@ -125,8 +125,8 @@ class Firewall:
         if not self._loaded:
             return
         nft = self._engine()
-        if not all(nft.has_chain(family, TABLE, chain) for family, chain in _SIGNS):
-            self._restore("the tables are gone", lambda _: None)
+        if not all(nft.has_rules(family, TABLE, chain) for family, chain in _SIGNS):
+            self._restore("the tables are gone, or empty", lambda _: None)
 
     def keep(self, networks: Sequence[NetworkSpec], ports: Sequence[PortSpec]) -> None:
         """Read what stands, bring these ports' rules in order and remove everything that is not theirs.

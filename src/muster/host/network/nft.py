@@ -57,24 +57,27 @@ class Nftables:
             self._lib.nft_ctx_set_dry_run(self._context, ctypes.c_bool(False))
         return True
 
-    def has_chain(self, family: str, table: str, chain: str) -> bool:
-        """Whether a chain stands. Cost: a look at one chain, whatever else the table holds."""
-        try:
-            self._run(f"list chain {family} {table} {chain}")
-        except NftFailed as failure:
-            if failure.details.get("errno") == errno.ENOENT:
-                return False
-            raise
-        return True
+    def has_rules(self, family: str, table: str, chain: str) -> bool:
+        """Whether a chain stands, and rules in it. Cost: a look at one chain, whatever else the table holds."""
+        return any("rule" in item for item in self._listed(f"chain {family} {table} {chain}") or ())
 
     def table(self, family: str, name: str) -> list[dict[str, Any]] | None:
         """All objects of a table as nft's JSON has them (libnftables-json(5)), or None without such a table.
 
         Cost grows with what the table holds; used when an agent starts, not per batch.
         """
+        return self._listed(f"table {family} {name}")
+
+    def close(self) -> None:
+        """Give the context back."""
+        if self._context:
+            self._lib.nft_ctx_free(self._context)
+            self._context = ctypes.c_void_p(None)
+
+    def _listed(self, what: str) -> list[dict[str, Any]] | None:
         self._lib.nft_ctx_output_set_flags(self._context, _JSON)
         try:
-            output = self._run(f"list table {family} {name}")
+            output = self._run(f"list {what}")
         except NftFailed as failure:
             if failure.details.get("errno") == errno.ENOENT:
                 return None
@@ -82,12 +85,6 @@ class Nftables:
         finally:
             self._lib.nft_ctx_output_set_flags(self._context, 0)
         return cast(list[dict[str, Any]], msgspec.json.decode(output)["nftables"])
-
-    def close(self) -> None:
-        """Give the context back."""
-        if self._context:
-            self._lib.nft_ctx_free(self._context)
-            self._context = ctypes.c_void_p(None)
 
     def _run(self, text: str) -> bytes:
         ctypes.set_errno(0)

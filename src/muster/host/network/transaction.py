@@ -14,6 +14,7 @@ BRIDGE_SETS = ("bridges", "bridged", "zones")  # in the inet table, one element 
 TUNNEL_SETS = ("tunnels", "port_zones")  # in the bridge table
 _MEMBER_SETS = ("m4_", "m6_", "r4_", "r6_")
 _OWN_CHAINS = ("e_", "i_", "ge_", "gi_", "pr_")
+_NEVER_EMPTY = ("e_", "i_", "pr_")  # they end with a drop
 
 _Table = list[dict[str, Any]]
 
@@ -78,6 +79,9 @@ class Mirror:
             for kind in ("set", "map"):
                 if kind in item:
                     self._load_set(item[kind]["name"], item[kind].get("elem", []))
+        filled = {item["rule"]["chain"] for item in bridge if "rule" in item}
+        if any(chain.startswith(_NEVER_EMPTY) for chain in self.chains - filled):
+            self.chains.clear()  # somebody has flushed them: all are to be written anew
 
     def commit(self, done: Transaction) -> None:
         """Take over what a transaction has changed."""

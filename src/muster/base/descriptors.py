@@ -1,8 +1,23 @@
-"""Waiting for a file descriptor, whatever its number: select(2) takes none beyond 1,023, and a busy host has more."""
+"""Many descriptors, and waiting for one whatever its number: select(2) takes none beyond 1,023."""
 
 import contextlib
+import resource
 import select
 import signal
+
+#: More than any process of ours needs; some programs that we start go through all that they might have.
+_MANY = 1 << 20
+
+
+def allow_many() -> None:
+    """This process and what it starts may have as many as it is let, up to a million.
+
+    A shell's soft limit is 1,024, for the sake of programs that use select(2).
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MANY if hard == resource.RLIM_INFINITY else min(_MANY, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def is_readable(descriptor: int, timeout_s: float) -> bool:

@@ -15,6 +15,7 @@ import click
 import uvloop
 from msgspec.structs import replace
 
+from muster.base.descriptors import allow_many
 from muster.base.errors import MusterError
 from muster.base.log import LEVELS, configure
 from muster.bus.open import open_bus
@@ -51,6 +52,7 @@ def host(*, path: Path, sim_hosts: int, sim_boot_s: float, first_index: int, lib
     --data FOLDER`, with the settings' folder, ends them.
     """
     heap.share()
+    allow_many()
     configure(level=log_level)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the event loop hears of it
     if not sim_hosts and not libvirt:

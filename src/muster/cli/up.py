@@ -14,6 +14,7 @@ import click
 import uvloop
 from msgspec.structs import replace
 
+from muster.base.descriptors import allow_many
 from muster.base.errors import Conflict, MusterError
 from muster.base.log import LEVELS, configure
 from muster.cli import heap
@@ -131,6 +132,7 @@ def up(  # noqa: PLR0913 - one per option
     `sim`. Guests go on running when this ends, and the next start takes them up again; `muster down` ends them.
     """
     heap.share()
+    allow_many()
     configure(level=log_level)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the event loop hears of it
     data = data.absolute()

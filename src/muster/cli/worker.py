@@ -16,6 +16,7 @@ from pathlib import Path
 import click
 import uvloop
 
+from muster.base.descriptors import allow_many
 from muster.base.errors import Conflict, Invalid, MusterError
 from muster.base.log import configure
 from muster.cli import heap
@@ -46,6 +47,7 @@ def worker(path: Path, index: int, listener: int, workers: int | None, log_level
     """Serve all APIs on an inherited socket. For `muster serve`, not for people."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the event loop hears of it
     heap.share()
+    allow_many()
     configure(level=log_level)
     try:
         settings = read_settings(path)

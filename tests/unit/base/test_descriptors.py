@@ -9,15 +9,17 @@ from collections.abc import Iterator
 import pytest
 from tests.commands import running
 
-from muster.base.descriptors import end_process, is_readable
+from muster.base.descriptors import allow_many, end_process, is_readable
 
 BEYOND_SELECT = 1_024
 
 
 @pytest.fixture
 def many_files() -> Iterator[None]:
+    """Allowed to a process that was started with a shell's limit, for a moment."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, BEYOND_SELECT + 64)), hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, BEYOND_SELECT), hard))
+    allow_many()
     yield
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
@@ -33,6 +35,13 @@ def test_a_descriptor_of_a_high_number_is_waited_for(many_files: None) -> None:
     finally:
         for descriptor in (reader, writer, high):
             os.close(descriptor)
+
+
+def test_what_is_allowed_already_is_left(many_files: None) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert before[0] == min(before[1], 1 << 20)
+    allow_many()
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == before
 
 
 @pytest.mark.parametrize("ignores", ["", "trap '' TERM; "])

@@ -8,6 +8,8 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+DHCPV6_STATEFUL = "dhcpv6-stateful"
+
 
 class Power(StrEnum):
     """What a server should be doing on its host."""
@@ -37,6 +39,12 @@ class SubnetSpec(Struct, frozen=True, kw_only=True):
     dhcp_address: str | None = None
     ipv6_address_mode: str | None = None
     ipv6_ra_mode: str | None = None
+
+    @property
+    def gives_leases(self) -> bool:
+        """Whether its DHCP server gives its addresses out, and does not only announce them."""
+        is_stateful = self.ip_version == 4 or (self.ipv6_ra_mode or self.ipv6_address_mode) == DHCPV6_STATEFUL
+        return self.dhcp_enabled and self.dhcp_address is not None and is_stateful
 
 
 class NetworkSpec(Struct, frozen=True, kw_only=True):

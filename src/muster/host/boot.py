@@ -1,6 +1,7 @@
 """Boot admission of a host: which of the servers that are ready may start now.
 
-A guest holds its slot until it asked for its lease, until it goes away, or until a limit in seconds. Invariants:
+A guest holds its slot until it asked for its lease, until it goes away, or until a limit in seconds. One that gets no
+lease holds it for as long as boots have taken lately. Invariants:
 slots are given in the order of asking; a server holds at most one; leaving, in whatever state, gives it back.
 """
 
@@ -58,6 +59,7 @@ class BootQueue:
         self._booting: dict[str, Entry | None] = {}
         self._began_s: dict[str, float] = {}
         self._macs: dict[str, str] = {}
+        self._usual_s = settings.boot_limit_s / 4 if settings else 0.0  # smoothed, of boots whose end was seen
         self._sampling = self._blind = False
         self._halved_until_s = 0.0
         if settings:
@@ -142,12 +144,12 @@ class BootQueue:
         self._sample_later()
         return taken
 
-    def started(self, server_id: str, macs: Iterable[str]) -> None:
-        """The guest runs; from now on its lease is awaited, at the longest for the boot's limit."""
+    def started(self, server_id: str, macs: Iterable[str], *, gets_lease: bool = True) -> None:
+        """The guest runs; from now on its lease is awaited, if it gets one, at the longest for the boot's limit."""
         for mac in macs:
             self._macs[mac.lower()] = server_id
         if self._settings and server_id in self._booting:
-            limit_s = self._settings.boot_limit_s
+            limit_s = self._settings.boot_limit_s if gets_lease else self._usual_s
             self._began_s[server_id] = self._agenda.now()
             self._booting[server_id] = self._agenda.after(limit_s, lambda: self.end(server_id))
 
@@ -158,7 +160,9 @@ class BootQueue:
             return None
         began_s = self._began_s.get(server_id)
         if began_s is not None:
-            BOOT_SECONDS.observe(self._agenda.now() - began_s)
+            took_s = self._agenda.now() - began_s
+            self._usual_s += (took_s - self._usual_s) / 8
+            BOOT_SECONDS.observe(took_s)
             self._learn()
         self.end(server_id)
         return server_id

@@ -12,7 +12,8 @@ _NEVER = 2.0
 
 
 class BootSettings(Struct, frozen=True, kw_only=True):
-    """How many guests may boot at a time on a host. A boot ends with the guest's DHCP lease, or after `boot_limit_s`.
+    """How many guests may boot at a time on a host. A boot ends with the guest's DHCP lease, or after `boot_limit_s`;
+    that of a guest that gets none, after as long as boots took lately (a quarter of `boot_limit_s` before the first).
 
     `limit` is where the number starts; it stays between `limit_min` and `limit_max`. Above one of the pressures it is
     halved, at most once per `hold_s`, and comes back by one per `sample_s` while guests wait. What leads it beyond

@@ -151,7 +151,7 @@ class Executor:
             case Step.START if item.spec is not None:
                 record.started(item.spec)
                 macs = [port.mac_address for port in item.spec.ports] if self._track_macs else ()
-                self._boots.started(item.server_id, macs)
+                self._boots.started(item.server_id, macs, gets_lease=self._works.gives_lease(item.spec))
 
     def _released(self, spec: ServerSpec, record: Record) -> None:
         """No port of it stands but those of `spec`."""

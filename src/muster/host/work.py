@@ -90,6 +90,12 @@ class Works:
                 return await self._hypervisor.start(_specs(items))
         return None
 
+    def gives_lease(self, server: ServerSpec) -> bool:
+        """Whether DHCP gives out an address of any of the server's ports."""
+        subnets = [subnet for network in self._networks_of(server.ports) for subnet in network.subnets]
+        giving = {subnet.id for subnet in subnets if subnet.gives_leases}
+        return any(fixed.subnet_id in giving for port in server.ports for fixed in port.fixed_ips)
+
     async def sweep(self, servers: Iterable[ServerSpec]) -> bool:
         """These servers' networks and ports are all that should be; False if something could not go yet.
 

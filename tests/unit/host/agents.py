@@ -31,9 +31,8 @@ from muster.host.power_failure import PowerFailure
 
 HOST = "host-1"
 START_S = 1e9
-NETWORK = NetworkSpec(
-    id="net", generation=1, segment_id=7, subnets=(SubnetSpec(id="sub", ip_version=4, cidr="10.0.0.0/16"),)
-)
+SUBNET = SubnetSpec(id="sub", ip_version=4, cidr="10.0.0.0/16", dhcp_address="10.0.0.1")
+NETWORK = NetworkSpec(id="net", generation=1, segment_id=7, subnets=(SUBNET,))
 GROUP = SecurityGroupSpec(id="group", generation=1)
 
 

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from muster.base import virtual_time
 from muster.host.agenda import Agenda
 from muster.host.boot import BootQueue
@@ -46,6 +48,32 @@ def test_a_lease_ends_a_boot_once_whatever_the_case_of_its_mac() -> None:
         assert boots.lease_seen("fa:16:3e:00:00:99") is None
         assert (boots.lease_seen("fa:16:3e:00:00:01"), boots.booting) == ("a", 0)
         assert boots.lease_seen("fa:16:3e:00:00:01") is None
+
+    virtual_time.run(main())
+
+
+def test_a_guest_that_gets_no_lease_boots_for_as_long_as_others_did() -> None:
+    """It once held its slot for the whole limit: twenty of them on a network without DHCP took ten minutes to start."""
+
+    async def main() -> None:
+        boots = BootQueue(BootSettings(limit=1, boot_limit_s=60.0), Agenda(), pressure=lambda: None, wake=lambda: None)
+
+        async def boots_for(name: str, *, gets_lease: bool, lease_after_s: float = 1_000.0) -> float:
+            began_s = asyncio.get_running_loop().time()
+            boots.offer(name)
+            boots.take(lambda _: True)
+            boots.started(name, [name], gets_lease=gets_lease)
+            while boots.booting:
+                await asyncio.sleep(0.1)
+                if (took_s := asyncio.get_running_loop().time() - began_s) >= lease_after_s:
+                    boots.lease_seen(name)
+            return took_s
+
+        assert await boots_for("first", gets_lease=False) == pytest.approx(15.0, abs=0.2)
+        for number in range(40):
+            await boots_for(f"s{number}", gets_lease=True, lease_after_s=4.0)
+        assert await boots_for("second", gets_lease=False) == pytest.approx(4.0, abs=0.3)
+        assert await boots_for("silent", gets_lease=True) == pytest.approx(60.0, abs=0.2)
 
     virtual_time.run(main())
 

@@ -2,15 +2,17 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from host.agents import GROUP, HOST, NETWORK, START_S, World, port, server
 from muster.base.errors import Invalid, MusterError, NotFound, Transient
 from muster.domain.messages import Fates, next_epoch
 from muster.domain.reports import Fault, GuestState
-from muster.domain.specs import NetworkSpec, Power, SecurityGroupSpec, ServerSpec
+from muster.domain.specs import FixedIp, NetworkSpec, Power, SecurityGroupSpec, ServerSpec
 from muster.host.boot_settings import BootSettings
 from muster.host.hypervisor.sim import SimHypervisor, SimSettings
 from muster.host.memory import Memory
@@ -679,6 +681,23 @@ def test_boots_are_admitted_in_order_and_end_with_the_lease() -> None:
             ("s0", "s1"), ("s2", "s3"), ("s4",)
         ]  # fmt: skip
         assert (boots.booting, boots.waiting) == (0, 0)
+
+    world.run(story)
+
+
+@pytest.mark.parametrize(
+    ("changes", "limit_s"),
+    [({}, 60.0), ({"fixed_ips": ()}, 15.0), ({"fixed_ips": (FixedIp("another", "10.1.0.2"),)}, 15.0)],
+)
+def test_who_gets_no_address_by_dhcp_is_not_waited_for_that_long(changes: dict[str, Any], limit_s: float) -> None:
+    world = World(boots=BootSettings(limit=1, boot_limit_s=60.0))
+
+    async def story() -> None:
+        await world.tell(*(server(f"s{n}", ports=(structs.replace(port(f"p{n}"), **changes),)) for n in range(2)))
+        await asyncio.sleep(limit_s - 0.5)
+        assert world.agent.reconciler.boots.waiting == 1
+        await asyncio.sleep(1.0)
+        assert world.agent.reconciler.boots.waiting == 0
 
     world.run(story)
 

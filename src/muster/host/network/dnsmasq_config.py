@@ -13,15 +13,14 @@ from pathlib import Path
 from msgspec import Struct
 
 from muster.base.errors import Invalid
-from muster.domain.specs import NetworkSpec, SubnetSpec
+from muster.domain.specs import DHCPV6_STATEFUL, NetworkSpec, SubnetSpec
 from muster.host.names import bridge_name
 from muster.host.network.checks import address_of, domain_of, interface_of, label_of, mac_of, mtu_of, uuid_of
 from muster.host.network.ruleset import METADATA_IP
 from muster.host.network.settings import NetworkSettings
 from muster.host.ports import PlumbedPort
 
-STATEFUL = "dhcpv6-stateful"
-_RA_MODES = {"slaac": "ra-only", "dhcpv6-stateless": "ra-stateless", STATEFUL: "static"}
+_RA_MODES = {"slaac": "ra-only", "dhcpv6-stateless": "ra-stateless", DHCPV6_STATEFUL: "static"}
 _NOT_PATH = re.compile(r'["\x00-\x1f]|\s#')
 _LEASE_MAX = 1_000_000  # dnsmasq's own default of 1,000 would refuse the next guest
 
@@ -59,8 +58,7 @@ def serves(network: NetworkSpec) -> list[SubnetSpec]:
 
 def served_subnets(network: NetworkSpec) -> dict[str, int]:
     """Subnets whose addresses the network's server gives out, with their IP version."""
-    subnets = [subnet for subnet in serves(network) if subnet.dhcp_enabled]
-    return {s.id: s.ip_version for s in subnets if s.ip_version == 4 or _ra_mode(s) == STATEFUL}
+    return {subnet.id: subnet.ip_version for subnet in serves(network) if subnet.gives_leases}
 
 
 def config_text(

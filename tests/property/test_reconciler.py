@@ -44,7 +44,7 @@ from muster.host.agent import HostIdentity, HostParts
 from muster.host.boot_settings import BootSettings
 from muster.host.group import HostGroup
 from muster.host.hypervisor.sim import SimHypervisor, SimSettings
-from muster.host.plan import Action, View, decide, plan
+from muster.host.plan import Action, View, decide
 from muster.host.ports import Guest
 
 HOST = "host-1"
@@ -506,11 +506,3 @@ def test_decisions_respect_what_was_asked(view: View) -> None:
             assert action in (Action.NOTHING, Action.PLUMB, Action.REPLUG), "a running guest is left alone"
     if spec is not None and not absent and view.failed_at == spec.generation:
         assert action is Action.NOTHING
-
-
-@given(views=st.lists(VIEWS, max_size=8))
-def test_a_plan_holds_every_decision_once(views: list[View]) -> None:
-    named = [msgspec.structs.replace(view, server_id=str(number)) for number, view in enumerate(views)]
-    planned = {id_: action for action, ids in plan(named).items() for id_ in ids}
-    assert planned == {view.server_id: decide(view) for view in named if decide(view) is not Action.NOTHING}
-    assert list(plan(named)) == sorted(plan(named), key=list(Action).index)

@@ -1,11 +1,10 @@
 """Decide what has to be done so that a host becomes as it should be: pure, from what should be and what is seen.
 
 Level-triggered: nothing is decided from the order of events, only from the newest spec and the newest observation, so
-that doing what the plan says, and planning again, ends with nothing to do, whatever was lost or interrupted before.
-`STEPS_IN_ORDER` is the one place where the order of a host's steps stands (DESIGN section 8).
+that doing what is decided, and deciding again, ends with nothing to do, whatever was lost or interrupted before.
+`STEPS_IN_ORDER` is the one place where the order of a host's steps stands.
 """
 
-from collections.abc import Iterable
 from enum import StrEnum
 
 from msgspec import Struct
@@ -111,16 +110,6 @@ def decide(view: View) -> Action:
     if spec.power is Power.RUNNING and not _stays_halted(view, spec, guest):
         return Action.START
     return Action.NOTHING if view.plumbed and view.fitted else Action.PLUMB
-
-
-def plan(views: Iterable[View]) -> dict[Action, list[str]]:
-    """The servers that need something, by what they need: what gives room comes first, else in the order given."""
-    plans: dict[Action, list[str]] = {}
-    for view in views:
-        action = decide(view)
-        if action is not Action.NOTHING:
-            plans.setdefault(action, []).append(view.server_id)
-    return {action: plans[action] for action in Action if action in plans}
 
 
 def _decide_running(view: View, spec: ServerSpec, guest: Guest) -> Action:

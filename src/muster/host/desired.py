@@ -5,6 +5,9 @@ have one of their own, and a change of members waits for the one before it); a s
 was told before it was taken; `seq` is the newest number up to which nothing is missing. What is forgotten was told of
 within `seq`, so that whatever told of it before is late and brings nothing back. A snapshot of a new epoch (see
 `domain.messages`) begins anew: nothing of an older one counts any more.
+
+A number that was reached before, and now tells something else of a server, comes from a database that was set back.
+Then everything is asked for; a snapshot that lacks nothing counts where it has the same generations, too.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,7 +18,7 @@ from msgspec.structs import replace
 
 from muster.domain.group_members import remotes_of, with_members
 from muster.domain.messages import Desired, epoch_of
-from muster.domain.specs import GroupMembers, NetworkSpec, SecurityGroupSpec, ServerSpec
+from muster.domain.specs import GroupMembers, NetworkSpec, Power, SecurityGroupSpec, ServerSpec
 
 
 class _Numbered(Protocol):
@@ -61,16 +64,19 @@ class Shelf(Generic[Spec]):
         self._specs.clear()
         self._told.clear()
 
-    def learn(self, specs: Iterable[Spec], seq: int, *, only_known: bool = False) -> tuple[str, ...]:
-        """Keep what is newer than known; with `only_known` nothing new is taken up. Returns the ids that changed."""
+    def learn(
+        self, specs: Iterable[Spec], seq: int, *, only_known: bool = False, again: bool = False
+    ) -> tuple[str, ...]:
+        """Keep what is newer than known, or with `again` not older; with `only_known` nothing new is taken up. Returns
+        the ids that changed."""
         changed = []
         for spec in specs:
             known = self._specs.get(spec.id)
             if known is None and only_known:
                 continue
             self._told[spec.id] = max(seq, self._told.get(spec.id, 0))
-            newest = spec if known is None else self._newest(known, spec)
-            if newest is not known:
+            newest = spec if known is None else self._newest(known, spec, again=again)
+            if newest != known:
                 self._specs[spec.id] = newest
                 changed.append(spec.id)
         return tuple(changed)
@@ -89,8 +95,8 @@ class Shelf(Generic[Spec]):
         del self._specs[id_], self._told[id_]
         return True
 
-    def _newest(self, known: Spec, spec: Spec) -> Spec:
-        return spec if spec.generation > known.generation else known
+    def _newest(self, known: Spec, spec: Spec, *, again: bool) -> Spec:
+        return spec if spec.generation + again > known.generation else known
 
 
 class MemberShelf(Shelf[Whole]):
@@ -113,10 +119,10 @@ class MemberShelf(Shelf[Whole]):
         return bool(self._early)
 
     def learn_all(
-        self, specs: Iterable[Whole], changes: Iterable[GroupMembers], seq: int, *, only_known: bool
+        self, specs: Iterable[Whole], changes: Iterable[GroupMembers], seq: int, *, only_known: bool, again: bool
     ) -> tuple[str, ...]:
         """`learn`, then `learn_members`. Returns the ids that changed."""
-        told: tuple[str, ...] = self.learn(specs, seq, only_known=only_known)
+        told: tuple[str, ...] = self.learn(specs, seq, only_known=only_known, again=again)
         return tuple(dict.fromkeys((*told, *self.learn_members(changes, seq))))
 
     def learn_members(self, changes: Iterable[GroupMembers], seq: int) -> tuple[str, ...]:
@@ -142,9 +148,9 @@ class MemberShelf(Shelf[Whole]):
         for id_ in [id_ for id_ in self._early if id_ not in self._specs]:
             self._wait(id_, {number: early for number, early in self._early[id_].items() if early[0] > seq})
 
-    def _newest(self, known: Whole, spec: Whole) -> Whole:
-        newest = spec if spec.generation > known.generation else known
-        members = spec if spec.member_generation > known.member_generation else known
+    def _newest(self, known: Whole, spec: Whole, *, again: bool) -> Whole:
+        newest = spec if spec.generation + again > known.generation else known
+        members = spec if spec.member_generation + again > known.member_generation else known
         if newest is members:
             return newest
         return replace(newest, member_generation=members.member_generation, members=members.members)
@@ -183,6 +189,7 @@ class DesiredState:
         self._ahead: set[tuple[int, int]] = set()
         self._epoch = 0
         self._outdated = False  # something of a newer epoch was told, of which no snapshot has come
+        self._doubted = False  # something was told under a number that had told something else
 
     @property
     def seq(self) -> int:
@@ -192,7 +199,7 @@ class DesiredState:
     @property
     def behind(self) -> bool:
         """Something before what was seen is missing, or everything is."""
-        lacking = not self.complete or self._outdated or bool(self._ahead)
+        lacking = not self.complete or self._outdated or self._doubted or bool(self._ahead)
         return lacking or self.groups.behind or self.networks.behind
 
     def apply(self, message: Desired) -> Changes:
@@ -218,19 +225,30 @@ class DesiredState:
         gone: tuple[str, ...] = ()
         # What is covered already can tell of nothing new, but of servers long removed.
         old = message.to_seq < self._seq + (0 if message.everything else 1)
+        again = message.everything and not old
         if message.everything:
             gone = self._forget_others(message)
+        elif old:
+            self._doubted = self._doubted or any(map(self._is_news, message.servers))
+        seq, networks, groups = message.to_seq, message.networks, message.groups
         changes = Changes(
-            servers=self.servers.learn(message.servers, message.to_seq, only_known=old),
-            networks=self.networks.learn_all(message.networks, message.peers, message.to_seq, only_known=old),
-            groups=self.groups.learn_all(message.groups, message.members, message.to_seq, only_known=old),
+            servers=self.servers.learn(message.servers, seq, only_known=old, again=again),
+            networks=self.networks.learn_all(networks, message.peers, seq, only_known=old, again=again),
+            groups=self.groups.learn_all(groups, message.members, seq, only_known=old, again=again),
             gone=gone,
         )
         self._count(message)
         self.networks.let_go_unknown(self._seq)
         if self.is_newest(message):
-            self.forgetful = False
+            self.forgetful = self._doubted = False
         return changes
+
+    def _is_news(self, spec: ServerSpec) -> bool:
+        """Whether it is not what was told before, nor of a server that has gone since."""
+        known = self.servers.specs.get(spec.id)
+        if known is None:
+            return spec.power is not Power.ABSENT
+        return spec.generation >= known.generation and spec != known
 
     def forget_server(self, server_id: str) -> bool:
         """Drop a server of which nothing is left. Returns False where a message of before may still bring it back."""

@@ -286,7 +286,41 @@ async def test_a_reboot_is_one_also_after_the_database_was_set_back(tmp_path: Pa
                 await connection.execute(update(servers).values(**old))
                 await connection.execute(update(hosts).values(desired_seq=hosts.c.desired_seq - forgotten - 1))
             await loop.ask(server.id, Verb.REBOOT, hard=True)  # nobody has noticed yet
-            await loop.until(partial(booted_after, number), "the guest was rebooted again", 30.0)
+            await loop.until(partial(booted_after, number), "the guest was rebooted again")
+
+
+@pytest.mark.parametrize("what", ["created", "rebooted"])
+async def test_what_is_asked_first_of_a_database_that_was_set_back_is_done(tmp_path: Path, what: str) -> None:
+    """It has given out again the number that the host had reached, so no heartbeat shows it: what was told under that
+    was taken for known, and the server stayed in BUILD, or REBOOT, for ever."""
+    bus = Cut()
+    async with a_loop(tmp_path, bus) as loop:
+        hypervisor = SimHypervisor(Random(1), SimSettings(capacity=CAPACITY))
+
+        async def all_active() -> bool:
+            return {server.status for server in await loop.servers()} == {"ACTIVE"}
+
+        async with beside(loop.dispatcher.run, loop.reports.run), agents(loop, hypervisor):
+            await loop.until(loop.host_ids, "the host is there")
+            server = await loop.create("a")
+            await loop.until(all_active, "the guest runs")
+            [before] = await loop.servers()
+            await loop.ask(server.id, Verb.REBOOT, hard=True)
+            await loop.until(all_active, "it was rebooted")
+            loop.batch.clock = lambda: system_clock() + 30.0
+            old = {"generation": before.generation, "boot_nonce": before.boot_nonce}
+            bus.mute = True  # between two heartbeats
+            await all_read_is_written(loop)
+            async with loop.database.write() as connection:
+                await connection.execute(update(servers).values(**old))
+                lower = update(hosts).where(hosts.c.id == "a").values(desired_seq=hosts.c.desired_seq - 1)
+                await connection.execute(lower)
+            if what == "created":
+                await loop.create("a")
+            else:
+                await loop.ask(server.id, Verb.REBOOT, hard=True)
+            bus.mute = False
+            await loop.until(all_active, "it is done")
 
 
 @pytest.mark.parametrize(("verb", "nonce"), [(Verb.REBOOT, "boot_nonce"), (Verb.REBUILD, "disk_nonce")])

@@ -85,6 +85,28 @@ def test_a_new_epoch_begins_anew(state: DesiredState) -> None:
     assert state.apply(told(first, first + 1, server("a", 3))).servers == ("a",)
 
 
+@pytest.mark.parametrize("told_again", [server("b"), server("a", 2, boot_nonce=1), server("a", 3)])
+def test_a_number_that_now_tells_something_else_is_of_a_database_that_was_set_back(
+    state: DesiredState, told_again: ServerSpec
+) -> None:
+    """Nothing else shows it where the database has reached the number again before the host's next heartbeat."""
+    state.apply(told(5, 6, server("a", 2)))
+    state.apply(told(5, 6, told_again))
+    assert state.behind
+    state.apply(told(0, 5, everything=True))
+    assert state.behind, "that is not all"
+    changes = state.apply(told(0, 6, *{"a": server("a", 2), told_again.id: told_again}.values(), everything=True))
+    assert state.servers.specs[told_again.id] == told_again
+    assert (set(changes.servers) <= {told_again.id}, state.behind) == (True, False)
+
+
+@pytest.mark.parametrize("late", [server("a"), server("a", 2), server("gone", 2, Power.ABSENT)])
+def test_what_is_doubled_or_late_raises_no_doubt(state: DesiredState, late: ServerSpec) -> None:
+    state.apply(told(5, 6, server("a", 2)))
+    state.apply(told(5, 6, late))
+    assert not state.behind
+
+
 def test_what_an_older_epoch_told_is_not_heard_any_more(state: DesiredState) -> None:
     first = next_epoch(5)
     state.apply(told(0, first, server("a", 1), everything=True))

@@ -112,7 +112,7 @@ def test_networks_without_a_port_here_are_forgotten_and_what_is_told_late_brings
         desired = world.agent.reconciler.desired
         assert desired.networks.specs.keys() == {"stays-net"}
         await world.hear()
-        await world.send(first)
+        await world.send(msgspec.structs.replace(first, servers=()))
         assert desired.networks.specs.keys() == {"stays-net"}
         # The control plane has not heard yet that the last port went: it tells of another member.
         step = GroupMembers(id="passing-1-net", generation=2, joined=("192.0.2.3",))

@@ -320,3 +320,12 @@ def test_the_cloud_layer_as_ansibles_modules_use_it(sdk: Connection) -> None:
     assert sdk.get_server("layer").status == "ACTIVE"
     assert sdk.delete_server("layer", wait=True)
     assert sdk.get_server(made.id) is None
+
+
+def test_the_cloud_layer_wants_no_floating_address(sdk: Connection) -> None:
+    """It asks for one for each server where there is an external network; clouds.yaml says that there are none."""
+    external = sdk.create_network("outside", external=True)
+    sdk.create_server("inside", image="plain", flavor="guest.tiny", network="default", wait=True)
+    assert sdk.get_server("inside").status == "ACTIVE"
+    assert sdk.delete_server("inside", wait=True, delete_ips=True)
+    sdk.delete_network(external.id)

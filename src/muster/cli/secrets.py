@@ -41,6 +41,8 @@ def write_clouds_yaml(folder: Path, base_url: str, password: str) -> Path:
             "user_domain_id": "default",
             "project_domain_id": "default",
         },
+        # Or openstacksdk wants a floating address for each server as soon as there is an external network.
+        "floating_ip_source": "None",
         "region_name": "RegionOne",
         "interface": "public",
         "identity_api_version": "3",

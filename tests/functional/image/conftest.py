@@ -133,7 +133,8 @@ async def cloud(tmp_path: Path) -> AsyncIterator[Cloud]:
     services = assemble(database, clock, ImageFiles(folder), SETTINGS)
     app = application(services, FakeAuthenticator())
     transport = httpx.ASGITransport(app=app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://cloud", timeout=60) as http:
+    headers = {"Accept": "application/json"}
+    async with httpx.AsyncClient(transport=transport, base_url="http://cloud", headers=headers, timeout=60) as http:
         yield Cloud(database, folder, clock, services, http)
     await database.close()
 

@@ -1,5 +1,7 @@
 """Records: create, show, change, delete, tags."""
 
+import re
+
 import pytest
 
 from .conftest import PATCH
@@ -243,3 +245,27 @@ async def test_a_huge_body_is_too_large(cloud, member):
         assert response.status_code == 413, (method, path, response.text)
         assert response.json()["code"].startswith("413")
     assert await member.names() == [image["name"]]
+
+
+@pytest.mark.parametrize("accept", ["*/*", "text/html,application/xhtml+xml,*/*;q=0.8", None])
+async def test_errors_are_pages_to_who_asks_for_no_json(member, cloud, accept):
+    """As from Glance: python-glanceclient, which asks for anything, fails on its errors in JSON."""
+    cloud.http.headers.pop("Accept")
+    response = await member.call("GET", "/v2/images/<b>", headers={"Accept": accept} if accept else {})
+    assert (response.status_code, response.headers["Content-Type"]) == (404, "text/html; charset=UTF-8")
+    lines = dict.fromkeys(re.sub(r"<.+?>", "", line.strip()) for line in response.text.splitlines())
+    assert [line for line in lines if line] == ["404 Not Found", "No image found with ID &lt;b&gt;"]
+    response = await member.call("POST", "/v2/nothing", headers={"Accept": accept} if accept else {})
+    assert "The resource could not be found." in response.text
+
+
+@pytest.mark.parametrize("accept", ["application/json", "application/json, text/plain, */*", "", "application/xml"])
+async def test_errors_are_json_to_others(member, accept):
+    response = await member.call("GET", "/v2/images/x", headers={"Accept": accept})
+    assert (response.status_code, response.headers["Content-Type"]) == (404, "application/json")
+    assert response.json()["message"] == "No image found with ID x"
+
+
+async def test_a_missing_token_is_told_as_by_keystones_middleware(cloud):
+    response = await cloud.client("").call("GET", "/v2/images", headers={"Accept": "*/*"})
+    assert (response.status_code, response.json()["error"]["code"]) == (401, 401)

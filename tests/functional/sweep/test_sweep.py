@@ -175,7 +175,8 @@ async def caller(tmp_path: Path) -> AsyncIterator[Caller]:
     place_database(tmp_path / DATABASE)
     async with running(CloudSettings(folder=tmp_path, sim_hosts=2), ADMIN_PASSWORD) as cloud:
         transport = httpx.ASGITransport(app=cloud.application)
-        async with httpx.AsyncClient(transport=transport, base_url="http://cloud", timeout=60) as http:
+        headers = {"Accept": "application/json"}
+        async with httpx.AsyncClient(transport=transport, base_url="http://cloud", headers=headers, timeout=60) as http:
             yield Caller(cloud, http)
 
 

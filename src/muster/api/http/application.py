@@ -54,6 +54,10 @@ class Hooks:
         """Headers for each response, errors included."""
         return {}
 
+    def error_response(self, _request: Request, body: Any, status: HTTPStatus) -> Response:
+        """An error, whose body is `body`, as it is sent."""
+        return Response(body, status=status)
+
 
 class Application:
     """One API under one prefix. `error_body` gives the JSON of an error; `strict` as for `Router`."""
@@ -82,10 +86,10 @@ class Application:
         try:
             response = await self._handle(request)
         except MusterError as error:
-            response = self._failed(error, request_id)
+            response = self._failed(error, request)
         except Exception as error:  # the last resort: a user must never see a traceback
             log.exception("request failed", action="api.bug", api=self.name, path=scope["path"], request_id=request_id)
-            response = self._failed(Bug("An unexpected error happened"), request_id, cause=error)
+            response = self._failed(Bug("An unexpected error happened"), request, cause=error)
         REQUESTS.labels(self.name, scope["method"], response.status).inc()
         response.headers.update(self._hooks.headers(request))
         response.headers["X-Openstack-Request-Id"] = request_id
@@ -124,11 +128,11 @@ class Application:
             raise Unauthenticated("The request you have made requires authentication.")
         return self._authenticator.context(token)
 
-    def _failed(self, error: MusterError, request_id: str, cause: Exception | None = None) -> Response:
+    def _failed(self, error: MusterError, request: Request, cause: Exception | None = None) -> Response:
         status = status_of(error)
         if status is HTTPStatus.INTERNAL_SERVER_ERROR and cause is None:
-            log.error("a bug", action="api.bug", api=self.name, error=error.message, request_id=request_id)
-        response = Response(self._error_body(error, status), status=status)
+            log.error("a bug", action="api.bug", api=self.name, error=error.message, request_id=request.request_id)
+        response = self._hooks.error_response(request, self._error_body(error, status), status)
         if status is HTTPStatus.SERVICE_UNAVAILABLE:
             retry_after_s = error.retry_after_s if isinstance(error, Transient) else 0.0
             response.headers["Retry-After"] = str(max(1, round(retry_after_s)))

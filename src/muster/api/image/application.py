@@ -6,7 +6,9 @@ from typing import Any
 
 from muster.api.http.application import Application, Authenticator, Hooks
 from muster.api.http.requests import Request
+from muster.api.http.responses import Response
 from muster.api.image.absences import ABSENCES
+from muster.api.image.html_errors import html_error
 from muster.api.image.images import PATCH_TYPES
 from muster.api.image.routes import Services, routes
 from muster.base.clock import Clock
@@ -34,6 +36,17 @@ class ImageHooks(Hooks):
     def headers(self, request: Request) -> Mapping[str, str]:
         """`Accept-Patch` (RFC 5789) where patches are sent."""
         return {"Accept-Patch": ", ".join(PATCH_TYPES)} if request.method == "PATCH" else {}
+
+    def error_response(self, request: Request, body: Any, status: HTTPStatus) -> Response:
+        """In HTML to whoever names no JSON, as Glance: python-glanceclient fails on its errors in JSON."""
+        if "message" not in body or _wants_json(request.headers.get("accept")):
+            return super().error_response(request, body, status)
+        return html_error(body["code"], body["message"], status)
+
+
+def _wants_json(accept: str | None) -> bool:
+    """Also who takes neither: openstacksdk with `Accept: ` reads JSON alone."""
+    return accept is not None and ("json" in accept or not ("*" in accept or "html" in accept))
 
 
 def error_body(error: MusterError, status: HTTPStatus) -> dict[str, Any]:

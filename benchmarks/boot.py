@@ -22,7 +22,7 @@ from benchmarks.sizes import number_from
 from benchmarks.spaces import spaces
 from muster.bench.chart import draw as draw_run
 from muster.bench.records import ServersResult
-from muster.cli.guest import image_for_cloud
+from muster.cli.built_guest import image_for_cloud
 from muster.cli.requirements import require_real_guests
 
 YARDSTICK = (

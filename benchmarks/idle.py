@@ -17,7 +17,7 @@ from muster.bench.run import run_servers
 
 YARDSTICK = "the floor's process (bare HTTP and SQLAlchemy in the same stack, benchmarks/floor.py), and its start"
 # Heavy packages that a running cloud has no use for.
-UNWANTED = ("matplotlib", "openstack", "keystoneauth1", "numpy", "httpx", "libvirt", "pyroute2")
+UNWANTED = ("matplotlib", "openstack", "keystoneauth1", "numpy", "httpx", "libvirt", "pyroute2", "rich", "pygments")
 MOST_MIB = 150
 
 

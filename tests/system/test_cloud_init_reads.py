@@ -20,7 +20,7 @@ import msgspec
 import pytest
 from namespaces import inside
 
-from muster.cli.guest import default_cache_dir
+from muster.cli.built_guest import default_cache_dir
 from muster.domain.specs import (
     FixedIp,
     HostRoute,

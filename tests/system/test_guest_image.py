@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.free_ports import free_port
-from muster.cli.guest import default_cache_dir
+from muster.cli.built_guest import default_cache_dir
 from muster.guest.build import ImageInfo, build_image
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]

@@ -27,7 +27,7 @@ from tiny_guest import tiny_disk
 
 from benchmarks.family import watched_family
 from muster.base.errors import Conflict, NotFound, Transient
-from muster.cli.guest import default_cache_dir
+from muster.cli.built_guest import default_cache_dir
 from muster.cli.main import main
 from muster.domain.reports import GuestState
 from muster.domain.specs import ImageSpec, PortSpec, Power, ServerSpec

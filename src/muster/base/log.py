@@ -4,8 +4,12 @@ import logging
 import sys
 from typing import TextIO, cast
 
-import structlog
-from structlog.stdlib import BoundLogger
+from muster.base.imports import missing
+
+# It would bring tracebacks in colours, which nobody is shown, and 7 MiB to each process.
+with missing("rich"):
+    import structlog
+    from structlog.stdlib import BoundLogger
 
 # What libraries' logs say from which level on. Errors of a connection are raised as well, and told by those who catch
 # them; that a channel is closed since a call on it was given up (a warning) is told by who gave it up.

@@ -12,7 +12,7 @@ import msgspec
 from rich.console import Console
 
 from muster.base.errors import Invalid, MusterError
-from muster.cli.guest import cache_dir
+from muster.cli.built_guest import cache_dir
 from muster.doctor.console import drawn
 from muster.doctor.diagnosis import diagnose, planned_guests
 from muster.doctor.facts import Facts, sysctl_path

@@ -15,8 +15,8 @@ from rich.console import Console
 
 from muster.base.errors import Invalid, MusterError
 from muster.base.log import configure
+from muster.cli.built_guest import image_for_cloud
 from muster.cli.data_folder import held, stop_owner
-from muster.cli.guest import image_for_cloud
 from muster.cli.lab_console import BuildProgress, parts_table, usage
 from muster.cli.requirements import require_real_guests
 from muster.lab.build import build, planned

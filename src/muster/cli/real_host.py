@@ -16,7 +16,7 @@ from muster.base.errors import MusterError
 from muster.base.log import get_logger
 from muster.base.metrics import GUESTS_KEPT
 from muster.base.tasks import kept_running
-from muster.cli.guest import cache_dir
+from muster.cli.built_guest import cache_dir
 from muster.cli.hosts import RealHostChoices
 from muster.domain.network_members import tunnel_address
 from muster.host.agent import HostIdentity, HostParts

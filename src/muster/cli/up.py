@@ -19,10 +19,10 @@ from muster.base.errors import Conflict, MusterError
 from muster.base.log import LEVELS, configure
 from muster.cli import heap
 from muster.cli.boots import BOOTS
+from muster.cli.built_guest import image_for_cloud
 from muster.cli.cloud import DATABASE, CloudSettings, running
 from muster.cli.data_folder import SERVE_LOCK, held
 from muster.cli.foreground import spare_the_garbage_collector, until_interrupted
-from muster.cli.guest import image_for_cloud
 from muster.cli.hosts import RealHost, RealHostChoices
 from muster.cli.listening import bound, listening, url_of
 from muster.cli.secrets import admin_password, write_clouds_yaml

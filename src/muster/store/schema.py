@@ -16,6 +16,7 @@ from sqlalchemy import inspect, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.base.errors import Conflict, Stale
+from muster.base.imports import missing
 from muster.store.engine import Database, Locked
 from muster.store.migrations import HEAD
 
@@ -92,5 +93,9 @@ def _tables(connection: SyncConnection) -> list[str]:
 
 
 def _alembic() -> Any:
-    """Loaded only when there is something to migrate: it would be a fifth of a start's time."""
-    return importlib.import_module("muster.store.migrations.running")
+    """Loaded only when there is something to migrate: it would be a fifth of a start's time.
+
+    Mako, which it makes files with, would colour them by pygments: 5 MiB.
+    """
+    with missing("pygments"):
+        return importlib.import_module("muster.store.migrations.running")

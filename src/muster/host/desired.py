@@ -7,7 +7,7 @@ within `seq`, so that whatever told of it before is late and brings nothing back
 `domain.messages`) begins anew: nothing of an older one counts any more.
 
 A number that was reached before, and now tells something else of a server, comes from a database that was set back.
-Then everything is asked for; a snapshot that lacks nothing counts where it has the same generations, too.
+Then everything is asked for, and also counts where it has the generations that are known.
 """
 
 from collections.abc import Iterable, Mapping
@@ -225,7 +225,7 @@ class DesiredState:
         gone: tuple[str, ...] = ()
         # What is covered already can tell of nothing new, but of servers long removed.
         old = message.to_seq < self._seq + (0 if message.everything else 1)
-        again = message.everything and not old
+        again = message.everything and not old and self._doubted
         if message.everything:
             gone = self._forget_others(message)
         elif old:

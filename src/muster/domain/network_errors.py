@@ -5,7 +5,7 @@ The code of such an error is `network.` and the type; the HTTP face shows the ty
 
 from collections.abc import Mapping
 
-from muster.base.errors import Conflict, Exhausted, Forbidden, Invalid, MusterError, NotFound
+from muster.base.errors import Conflict, Exhausted, Forbidden, Invalid, MusterError, NotFound, Unsupported
 
 CODE_PREFIX = "network."
 
@@ -130,6 +130,8 @@ _TABLE: Mapping[str, tuple[type[MusterError], str]] = {
     # What the caller may not do.
     "PolicyNotAuthorized": (Forbidden, "{action} is disallowed by policy"),
     "AdminRequired": (Forbidden, "User does not have admin privileges: {reason}."),
+    # What is refused rather than half done.
+    "HTTPNotImplemented": (Unsupported, "This cloud does not know how {what}."),
 }
 
 

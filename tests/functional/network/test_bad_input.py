@@ -159,3 +159,15 @@ async def test_no_token_or_a_bad_one(cloud):
         response = await cloud.client(token).call("GET", "/v2.0/networks")
         assert response.status_code == 401
         assert response.json()["error"]["code"] == 401
+
+
+async def test_what_has_a_given_revision_is_not_changed_at_all(cloud, member):
+    """Neutron's `revision-if-match` is not offered: who asks for it must not lose what others wrote meanwhile."""
+    network = await member.network(name="n")
+    path, headers = f"/v2.0/networks/{network['id']}", {"X-Auth-Token": member.token, "If-Match": "revision_number=7"}
+    for method, body in (("PUT", {"network": {"name": "m"}}), ("DELETE", None)):
+        response = await cloud.http.request(method, path, json=body, headers=headers)
+        error = response.json()["NeutronError"]
+        assert (response.status_code, error["type"]) == (501, "HTTPNotImplemented")
+        assert "a given revision (If-Match)" in error["message"]
+    assert (await member.get(path))["network"]["name"] == "n"

@@ -36,6 +36,7 @@ STATUS_OF_CODE: dict[str, HTTPStatus] = {
     "http.method": HTTPStatus.METHOD_NOT_ALLOWED,
     "compute.microversion": HTTPStatus.NOT_ACCEPTABLE,
     "compute.not_implemented": HTTPStatus.NOT_IMPLEMENTED,
+    "network.HTTPNotImplemented": HTTPStatus.NOT_IMPLEMENTED,
     "image.gone": HTTPStatus.GONE,
 }
 

@@ -117,9 +117,9 @@ class RuleSpec(Struct, frozen=True, kw_only=True):
 class SecurityGroupSpec(Struct, frozen=True, kw_only=True):
     """A security group: its rules, and the addresses of its members wherever they are.
 
-    `members` is filled for groups that a rule on the host names as its remote group; a group may be sent only for that.
-    It holds an address once for each member that has it, and has a generation of its own; where that is -1, members are
-    not told.
+    `members` is filled for groups that a rule on the host names as its remote group; it holds an address once for each
+    member that has it, and has a generation of its own. Where that is -1, members are not told; where `generation` is,
+    rules are not: a group may be sent for its members only.
     """
 
     id: str

@@ -82,7 +82,7 @@ async def read_networks(connection: AsyncConnection, network_ids: Collection[str
 
 
 async def read_groups(connection: AsyncConnection, group_ids: Collection[str]) -> dict[str, SecurityGroupSpec]:
-    """These security groups, and those that their rules name, with rules and members. Six queries per chunk.
+    """These security groups, and those that their rules name, these without rules. Six queries per chunk.
 
     Members are told of groups that some rule names as remote; the cost grows with them.
     """
@@ -101,7 +101,7 @@ async def read_groups(connection: AsyncConnection, group_ids: Collection[str]) -
         for row in await connection.execute(select(security_groups).where(among(security_groups.c.id, part))):
             found[row.id] = SecurityGroupSpec(
                 id=row.id,
-                generation=row.revision,
+                generation=row.revision if row.id in group_ids else -1,
                 member_generation=row.member_generation if row.id in named else -1,
                 stateful=row.stateful,
                 rules=tuple(rules.get(row.id, ())),

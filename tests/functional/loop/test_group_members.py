@@ -245,6 +245,34 @@ async def test_only_hosts_with_a_rule_that_names_the_group_hear_of_its_members(t
         assert await world.a.learn() == []
 
 
+async def test_a_host_that_knew_a_group_by_its_members_alone_hears_of_its_rules_with_its_first_port_in_it(
+    tmp_path: Path,
+) -> None:
+    """It once took the group without rules for the newest: who was in it could neither send nor hear, for good."""
+    async with a_world(tmp_path) as world:
+        loop, a = world.loop, world.a
+        web, db = [NewSecurityGroup(id=new_uuid(), project_id=PROJECT, name=name) for name in ("web", "db")]
+        await loop.groups.create(loop.context, [web, db])
+        rule = NewRule(
+            id=new_uuid(),
+            project_id=PROJECT,
+            security_group_id=db.id,
+            direction="ingress",
+            remote_group_id=web.id,
+        )
+        await loop.network.security_group_rules.create(loop.context, [rule])
+        await loop.create("a", security_group_ids=(db.id,))
+        await world.check()
+        assert a.desired.groups.specs[web.id].rules == ()
+        await loop.create("a", security_group_ids=(web.id,))
+        await world.check()
+        told = a.desired.groups.specs[web.id]
+        assert {rule.direction for rule in told.rules} == {"egress"}, "its own, as each group has them"
+        await a.say_hello()
+        await world.check()
+        assert a.desired.groups.specs[web.id] == told
+
+
 async def test_a_lost_change_is_seen_and_everything_sets_it_right(tmp_path: Path) -> None:
     async with a_world(tmp_path) as world:
         await world.loop.create("a")

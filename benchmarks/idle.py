@@ -22,14 +22,15 @@ MOST_MIB = 150
 
 
 class Sizes(msgspec.Struct, frozen=True):
-    """How many servers and hosts; how often a start is timed."""
+    """How many servers and hosts; how often a start is timed; in how many seconds what a burst leaves is given back."""
 
     servers: int = 2_000
     hosts: int = 500
     starts: int = 5
+    rest_s: float = 65.0
 
 
-QUICK = Sizes(servers=50, hosts=10, starts=1)
+QUICK = Sizes(servers=50, hosts=10, starts=1, rest_s=0.0)
 
 
 async def run(teller: Teller, quick: bool) -> Outcome:
@@ -52,6 +53,9 @@ async def run(teller: Teller, quick: bool) -> Outcome:
         held[f"with {sizes.servers:,} servers"] = memory(stage.process.pid)
         await _create(stage, sizes, keep=False)
         held[f"after {sizes.servers:,} more came and went"] = memory(stage.process.pid)
+        teller.says("what is left a minute later")
+        await asyncio.sleep(sizes.rest_s)
+        held["a minute later"] = memory(stage.process.pid)
     ours = list(held.values())[1:]
     return Outcome(
         name="idle",

@@ -30,6 +30,7 @@ from muster.api.network.services import assemble as assemble_network
 from muster.api.network.services import assemble_batch
 from muster.base.clock import system_clock
 from muster.base.tasks import kept_running, repeating
+from muster.cli import heap
 from muster.cli.engines import Engines
 from muster.cli.first_data import FirstData, Makers, ensure_first_data
 from muster.cli.images import ImageParts, OwnImages, image_files, image_parts
@@ -68,6 +69,7 @@ _ROTATE_S = 3_600.0
 _PURGE_S = 3_600.0
 _RECOUNT_S = 3_600.0
 _STATISTICS_S = 5.0
+_GIVE_BACK_S = 60.0
 
 Work = Callable[[], Coroutine[Any, Any, None]]
 
@@ -208,6 +210,7 @@ def _assembled(settings: PlaneSettings, engines: Engines, keys: TokenKeys, passw
             "token keys": partial(repeating, keys.refresh, keys_s),
             "answers of hosts": compute.host_questions.run,
             **images.each,
+            "memory": partial(repeating, heap.give_back, _GIVE_BACK_S),
             "for the cluster": Singleton(engines.locks, "periodic", once).run,
         },
     )

@@ -18,7 +18,7 @@ from muster.doctor.diagnosis import diagnose, planned_guests
 from muster.doctor.facts import Facts, sysctl_path
 from muster.doctor.findings import Finding, Level, Plan
 from muster.doctor.reader import read_facts
-from muster.doctor.sysctls import FILE, Change, apply, wanted
+from muster.doctor.sysctls import FILE, Change, apply, overruled, wanted
 from muster.doctor.texts import dotted
 
 _VERSION_S = 5.0
@@ -35,7 +35,7 @@ _TIMEX_BYTES = 512  # struct timex has 208 on 64 bits
 )
 @click.option("--all", "is_whole", is_flag=True, help="Show what is good, too.")
 @click.option("--json", "as_json", is_flag=True, help="For scripts: one JSON object; the ids of checks stay the same.")
-@click.option("--fix", is_flag=True, help=f"Write the kernel settings that are too low to {FILE}, and apply them.")
+@click.option("--fix", is_flag=True, help=f"Write the kernel settings that checks ask for to {FILE}, and apply them.")
 @click.option("--yes", is_flag=True, help="With --fix: do not ask.")
 @click.option(
     "--root",
@@ -101,6 +101,8 @@ def _mend(changes: list[Change], root: Path, *, is_silent: bool, is_sure: bool) 
         click.echo(
             f"{change.name} = {change.after}{f': not applied: {change.error}' if change.error else ''}", err=is_silent
         )
+    for name, file in overruled(changed, root).items():
+        click.echo(f"{file} sets {name} as well, and is read after {FILE} at boot: change it there", err=is_silent)
     click.echo(f"To take it back: rm {FILE}; {'; '.join(change.back for change in changed)}", err=is_silent)
     return changed
 

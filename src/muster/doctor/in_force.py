@@ -10,6 +10,8 @@ from muster.doctor.texts import for_people, values
 _OPENSTACK = {"nova-compute": "nova", "neutron": "neutron"}
 #: Starting a service takes a while, and the kernel counts its start in hundredths of a second from the boot.
 _LEEWAY_S = 5.0
+#: Kolla's containers copy their settings, and only then become the program that was asked for, by the same process.
+_LEEWAY_IN_CONTAINER_S = 60.0
 
 
 def _check(facts: Facts, _: Plan) -> Iterable[Result]:
@@ -22,10 +24,11 @@ def _check(facts: Facts, _: Plan) -> Iterable[Result]:
 def _since(facts: Facts, process: Process) -> list[Result]:
     """One finding for a process and all of its files."""
     began_s = process.started_s
+    leeway_s = _LEEWAY_IN_CONTAINER_S if process.root else _LEEWAY_S
     late = [
         for_people(path)
         for path in _files(facts, process)
-        if began_s is not None and (facts.reading(path).written_s or 0) > began_s + _LEEWAY_S
+        if began_s is not None and (facts.reading(path).written_s or 0) > began_s + leeway_s
     ]
     if not late:
         return []

@@ -71,19 +71,20 @@ def _check(facts: Facts, _: Plan) -> Iterable[Result]:
     said = ", ".join(f"{part} {dotted(number)}" for part, number in versions.items())
     if not versions:
         return not_known("No version of kernel, QEMU, libvirt, Open vSwitch or dnsmasq could be found")
-    found = _faults(versions, entries())
+    found = _faults(facts, versions, entries())
     for other in facts.other_versions:
-        found += _faults(versions | other, [entry for entry in entries() if entry.parts.keys() & other.keys()])
+        found += _faults(facts, versions | other, [entry for entry in entries() if entry.parts.keys() & other.keys()])
     hidden = [part for part in PARTS if part not in versions and facts.named(*_RUN_BY.get(part, ()))]
     found += not_known(f"{', '.join(hidden)}: it runs here, and its version could not be found") if hidden else []
     return _each_once(found) or good(f"No known fault of {said}")
 
 
-def _faults(versions: dict[str, Version], known: Iterable[Entry]) -> list[Result]:
+def _faults(facts: Facts, versions: dict[str, Version], known: Iterable[Entry]) -> list[Result]:
     return [
         Result(
-            level=entry.level,
-            found=f"{entry.id}: {', '.join(f'{part} {dotted(versions[part])}' for part in entry.parts)}: {entry.fault}",
+            level=Level.ADVICE if _is_idle(facts, entry) else entry.level,
+            found=f"{entry.id}: {', '.join(f'{part} {dotted(versions[part])}' for part in entry.parts)}"
+            f"{', which does not run now' if _is_idle(facts, entry) else ''}: {entry.fault}",
             mend=f"{entry.mend} (your distribution's package may have the fix: see its changelog)",
             cost=entry.cost,
             source=entry.source,
@@ -91,6 +92,11 @@ def _faults(versions: dict[str, Version], known: Iterable[Entry]) -> list[Result
         for entry in known
         if entry.matches(versions)
     ]
+
+
+def _is_idle(facts: Facts, entry: Entry) -> bool:
+    """dnsmasq is installed with libvirt, and harms nobody where none runs."""
+    return "dnsmasq" in entry.parts and not facts.named("dnsmasq") and not facts.unseen
 
 
 def _each_once(found: list[Result]) -> list[Result]:

@@ -108,8 +108,8 @@ def _limit(name: str, default: int, too_low: int, better: int, *, is_of_clients:
 
 
 def _where(path: str) -> str:
-    """Where somebody changes a file: Kolla writes its files anew."""
-    kollas = f"/etc/kolla/config/nova-libvirt/ of the machine that deploys ({path})"
+    """Where somebody changes a file: Kolla writes its files anew from its role's templates, which nothing overrides."""
+    kollas = f"roles/nova-cell/templates/{os.path.basename(path)}.j2 of kolla-ansible ({path})"
     return kollas if path.startswith(_KOLLA) else for_people(path)
 
 

@@ -11,6 +11,7 @@ from muster.doctor.texts import kernel_counters, limit, unit_settings, whole_num
 _DAEMONS = ("libvirtd", "virtqemud")
 #: libvirt's own units say 8 tasks per guest at least, and at least 1, often 2 files of the daemon.
 _LEAST_TASKS_PER_GUEST = 8
+_LEAST_FILES_OF_DAEMON_PER_GUEST = 2
 _FILES_OF_DAEMON_PER_GUEST = 8
 _NEIGHBOURS_PER_GUEST = 4
 _LEAST_NEIGHBOURS = 4096
@@ -196,24 +197,28 @@ def _limits_of(process: Process, plan: Plan) -> list[Result]:
     files, tasks = limit(text, "Max open files"), limit(text, "Max processes")
     if files is None or tasks is None:
         return not_known(f"{owner}: limits without open files and processes")
-    need = _FILES_OF_DAEMON_PER_GUEST * plan.guests
-    if files < need:
-        return problem(
-            f"{owner}: {files:.0f} open files; {need} for {plan.guests} guests", "LimitNOFILE=1048576 in the unit"
-        )
+    if files < _FILES_OF_DAEMON_PER_GUEST * plan.guests:
+        return _few_files(owner, f"{files:.0f} open files", files, plan, "LimitNOFILE=1048576 in the unit")
     if tasks < _LEAST_TASKS_PER_GUEST * plan.guests:
         return problem(f"{owner}: {tasks:.0f} processes for {plan.guests} guests", "LimitNPROC=infinity in the unit")
     return good(f"{owner}: {_said(files)} open files, {_said(tasks)} processes")
 
 
+def _few_files(owner: str, found: str, files: float, plan: Plan, mend: str) -> list[Result]:
+    level = problem if files < _LEAST_FILES_OF_DAEMON_PER_GUEST * plan.guests else advice
+    need = _FILES_OF_DAEMON_PER_GUEST * plan.guests
+    return level(f"{owner}: {found}; {plan.guests} guests may need {need}", mend)
+
+
 def _limits_in(unit: str, text: str, plan: Plan) -> list[Result]:
-    """What a daemon that is started when somebody calls it will have; systemd's own default is half a million."""
-    said = (unit_settings(text, "LimitNOFILE") or [""])[-1].partition(":")[0]
-    files, need = whole_number(said), _FILES_OF_DAEMON_PER_GUEST * plan.guests
-    if files is not None and files < need:
-        return problem(
-            f"{unit}: LimitNOFILE={said}; {need} for {plan.guests} guests", "LimitNOFILE=1048576 in a drop-in of it"
-        )
+    """What a daemon that is started when somebody calls it will have; systemd's own default is half a million.
+
+    Of `soft:hard` the hard one: libvirt's daemons raise theirs to it as they start (its common.service.extra.in).
+    """
+    said = (unit_settings(text, "LimitNOFILE") or [""])[-1]
+    files = whole_number(said.rpartition(":")[2])
+    if files is not None and files < _FILES_OF_DAEMON_PER_GUEST * plan.guests:
+        return _few_files(unit, f"LimitNOFILE={said}", files, plan, "LimitNOFILE=1048576 in a drop-in of it")
     return good(f"{unit} does not run now; {f'LimitNOFILE={said}' if said else 'it has no LimitNOFILE'}")
 
 

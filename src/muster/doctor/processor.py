@@ -109,8 +109,8 @@ def _synchronised(facts: Facts, _: Plan) -> Iterable[Result]:
     if not facts.clock_synchronised:
         return problem(
             "The kernel says that its clock is not synchronised",
-            "apt-get install chrony, or timedatectl set-ntp true; where chrony runs, it tells the kernel only with "
-            "rtcsync in chrony.conf",
+            "Install chrony, or timedatectl set-ntp true; where chrony runs, it tells the kernel only with rtcsync in "
+            "chrony.conf",
         )
     return good("The clock is synchronised")
 

@@ -13,9 +13,12 @@ from msgspec import Struct
 from muster.base.errors import Invalid
 from muster.doctor.facts import Facts, sysctl_path
 from muster.doctor.findings import Finding
+from muster.doctor.tree import Tree
 
 FILE = "/etc/sysctl.d/90-muster.conf"
 _HEAD = "# Written by `muster doctor --fix`. To take it back: delete this file and set what each line had before.\n"
+_FOLDERS = ("/usr/lib/sysctl.d", "/usr/local/lib/sysctl.d", "/run/sysctl.d", "/etc/sysctl.d")
+_SET = re.compile(r"^[ \t]*-?[ \t]*([\w.-]+)[ \t]*=", re.MULTILINE)
 _LINE = re.compile(r"^([a-z0-9_.-]+) = (\d+)  # was (\d+)$", re.MULTILINE)
 
 
@@ -49,6 +52,19 @@ def apply(changes: list[Change], root: Path) -> list[Change]:
     """Write the file, then each setting. Gives what was changed. Raises Invalid when the file cannot be written."""
     _write_file(changes, root)
     return [_applied(change, root) for change in _in_order(changes)]
+
+
+def overruled(changes: list[Change], root: Path) -> dict[str, str]:
+    """Which of these settings other files set as well that are read later at boot (sysctl.d(5)): name to file."""
+    tree = Tree(root)
+    files = [file for folder in _FOLDERS for file in tree.folder(folder, (".conf",)).items()]
+    return {
+        name: path
+        for path, reading in files
+        if path.rpartition("/")[2] > FILE.rpartition("/")[2]
+        for name in _SET.findall((reading.text or "").replace("/", "."))
+        if name in {change.name for change in changes}
+    }
 
 
 def _in_order(changes: list[Change]) -> list[Change]:

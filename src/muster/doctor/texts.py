@@ -27,6 +27,8 @@ _RPMS = {
 # Some repositories have a package for each version: openvswitch3.1.
 _RPM_OF_SWITCH = re.compile(r"openvswitch(\d+\.\d+)?")
 _NUMBERS = re.compile(r"\d{1,9}(?:\.\d{1,9})+")
+# What is wanted of it (`hold`, by apt-mark) says nothing of what is there.
+_INSTALLED = re.compile(r"^Status: \S+ ok installed$", re.MULTILINE)
 # From a # that is in no quotes.
 _COMMENT = re.compile(r"""^\s*#.*$|#[^"']*$""")
 _DEBIAN_KERNEL = re.compile(r"Debian (\d{1,9}\.\d{1,9}\.\d{1,9})")
@@ -71,7 +73,7 @@ def dpkg_versions(status: str) -> dict[str, Version]:
     found: dict[str, Version] = {}
     for paragraph in status.split("\n\n"):
         name = re.match(r"Package: (\S+)", paragraph.lstrip("\n"))
-        if name is None or name[1] not in _PACKAGES or "\nStatus: install ok installed" not in paragraph:
+        if name is None or name[1] not in _PACKAGES or not _INSTALLED.search(paragraph):
             continue
         number = re.search(r"^Version: (\S+)", paragraph, re.MULTILINE)
         if number is not None and version(number[1]):
@@ -117,10 +119,15 @@ def oslo_settings(text: str) -> dict[tuple[str, str], str]:
         if bare.startswith("[") and bare.endswith("]"):
             section = bare[1:-1].strip()
         elif not bare.startswith(("#", ";")) and not line[:1].isspace():
-            name, equals, value = bare.partition("=")
-            if equals:
-                found[section, name.strip()] = value.strip()
+            sign = min((sign for sign in "=:" if sign in bare), key=bare.find, default="=")
+            name, there, value = bare.partition(sign)
+            if there:
+                found[section, name.strip()] = _unquoted(value.strip())
     return found
+
+
+def _unquoted(value: str) -> str:
+    return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'" else value
 
 
 def rabbitmq_settings(text: str) -> dict[str, str]:

@@ -134,6 +134,15 @@ def test_fix_leaves_a_file_of_others_alone(tmp_path: Path) -> None:
     assert (root / f"{NEIGHBOURS}3").read_text() == "2048\n"
 
 
+def test_fix_says_which_file_takes_it_back_at_boot(tmp_path: Path) -> None:
+    later = "# x\nnet/ipv4/neigh/default/gc_thresh3 = 1024\nvm.swappiness = 1\n"
+    root = written(tmp_path, COMPUTE | {"/etc/sysctl.d/99-kolla.conf": later, "/etc/sysctl.d/10-first.conf": later})
+    said = run(root, "--fix", "--yes").stdout
+    assert "/etc/sysctl.d/99-kolla.conf sets net.ipv4.neigh.default.gc_thresh3 as well" in said
+    assert "10-first.conf" not in said
+    assert "vm.swappiness" not in said
+
+
 def test_fix_in_json_says_what_was_changed(tmp_path: Path) -> None:
     said = json.loads(run(written(tmp_path, COMPUTE), "--fix", "--yes", "--json").stdout)
     assert {"net.ipv4.neigh.default.gc_thresh3", "net.ipv4.tcp_keepalive_time"} <= {

@@ -55,7 +55,8 @@ CASES: list[tuple[str, dict[str, str], Level]] = [
     ("memory.huge-pages", {"/proc/meminfo": "HugePages_Total: 9\nHugePages_Free: 1\nHugepagesize: 2048 kB"}, GOOD),
     ("memory.overcommit", {SYS + "vm/overcommit_memory": "2"}, PROBLEM),
     ("memory.swap", {"/proc/meminfo": "SwapTotal: 0 kB\nSwapFree: 0 kB"}, ADVICE),
-    ("memory.swap", {"/proc/meminfo": "SwapTotal: 9 kB\nSwapFree: 1 kB"}, PROBLEM),
+    ("memory.swap", {"/proc/meminfo": "SwapTotal: 9 kB\nSwapFree: 1 kB\nMemAvailable: 7 kB"}, PROBLEM),
+    ("memory.swap", {"/proc/meminfo": "SwapTotal: 9 kB\nSwapFree: 1 kB\nMemAvailable: 900 kB"}, GOOD),
     ("memory.group", DAEMON | {"/sys/fs/cgroup/s/memory.max": str(8 << 30)}, PROBLEM),
     ("memory.group", DAEMON | {"/sys/fs/cgroup/s/memory.max": str(60 << 30)}, GOOD),
     ("memory.group", DAEMON | {"/sys/fs/cgroup/s/memory.max": "max"}, GOOD),
@@ -90,6 +91,11 @@ CASES: list[tuple[str, dict[str, str], Level]] = [
         {"/etc/nova/nova.conf": "[DEFAULT]\nram_allocation_ratio = 1.2\ncpu_allocation_ratio = 2.0\n"},
         GOOD,
     ),
+    (
+        "memory.ratios",  # as oslo.config reads it
+        {"/etc/nova/nova.conf": "[DEFAULT]\nram_allocation_ratio: 1.2\ncpu_allocation_ratio = '2.0'\n"},
+        GOOD,
+    ),
     ("memory.ratios", {"/etc/nova/nova.conf": "[DEFAULT]\nram_allocation_ratio = 1.2\n"}, ADVICE),
     ("memory.ratios", {"/etc/nova/nova.conf": "[DEFAULT]\ncpu_allocation_ratio = 2.0\n"}, NOT_KNOWN),
     ("limits.neighbours-ipv4", {SYS + "net/ipv4/neigh/default/gc_thresh3": "1024"}, ADVICE),
@@ -121,7 +127,8 @@ CASES: list[tuple[str, dict[str, str], Level]] = [
         PROBLEM,
     ),
     ("limits.daemon", DAEMON, GOOD),
-    ("limits.daemon", DAEMON | {"/proc/9/limits": LIMITS.format(tasks=9999, files=700)}, PROBLEM),
+    ("limits.daemon", DAEMON | {"/proc/9/limits": LIMITS.format(tasks=9999, files=100)}, PROBLEM),
+    ("limits.daemon", DAEMON | {"/proc/9/limits": LIMITS.format(tasks=9999, files=700)}, ADVICE),
     ("limits.daemon", DAEMON | {"/proc/9/limits": LIMITS.format(tasks=700, files=9999)}, PROBLEM),
     ("limits.daemon", DAEMON | {"/proc/9/limits": LIMITS.format(tasks="unlimited", files="unlimited")}, GOOD),
     ("limits.daemon", DAEMON | {"/proc/9/limits": "?"}, NOT_KNOWN),
@@ -215,7 +222,7 @@ CASES: list[tuple[str, dict[str, str], Level]] = [
     (
         "openstack.rootwrap",
         {"/etc/neutron/neutron.conf": "[agent]\nroot_helper = sudo neutron-rootwrap /x\n"},
-        PROBLEM,
+        ADVICE,
     ),
     (
         "openstack.rootwrap",

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from tests.unit.doctor.trees import level, results
+from tests.unit.doctor.trees import QUIET, facts_of, level, results
 
 from muster.doctor.facts import Facts
 from muster.doctor.findings import Level
@@ -96,6 +96,20 @@ def test_bounds() -> None:
 def test_only_installed_packages_count() -> None:
     gone = "Package: dnsmasq-base\nStatus: deinstall ok config-files\nVersion: 2.80-1\n"
     assert dpkg_versions(gone) == {}
+
+
+def test_a_package_that_is_held_is_installed() -> None:
+    held = "Package: qemu-system-x86\nStatus: hold ok installed\nVersion: 1:7.1.0-1\n"
+    assert dpkg_versions(held) == {"qemu": (7, 1, 0)}
+
+
+def test_what_is_only_installed_harms_nobody_yet(tmp_path: Path) -> None:
+    """libvirt's packages bring dnsmasq along, whether anybody runs it or not."""
+    old = {"/var/lib/dpkg/status": "Package: dnsmasq-base\nStatus: install ok installed\nVersion: 2.85-1\n"}
+    (result,) = [one for one in results("versions.known-bad", facts_of(tmp_path / "a", QUIET | old)) if one.mend][:1]
+    assert (result.level, "does not run now" in result.found) == (Level.ADVICE, True)
+    runs = {"/proc/7/comm": "dnsmasq", "/proc/7/cmdline": "dnsmasq\0"}
+    assert level("versions.known-bad", facts_of(tmp_path / "b", QUIET | old | runs)) is Level.PROBLEM
 
 
 def test_every_entry_is_documented() -> None:

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.unit.doctor.trees import QUIET, facts_of, level, results
+from tests.unit.doctor.trees import QUIET, facts_of, level, results, written
 
 from muster.doctor.diagnosis import planned_guests
 from muster.doctor.facts import Facts, Reading
@@ -270,6 +270,15 @@ def test_services_in_containers_read_their_own_files(tmp_path: Path) -> None:
     assert result.found == "nova-compute 5 runs since before /etc/nova/nova.conf as process 5 sees it was written"
 
 
+def test_settings_that_a_container_copies_as_it_starts_are_those_that_it_reads(tmp_path: Path) -> None:
+    """Kolla's start copies them and then becomes the service: the same process, which began before."""
+    inside = contained(5, "nova-compute", "python3\0nova-compute\0", {"/etc/nova/nova.conf": ""})
+    inside |= {"/proc/5/stat": f"5 (nova-compute) S {' '.join(['1'] * 18)} 500 7\n", "/proc/stat": "btime 1000000\n"}
+    root = written(tmp_path, QUIET | inside)
+    os.utime(root / "proc/5/root/etc/nova/nova.conf", (1_000_025, 1_000_025))
+    assert level("settings.in-force", read_facts(root)) is GOOD
+
+
 def guest(pid: int, cgroup: str) -> dict[str, str]:
     return {
         f"/proc/{pid}/comm": "qemu-system-x86",
@@ -293,13 +302,17 @@ def test_a_limit_of_all_guests_counts_and_not_that_of_one(tmp_path: Path) -> Non
     assert (result.level, "/machine.slice/pids.max" in result.found) == (PROBLEM, True)
 
 
-def test_a_daemon_that_waits_to_be_called_has_the_limits_of_its_unit(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("said", "expected"), [("64", PROBLEM), ("64:700", ADVICE), ("1024:524288", GOOD)])
+def test_a_daemon_that_waits_to_be_called_has_the_limits_of_its_unit(
+    tmp_path: Path, said: str, expected: Level
+) -> None:
+    """libvirt's own unit says 1024:524288, and its daemons take what they may."""
     unit = {
-        "/lib/systemd/system/libvirtd.service": "[Service]\nLimitNOFILE=64:1024\n",
+        "/lib/systemd/system/libvirtd.service": f"[Service]\nLimitNOFILE={said}\n",
         "/etc/systemd/system/sockets.target.wants/libvirtd.socket": "",
     }
     (result,) = results("limits.daemon", facts_of(tmp_path, QUIET | unit))
-    assert (result.level, "LimitNOFILE=64" in result.found) == (PROBLEM, True)
+    assert (result.level, f"LimitNOFILE={said}" in result.found) == (expected, True)
 
 
 def test_a_version_that_could_not_be_found_of_what_runs_is_not_known(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """`muster kept`: the guests that a host has put aside, since the database does not know their servers."""
 
+import os
 from pathlib import Path
 
 import click
@@ -31,7 +32,7 @@ class KeptGuest(Struct, frozen=True, kw_only=True):
 @click.option(
     "--data",
     type=click.Path(path_type=Path, file_okay=False),
-    default=Path("/var/lib/muster"),
+    default=Path("/var/lib/muster-host"),
     show_default=True,
     help="The host's folder (`folder` in its settings).",
 )
@@ -43,7 +44,10 @@ def kept(*, data: Path, doomed: tuple[str, ...], as_json: bool) -> None:
     That is so after a database was set back. Each is shut down and off the network, its disk is in the folder that is
     shown; after host.keep_unknown_s it is removed. With --remove nothing is shown.
     """
-    shelf = Shelf(Layout(data.absolute()).instances)
+    layout = Layout(data.absolute())
+    if not os.path.isdir(layout.root):  # 'no guest is kept' would be false comfort
+        raise click.ClickException(f"No host has its folder at {data}; name that of its settings (`folder`) by --data.")
+    shelf = Shelf(layout.instances)
     try:
         missing = [server_id for server_id in doomed if not shelf.remove(server_id)]
         found = [] if doomed else _all(shelf)

@@ -60,5 +60,13 @@ def test_one_is_removed(data: Path) -> None:
 
 
 def test_nothing_is_kept(tmp_path: Path) -> None:
+    Layout(tmp_path).root.mkdir()
     assert kept(tmp_path).output == "No guest is kept here.\n"
     assert json.loads(kept(tmp_path, "--json").output) == []
+
+
+def test_a_folder_of_no_host_is_not_called_empty(tmp_path: Path) -> None:
+    """Who names a wrong folder would believe that nothing is kept."""
+    said = kept(tmp_path)
+    assert said.exit_code == 1
+    assert "No host has its folder at" in said.output

@@ -41,6 +41,7 @@ class Link:
         self._endpoint = rng.randrange(len(settings.endpoints))
         self._connection: AbstractConnection | None = None
         self._up = asyncio.Event()
+        self._was_away = False
         self._task = asyncio.create_task(self._keep(), name=f"rabbitmq {name}")
 
     async def up(self) -> AbstractConnection:
@@ -69,6 +70,7 @@ class Link:
                 connection = await self._connect()
             except Transient as error:
                 log.warning("no connection", action="bus.connect", broker=self._broker, error=error.message)
+                self._was_away = True
                 self._endpoint = (self._endpoint + 1) % len(self._settings.endpoints)
                 await asyncio.sleep(pause_s * self._rng.uniform(0.5, 1.0))
                 pause_s = min(2 * pause_s, self._settings.backoff_s)
@@ -80,10 +82,14 @@ class Link:
     async def _hold(self, connection: AbstractConnection) -> None:
         self._connection = connection
         self._up.set()
-        log.info("connected", action="bus.connected", broker=self._broker, name=self._name)
+        # Whoever was told that it is away is told that it is back.
+        tell = log.warning if self._was_away else log.info
+        tell("connected", action="bus.connected", broker=self._broker, name=self._name)
+        self._was_away = False
         try:
             await asyncio.wait({connection.closing})
             log.warning("connection lost", action="bus.lost", broker=self._broker, name=self._name)
+            self._was_away = True
         finally:
             self._connection = None
             with contextlib.suppress(Transient, TimeoutError):

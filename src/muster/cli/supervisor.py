@@ -216,11 +216,20 @@ class Supervisor:
             try:
                 new = await self._started(slot.index)
             except OSError as error:
-                log.error("workers not replaced", action="workers.kept", index=slot.index, error=error.strerror)
+                log.error(
+                    "workers not replaced: the old ones serve on",
+                    action="workers.kept",
+                    index=slot.index,
+                    error=error.strerror,
+                )
                 return
             await new.ready.wait()
             if not new.is_ready:
-                log.error("workers not replaced: a new one did not start", action="workers.kept", index=slot.index)
+                log.error(
+                    "workers not replaced: a new one did not start, and has said why; the old ones serve on",
+                    action="workers.kept",
+                    index=slot.index,
+                )
                 return
             async with slot.turn:
                 old, slot.worker = slot.worker, new

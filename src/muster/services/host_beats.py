@@ -70,7 +70,11 @@ class HostBeats:
                 await host_store.note_seen(connection, due, now)
                 await host_store.begin_epochs(connection, set_back, now)
         if set_back:
-            log.error("the database was set back", action="reports.set_back", hosts=len(set_back))
+            log.error(
+                "the database was set back: if a backup was restored, say once: muster restored",
+                action="reports.set_back",
+                hosts=len(set_back),
+            )
             missed |= set_back.keys()
         if missed:
             log.info("hosts have missed messages", action="reports.behind", hosts=len(missed))

@@ -50,7 +50,12 @@ class ImageCopies:
             async with self._database.read() as connection:
                 rare = await store.read_rare(connection, self._holder.url, self._copies)
             if nowhere := [image_id for image_id, count in rare.items() if not count]:
-                log.warning("images are on no machine", action="image_nowhere", images=len(nowhere), one=nowhere[0])
+                log.warning(
+                    "images are on no machine: put their files back from a backup, into the folder images of any",
+                    action="image_nowhere",
+                    images=len(nowhere),
+                    one=nowhere[0],
+                )
             await self._obtain(rare.keys() - set(nowhere), self._copies)
 
     async def _with_content(self, image_ids: Collection[str]) -> set[str]:

@@ -36,7 +36,10 @@ class Readiness:
         async with self._turn:
             if loop.time() - self._looked_at > _GOOD_FOR_S:
                 found = await asyncio.gather(*(self._look(name, check) for name, check in self._checks.items()))
-                self._faults = {name: fault for name, fault in zip(self._checks, found, strict=True) if fault}
+                faults = {name: fault for name, fault in zip(self._checks, found, strict=True) if fault}
+                for name in self._faults.keys() - faults.keys():
+                    log.warning("an engine answers again", action="readiness.back", engine=name)
+                self._faults = faults
                 self._looked_at = loop.time()
             return dict(self._faults)
 
@@ -45,13 +48,23 @@ class Readiness:
             async with asyncio.timeout(_ANSWER_WITHIN_S):
                 await check()
         except TimeoutError:
-            return f"no answer within {_ANSWER_WITHIN_S:g} s"
+            fault = f"no answer within {_ANSWER_WITHIN_S:g} s"
+            self._tell(name, fault)
         except Invalid as error:  # a setting is wrong, and whoever found it has told the log more
-            return error.message
+            fault = error.message
         except Exception as error:  # whatever it is: it does not work, and the log says why
-            log.warning("an engine does not answer", action="readiness.fault", engine=name, error=repr(error))
-            return "does not answer"
-        return ""
+            fault = "does not answer"
+            self._tell(name, repr(error))
+        else:
+            fault = ""
+        return fault
+
+    def _tell(self, name: str, error: str) -> None:
+        """Once, until it answers again: load balancers ask every other second."""
+        if name not in self._faults:
+            log.warning(
+                "an engine does not answer: not ready until it does", action="readiness.fault", engine=name, error=error
+            )
 
 
 def of_engines(

@@ -56,4 +56,9 @@ class StrangerGuests:
         if len(self._logged) + len(new) > _REMEMBERED:
             self._logged.clear()
         self._logged |= {(host_id, server_id) for server_id in new}
-        log.error("guests unknown to the database", action="reports.unknown", host=host_id, servers=new)
+        log.error(
+            "guests unknown to the database: their host shuts them down and keeps them, see there: muster kept",
+            action="reports.unknown",
+            host=host_id,
+            servers=new,
+        )

@@ -59,7 +59,8 @@ class Presence:
                     log.warning("no connection to the database", action="store.connect", error=why)
                 await asyncio.sleep(pause_s * self._rng.uniform(0.5, 1.0))
                 pause_s = min(2 * pause_s, _LAST_PAUSE_S)
-            log.info("the database answers", action="store.back", after_s=round(time.monotonic() - self._lost_at, 2))
+            away_s = round(time.monotonic() - self._lost_at, 2)
+            log.warning("the database answers again", action="store.back", after_s=away_s)
         finally:
             self._looking = None
 

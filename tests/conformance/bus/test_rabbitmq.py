@@ -5,14 +5,16 @@ import logging
 import re
 import subprocess
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, MutableMapping
 from contextlib import asynccontextmanager
 from random import Random
+from typing import Any
 
 import aiormq
 import pytest
 from aiormq.channel import Channel
 from prometheus_client import Histogram
+from structlog.testing import capture_logs
 
 from benchmarks.free_ports import free_port
 from muster.base.errors import Transient
@@ -84,7 +86,15 @@ async def test_a_connection_has_so_many_readers_and_more_have_another(
         assert [len(readers) for readers in bus._readers.values()] == [2, 2, 1]
 
 
-async def test_a_broker_that_is_killed_and_comes_back(rabbitmq: RabbitMq, prefix: str) -> None:
+@pytest.fixture
+def logs() -> Iterator[list[MutableMapping[str, Any]]]:
+    with capture_logs() as found:
+        yield found
+
+
+async def test_a_broker_that_is_killed_and_comes_back(
+    rabbitmq: RabbitMq, prefix: str, logs: list[MutableMapping[str, Any]]
+) -> None:
     async with opened(f"{rabbitmq.url}?prefix={prefix}&connect_s=5&stuck_s=10&publish_s=20", 2) as [writer, reader]:
         listening = await reader.subscribe("host.a")
         # RabbitMQ 3.10 forgets the leader of the queue that it made last before it was killed: not one of ours.
@@ -104,6 +114,8 @@ async def test_a_broker_that_is_killed_and_comes_back(rabbitmq: RabbitMq, prefix
             found += await read(listening, 1)
         async with asyncio.timeout(HANG_S):
             assert await read(await _subscribed(reader, "host.unread"), 1) == [b"kept"]
+    told = {line["log_level"] for line in logs if line["action"] == "bus.connected"}
+    assert told == {"info", "warning"}, "as loud as that it was lost"
 
 
 async def test_a_queue_that_is_stuck_holds_nobody_up_and_is_made_anew(

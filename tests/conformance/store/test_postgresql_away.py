@@ -219,16 +219,22 @@ async def test_who_waits_is_told_after_a_while_and_who_comes_later_at_once(serve
             assert expected_s - 0.1 <= time.monotonic() - began
         assert min([await _refused_s(database) for _ in range(10)]) < 0.5, "at once, if the machine lets it"
     finally:
-        await asyncio.to_thread(server.launch)
+        with capture_logs() as logs:
+            await asyncio.to_thread(server.launch)
+            await _add_at_last(database)  # somebody still looks for it
+    assert [line["log_level"] for line in logs if line["action"] == "store.back"] == ["warning"], "as that it is away"
+    await database.close()
+
+
+async def _add_at_last(database: Database) -> None:
     async with asyncio.timeout(HANG_S):
-        while True:  # somebody still looks for it
+        while True:
             try:
                 await _add(database)
             except Transient:
                 await asyncio.sleep(0.1)
             else:
                 break
-    await database.close()
 
 
 async def _refused_s(database: Database) -> float:

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from muster.api.http.mounts import Mounts
 from muster.base.errors import Transient
@@ -60,6 +61,21 @@ async def test_ready_while_every_engine_answers() -> None:
         other.error = None
         readiness._looked_at = float("-inf")
         assert (await http.head("/healthcheck/ready")).status_code == 200
+
+
+async def test_the_log_tells_once_that_an_engine_is_away_and_once_that_it_is_back() -> None:
+    """Load balancers ask every other second, for hours."""
+    engine = Engine()
+    readiness = Readiness({"locks": engine.check})
+    with capture_logs() as logs:
+        for error in (Transient("away"), Transient("away"), None, None):
+            engine.error = error
+            readiness._looked_at = float("-inf")
+            await readiness.faults()
+    assert [(line["action"], line["engine"], line["log_level"]) for line in logs] == [
+        ("readiness.fault", "locks", "warning"),
+        ("readiness.back", "locks", "warning"),
+    ]
 
 
 async def test_an_engine_that_hangs_is_told_in_time() -> None:

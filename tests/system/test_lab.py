@@ -306,7 +306,9 @@ def test_a_backup_is_restored_as_the_operators_page_says(whole: Lab, tmp_path: P
         openstack("server delete kept-1 --wait")
 
         muster("lab", "stop", *data, "control-1")
-        muster(*run, f"{tools}/pg_restore", "--clean", "--if-exists", *login, "-d", database, dump)
+        # Emptied before: --clean leaves, and stumbles over, tables of a version that is newer than the backup.
+        muster(*run, f"{tools}/psql", *login, "-d", database, "-c", f"DROP OWNED BY {where.username}")
+        muster(*run, f"{tools}/pg_restore", "--single-transaction", *login, "-d", database, dump)
         path = str(whole.folder / "parts/control-1/muster.toml")
         muster("lab", "enter", "control-1", *data, "--", sys.executable, "-m", "muster", "restored", "--settings", path)
         muster("lab", "start", *data, "control-1")  # hosts have gone on, and know of more than the database

@@ -36,7 +36,9 @@ NETLINK_SENDS = Counter(
     "muster_netlink_sends_total", "Times that links were asked about or changed, up to 128 at a time"
 )
 PHASE_SECONDS = Histogram("muster_phase_seconds", "Time to a step of a server's life", ["step"], buckets=_TIMES_S)
-TASK_FAILURES = Counter("muster_task_failures_total", "Background tasks that failed and began anew", ["task"])
+TASK_FAILURES = Counter(
+    "muster_task_failures_total", "Background tasks that failed by a mistake and began anew", ["task"]
+)
 STATE_CHANGES = Counter("muster_server_states_total", "Servers that reached a state", ["state"])
 MEMORY_AVAILABLE = Gauge("muster_host_memory_available_bytes", "What can be taken before a kernel would kill", ["host"])
 BOOTS_HELD = Gauge("muster_host_boots_held", "1 while boots wait for memory", ["host"])

@@ -57,11 +57,12 @@ async def kept_running(name: str, work: Callable[[], Coroutine[object, object, N
         try:
             await work()
             log.error("background work ended", action="task.ended", task=name)
-        except Transient as error:
+            TASK_FAILURES.labels(name).inc()
+        except Transient as error:  # an engine is away, which is nobody's mistake
             log.warning("background work delayed", action="task.delayed", task=name, error=error.message)
         except Exception as error:  # whatever it is, it must not be the end
             log.error("background work failed", action="task.failed", task=name, error=repr(error), exc_info=True)
-        TASK_FAILURES.labels(name).inc()
+            TASK_FAILURES.labels(name).inc()
         if loop.time() - began > _GOOD_AFTER_S:
             pause_s = _FIRST_PAUSE_S
         await asyncio.sleep(pause_s)

@@ -41,7 +41,7 @@ class Link:
         self._endpoint = rng.randrange(len(settings.endpoints))
         self._connection: AbstractConnection | None = None
         self._up = asyncio.Event()
-        self._was_away = False
+        self._told: set[str] = set()
         self._task = asyncio.create_task(self._keep(), name=f"rabbitmq {name}")
 
     async def up(self) -> AbstractConnection:
@@ -69,8 +69,7 @@ class Link:
             try:
                 connection = await self._connect()
             except Transient as error:
-                log.warning("no connection", action="bus.connect", broker=self._broker, error=error.message)
-                self._was_away = True
+                self._tell_why(error.message)
                 self._endpoint = (self._endpoint + 1) % len(self._settings.endpoints)
                 await asyncio.sleep(pause_s * self._rng.uniform(0.5, 1.0))
                 pause_s = min(2 * pause_s, self._settings.backoff_s)
@@ -82,19 +81,25 @@ class Link:
     async def _hold(self, connection: AbstractConnection) -> None:
         self._connection = connection
         self._up.set()
-        # Whoever was told that it is away is told that it is back.
-        tell = log.warning if self._was_away else log.info
+        tell = log.warning if self._told else log.info  # as loud as that there was none
         tell("connected", action="bus.connected", broker=self._broker, name=self._name)
-        self._was_away = False
+        self._told.clear()
         try:
             await asyncio.wait({connection.closing})
             log.warning("connection lost", action="bus.lost", broker=self._broker, name=self._name)
-            self._was_away = True
+            self._told.add("lost")
         finally:
             self._connection = None
             with contextlib.suppress(Transient, TimeoutError):
                 async with asyncio.timeout(self._settings.connect_s):
                     await told(connection.close())
+
+    def _tell_why(self, error: str) -> None:
+        """Each broker and reason once, however long it is away: there are many links, and hours."""
+        why = f"{self._broker}: {error}"
+        if why not in self._told:
+            self._told.add(why)
+            log.warning("no connection", action="bus.connect", broker=self._broker, error=error)
 
     async def _connect(self) -> AbstractConnection:
         context = await asyncio.to_thread(self._settings.tls_context)

@@ -31,6 +31,8 @@ from muster.services import deleted_servers, instance_actions
 
 _SECRET_MIN = 32
 _PREVIOUS_MAX = 3
+#: In the examples under deploy/, whose secret everybody knows.
+_PLACEHOLDER = "CHANGE-ME"
 _HANG_MIN_S = 5.0
 _URL_MAX = 255
 _SECRET = f"at least {_SECRET_MIN} characters drawn at random, such as openssl rand -hex 32 prints"
@@ -219,6 +221,7 @@ def _check_values(settings: Settings) -> None:
     _require(settings.folder.is_absolute(), "folder", "a path that begins with /")
     if settings.secret:
         _require(len(settings.secret) >= _SECRET_MIN, "secret", _SECRET)
+        _require(_PLACEHOLDER not in settings.secret, "secret", _SECRET)
     if settings.previous_secrets:
         right = len(settings.previous_secrets) <= _PREVIOUS_MAX
         right = right and all(len(one) >= _SECRET_MIN for one in settings.previous_secrets)

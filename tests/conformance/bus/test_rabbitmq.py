@@ -407,7 +407,9 @@ async def test_the_queues_are_of_the_kind_that_survives(rabbitmq: RabbitMq, pref
     assert "x-expires" in mine[f"{prefix}host.a"]
 
 
-async def test_who_reconnects_waits_longer_each_time_and_not_in_step(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_reconnects_waits_longer_each_time_and_not_in_step(
+    monkeypatch: pytest.MonkeyPatch, logs: list[MutableMapping[str, Any]]
+) -> None:
     from muster.bus.rabbitmq_link import Link
 
     pauses: list[list[float]] = []
@@ -432,3 +434,4 @@ async def test_who_reconnects_waits_longer_each_time_and_not_in_step(monkeypatch
         assert 0.1 <= mine[0] <= 0.2
         assert all(2.5 <= pause_s <= 5.0 for pause_s in mine[6:12])
     assert pauses[0][:6] != pauses[1][:6]
+    assert len([line for line in logs if line["action"] == "bus.connect"]) == 2, "once by each of the two"

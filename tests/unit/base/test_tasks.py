@@ -6,6 +6,7 @@ import os
 import signal
 
 import pytest
+from prometheus_client import REGISTRY
 
 from muster.base.errors import Transient
 from muster.base.tasks import alongside, kept_running, until_told
@@ -48,6 +49,26 @@ def test_pauses_are_bounded_and_short_again_after_a_good_time() -> None:
     began = _starts(*[0] * 10, 100, 0)
     assert began[10] - began[9] == 30
     assert began[11] - began[10] == 100.5
+
+
+def test_only_mistakes_are_counted_for_an_alarm_and_not_that_an_engine_is_away() -> None:
+    fail = iter([Transient("The database is away"), RuntimeError("a mistake"), None])
+
+    async def work() -> None:
+        error = next(fail)
+        await asyncio.sleep(0)
+        if error is not None:
+            raise error
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(kept_running("counted", work))
+            await asyncio.sleep(60)
+            task.cancel()
+
+    run(main())
+    assert REGISTRY.get_sample_value("muster_task_failures_total", {"task": "counted"}) == 1
 
 
 async def _for_ever() -> None:

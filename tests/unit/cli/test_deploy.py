@@ -10,11 +10,13 @@ from pathlib import Path
 import click
 import pytest
 
+from muster.base.errors import Invalid
 from muster.cli.kept import kept
 from muster.cli.main import main
 from muster.cli.settings import Settings, read_settings, require_host, require_serve
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
+PLACEHOLDER, SECRET = "CHANGE-ME-to-what-openssl-rand-hex-32-prints", "5" * 64
 Requirement = Callable[[Settings, Path], None]
 
 
@@ -33,7 +35,7 @@ def _real_host(settings: Settings, path: Path) -> None:
 def test_example_settings_suffice(name: str, required: list[Requirement], tmp_path: Path) -> None:
     path = tmp_path / name
     path.touch(0o600)
-    path.write_text((DEPLOY / name).read_text())
+    path.write_text((DEPLOY / name).read_text().replace(PLACEHOLDER, SECRET))
     settings = read_settings(path)
     for requirement in required:
         requirement(settings, path)
@@ -43,8 +45,18 @@ def test_example_settings_suffice(name: str, required: list[Requirement], tmp_pa
 def test_what_examples_offer_in_comments_is_understood(example: Path, tmp_path: Path) -> None:
     path = tmp_path / "muster.toml"
     path.touch(0o600)
-    path.write_text(re.sub(r"^# (\w+ = )", r"\1", example.read_text(), flags=re.MULTILINE))
+    text = example.read_text().replace(PLACEHOLDER, SECRET)
+    path.write_text(re.sub(r"^# (\w+ = )", r"\1", text, flags=re.MULTILINE))
     read_settings(path)
+
+
+@pytest.mark.parametrize("name", ["one-machine.toml", "control.toml"])
+def test_the_secret_of_an_example_is_none(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.touch(0o600)
+    path.write_text((DEPLOY / name).read_text())
+    with pytest.raises(Invalid, match=r"secret: .*openssl rand"):
+        read_settings(path)
 
 
 def test_all_examples_are_tested() -> None:

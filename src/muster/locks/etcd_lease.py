@@ -88,7 +88,8 @@ class Lease:
             try:
                 async with asyncio.timeout(left):
                     ttl_s = await self._members.ask(lambda member: member.keep_alive(self.id))
-            except (Transient, TimeoutError):
+            except (Transient, TimeoutError):  # a refusal comes at once
+                await asyncio.sleep(_PAUSE_S)
                 continue
             self._until = asked + ttl_s
             return ttl_s

@@ -56,6 +56,7 @@ class Member:
         self._watch = rpc.WatchStub(channel)
         self._auth = rpc.AuthStub(channel)
         self._token: str | None = None
+        self._logging_in = asyncio.Lock()  # one asks for a token, the others wait for it: passwords cost etcd much
 
     async def transact(self, request: Any) -> Any:
         """One transaction."""
@@ -103,10 +104,9 @@ class Member:
         finally:
             call.cancel()
 
-    def forget_token(self) -> bool:
-        """Ask for a token anew at the next request; False if there was none."""
-        token, self._token = self._token, None
-        return token is not None
+    def forget_token(self) -> None:
+        """Ask for a token anew at the next request."""
+        self._token = None
 
     async def close(self) -> None:
         await self._channel.close()
@@ -114,10 +114,12 @@ class Member:
     async def _metadata(self) -> tuple[tuple[str, str], ...]:
         if self._settings.user is None:
             return ()
-        if self._token is None:
-            request = rpc.AuthenticateRequest(name=self._settings.user, password=self._settings.password or "")
-            self._token = (await self._auth.Authenticate(request, timeout=self._settings.try_s)).token
-        return (("token", self._token),)
+        async with self._logging_in:
+            token = self._token
+            if token is None:
+                request = rpc.AuthenticateRequest(name=self._settings.user, password=self._settings.password or "")
+                token = self._token = str((await self._auth.Authenticate(request, timeout=self._settings.try_s)).token)
+        return (("token", token),)
 
 
 class Members:
@@ -155,8 +157,9 @@ class Members:
                 if code in ANSWERS:
                     raise
                 if code in _REFUSALS:
-                    if not fresh_token and member.forget_token():
-                        fresh_token = True  # tokens expire, and a member that restarts forgets those that it gave out
+                    if not fresh_token:  # tokens expire, and a member that restarts forgets those that it gave out
+                        fresh_token = True
+                        member.forget_token()
                         continue
                     raise Refused(f"etcd refuses the request: {error.details()}", retry_after_s=5.0) from error
                 why: str | None = error.details()

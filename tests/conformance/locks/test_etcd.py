@@ -308,6 +308,11 @@ async def test_with_tls_and_client_certificates(tmp_path: Path) -> None:
         cluster.close()
 
 
+async def taken_once(locks: EtcdLocks, name: str) -> None:
+    async with locks.hold(name):
+        pass
+
+
 async def test_with_user_and_password(tmp_path: Path) -> None:
     cluster = Etcd(tmp_path)
     try:
@@ -327,6 +332,10 @@ async def test_with_user_and_password(tmp_path: Path) -> None:
             cluster.start_member(member)
             async with asyncio.timeout(HANG_S), locks.hold("subnet/2"):
                 pass
+            for words in (("delete", "muster"), ("add", "muster:p@ss:word"), ("grant-role", "muster", "locks")):
+                cluster.ctl("user", *words)  # the tokens of before are not taken any more
+            async with asyncio.timeout(HANG_S):  # several ask at once: all but one were told that they may not
+                await asyncio.gather(*(taken_once(locks, f"subnet/{number}") for number in range(3, 13)))
             assert not grant.lost.is_set()
         for wrong in (f"etcd://muster:no@{cluster.endpoints}", f"etcd://{cluster.endpoints}", url + "/elsewhere"):
             async with opened(f"{wrong}?{PATIENT}") as [locks]:

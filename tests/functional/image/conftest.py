@@ -58,7 +58,7 @@ class Client:
         self.token = token
 
     async def call(self, method: str, path: str, **more: object) -> httpx.Response:
-        headers = {"X-Auth-Token": self.token} if self.token else {}
+        headers = {"Accept": "application/json"} | ({"X-Auth-Token": self.token} if self.token else {})
         headers |= more.pop("headers", {})  # type: ignore[operator]
         return await self.http.request(method, path, headers=headers, **more)
 
@@ -133,8 +133,7 @@ async def cloud(tmp_path: Path) -> AsyncIterator[Cloud]:
     services = assemble(database, clock, ImageFiles(folder), SETTINGS)
     app = application(services, FakeAuthenticator())
     transport = httpx.ASGITransport(app=app)
-    headers = {"Accept": "application/json"}
-    async with httpx.AsyncClient(transport=transport, base_url="http://cloud", headers=headers, timeout=60) as http:
+    async with httpx.AsyncClient(transport=transport, base_url="http://cloud", timeout=60) as http:
         yield Cloud(database, folder, clock, services, http)
     await database.close()
 

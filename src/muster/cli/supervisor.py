@@ -154,7 +154,7 @@ class Supervisor:
             raise Invalid("The workers cannot serve with these settings; see above.")
 
     def _heard(self) -> None:
-        """A worker has come to answer."""
+        """A worker has come to answer, or one that may have has got its place."""
         if self._announce and all(slot.worker is not None and slot.worker.is_ready for slot in self._slots):
             self._announce()
             self._announce = None
@@ -184,6 +184,7 @@ class Supervisor:
             async with slot.turn:
                 if slot.worker is None or slot.worker.process.returncode is not None:
                     slot.worker = await self._started(slot.index)
+                    self._heard()  # it may have come to answer before it had its place
                 worker = slot.worker
         except OSError as error:
             return f"not started: {error.strerror}"

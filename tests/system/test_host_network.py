@@ -876,8 +876,10 @@ def test_a_dhcp_server_that_hangs_is_started_anew(lab: Lab) -> None:
     net = network()
     first, second = port(net, 11), port(net, 12)
     guest = lab.guest(second)
+    lab.run(lambda plumbing: plumb(plumbing, [net], [first], []))
 
     async def scenario(plumbing: LinuxPlumbing) -> None:
+        """By an agent that has less patience than a busy machine needs to start a server."""
         await plumb(plumbing, [net], [first], [])
         await plumbing.links([net], [plumbed(second)])
         hangs = int((lab.settings.state_dir / "dhcp" / net.id / "pid").read_text())

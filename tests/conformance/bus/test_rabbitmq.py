@@ -96,7 +96,7 @@ async def test_a_broker_that_is_killed_and_comes_back(
     rabbitmq: RabbitMq, prefix: str, logs: list[MutableMapping[str, Any]]
 ) -> None:
     async with opened(f"{rabbitmq.url}?prefix={prefix}&connect_s=5&stuck_s=10&publish_s=20", 2) as [writer, reader]:
-        listening = await reader.subscribe("host.a")
+        listening = await _subscribed(reader, "host.a")
         # RabbitMQ 3.10 forgets the leader of the queue that it made last before it was killed: not one of ours.
         await writer.publish([("host.a", b"before"), ("host.unread", b"kept"), ("host.last", b"")])
         assert await read(listening, 1) == [b"before"]
@@ -206,7 +206,7 @@ async def test_a_firewall_that_forgets_the_connection(rabbitmq: RabbitMq, prefix
     async with proxied(rabbitmq) as proxy:
         url = f"{rabbitmq.url_at(proxy.port)}?prefix={prefix}&heartbeat_s=2&publish_s=5&connect_s=5&backoff_s=0.2"
         async with opened(url, 2) as [writer, reader]:
-            listening = await reader.subscribe("host.a")
+            listening = await _subscribed(reader, "host.a")
             await publish(writer, "host.a", [b"1"])
             assert set(await read(listening, 1)) == {b"1"}  # once, or again if its confirmation was late
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import asyncpg
 
 from tests.audit import ledger, postgresql
-from tests.conformance.cluster.test_database_restarts import a_cloud
+from tests.conformance.cluster.test_database_restarts import a_cloud, at_rest
 from tests.conformance.conftest import Postgres
 from tests.functional.compute.beds import bed_in
 
@@ -26,6 +26,7 @@ async def test_each_fault_is_found_in_postgresql(postgres: Postgres, tmp_path: P
         for _ in range(3):
             await bed.create()
         await bed.settled(3)
+        await at_rest(cloud)
     progress = await postgresql.progress(url)
     assert progress == {"active": 3, "busy": 0, "there": 3, "notes": 0}
     assert ledger.audit(await postgresql.copied(url, tmp_path / "sound.db")) == []

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import sqlite3
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,8 +15,6 @@ from muster.store import usages
 from muster.store.engine import Database
 from muster.store.sqlite_trips import opened
 from tests.databases import make_tables
-
-LONG = "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT 300000) SELECT max(x) FROM n"
 
 
 @pytest.fixture
@@ -120,18 +119,22 @@ async def test_a_forgotten_connection_holds_up_no_exit(tmp_path: Path) -> None:
 
 async def test_who_is_cancelled_leaves_no_lock(sqlite: Database, tmp_path: Path) -> None:
     """What its thread was asked for goes on to its end, and keeps nothing."""
-    began = asyncio.Event()
+    loop, began, goes_on = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+
+    def lasts() -> None:
+        loop.call_soon_threadsafe(began.set)
+        goes_on.wait(300)
 
     async def long() -> None:
         async with sqlite.write() as connection:
             await usages.add(connection, {("p", "r"): 1})
-            began.set()
-            await connection.execute(text(LONG))
+            await (await _driver(connection)).create_function("lasts", 0, lasts)
+            await connection.execute(text("SELECT lasts()"))
 
     task = asyncio.create_task(long())
     await began.wait()
-    await asyncio.sleep(0.01)
     task.cancel()
+    loop.call_later(0.1, goes_on.set)
     [error] = await asyncio.gather(task, return_exceptions=True)
     assert isinstance(error, asyncio.CancelledError)
     gc.disable()  # nothing is to depend on it

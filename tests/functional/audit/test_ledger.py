@@ -56,6 +56,7 @@ async def test_each_fault_is_found(tmp_path: Path) -> None:
         await bed.settled(4)
         await bed.delete(made[0].id)
         await bed.settled(3)
+        await bed.rest()
         assert ledger.restless(path) == []
         assert ledger.audit(path) == []
     for statement, said in SABOTAGE.items():
@@ -72,6 +73,7 @@ async def test_what_is_on_its_way_is_seen(tmp_path: Path) -> None:
         bed = await bed_in(cloud, "10.0.0.0/24")
         await bed.create()
         await bed.settled(1)
+        await bed.rest()
     path = tmp_path / "muster.db"
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("UPDATE servers SET vm_state = 'building', task_state = 'spawning'")

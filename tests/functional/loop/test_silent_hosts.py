@@ -192,6 +192,7 @@ async def test_a_host_that_comes_back_removes_what_was_deleted_meanwhile(tmp_pat
                 bus.mute = bus.deaf = False
                 async with agents(loop, hypervisor):
                     await loop.until(removed, "the guest is removed")
+            await loop.until(told, "who publishes is done with what the host has heard")
             assert await all_active()
             assert audit(tmp_path / "loop.db") == []
 

@@ -1,15 +1,18 @@
 """Migrations run while workers of the version before still serve: what those do works before, meanwhile and after."""
 
 import asyncio
+import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, MetaData, select, text
+from sqlalchemy import Connection, MetaData, make_url, select, text
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.exc import SQLAlchemyError as SqlError
 
 from muster.base.errors import Stale
+from muster.lab.engines.postgresql import PORT, tool
 from muster.store import schema
 from muster.store.engine import Database, Locked
 from muster.store.migrations import running
@@ -18,6 +21,7 @@ from muster.store.schema import VERSION_TABLE, bring_to_head
 from muster.store.tables import metadata
 from tests.engines.postgres import Postgres
 
+from .pictures import rows_of
 from .test_migrations import _row
 
 HANG_S = 300.0
@@ -186,3 +190,43 @@ async def test_a_plan_that_a_migration_made_invalid_is_decided_again(two: tuple[
     with pytest.raises(Stale):
         await work()
     await work()
+
+
+async def test_a_backup_from_before_an_upgrade_is_restored_as_the_operators_page_says(
+    postgres: Postgres, tmp_path: Path
+) -> None:
+    """`pg_restore --clean` stumbled over tables that the backup does not know, and left half of each."""
+    database_url = await postgres.create_database()
+    name = str(make_url(database_url).database)
+
+    def ask(program: str, user: str, *words: str) -> None:
+        login = ("-h", str(postgres.directory), "-p", str(postgres.port or PORT), "-U", user)
+        subprocess.run([tool(program), *login, *words], check=True, capture_output=True, timeout=HANG_S)
+
+    owner = (f'CREATE ROLE "{name}" LOGIN', f'ALTER DATABASE "{name}" OWNER TO "{name}"')
+    ask("psql", "postgres", "-d", name, "-c", owner[0], "-c", owner[1])
+    database = Database(database_url.replace("postgres@", f"{name}@"))
+    dump = str(tmp_path / "muster.dump")
+    async with database.alter() as connection:
+        await connection.run_sync(running.upgrade, running.revisions()[0])
+        before = await connection.run_sync(_filled)
+    await asyncio.to_thread(ask, "pg_dump", name, "-Fc", "-f", dump, name)
+    await bring_to_head(database)
+    await database.close()
+
+    ask("psql", name, "-d", name, "-c", f'DROP OWNED BY "{name}"')
+    ask("pg_restore", name, "--single-transaction", "-d", name, dump)
+    database = Database(database_url.replace("postgres@", f"{name}@"))
+    await bring_to_head(database)  # as `muster restored` does
+    async with database.read() as connection:
+        after = await connection.run_sync(lambda sync: rows_of(sync, list(before)))
+    await database.close()
+    assert before.keys() == after.keys()
+    assert all(len(rows) == len(before[table]) == 1 for table, rows in after.items())
+
+
+def _filled(connection: Connection) -> dict[str, list[dict[str, object]]]:
+    known = tables_of(connection)
+    for table in known.sorted_tables:
+        connection.execute(table.insert().values(_row(table)))
+    return rows_of(connection, list(known.tables))

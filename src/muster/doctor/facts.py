@@ -152,6 +152,11 @@ def sysctl_path(name: str) -> str:
     return "/proc/sys/" + name.replace(".", "/")
 
 
+def label_path(process: Process) -> str:
+    """Where the kernel says what confines a process, by SELinux or AppArmor (proc(5))."""
+    return f"/proc/{process.pid}/attr/current"
+
+
 #: A limit of a cgroup: the controller, and its file in version 1 and in version 2.
 TASKS = ("pids", "pids.max", "pids.max")
 MEMORY = ("memory", "memory.limit_in_bytes", "memory.max")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from msgspec import Struct
 from msgspec.structs import replace
 
-from muster.doctor.facts import ABSENT, Facts
+from muster.doctor.facts import ABSENT, Facts, label_path
 from muster.doctor.findings import Check, Plan, Result, Run, advice, good, not_known, problem
 from muster.doctor.texts import for_people, libvirt_settings, whole_number
 
@@ -159,6 +159,11 @@ def _security_driver(facts: Facts, _: Plan, settings: Settings, where: str) -> l
             f"security_driver = {driver}: guests start without relabelling, and {unconfined}",
             f"If guests are not trusted: delete the line in {where}; then restart the daemon",
         )
+    if bare := _unconfined(facts):
+        return advice(
+            f"security_driver = {driver or 'the default'}, and nothing confines guests here, such as process {bare[0]}",
+            "If guests are not trusted: libvirtd's log says why; in a container it does without the host's AppArmor",
+        )
     if driver:
         return good(f"security_driver = {driver}: guests are confined; each start pays for its labels")
     modules = _security_modules(facts)
@@ -172,6 +177,18 @@ def _security_driver(facts: Facts, _: Plan, settings: Settings, where: str) -> l
     return good(
         f"security_driver is the default: {' and '.join(modules)} confines guests; each start pays for its labels"
     )
+
+
+def _unconfined(facts: Facts) -> list[int]:
+    """Guests that nothing confines by their labels; none where several daemons may have started them."""
+    if len(_setups(facts)) > 1:
+        return []
+    labels = {process.pid: facts.text(label_path(process)) or "" for process in facts.named("qemu")}
+    return [
+        pid
+        for pid, label in labels.items()
+        if label.startswith("unconfined") or (":" in label and "svirt" not in label)  # AppArmor's, SELinux's
+    ]
 
 
 def _security_modules(facts: Facts) -> list[str] | None:

@@ -4,7 +4,18 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from muster.doctor.facts import ABSENT, MEMORY, SERVICES, TASKS, Facts, Process, Reading, cgroup_paths, sysctl_path
+from muster.doctor.facts import (
+    ABSENT,
+    MEMORY,
+    SERVICES,
+    TASKS,
+    Facts,
+    Process,
+    Reading,
+    cgroup_paths,
+    label_path,
+    sysctl_path,
+)
 from muster.doctor.processes import read_processes
 from muster.doctor.rpm import DATABASES, QUERY, rpm_versions
 from muster.doctor.texts import Version, dpkg_versions, first_version, kernel_version
@@ -110,7 +121,8 @@ def read_facts(
     for folder, endings in folders.items():
         files.update(tree.folder(folder, endings))
     flows = [f"/proc/{process.pid}/net/stat/nf_conntrack" for process in processes]
-    for path in (*flows, *_cgroup_paths(files["/proc/self/cgroup"], processes)):
+    labels = [label_path(process) for process in processes if process.name == "qemu"]
+    for path in (*flows, *labels, *_cgroup_paths(files["/proc/self/cgroup"], processes)):
         files[path] = tree.read(path)
     units = read_units(tree)
     versions, other_versions = _versions(tree, files, processes, run)

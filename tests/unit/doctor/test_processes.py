@@ -287,6 +287,23 @@ def guest(pid: int, cgroup: str) -> dict[str, str]:
     }
 
 
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [
+        ("unconfined\n", ADVICE),
+        ("libvirt-6f0e (enforce)\n", GOOD),
+        ("system_u:system_r:svirt_t:s0:c1,c2\0", GOOD),
+        ("system_u:system_r:spc_t:s0\0", ADVICE),
+        ("", GOOD),
+    ],
+)
+def test_guests_that_run_unconfined_are_said_to_be(tmp_path: Path, label: str, expected: Level) -> None:
+    """libvirt in a container does without the host's AppArmor, which was said to confine guests."""
+    daemon = contained(9, "libvirtd", "libvirtd\0", {"/etc/libvirt/libvirtd.conf": "", "/etc/libvirt/qemu.conf": ""})
+    tree = QUIET | daemon | guest(1001, "0::/m") | {"/proc/1001/attr/current": label}
+    assert level("qemu.security-driver", facts_of(tmp_path, tree)) is expected
+
+
 def test_more_guests_are_planned_than_run_already(tmp_path: Path) -> None:
     guests = guest(1001, "0::/m") | guest(1002, "0::/m")
     small = {"/proc/meminfo": "MemTotal: 600000 kB\n"}

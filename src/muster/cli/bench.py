@@ -51,7 +51,9 @@ def bench() -> None:
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write everything here.")
 @click.option("--chart", "chart_file", type=click.Path(dir_okay=False, path_type=Path), help="A .png, .svg or .pdf.")
 def servers(phases: str, json_file: Path | None, chart_file: Path | None, **options: Any) -> None:
-    """Create many servers at once, wait until each is ACTIVE, answers ping and ssh, then delete all.
+    """Create many servers at once, and delete them.
+
+    Waits until each is ACTIVE, answers ping and ssh, then deletes all.
 
     Everything that was made is removed again, also after an interruption. Exit status 0 means that every server went
     through every phase without an error or a retry, and that nothing is left behind.

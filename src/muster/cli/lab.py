@@ -56,9 +56,10 @@ def lab() -> None:
 @click.option("--lock-lease-s", default=10, show_default=True, help="A worker silent for so long loses its locks.")
 @_JSON
 def up(data: Path, as_json: bool, **sizes: Any) -> None:
-    """Build a lab in the folder DATA; returns when all of it is ready, and leaves it running.
+    """Build a lab in the folder DATA.
 
-    Interrupted, or when something of it does not start, it is taken down again; its logs stay in DATA/log.
+    Returns when all of it is ready, and leaves it running. Interrupted, or when something of it does not start, it is
+    taken down again; its logs stay in DATA/log.
     """
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` has it
@@ -100,7 +101,10 @@ def status(data: Path, as_json: bool) -> None:
 @click.option("--keep", is_flag=True, help="Leave its files.")
 @_JSON
 def down(data: Path, keep: bool, as_json: bool) -> None:
-    """End and remove all of the lab: processes, namespaces, links, files; also after a crash, and also twice."""
+    """End and remove all of the lab.
+
+    Its processes, namespaces, links and files; also after a crash, and also twice.
+    """
     data = data.absolute()
     existed = os.path.isdir(data)
     with _told():
@@ -148,7 +152,10 @@ _verb("join", lambda there, parts: there.join(*parts), "Joined", "Plug parts in 
 @_DATA
 @_JSON
 def slow(parts: tuple[str, ...], kbit_s: int, data: Path, as_json: bool) -> None:
-    """Let little through parts' network cables, until `muster lab join`."""
+    """Let little through parts' network cables.
+
+    Until `muster lab join`.
+    """
     _do(data, parts, lambda there: there.slow(kbit_s, *parts), "Slowed down", as_json=as_json)
 
 
@@ -157,7 +164,10 @@ def slow(parts: tuple[str, ...], kbit_s: int, data: Path, as_json: bool) -> None
 @click.argument("part")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def enter(data: Path, part: str, command: tuple[str, ...]) -> None:
-    """Run a command (a shell, if none is named) where PART runs, in its network namespace."""
+    """Run a command where PART runs.
+
+    In its network namespace; a shell, if no command is named.
+    """
     with _told():
         there = _lab(data)
         words = inside(there.site.namespace(there.part(part)), command or (os.environ.get("SHELL", "/bin/sh"),))

@@ -84,7 +84,9 @@ def soak() -> None:
 @click.option("--seed", type=int, help="Of what users draw.")
 @_json
 def run(*, data: Path, file: Path | None, resume: bool, mix: tuple[str, ...], as_json: bool, **options: Any) -> None:
-    """Play users: each creates a server, uses, reboots, stops, rebuilds it, changes its interfaces, and deletes it.
+    """Play users for as long as you say.
+
+    Each creates a server, uses, reboots, stops, rebuilds it, changes its interfaces, and deletes it.
 
     Everything that was made is removed at the end, also after Ctrl-C. After kill -9 or a reboot, `--resume` goes on.
 
@@ -134,7 +136,10 @@ def report(*, data: Path, chart: Path | None, as_json: bool) -> None:
 @click.option("--all", "is_all", is_flag=True, help="What any soak made in this project.")
 @click.option("--yes", is_flag=True, help="With --all: do not ask.")
 def clean(*, data: Path | None, cloud: str | None, run_id: str | None, is_all: bool, yes: bool) -> None:
-    """Remove what interrupted soaks made: servers, security groups, key pairs. Exit status 1: something is left."""
+    """Remove what interrupted soaks made.
+
+    Servers, security groups, key pairs. Exit status 1: something is left.
+    """
     with _said():
         if sum((data is not None, run_id is not None, is_all)) != 1:
             raise Invalid("say one of --data, --run and --all")

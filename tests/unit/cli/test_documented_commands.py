@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from muster.cli.main import main
 
@@ -61,3 +62,18 @@ def test_pages_name_commands() -> None:
     named = {line.split()[0] for line in said}
     assert {"up", "serve", "host", "kept", "restored", "doctor", "lab", "top", "soak", "fit", "bench"} <= named
     assert any("--settings" in line for line in said)
+
+
+def groups(group: click.Group) -> Iterator[click.Group]:
+    yield group
+    for name in group.list_commands(click.Context(group)):
+        command = group.get_command(click.Context(group), name)
+        if isinstance(command, click.Group):
+            yield from groups(command)
+
+
+def test_lists_of_commands_say_what_each_does_in_whole_sentences() -> None:
+    """click cuts what is too long for a line."""
+    for group in groups(main):
+        said = CliRunner().invoke(group, ["--help"]).output
+        assert "..." not in said.partition("Commands:")[2], group.name

@@ -29,8 +29,6 @@ _RPM_OF_SWITCH = re.compile(r"openvswitch(\d+\.\d+)?")
 _NUMBERS = re.compile(r"\d{1,9}(?:\.\d{1,9})+")
 # What is wanted of it (`hold`, by apt-mark) says nothing of what is there.
 _INSTALLED = re.compile(r"^Status: \S+ ok installed$", re.MULTILINE)
-# From a # that is in no quotes.
-_COMMENT = re.compile(r"""^\s*#.*$|#[^"']*$""")
 _DEBIAN_KERNEL = re.compile(r"Debian (\d{1,9}\.\d{1,9}\.\d{1,9})")
 
 
@@ -102,12 +100,20 @@ def kernel_version(release: str, banner: str, signature: str) -> Version | None:
 def libvirt_settings(text: str) -> dict[str, str]:
     """`name = value` lines of libvirt's configuration files; quotes are taken off, lists kept as one line."""
     found = {}
-    said = "\n".join(_COMMENT.sub("", line) for line in text.splitlines())
-    for line in re.sub(r"\[[^\]]*\]", lambda match: match[0].replace("\n", " "), said).splitlines():
+    said = "\n".join(map(_without_comment, text.splitlines()))
+    for line in re.sub(r"\[[^\[\]]*\]", lambda match: match[0].replace("\n", " "), said).splitlines():
         name, equals, value = line.partition("=")
         if equals:
             found[name.strip()] = value.strip().strip('"')
     return found
+
+
+def _without_comment(line: str) -> str:
+    """What stands before a # that is behind all quotes; nothing of a line that begins with one. One pass."""
+    if line.lstrip().startswith("#"):
+        return ""
+    quoted = max(line.rfind('"'), line.rfind("'")) + 1
+    return line[:quoted] + line[quoted:].partition("#")[0]
 
 
 def oslo_settings(text: str) -> dict[tuple[str, str], str]:

@@ -14,6 +14,7 @@ from muster.doctor.diagnosis import CHECKS, diagnose, planned_guests
 from muster.doctor.facts import Facts, Reading
 from muster.doctor.findings import Level, Plan
 from muster.doctor.reader import read_facts
+from muster.doctor.texts import libvirt_settings
 
 GOOD, ADVICE, PROBLEM, NOT_KNOWN = Level.GOOD, Level.ADVICE, Level.PROBLEM, Level.NOT_KNOWN
 LIMITS = "Max processes  {tasks} {tasks} processes\nMax open files  {files} {files} files\n"
@@ -509,3 +510,17 @@ def test_people_are_told_once_why_several_checks_could_not_be_made(tmp_path: Pat
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert text.count("libvirtd.conf: permission denied") == text.count("qemu.conf: permission denied") == 1
     assert all(finding.check in text for finding in findings if finding.level is NOT_KNOWN)
+
+
+@pytest.mark.parametrize("text", ["a" + "#" * 1_000_000 + '"', "[" * 1_000_000], ids=["comments", "lists"])
+def test_an_odd_file_holds_nobody_up(text: str) -> None:
+    """Each of its signs was looked at from each of them: hours."""
+    assert libvirt_settings(text) == {}
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [("a = 5 # x", "5"), ('a = "b # c"', "b # c"), ('a = "b" # c', "b"), ("a = ['x', # y\n'z']", "['x',  'z']")],
+)
+def test_comments_are_behind_quotes(line: str, value: str) -> None:
+    assert libvirt_settings(line) == {"a": value}

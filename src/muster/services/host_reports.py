@@ -50,7 +50,7 @@ from muster.store import hosts as host_store
 from muster.store import instance_actions as action_store
 from muster.store import server_ports as port_store
 from muster.store import servers as server_store
-from muster.store.engine import Connection, Database
+from muster.store.engine import Connection, Database, Violation
 
 log = get_logger(__name__)
 
@@ -201,6 +201,15 @@ def _plugged(reports: Sequence[Report], before: Mapping[str, Server], after: Map
 
 
 def _log_lost(message: Message, error: Exception) -> None:
+    if isinstance(message, Hello) and isinstance(error, Violation) and error.constraint == host_store.HOSTNAME_TAKEN:
+        log.error(
+            "a host is not taken in, since another one has its name: if that one is no more, forget it "
+            "(openstack compute service delete); else one of them needs another hostname",
+            action="reports.namesake",
+            hostname=message.hostname,
+            host=message.host_id,
+        )
+        return
     host_ids = {report.host_id for report in _reports_in(message)}
     if isinstance(message, Heartbeat):
         host_ids = {beat.host_id for beat in message.beats}

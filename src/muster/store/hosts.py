@@ -36,6 +36,9 @@ from muster.store.columns import counter, flag, identity_column, integer, moment
 from muster.store.dialects import GivenRows, Keyed, among, chunks, upsert
 from muster.store.engine import metadata
 
+#: The constraint that two hosts of one name break.
+HOSTNAME_TAKEN = "uq_hosts_hostname"
+
 hosts = Table(
     "hosts",
     metadata,

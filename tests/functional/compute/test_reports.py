@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import select
 from structlog.testing import capture_logs
 
@@ -213,7 +214,7 @@ async def test_what_came_while_the_database_was_away_is_written_in_the_end(tmp_p
         assert await bed.asked() == 0
 
 
-@pytest.mark.parametrize("mistake", [KeyError("a mistake"), Bug("another"), Violation("uq_hosts_hostname")])
+@pytest.mark.parametrize("mistake", [KeyError("a mistake"), Bug("another"), Violation("pk_hosts")])
 async def test_a_message_that_meets_a_mistake_spoils_no_other(tmp_path: Path, mistake: Exception) -> None:
     async with running(tmp_path) as bed:
         bed.reports.spoiled_by, bed.reports.mistake = "bad", mistake
@@ -224,6 +225,19 @@ async def test_a_message_that_meets_a_mistake_spoils_no_other(tmp_path: Path, mi
         assert (lost["kind"], lost["hosts"]) == ("Hello", ["bad"])
         assert await bed.seq("b") == 100
         assert await bed.seq("bad") is None
+
+
+async def test_of_two_hosts_with_one_name_the_log_says_what_to_do(tmp_path: Path) -> None:
+    """A machine that was set up anew under its old name."""
+    async with running(tmp_path) as bed:
+        await bed.say(hello("old"))
+        await bed.until(lambda: _is(bed, 100, "old"))
+        with capture_logs() as lines:
+            await bed.say(replace(hello("new"), hostname="old"), hello("b"))
+            await bed.until(lambda: _is(bed, 100, "b"))
+        [line] = [line for line in lines if line["log_level"] == "error"]
+        assert (line["action"], line["hostname"], line["host"]) == ("reports.namesake", "old", "new")
+        assert "compute service delete" in line["event"]
 
 
 async def _is(bed: Bed, seq: int, host_id: str = "h") -> bool:

@@ -37,13 +37,19 @@ def after(units: dict[str, str], name: str, started: frozenset[str] | None = Non
     return found
 
 
-def _ordered(later: tuple[str, ...], sooner: tuple[str, ...], *, is_bad: bool) -> Run:
-    """Each unit of `later` that is there comes after those of `sooner` that are there."""
+def _ordered(later: tuple[str, ...], sooner: tuple[str, ...], *, is_bad: bool, is_called: bool = False) -> Run:
+    """Each unit of `later` that is there comes after those of `sooner` that are there.
+
+    `is_called`: by its socket, if it has one, which is there before all services (systemd.special(7), sockets.target).
+    """
 
     def run(facts: Facts, _: Plan) -> Iterable[Result]:
         first, last = facts.at_boot(*sooner), facts.at_boot(*later)
         if not first or not last:
             return good("Not both are started at boot")
+        sockets = facts.at_boot(*(unit.replace(".service", ".socket") for unit in first))
+        if is_called and facts.enabled is not None and len(sockets) == len(first):
+            return good(f"{', '.join(last)} may call {', '.join(first)} by {', '.join(sockets)} from the start")
         wrong = [unit for unit in last if not after(facts.units, unit, facts.enabled) & set(first)]
         if not wrong:
             return good(f"{', '.join(last)} after {', '.join(first)}")
@@ -123,7 +129,7 @@ CHECKS = (
         what="nova-compute starts after libvirt",
         cost="It gives up, or resumes no guests, when libvirt does not answer yet",
         source="R B5; systemd.unit(5)",
-        run=_ordered(_COMPUTE, _HYPERVISOR, is_bad=True),
+        run=_ordered(_COMPUTE, _HYPERVISOR, is_bad=True, is_called=True),
     ),
     Check(
         id="boot.compute-after-switch",

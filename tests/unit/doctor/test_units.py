@@ -41,6 +41,21 @@ def test_what_stands_between_two_units_orders_them_only_if_it_is_started(tmp_pat
     assert level("boot.hypervisor-after-switch", facts_of(tmp_path / "b", QUIET | tree)) is GOOD
 
 
+def test_a_service_may_call_a_daemon_by_its_socket_whichever_starts_first(tmp_path: Path) -> None:
+    """RDO's nova-compute is ordered after libvirtd, and on RHEL 9 virtqemud answers, by a socket."""
+    tree = {
+        f"{UNITS}/openstack-nova-compute.service": "[Unit]\nAfter=libvirtd.service\n",
+        f"{UNITS}/virtqemud.service": "[Unit]\nAfter=libvirtd.service\n",
+        f"{UNITS}/virtqemud.socket": "[Socket]\n",
+        f"{WANTS}/openstack-nova-compute.service": "",
+        f"{WANTS}/virtqemud.service": "",
+    }
+    assert level("boot.compute-after-hypervisor", facts_of(tmp_path / "a", QUIET | tree)) is PROBLEM
+    tree |= {"/etc/systemd/system/sockets.target.wants/virtqemud.socket": ""}
+    (result,) = results("boot.compute-after-hypervisor", facts_of(tmp_path / "b", QUIET | tree))
+    assert (result.level, "by virtqemud.socket" in result.found) == (GOOD, True)
+
+
 def test_what_runs_and_is_not_enabled_does_not_come_back(tmp_path: Path) -> None:
     other = {f"{WANTS}/openvswitch.service": ""}
     (result,) = results("boot.comes-back", facts_of(tmp_path, QUIET | BOTH | RUNNING | other))

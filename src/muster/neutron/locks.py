@@ -51,6 +51,7 @@ class ToozLocks:
         self._url = url
         self._wait_s = wait_s
         self._connecting = threading.Lock()
+        self._guard = threading.Lock()
         self._coordinator: Any = None
         self._bound = Bound(_ANSWER_S + _POLL_S)
 
@@ -70,13 +71,25 @@ class ToozLocks:
 
     def _asked(self, question: Callable[[Any], Any], undo: Callable[[Any], None] = lambda _: None) -> Any:
         """What the backend answers. After an error the connection is made anew: it may be of a server that is gone."""
+        used: list[Any] = []
+
+        def ask() -> Any:
+            used.append(self._connected())
+            return question(used[0])
+
         try:
-            return self._bound.call(lambda: question(self._connected()), undo)
+            return self._bound.call(ask, undo)
         except Exception as error:  # Tooz's drivers let errors of their libraries through
-            gone, self._coordinator = self._coordinator, None
-            if gone is not None:
-                threading.Thread(target=_stop, args=(gone,), daemon=True).start()
+            for coordinator in used:
+                self._give_up(coordinator)
             raise Transient(f"The lock service does not answer: {error}") from error
+
+    def _give_up(self, coordinator: Any) -> None:
+        with self._guard:
+            if coordinator is not self._coordinator:  # another has done so; who holds locks of the next one keeps them
+                return
+            self._coordinator = None
+        threading.Thread(target=_stop, args=(coordinator,), daemon=True).start()
 
     def _connected(self) -> Any:
         with self._connecting:  # for a minute, if the server is away: only threads of `Bound` wait here

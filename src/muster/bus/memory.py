@@ -56,6 +56,10 @@ class MemoryBus:
             topic.messages.append(body)
             topic.changed.set()
 
+    def away_s(self, since_s: float) -> float:
+        """Never: it is part of the process."""
+        return 0.0
+
     async def subscribe(self, topic: str) -> MemorySubscription:
         return MemorySubscription(self._topics[topic], alone=topic == CONTROL_TOPIC)
 

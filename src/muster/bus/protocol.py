@@ -39,4 +39,11 @@ class Bus(Protocol):
         """Listen. Raises Transient when the bus is away; later it is waited for."""
         ...
 
+    def away_s(self, since_s: float) -> float:
+        """How long ago its last absence began, if it lasts, or ended less than `since_s` ago; else 0.
+
+        So long nobody may have been heard, whoever spoke: silence says nothing of them.
+        """
+        ...
+
     async def close(self) -> None: ...

@@ -70,6 +70,10 @@ class RabbitBus:
             raise
         return subscription
 
+    def away_s(self, since_s: float) -> float:
+        """As this process's own connection has it."""
+        return self._writing.absence.began_s(since_s)
+
     async def close(self) -> None:
         readers = [subscription for readers in self._readers.values() for subscription in readers]
         await asyncio.gather(*(subscription.close() for subscription in readers))

@@ -7,6 +7,7 @@ and no error; errors of the client library leave here as Transient.
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable
 from random import Random
 from typing import Any, TypeVar
@@ -21,6 +22,7 @@ from yarl import URL
 from muster.base.errors import Transient
 from muster.base.log import get_logger
 from muster.base.tcp import notice_silence
+from muster.bus.absence import Absence
 from muster.bus.rabbitmq_settings import RabbitSettings
 
 log = get_logger(__name__)
@@ -35,6 +37,7 @@ class Link:
 
     def __init__(self, settings: RabbitSettings, name: str, rng: Random) -> None:
         """`name` is what RabbitMQ lists the connection as."""
+        self.absence = Absence(time.monotonic)
         self._settings = settings
         self._name = name
         self._rng = rng
@@ -69,6 +72,7 @@ class Link:
             try:
                 connection = await self._connect()
             except Transient as error:
+                self.absence.begin()
                 self._tell_why(error.message)
                 self._endpoint = (self._endpoint + 1) % len(self._settings.endpoints)
                 await asyncio.sleep(pause_s * self._rng.uniform(0.5, 1.0))
@@ -80,6 +84,7 @@ class Link:
 
     async def _hold(self, connection: AbstractConnection) -> None:
         self._connection = connection
+        self.absence.end()
         self._up.set()
         tell = log.warning if self._told else log.info  # as loud as that there was none
         tell("connected", action="bus.connected", broker=self._broker, name=self._name)
@@ -90,6 +95,7 @@ class Link:
             self._told.add("lost")
         finally:
             self._connection = None
+            self.absence.begin()
             with contextlib.suppress(Transient, TimeoutError):
                 async with asyncio.timeout(self._settings.connect_s):
                     await told(connection.close())

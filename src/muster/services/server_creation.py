@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from muster.base.coalescer import Coalescer
 from muster.base.errors import Conflict, Exhausted, Invalid, MusterError, NotFound
 from muster.base.ids import new_uuid
+from muster.bus.protocol import Bus
 from muster.domain.instance_actions import InstanceAction
 from muster.domain.ports import NewPort, Port, WantedIp
 from muster.domain.server_shares import ask_of
@@ -35,10 +36,11 @@ _CALLERS_FAULT = (NotFound, Invalid)
 
 
 class ServerCreation:
-    """The use case of `POST /servers`."""
+    """The use case of `POST /servers`. Servers made while `bus` is away wait for it on hosts that were there before."""
 
-    def __init__(self, ports: PortBatch, settings: ServerSettings | None = None) -> None:
+    def __init__(self, ports: PortBatch, bus: Bus, settings: ServerSettings | None = None) -> None:
         self._ports = ports
+        self._bus = bus
         self._settings = settings or ServerSettings()
         self._creates: Coalescer[Wanted, list[Server]] = Coalescer(self._create, name="servers.create")
 
@@ -68,7 +70,9 @@ class ServerCreation:
             admitted = await admit(work, self._ports.quotas, requests)
             drafts = {draft.id: draft for one in admitted if not isinstance(one, MusterError) for draft in one}
             now = self._ports.clock()
-            creation = _Creation(work, now, Placement(work.connection, now, self._settings, claims_first=claims_first))
+            deaf_s = self._bus.away_s(self._settings.host_timeout_s)
+            places = Placement(work.connection, now, self._settings, deaf_s=deaf_s, claims_first=claims_first)
+            creation = _Creation(work, now, places)
             made, blamed = await creation.make(list(drafts.values()))
             outcomes: list[list[Server] | BaseException] = []
             dropped: list[NewServer] = []

@@ -27,7 +27,7 @@ _ROUNDS = 10
 
 
 class ServerSettings(Struct, frozen=True, kw_only=True):
-    """A host not heard of for `host_timeout_s` gets no new servers.
+    """A host not heard of for `host_timeout_s` gets no new servers, unless nobody could be heard of.
 
     `default_availability_zone` is where servers go that name none (Nova's default_schedule_zone); None is anywhere.
     `strategy` chooses among the hosts that can take a server.
@@ -41,14 +41,22 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
 class Placement:
     """Places and claims for one batch. `hosts` are the hosts as last seen, by id.
 
-    With `claims_first` a host's share is claimed as soon as servers are placed there, else by `settle`.
+    With `claims_first` a host's share is claimed as soon as servers are placed there, else by `settle`. For `deaf_s`
+    nobody could be heard of: so much longer a host may be silent.
     """
 
     def __init__(
-        self, connection: Connection, now: float, settings: ServerSettings, *, claims_first: bool = False
+        self,
+        connection: Connection,
+        now: float,
+        settings: ServerSettings,
+        *,
+        deaf_s: float = 0.0,
+        claims_first: bool = False,
     ) -> None:
         self._connection = connection
         self._now = now
+        self._seen_after = now - settings.host_timeout_s - deaf_s
         self._settings = settings
         self._claims_first = claims_first
         self._groups: dict[str, GroupRule] = {}
@@ -91,9 +99,8 @@ class Placement:
             where = (request.availability_zone, request.hostname)
             if where not in rooms:
                 zone, hostname = where
-                seen_after = self._now - self._settings.host_timeout_s
                 rooms[where] = await read_room(
-                    self._connection, seen_after=seen_after, availability_zone=zone, hostname=hostname
+                    self._connection, seen_after=self._seen_after, availability_zone=zone, hostname=hostname
                 )
             found[draft.id] = refusal(request, rooms[where])
         return found
@@ -122,12 +129,11 @@ class Placement:
 
     async def _pictures(self, wanted: Sequence[Search]) -> tuple[list[HostPicture], bool]:
         """The hosts that are looked for (none: all), and whether no other could take any of the servers."""
-        seen_after = self._now - self._settings.host_timeout_s
         if not wanted:
-            found = [await host_store.read_pictures(self._connection, seen_after=seen_after)]
+            found = [await host_store.read_pictures(self._connection, seen_after=self._seen_after)]
         else:
             found = [
-                await host_store.search(self._connection, one, self._settings.strategy, seen_after=seen_after)
+                await host_store.search(self._connection, one, self._settings.strategy, seen_after=self._seen_after)
                 for one in wanted
             ]
         pictures = {picture.id: picture for pictures in found for picture in pictures}

@@ -100,18 +100,21 @@ async def test_a_broker_that_is_killed_and_comes_back(
         # RabbitMQ 3.10 forgets the leader of the queue that it made last before it was killed: not one of ours.
         await writer.publish([("host.a", b"before"), ("host.unread", b"kept"), ("host.last", b"")])
         assert await read(listening, 1) == [b"before"]
+        assert writer.away_s(HANG_S) == 0.0
         rabbitmq.kill()
         try:
             with pytest.raises(Transient):
                 await asyncio.wait_for(writer.publish([("host.a", b"while away")]), HANG_S)
             with pytest.raises(Transient):
                 await asyncio.wait_for(reader.subscribe("host.b"), HANG_S)
+            assert writer.away_s(0.0) > 0.0
         finally:
             await asyncio.to_thread(rabbitmq.start)
         await publish(writer, "host.a", [b"after"])
         found: list[bytes] = []
         while b"after" not in found:  # 'before' may come again: it was not followed by a request for more
             found += await read(listening, 1)
+        assert (writer.away_s(0.0), writer.away_s(10 * HANG_S) > 0.0) == (0.0, True)
         async with asyncio.timeout(HANG_S):
             assert await read(await _subscribed(reader, "host.unread"), 1) == [b"kept"]
     told = {line["log_level"] for line in logs if line["action"] == "bus.connected"}

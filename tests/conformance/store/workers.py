@@ -11,6 +11,7 @@ from muster.api.network.services import Services as NetworkServices
 from muster.api.network.services import assemble, assemble_batch
 from muster.base.clock import system_clock
 from muster.base.ids import new_uuid
+from muster.bus.memory import MemoryBus
 from muster.domain.context import Context
 from muster.domain.networks import NewNetwork
 from muster.domain.servers import NewServer, WantedNic
@@ -67,7 +68,7 @@ def _worker(database: Database, locks: LockService, quotas: Quotas, index: int, 
     return Worker(
         database=database,
         network=assemble(database, batch, groups),
-        creation=ServerCreation(batch),
+        creation=ServerCreation(batch, MemoryBus()),
         orders=ServerOrders(database, batch),
     )
 

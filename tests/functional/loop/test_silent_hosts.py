@@ -29,9 +29,9 @@ from tests.host_adapters import MemoryPlumbing
 from .loop import CAPACITY, Ear, Loop, a_loop, beside
 
 
-async def silent_for_long(loop: Loop, host_id: str) -> None:
+async def silent_for_long(loop: Loop, host_id: str, since: float = 1.0) -> None:
     async with loop.database.write() as connection:
-        await connection.execute(update(hosts).where(hosts.c.id == host_id).values(last_seen_at=1.0))
+        await connection.execute(update(hosts).where(hosts.c.id == host_id).values(last_seen_at=since))
 
 
 async def says(loop: Loop, host: Ear, number: int, server_id: str, generation: int, state: GuestState) -> None:
@@ -120,6 +120,34 @@ async def test_a_server_that_was_being_deleted_when_its_host_went_down_ends(tmp_
         await loop.compute.orders.finish_left()
         [known] = await loop.compute.hypervisors.page(HypervisorQuery())
         await loop.compute.hypervisors.delete(known)  # a host without servers may be forgotten
+
+
+class Away(MemoryBus):
+    """So long ago its absence began."""
+
+    ago_s = 0.0
+
+    def away_s(self, since_s: float) -> float:
+        return self.ago_s
+
+
+async def test_servers_that_are_made_while_nobody_can_be_heard_wait_for_hosts_that_were_there(tmp_path: Path) -> None:
+    """All of them ended in ERROR once RabbitMQ was away for a minute, and for as long as hosts took to come back."""
+    async with a_loop(tmp_path, bus := Away()) as loop:
+        there, gone = Ear(loop, "a", firewall=False), Ear(loop, "b", firewall=False)
+        for ear in (there, gone):
+            await ear.say_hello()
+        now = system_clock()
+        await silent_for_long(loop, there.id, now - 900.0)
+        await silent_for_long(loop, gone.id, now - 1_000.0)
+        assert (await loop.create()).status == "ERROR"
+        bus.ago_s = 880.0
+        server = await loop.create()
+        assert (server.status, server.host_id) == ("BUILD", there.id)
+        assert (await loop.create("b")).status == "ERROR", "it was silent for a minute before"
+        [*_, told] = await there.hear()
+        assert isinstance(told, Desired)
+        assert [spec.id for spec in told.servers] == [server.id]
 
 
 class Cut(MemoryBus):

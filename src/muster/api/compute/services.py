@@ -77,7 +77,7 @@ def assemble(
     settings = settings or ServerSettings()
     return Services(
         servers=servers,
-        creation=ServerCreation(batch, settings),
+        creation=ServerCreation(batch, neighbours.bus, settings),
         orders=ServerOrders(database, batch),
         server_addresses=ServerAddresses(batch, servers),
         server_changes=ServerChanges(database, batch, servers),

@@ -40,6 +40,7 @@ TASK_FAILURES = Counter(
     "muster_task_failures_total", "Background tasks that failed by a mistake and began anew", ["task"]
 )
 STATE_CHANGES = Counter("muster_server_states_total", "Servers that reached a state", ["state"])
+HOSTS = Gauge("muster_hosts", "Hosts that are up, and that are down, as one process of the cluster counts", ["state"])
 MEMORY_AVAILABLE = Gauge("muster_host_memory_available_bytes", "What can be taken before a kernel would kill", ["host"])
 BOOTS_HELD = Gauge("muster_host_boots_held", "1 while boots wait for memory", ["host"])
 BOOTS = Gauge("muster_boots", "Guests that boot now, and how many may at a time (hosts with boot admission)", ["what"])

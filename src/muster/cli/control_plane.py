@@ -42,6 +42,7 @@ from muster.services.cluster_secret import ClusterSecret
 from muster.services.deleted_servers import DeletedServers
 from muster.services.dispatcher import Dispatcher
 from muster.services.host_reports import HostReports
+from muster.services.host_watch import HostWatch
 from muster.services.image_tickets import ImageTickets
 from muster.services.instance_actions import OldActions
 from muster.services.outbox import Outbox
@@ -181,6 +182,7 @@ def _assembled(settings: PlaneSettings, engines: Engines, keys: TokenKeys, passw
     alone = database.is_sqlite
     refresh_s, keys_s = (_ALONE_S, _ALONE_S) if alone else (_REFRESH_S, _KEYS_S)
     once: dict[str, Work] = {
+        "hosts that are down": HostWatch(database, clock).run,
         "deletions": partial(repeating, compute.orders.finish_left, _FINISH_S),
         "deleted servers": partial(repeating, forgotten.purge, _PURGE_S),
         "old actions": partial(repeating, old_actions.purge, _PURGE_S),

@@ -260,6 +260,17 @@ async def read_seqs(connection: AsyncConnection, host_ids: Collection[str]) -> d
     return seqs
 
 
+async def count(connection: AsyncConnection) -> int:
+    """How many hosts there are. One query."""
+    return (await connection.execute(select(func.count()).select_from(hosts))).scalar_one()
+
+
+async def read_down(connection: AsyncConnection, *, seen_after: float) -> set[str]:
+    """The names of hosts that were not heard of since then, or are said to be down. One query, which reads all."""
+    down = select(hosts.c.hostname).where(or_(hosts.c.forced_down, hosts.c.last_seen_at < seen_after))
+    return set((await connection.execute(down)).scalars())
+
+
 async def read_pictures(connection: AsyncConnection, *, seen_after: float) -> list[HostPicture]:
     """All hosts that may be given servers: enabled, and heard of since `seen_after`. One query."""
     return [_picture(row) for row in await connection.execute(_pictures(seen_after))]

@@ -66,3 +66,18 @@ async def test_connections_get_more_as_the_file_grows(tmp_path: Path, monkeypatc
         assert await _caches(database) == (WRITER.least_kib, READER.least_kib)
     finally:
         await database.close()
+
+
+async def test_who_reads_alone_gets_the_connection_that_was_used_last(tmp_path: Path) -> None:
+    """Its statements are prepared, and what they read is in its cache."""
+    database = Database(f"sqlite:///{tmp_path / 'alone.db'}")
+    try:
+        async with database.read(), database.read(), database.read():
+            """Three are open from here on."""
+        used = set()
+        for _ in range(6):
+            async with database.read() as connection:
+                used.add((await connection.get_raw_connection()).driver_connection)
+        assert len(used) == 1
+    finally:
+        await database.close()

@@ -111,7 +111,8 @@ class Application:
             return self._hooks.elsewhere
         route = match.methods.get(request.method)
         if route is None:
-            raise NotFound(f"The method {request.method} is not allowed for this resource.", code="http.method")
+            message = f"The method {request.method} is not allowed for this resource."
+            raise NotFound(message, code="http.method", allow=", ".join(sorted(match.methods)))
         request.parameters = match.parameters
         if route.rule is not Rule.PUBLIC:
             request.context = self._authenticate(request)
@@ -136,6 +137,8 @@ class Application:
         if status is HTTPStatus.SERVICE_UNAVAILABLE:
             retry_after_s = error.retry_after_s if isinstance(error, Transient) else 0.0
             response.headers["Retry-After"] = str(max(1, round(retry_after_s)))
+        if status is HTTPStatus.METHOD_NOT_ALLOWED:
+            response.headers["Allow"] = str(error.details["allow"])
         if status is HTTPStatus.UNAUTHORIZED:
             response.headers["WWW-Authenticate"] = "Keystone uri='/identity/v3'"
         return response

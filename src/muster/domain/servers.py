@@ -208,9 +208,12 @@ def host_status(server: Server, now: float) -> str:
     return "UP" if now - server.host_seen_at <= HOST_TIMEOUT_S else "UNKNOWN"
 
 
-def host_is_down(server: Server, now: float) -> bool:
-    """Whether nobody can be told what should become of the server: its host is silent for long, or said to be down."""
-    silent = server.host_seen_at is None or now - server.host_seen_at > HOST_TIMEOUT_S
+def host_is_down(server: Server, heard_until: float) -> bool:
+    """Whether nobody can be told what should become of the server: its host is silent for long, or said to be down.
+
+    `heard_until`: the newest moment of which it is known whether hosts spoke.
+    """
+    silent = server.host_seen_at is None or heard_until - server.host_seen_at > HOST_TIMEOUT_S
     return server.host_id is not None and silent
 
 

@@ -1,6 +1,7 @@
 """What is asked of servers that exist, in batches: power, rebuild, deletion; and the end of those that are gone.
 
 A server that is deleted while its host is down ends here, as with Nova; the host removes the guest when it is back.
+While the bus is away no host is taken for down by its silence: guests go on, with their addresses.
 """
 
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from msgspec import Struct
 from muster.base.coalescer import Coalescer
 from muster.base.errors import MusterError, Transient
 from muster.base.log import get_logger
+from muster.bus.protocol import Bus
 from muster.domain.context import Context
 from muster.domain.instance_actions import InstanceAction
 from muster.domain.server_changes import check_unlocked
@@ -44,9 +46,10 @@ class _Order(Struct, frozen=True):
 class ServerOrders:
     """The use cases of servers that exist."""
 
-    def __init__(self, database: Database, ports: PortBatch) -> None:
+    def __init__(self, database: Database, ports: PortBatch, bus: Bus) -> None:
         self._database = database
         self._ports = ports
+        self._bus = bus
         self._orders: Coalescer[_Order, Server] = Coalescer(self._order, name="servers.order")
 
     async def ask(self, context: Context, server_id: str, asked: Asked, request_id: str) -> Server:
@@ -83,7 +86,7 @@ class ServerOrders:
         """Finish the servers whose end no host will report: those without one, whose deletion was taken by a process
         that died before it ended it, and those of hosts that went down before they removed them."""
         async with self._database.read() as connection:
-            left = await store.read_ending(connection, seen_after=self._ports.clock() - HOST_TIMEOUT_S)
+            left = await store.read_ending(connection, seen_after=self._heard_until() - HOST_TIMEOUT_S)
         await self.finish_all(list(left))
 
     async def _finish_apart(self, server_ids: Sequence[str]) -> set[str]:
@@ -114,10 +117,15 @@ class ServerOrders:
             now = self._ports.clock()
             # A host that comes back is behind by this number, which no message tells: so it is sent everything, and
             # removes what it still has of these servers.
-            unheard = {server.host_id for server in gone if server.host_id and host_is_down(server, now)}
+            heard_until = self._heard_until()
+            unheard = {server.host_id for server in gone if server.host_id and host_is_down(server, heard_until)}
             await outbox_store.raise_seqs(work.connection, unheard, now)
             await store.write_states(work.connection, [deleted(server, now) for server in gone])
             await action_store.finish(work.connection, [server.id for server in gone], now)
+
+    def _heard_until(self) -> float:
+        """The moment until which hosts that spoke were heard: now, or when the bus went away."""
+        return self._ports.clock() - self._bus.away_s(HOST_TIMEOUT_S)
 
     async def _order(self, orders: list[_Order]) -> list[Server | BaseException]:
         outcomes, ended = await redeciding("servers.order", lambda: self._order_once(orders))
@@ -128,7 +136,7 @@ class ServerOrders:
         return outcomes
 
     async def _order_once(self, orders: list[_Order]) -> tuple[list[Server | BaseException], list[Server]]:
-        now = self._ports.clock()
+        now, heard_until = self._ports.clock(), self._heard_until()
         outcomes: list[Server | BaseException] = []
         changed: dict[str, Server] = {}
         ended: dict[str, Server] = {}
@@ -143,7 +151,7 @@ class ServerOrders:
                     check_unlocked(order.context, server)
                     if server.power is Power.ABSENT and order.asked.verb is Verb.DELETE:
                         outcomes.append(server)  # being deleted already: once is enough
-                        if _nobody_is_at(server, now):
+                        if _nobody_is_at(server, heard_until):
                             ended[server.id] = server
                         continue
                     after = ask(server, order.asked, now)
@@ -153,7 +161,7 @@ class ServerOrders:
                     outcomes.append(after)
                     changed[after.id] = after
                     noted.append((order, after))
-                    if after.power is Power.ABSENT and _nobody_is_at(after, now):
+                    if after.power is Power.ABSENT and _nobody_is_at(after, heard_until):
                         ended[after.id] = after
             await self._write_orders(connection, telling, list(changed.values()), noted)
         return outcomes, list(ended.values())
@@ -187,6 +195,6 @@ class ServerOrders:
         telling.note([Change(host_id=server.host_id, server_id=server.id) for server in changed if server.host_id])
 
 
-def _nobody_is_at(server: Server, now: float) -> bool:
+def _nobody_is_at(server: Server, heard_until: float) -> bool:
     """Whether no host is going to report the end of a server that is to be deleted, so that it ends here."""
-    return server.host_id is None or host_is_down(server, now)
+    return server.host_id is None or host_is_down(server, heard_until)

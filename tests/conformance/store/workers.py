@@ -64,12 +64,13 @@ async def workers(
 
 def _worker(database: Database, locks: LockService, quotas: Quotas, index: int, settings: PortSettings) -> Worker:
     outbox = Outbox(system_clock)
+    bus = MemoryBus()
     batch, groups = assemble_batch(database, locks, quotas, outbox, rng=Random(index), settings=settings)
     return Worker(
         database=database,
         network=assemble(database, batch, groups),
-        creation=ServerCreation(batch, MemoryBus()),
-        orders=ServerOrders(database, batch),
+        creation=ServerCreation(batch, bus),
+        orders=ServerOrders(database, batch, bus),
     )
 
 

@@ -150,6 +150,24 @@ async def test_servers_that_are_made_while_nobody_can_be_heard_wait_for_hosts_th
         assert [spec.id for spec in told.servers] == [server.id]
 
 
+async def test_a_server_that_is_deleted_while_nobody_can_be_heard_keeps_its_address(tmp_path: Path) -> None:
+    """Its guest goes on with it. It ended as if its host were down, and another server could get the address."""
+    async with a_loop(tmp_path, bus := Away()) as loop:
+        host = Ear(loop, "a", firewall=False)
+        await host.say_hello()
+        server = await loop.create()
+        await says(loop, host, 1, server.id, server.generation, GuestState.RUNNING)
+        await silent_for_long(loop, host.id, system_clock() - 900.0)
+        bus.ago_s = 880.0
+        await loop.ask(server.id, Verb.DELETE)
+        await loop.compute.orders.finish_left()
+        [deleting] = await loop.servers()
+        assert deleting.task_state == "deleting"
+        bus.ago_s = 0.0
+        await loop.compute.orders.finish_left()
+        assert await loop.servers() == []
+
+
 class Cut(MemoryBus):
     """A bus from which hosts may be cut off: nothing comes from them (`mute`), or goes to them (`deaf`)."""
 

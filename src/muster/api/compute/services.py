@@ -78,7 +78,7 @@ def assemble(
     return Services(
         servers=servers,
         creation=ServerCreation(batch, neighbours.bus, settings),
-        orders=ServerOrders(database, batch),
+        orders=ServerOrders(database, batch, neighbours.bus),
         server_addresses=ServerAddresses(batch, servers),
         server_changes=ServerChanges(database, batch, servers),
         server_consoles=ServerConsoles(servers, questions),

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from muster.domain.servers import HOST_TIMEOUT_S
 from muster.lab.cluster import Lab
 from muster.lab.parts.etcd import asking, ctl
 from muster.lab.plan import Kind, Part
@@ -22,6 +23,7 @@ DEAD_S = 5.0
 #: What a note says when a failure did not hit what it was meant for.
 MISSED = "MISSED"
 _LOCKS = "/muster/locks/subnet/"
+_LONGER_S = 15.0
 _LOOK_S = 0.1
 _SOON_S = 0.5
 _PROBES = 100
@@ -75,6 +77,16 @@ async def rabbitmq_is_restarted(scene: Scene) -> None:
 
 async def rabbitmq_is_killed(scene: Scene) -> None:
     await _killed_and_started(scene, "rabbitmq")
+
+
+async def rabbitmq_is_away_for_long(scene: Scene) -> None:
+    """Longer than a host may be silent when the first request is made, and until all are answered."""
+    await scene.do(scene.lab.kill, "rabbitmq")
+    await asyncio.sleep(HOST_TIMEOUT_S + _LONGER_S)
+    scene.looking.set()
+    while scene.is_working():
+        await asyncio.sleep(_LOOK_S)
+    await scene.do(scene.lab.start, "rabbitmq")
 
 
 async def agents_are_killed(scene: Scene) -> None:
@@ -161,8 +173,9 @@ async def _head_stays(scene: Scene, seconds: float) -> bool:
     return bool(first)
 
 
-#: Those that strike from the first request on: afterwards workers have addresses on lease, and need no lock.
-EARLY = frozenset({a_holder_is_paused})
+#: Those that strike before the first request: afterwards workers have addresses on lease, and need no lock; and who is
+#: to be away when requests are made must be gone before.
+EARLY = frozenset({a_holder_is_paused, rabbitmq_is_away_for_long})
 
 
 async def _killed_and_started(scene: Scene, name: str) -> None:

@@ -28,6 +28,7 @@ SCENARIOS: dict[str, Failure] = {
     "a lock's holder stopped for twice its lease": failures.a_holder_is_paused,
     "PostgreSQL killed": failures.postgresql_is_killed,
     "RabbitMQ killed": failures.rabbitmq_is_killed,
+    "RabbitMQ away for longer than hosts may be silent": failures.rabbitmq_is_away_for_long,
 }
 _LOOK_S = 0.01
 _MORE = 6

@@ -22,6 +22,7 @@ DEFAULT_MIX: dict[str, float] = {
     "interface": 2,
     "security_group": 1,
     "rebuild": 1,
+    "move": 1,
 }
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
@@ -30,7 +31,7 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
 class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One soak. Images, flavors and networks are named by name or id.
 
-    users         lives of servers at a time, at most
+    users         lives of servers at a time, at most; who moves has two servers meanwhile
     rate_per_min  lives begun per minute, over all users; 0: each user begins the next when the one before is over
     duration_s    how long lives are begun; what is alive then is brought to its end. In a file also "90s", "30m", "8h"
     image, flavor None: the only one there is; for flavors the smallest

@@ -1,4 +1,5 @@
-"""A scripted user: creates a server, uses it, restarts it, changes what it is connected to, deletes it; and again.
+"""A scripted user: creates a server, uses it, restarts it, changes what it is connected to, moves to another one,
+deletes it; and again.
 
 Invariants: an operation that ends is counted once. After a failure a user does nothing more with the server but delete
 it; a server whose deletion failed is released, so that a user deletes it later. Who is told to stop finishes the
@@ -61,7 +62,6 @@ class User:
                 stage.note(Life(stage.now(), "taken over"))
                 await _OneLife(stage).go_on(stray)
             elif await self._turn():
-                stage.note(Life(stage.now(), "begun"))
                 await _OneLife(stage).begin()
 
     async def _turn(self) -> bool:
@@ -78,7 +78,7 @@ class User:
 
 
 class _OneLife:
-    """One server and its user."""
+    """A server and its user, who may move to another one."""
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
@@ -89,7 +89,7 @@ class _OneLife:
 
     async def begin(self) -> None:
         """Create a server, use it, delete it."""
-        if await self._do("create", self._create) and await self._probe():
+        if await self._is_made():
             await self._use()
         await self._end()
 
@@ -99,6 +99,10 @@ class _OneLife:
         if server.status == ACTIVE and server.task_state is None and await self._probe():
             await self._use()
         await self._end()
+
+    async def _is_made(self) -> bool:
+        self._stage.note(Life(self._stage.now(), "begun"))
+        return await self._do("create", self._create) and await self._probe()
 
     async def _create(self) -> None:
         self._id = await self._operations.ask_for(self._stage.prefix + secrets.token_hex(4))
@@ -162,6 +166,16 @@ class _OneLife:
     async def rebuild(self) -> bool:
         return await self._with("rebuild", self._operations.rebuild) and await self._probe()
 
+    async def move(self) -> bool:
+        """The load goes to another server, which is made and answers before this one is given up."""
+        other = _OneLife(self._stage)
+        if not await other._is_made():
+            await other._end()
+            return False
+        await self._end()
+        self._id, self._server, self._seen = other._id, other._server, other._seen
+        return True
+
     async def _probe(self) -> bool:
         for name, probe in self._operations.probes.items():
             if not await self._with(name, probe):
@@ -222,4 +236,5 @@ _ACTIVITIES: dict[str, Callable[[_OneLife], Awaitable[bool]]] = {
     "hard_reboot": _OneLife.hard_reboot,
     "stop_start": _OneLife.stop_start,
     "rebuild": _OneLife.rebuild,
+    "move": _OneLife.move,
 }

@@ -86,7 +86,8 @@ def soak() -> None:
 def run(*, data: Path, file: Path | None, resume: bool, mix: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Play users for as long as you say.
 
-    Each creates a server, uses, reboots, stops, rebuilds it, changes its interfaces, and deletes it.
+    Each creates a server, uses, reboots, stops, rebuilds it, changes its interfaces, moves to another one, and deletes
+    it.
 
     Everything that was made is removed at the end, also after Ctrl-C. After kill -9 or a reboot, `--resume` goes on.
 

@@ -16,7 +16,7 @@ from muster.base.errors import Stale
 from muster.domain.placement import Demand, GroupRule, HostPicture, Request, Search, Strategy, place, searches
 from muster.domain.placement_refusals import Refusal, Room, refusal
 from muster.domain.server_shares import demand
-from muster.domain.servers import NewServer
+from muster.domain.servers import HOST_TIMEOUT_S, NewServer
 from muster.store import hosts as host_store
 from muster.store import outbox as outbox_store
 from muster.store import server_groups as group_store
@@ -33,7 +33,7 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
     `strategy` chooses among the hosts that can take a server.
     """
 
-    host_timeout_s: float = 60.0
+    host_timeout_s: float = HOST_TIMEOUT_S
     default_availability_zone: str | None = None
     strategy: Strategy = Strategy.SPREAD
 
